@@ -1,0 +1,94 @@
+# `make` alone lists the targets: those with a `## ` comment.
+.DEFAULT_GOAL := help
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+
+VENV := .tools/venv/bin
+SERVERS := scripts/with-postgres scripts/with-redis --cluster
+TESTS := PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/python -m pytest tests
+
+.PHONY: help
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: run
+run: ## Build and start the embedded mode: one process, data in ./data
+	cargo run --quiet --package parlance -- run
+
+.PHONY: demo
+demo: ## Watch a conversation happen, RPC by RPC
+	cargo run --quiet --package parlance -- demo
+
+REPLICAS := 2
+BUS := memory
+
+.PHONY: up
+up: ## Start the suite: REPLICAS of each service (2), a Postgres of its own, BUS (memory)
+	@scripts/setup-tests
+	@scripts/suite up --replicas $(REPLICAS) --bus $(BUS)
+
+.PHONY: down
+down: ## End what `make up` started
+	@scripts/suite down
+
+.PHONY: build
+build: ## Build everything
+	cargo build --workspace --all-targets
+
+.PHONY: test
+test: setup lint ## Run every check and every test; installs what they need
+	$(SERVERS) $(MAKE) --no-print-directory rust-tests client-tests
+
+.PHONY: test-rust
+test-rust: setup ## Run the Rust tests, on SQLite and private servers
+	$(SERVERS) $(MAKE) --no-print-directory rust-tests
+
+.PHONY: test-clients
+test-clients: setup ## Run the Python clients against the real server
+	scripts/with-postgres $(MAKE) --no-print-directory client-tests
+
+# These two expect what $(SERVERS) sets.
+.PHONY: rust-tests client-tests
+rust-tests:
+	cargo test --workspace
+client-tests:
+	$(TESTS)
+
+.PHONY: replay
+replay: setup ## Replay a whole corpus of dialogues, on SQLite and a private Postgres
+	$(VENV)/python tests/replay.py --all
+	scripts/with-postgres $(VENV)/python tests/replay.py --all --postgres
+
+.PHONY: soak
+ROUNDS := 10
+soak: setup ## Kill, pause and roll replicas under load, ROUNDS (10) times as often as the tests
+	PARLANCE_SOAK=$(ROUNDS) scripts/with-postgres cargo test --package parlance-cluster --test faults -- --nocapture
+
+.PHONY: lint
+lint: setup ## Check format, lints, contracts and layers
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	$(VENV)/buf format --diff --exit-code
+	$(VENV)/buf lint
+	scripts/check-breaking
+	scripts/check-layers
+	scripts/behaviours --check
+
+.PHONY: fmt
+fmt: setup ## Format the code and the contracts, fill in docs/behaviours.md
+	cargo fmt --all
+	$(VENV)/buf format --write
+	scripts/behaviours
+
+.PHONY: bench
+bench: setup ## Measure the append beside bare inserts, on SQLite and a private Postgres
+	scripts/with-postgres cargo bench --package parlance-message --bench append
+
+.PHONY: setup
+setup: ## Install what tests need; `make test` does it by itself
+	@scripts/setup-tests
+
+.PHONY: clean
+clean: ## Remove everything that was built or installed here
+	cargo clean
+	rm -rf .tools

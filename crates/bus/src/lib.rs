@@ -1,0 +1,57 @@
+//! Carries hints between the nodes of the message service: at most once, in no
+//! order across shards. The store is the truth; a lost hint costs latency.
+
+mod fanout;
+mod in_process;
+mod redis;
+#[cfg(feature = "testing")]
+pub mod testing;
+
+pub use self::in_process::InProcessBus;
+pub use self::redis::{InvalidRedisUrl, Options, RedisBus, RedisUrl};
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+
+/// Over how many channels payloads are spread. Nodes of one deployment must agree.
+pub const SHARDS: u16 = 256;
+
+/// What a subscriber hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// A payload that a node published, perhaps this one.
+    Payload(Bytes),
+    /// Payloads may have been lost: everything is suspect.
+    Disturbed,
+}
+
+/// Whether the bus carries payloads at present.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Up,
+    /// Nothing is carried and what is published is dropped: look for yourself.
+    Down,
+}
+
+/// Carries payloads to every subscriber of every node.
+///
+/// Payloads of one publisher and shard arrive in order or not at all. After any
+/// loss that can be noticed every subscriber hears [`Heard::Disturbed`], at once
+/// or when the bus is up again.
+pub trait Bus: std::fmt::Debug + Send + Sync {
+    /// Hands a payload to the bus; `shard` is below [`SHARDS`]. Never waits and
+    /// never fails: what cannot be carried is dropped and counted.
+    fn publish(&self, shard: u16, payload: Bytes);
+
+    /// Hears everything published from now on, in a bounded queue. To be called
+    /// within a tokio runtime.
+    fn subscribe(&self) -> mpsc::Receiver<Heard>;
+
+    /// Whether the bus carries payloads, now and as it changes. While it is
+    /// [`State::Down`] a disturbance has been told already, and another one will be
+    /// told when it is up.
+    fn state(&self) -> watch::Receiver<State>;
+
+    /// Payloads of this node that were dropped so far.
+    fn dropped(&self) -> u64;
+}

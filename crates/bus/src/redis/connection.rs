@@ -1,0 +1,213 @@
+//! A connection to a Redis or to every master of a Redis Cluster.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::cluster::ClusterClientBuilder;
+use redis::cluster_async::ClusterConnection;
+use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
+use redis::{AsyncConnectionConfig, Client, Cmd, ProtocolVersion, PushInfo, RedisError, Value};
+
+use super::ear::{Channels, Ear};
+use super::{Options, RedisUrl, Shared};
+use crate::SHARDS;
+
+/// Slots of a Redis Cluster.
+const SLOTS: u16 = 16384;
+
+/// Why there is no session.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Lost {
+    #[error("redis failed")]
+    Redis(#[from] RedisError),
+    #[error("redis did not answer in time")]
+    Timeout,
+    #[error("the connection ended")]
+    Ended,
+    #[error("a canary did not come back")]
+    MissedCanary,
+    #[error("redis told of its slots what nobody understands")]
+    Slots,
+}
+
+/// A connection whose subscriptions are all acknowledged.
+pub(super) struct Connection {
+    conn: Conn,
+    pub(super) ear: Arc<Ear>,
+    /// One channel per server.
+    pub(super) canaries: Vec<String>,
+}
+
+#[derive(Clone)]
+enum Conn {
+    Single(MultiplexedConnection),
+    Cluster(ClusterConnection),
+}
+
+impl Connection {
+    pub(super) async fn open(
+        url: &RedisUrl,
+        options: &Options,
+        shared: &Arc<Shared>,
+    ) -> Result<Self, Lost> {
+        let channels = Channels::new(&options.tag);
+        let canaries = if url.cluster {
+            canaries(&channels, &masters(url, options).await?)
+        } else {
+            vec![channels.canary(0)]
+        };
+        let ear = Arc::new(Ear::new(Arc::clone(shared), &channels, &canaries));
+        let mut wanted: Vec<_> = (0..SHARDS).map(|shard| channels.shard(shard)).collect();
+        wanted.push(channels.lost());
+        wanted.extend(canaries.iter().cloned());
+
+        let conn = Conn::open(url, options, &ear).await?;
+        conn.subscribe(&wanted).await?;
+        if !ear.acknowledged(wanted.len()).await {
+            return Err(Lost::Ended);
+        }
+        Ok(Self { conn, ear, canaries })
+    }
+
+    /// Publishes payloads of one channel, in order.
+    pub(super) async fn publish(&self, channel: &str, payloads: &[Bytes]) -> Result<(), Lost> {
+        let mut conn = self.conn.clone();
+        for payload in payloads {
+            let name = if matches!(conn, Conn::Single(_)) { "PUBLISH" } else { "SPUBLISH" };
+            let mut command = redis::cmd(name);
+            conn.run(command.arg(channel).arg(payload.as_ref())).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.ear.end();
+    }
+}
+
+impl Conn {
+    async fn open(url: &RedisUrl, options: &Options, ear: &Arc<Ear>) -> Result<Self, Lost> {
+        let ear = Arc::clone(ear);
+        let hear = move |push: PushInfo| -> Result<(), redis::aio::SendError> {
+            ear.hear(push);
+            Ok(())
+        };
+        if url.cluster {
+            let client = cluster(url, options).push_sender(hear).build()?;
+            return Ok(Self::Cluster(client.get_async_connection().await?));
+        }
+        let server = url.servers.first().ok_or(Lost::Ended)?;
+        let client = Client::open(format!("{server}/?protocol=resp3"))?;
+        let config = AsyncConnectionConfig::new()
+            .set_push_sender(hear)
+            .set_connection_timeout(Some(options.connect))
+            .set_response_timeout(Some(options.response));
+        Ok(Self::Single(client.get_multiplexed_async_connection_with_config(&config).await?))
+    }
+
+    async fn subscribe(&self, channels: &[String]) -> Result<(), Lost> {
+        match self.clone() {
+            Self::Single(mut conn) => conn.subscribe(channels).await?,
+            // One by one: the channels belong to different slots.
+            Self::Cluster(conn) => {
+                let subscribe = |channel: &String| {
+                    let (mut conn, channel) = (conn.clone(), channel.clone());
+                    async move { conn.ssubscribe(channel).await }
+                };
+                try_join_all(channels.iter().map(subscribe)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn run(&mut self, command: &Cmd) -> Result<(), RedisError> {
+        match self {
+            Self::Single(conn) => conn.req_packed_command(command).await,
+            Self::Cluster(conn) => conn.req_packed_command(command).await,
+        }
+        .map(drop)
+    }
+}
+
+/// Without retries: a session that is in trouble is built anew, slots included.
+fn cluster(url: &RedisUrl, options: &Options) -> ClusterClientBuilder {
+    ClusterClientBuilder::new(url.servers.iter().map(String::as_str))
+        .use_protocol(ProtocolVersion::RESP3)
+        .retries(0)
+        .connection_timeout(options.connect)
+        .response_timeout(options.response)
+}
+
+/// Who holds which slots: the master of each range.
+async fn masters(
+    url: &RedisUrl,
+    options: &Options,
+) -> Result<Vec<(std::ops::RangeInclusive<u16>, String)>, Lost> {
+    let mut conn = cluster(url, options).build()?.get_async_connection().await?;
+    let mut command = redis::cmd("CLUSTER");
+    command.arg("SLOTS");
+    let route = RoutingInfo::SingleNode(SingleNodeRoutingInfo::Random);
+    let slots = conn.route_command(command, route).await?;
+    let ranges: Vec<Vec<Value>> = redis::from_redis_value(slots).map_err(|_| Lost::Slots)?;
+    let range = |range: Vec<Value>| {
+        let [first, last, master, ..] = range.as_slice() else { return None };
+        let (Value::Int(first), Value::Int(last), Value::Array(master)) = (first, last, master)
+        else {
+            return None;
+        };
+        let slots = u16::try_from(*first).ok()?..=u16::try_from(*last).ok()?;
+        Some((slots, format!("{master:?}")))
+    };
+    ranges.into_iter().map(range).collect::<Option<_>>().ok_or(Lost::Slots)
+}
+
+/// A canary for every master: the first channels whose slots they hold.
+fn canaries(
+    channels: &Channels,
+    masters: &[(std::ops::RangeInclusive<u16>, String)],
+) -> Vec<String> {
+    let mut found: HashMap<&str, String> = HashMap::new();
+    let servers: std::collections::HashSet<&str> =
+        masters.iter().map(|(_, master)| master.as_str()).collect();
+    // With thousands of names every master but one of a handful of slots is hit.
+    for channel in (0..4 * u64::from(SLOTS)).map(|number| channels.canary(number)) {
+        if found.len() == servers.len() {
+            break;
+        }
+        let slot = slot(&channel);
+        if let Some((_, master)) = masters.iter().find(|(slots, _)| slots.contains(&slot)) {
+            found.entry(master).or_insert(channel);
+        }
+    }
+    found.into_values().collect()
+}
+
+fn slot(channel: &str) -> u16 {
+    crc16::State::<crc16::XMODEM>::calculate(channel.as_bytes()) % SLOTS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_master_has_one_canary_in_a_slot_of_its_own() {
+        // The slot that the specification of Redis Cluster gives as its example.
+        assert_eq!(slot("123456789"), 0x31C3);
+        let masters = [(0..=99, "a"), (100..=9000, "b"), (9001..=16000, "c"), (16001..=16383, "a")];
+        let masters = masters.map(|(slots, master)| (slots, master.to_owned()));
+        let canaries = canaries(&Channels::new("test"), &masters);
+        let mut hit: Vec<_> = canaries
+            .iter()
+            .filter_map(|canary| masters.iter().find(|(slots, _)| slots.contains(&slot(canary))))
+            .map(|(_, master)| master.as_str())
+            .collect();
+        hit.sort_unstable();
+        assert_eq!(hit, ["a", "b", "c"]);
+    }
+}

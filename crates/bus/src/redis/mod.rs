@@ -1,0 +1,129 @@
+//! The bus of several processes: pub/sub of a Redis, or sharded pub/sub of a
+//! Redis Cluster.
+//!
+//! One task keeps one session: connected, every subscription acknowledged, and a
+//! canary heard back every second from every server. Whatever else happens ends
+//! the session: everything is suspect, and the next session is built from nothing.
+
+mod connection;
+mod ear;
+mod session;
+mod url;
+
+pub use self::url::{InvalidRedisUrl, RedisUrl};
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+
+use self::session::Link;
+use crate::fanout::Fanout;
+use crate::{Bus, Heard, State};
+
+/// How the bus is laid out.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// What tells this deployment from others on the same Redis: letters, digits,
+    /// `-` and `_`.
+    pub tag: String,
+    /// Payloads that may wait for Redis; more are dropped.
+    pub queue: usize,
+    /// The time between two canaries; one that is not back by then is missed.
+    pub canary: Duration,
+    /// How long Redis may take to answer a command.
+    pub response: Duration,
+    /// How long a session may take until all its subscriptions are acknowledged.
+    pub connect: Duration,
+    /// How long to wait before the next try after a session ended.
+    pub retry: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            tag: "default".to_owned(),
+            queue: 1024,
+            canary: Duration::from_secs(1),
+            response: Duration::from_millis(500),
+            connect: Duration::from_secs(3),
+            retry: Duration::from_millis(250),
+        }
+    }
+}
+
+/// The bus over Redis. Clones share one session; it ends with the last of them.
+#[derive(Clone, Debug)]
+pub struct RedisBus(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    shared: Arc<Shared>,
+    outbound: mpsc::Sender<(u16, Bytes)>,
+    link: JoinHandle<()>,
+}
+
+/// What the bus and its session share.
+#[derive(Debug)]
+struct Shared {
+    fanout: Fanout,
+    state: watch::Sender<State>,
+    dropped: AtomicU64,
+}
+
+impl RedisBus {
+    /// A bus that connects in the background, and whenever it must: Redis need not
+    /// be there. To be called within a tokio runtime.
+    pub fn start(url: &RedisUrl, options: Options) -> Self {
+        let (outbound, unsent) = mpsc::channel(options.queue);
+        let shared = Arc::new(Shared {
+            fanout: Fanout::default(),
+            state: watch::Sender::new(State::Down),
+            dropped: AtomicU64::new(0),
+        });
+        let link = Link::new(url.clone(), options, Arc::clone(&shared), unsent);
+        Self(Arc::new(Inner { shared, outbound, link: tokio::spawn(link.run()) }))
+    }
+}
+
+impl Bus for RedisBus {
+    fn publish(&self, shard: u16, payload: Bytes) {
+        let up = *self.0.shared.state.borrow() == State::Up;
+        if !up || self.0.outbound.try_send((shard, payload)).is_err() {
+            self.0.shared.drop_payloads(1);
+        }
+    }
+
+    fn subscribe(&self) -> mpsc::Receiver<Heard> {
+        self.0.shared.fanout.subscribe()
+    }
+
+    fn state(&self) -> watch::Receiver<State> {
+        self.0.shared.state.subscribe()
+    }
+
+    fn dropped(&self) -> u64 {
+        self.0.shared.dropped.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.link.abort();
+    }
+}
+
+impl Shared {
+    fn drop_payloads(&self, count: u64) {
+        self.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+
+    /// Changes the state, and tells subscribers that everything is suspect.
+    fn turn(&self, state: State) {
+        self.state.send_replace(state);
+        self.fanout.tell(Heard::Disturbed);
+    }
+}

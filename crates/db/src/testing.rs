@@ -1,0 +1,82 @@
+//! Empty, migrated databases for tests; nothing of them is left behind.
+
+use std::future::Future;
+
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use uuid::Uuid;
+
+use crate::{Db, Location, Migrations};
+
+/// Runs every named `async fn(Db)` of `$suite` on each database.
+#[macro_export]
+macro_rules! test_on_each_db {
+    ($migrations:expr, $suite:path => $($test:ident),+ $(,)?) => {
+        mod sqlite {
+            use $suite as suite;
+            $(#[tokio::test]
+            async fn $test() {
+                $crate::testing::on_sqlite($migrations, suite::$test).await;
+            })+
+        }
+        mod postgres {
+            use $suite as suite;
+            $(#[tokio::test]
+            async fn $test() {
+                $crate::testing::on_postgres($migrations, suite::$test).await;
+            })+
+        }
+    };
+}
+
+/// Runs `test` on a new SQLite file, then removes it.
+pub async fn on_sqlite<T, F>(migrations: Migrations, test: T)
+where
+    T: FnOnce(Db) -> F,
+    F: Future<Output = ()>,
+{
+    let folder = tempfile::tempdir().expect("create a temporary folder");
+    let location = Location::Sqlite(folder.path().join("test.db"));
+    let db = Db::open(&location, migrations).await.expect("open SQLite");
+    test(db.clone()).await;
+    db.close().await;
+}
+
+/// Runs `test` on a new schema of the Postgres that `TEST_POSTGRES_URL` names, then drops it.
+pub async fn on_postgres<T, F>(migrations: Migrations, test: T)
+where
+    T: FnOnce(Db) -> F,
+    F: Future<Output = ()>,
+{
+    let schema = TestSchema::new();
+    let db = Db::open(&schema.location(), migrations).await.expect("open Postgres");
+    test(db.clone()).await;
+    db.close().await;
+    schema.drop().await;
+}
+
+/// A schema of the Postgres that `TEST_POSTGRES_URL` names; a test that cannot
+/// run for want of one has failed.
+#[derive(Debug)]
+pub struct TestSchema {
+    pub url: String,
+    pub name: String,
+}
+
+impl TestSchema {
+    #[expect(clippy::new_without_default, reason = "reads the environment")]
+    pub fn new() -> Self {
+        let url =
+            std::env::var("TEST_POSTGRES_URL").expect("set TEST_POSTGRES_URL (see `make test`)");
+        Self { url, name: format!("t{}", Uuid::now_v7().simple()) }
+    }
+
+    pub fn location(&self) -> Location {
+        Location::Postgres { url: self.url.clone(), schema: self.name.clone(), connections: 5 }
+    }
+
+    pub async fn drop(self) {
+        let mut admin = PgConnection::connect(&self.url).await.expect("connect to Postgres");
+        let drop = format!("DROP SCHEMA {} CASCADE", self.name);
+        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut admin).await.expect("drop the schema");
+    }
+}

@@ -1,0 +1,42 @@
+//! How schemas are brought up to date.
+
+use std::time::Duration;
+
+use parlance_db::testing::TestSchema;
+use parlance_db::{Db, Migrations, STATEMENT_TIMEOUT};
+use sqlx::SqlStr;
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+
+/// Migrations that live as long as the process.
+fn migrations(sql: &'static str) -> Migrations {
+    let name = "one".into();
+    let one = Migration::new(1, name, MigrationType::Simple, SqlStr::from_static(sql), false);
+    let migrator: &'static Migrator = Box::leak(Box::new(Migrator::with_migrations(vec![one])));
+    Migrations { sqlite: migrator, postgres: migrator }
+}
+
+#[tokio::test]
+async fn a_migration_may_take_longer_than_any_statement_of_a_request() {
+    let schema = TestSchema::new();
+    // It writes down what bounds it.
+    let migrations = migrations(
+        "CREATE TABLE bounds AS SELECT current_setting('statement_timeout') AS statement,
+                                       current_setting('lock_timeout') AS lock",
+    );
+    // Two that start at once wait for each other.
+    let location = schema.location();
+    let (one, two) = tokio::join!(Db::open(&location, migrations), Db::open(&location, migrations));
+    for db in [one, two] {
+        let Db::Postgres(db) = db.expect("open Postgres") else { panic!("Postgres") };
+        let bounds: (String, String) =
+            sqlx::query_as("SELECT * FROM bounds").fetch_one(&db.pool).await.expect("bounds");
+        assert_eq!(bounds, ("0".to_owned(), "0".to_owned()));
+        // The requests keep theirs.
+        let show = "SELECT setting::BIGINT FROM pg_settings WHERE name = 'statement_timeout'";
+        let millis: i64 = sqlx::query_scalar(show).fetch_one(&db.pool).await.expect("a setting");
+        let millis = u64::try_from(millis).expect("a time");
+        assert_eq!(Duration::from_millis(millis), STATEMENT_TIMEOUT);
+        Db::Postgres(db).close().await;
+    }
+    schema.drop().await;
+}

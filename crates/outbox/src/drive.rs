@@ -1,0 +1,201 @@
+//! Sending the pending facts of one log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backon::{ExponentialBuilder, Retryable};
+use parlance_db::Db;
+use parlance_proto::message::v1::log_service_client::LogServiceClient;
+use parlance_proto::message::v1::{
+    ApplyFactsRequest, ApplyFactsResponse, Fact, FactSource, LogIdentity,
+};
+use parlance_rpc::{Internal, Reason, Transport};
+use parlance_types::{LogId, Seq};
+use prost::Message as _;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout, timeout_at};
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use crate::store::{self, Standing};
+
+/// Bytes of facts that one call carries; the server takes 256 KiB.
+const CALL_BYTES: usize = 200 * 1024;
+
+/// How long one try of a call may take.
+const TRY_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Tries after the first.
+const RETRIES: usize = 2;
+
+/// What driving a log came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Driven {
+    /// The log has the source's facts up to here.
+    pub applied: i64,
+    /// The head of the log; 0 if nothing was pending, so that it was not asked.
+    pub head: Seq,
+    /// Whether the log said that it is closed.
+    pub closed: bool,
+}
+
+/// Why the pending facts of a log could not be sent.
+#[derive(Debug, thiserror::Error)]
+pub enum DriveError {
+    #[error("the log was not registered in the outbox")]
+    UnknownLog,
+    #[error("could not reach the outbox")]
+    Store(#[from] sqlx::Error),
+    #[error("impossible fact in the outbox")]
+    Corrupt(#[from] prost::DecodeError),
+    #[error("could not reach the message service")]
+    Unavailable(#[source] Box<Status>),
+    #[error("the message service refused the facts")]
+    Refused(#[source] Box<Status>),
+    /// An answer that the contract does not allow.
+    #[error("the message service applied {applied} of the facts up to {sent}")]
+    Stuck { applied: i64, sent: i64 },
+    #[error("the facts could not be sent in time")]
+    TimedOut,
+}
+
+impl DriveError {
+    /// The reason that the message service gave, if it refused.
+    pub fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Unavailable(status) | Self::Refused(status) => Reason::of(status),
+            _ => None,
+        }
+    }
+}
+
+/// The outbox of one source. Clones share it.
+#[derive(Clone, Debug)]
+pub struct Outbox {
+    pub(crate) db: Db,
+    source: FactSource,
+    message: LogServiceClient<Transport>,
+    internal: Internal,
+    /// Told of drives that failed, so that the relay goes on with them.
+    pub(crate) failed: Arc<Notify>,
+}
+
+impl Outbox {
+    /// The outbox in `db`, whose facts go to the logs behind `message` as `source`'s.
+    pub fn new(db: Db, source: FactSource, message: Transport, internal: Internal) -> Self {
+        let message = LogServiceClient::new(message);
+        Self { db, source, message, internal, failed: Arc::new(Notify::new()) }
+    }
+
+    /// Sends all pending facts of a log, in version order and as few calls as they
+    /// fit. OK means: everything enqueued before the call is in the log.
+    ///
+    /// Drives of one log may run at once, on any replica: the log skips what it
+    /// has. What a failed drive left, the relay sends.
+    pub async fn drive(&self, log_id: LogId, deadline: Duration) -> Result<Driven, DriveError> {
+        let driven = self.try_drive(log_id, deadline).await;
+        if driven.is_err() {
+            self.failed.notify_one();
+        }
+        driven
+    }
+
+    pub(crate) async fn try_drive(
+        &self,
+        log_id: LogId,
+        deadline: Duration,
+    ) -> Result<Driven, DriveError> {
+        let until = Instant::now() + deadline;
+        let driven = timeout_at(until, self.send_pending(log_id, until)).await;
+        driven.unwrap_or(Err(DriveError::TimedOut))
+    }
+
+    async fn send_pending(&self, log_id: LogId, until: Instant) -> Result<Driven, DriveError> {
+        let log = store::standing(&self.db, log_id).await?.ok_or(DriveError::UnknownLog)?;
+        let mut driven = Driven { applied: log.applied, head: 0, closed: false };
+        while driven.applied < log.version {
+            let facts = self.next_facts(log_id, driven.applied).await?;
+            let before = driven.applied;
+            let sent = facts.last().map_or(before, |fact| fact.version);
+            match self.apply(&log, log_id, facts, until).await {
+                Ok(answer) => {
+                    let ApplyFactsResponse { applied, head, closed } = answer;
+                    if applied < sent || sent == before {
+                        return Err(DriveError::Stuck { applied, sent });
+                    }
+                    store::raise(&self.db, log_id, applied).await?;
+                    driven = Driven { applied, head, closed };
+                }
+                // The log was restored to an earlier state: it gets again what it lost.
+                Err(status) => {
+                    let applied = gap(&status).filter(|applied| *applied < before);
+                    let Some(applied) = applied else { return Err(refused(status)) };
+                    tracing::warn!(%log_id, applied, had = before, "the log has lost facts");
+                    store::lower(&self.db, log_id, applied).await?;
+                    driven.applied = applied;
+                }
+            }
+        }
+        Ok(driven)
+    }
+
+    /// The facts of one call: as many above `after` as fit.
+    async fn next_facts(&self, log_id: LogId, after: i64) -> Result<Vec<Fact>, DriveError> {
+        let (mut facts, mut bytes) = (Vec::new(), 0);
+        for encoded in store::facts(&self.db, log_id, after).await? {
+            bytes += encoded.len();
+            if bytes > CALL_BYTES && !facts.is_empty() {
+                break;
+            }
+            facts.push(Fact::decode(encoded.as_slice())?);
+        }
+        Ok(facts)
+    }
+
+    /// Calls the message service; an outage is tried again while the time lasts.
+    async fn apply(
+        &self,
+        log: &Standing,
+        log_id: LogId,
+        facts: Vec<Fact>,
+        until: Instant,
+    ) -> Result<ApplyFactsResponse, Status> {
+        let identity = LogIdentity { room_id: log.room_id.clone(), kind: log.kind };
+        let request = ApplyFactsRequest {
+            log_id: log_id.0.to_string(),
+            source: self.source.into(),
+            facts,
+            identity: Some(identity),
+        };
+        let attempt = || async {
+            let bound = until.saturating_duration_since(Instant::now()).min(TRY_TIMEOUT);
+            let request = self.internal.request(&log.tenant_id, None, bound, request.clone());
+            let answer = timeout(bound, self.message.clone().apply_facts(request)).await;
+            let late = || Status::unavailable("the message service did not answer in time");
+            answer.unwrap_or_else(|_| Err(late())).map(tonic::Response::into_inner)
+        };
+        let backoff = ExponentialBuilder::default()
+            .with_min_delay(Duration::from_millis(20))
+            .with_max_delay(Duration::from_millis(500))
+            .with_max_times(RETRIES)
+            .with_jitter();
+        attempt.retry(backoff).when(|status| status.code() == Code::Unavailable).await
+    }
+}
+
+/// The version that the facts must continue, if that is what was wrong.
+fn gap(status: &Status) -> Option<i64> {
+    if Reason::of(status)? != Reason::FactGap {
+        return None;
+    }
+    status.get_details_error_info()?.metadata.get("applied")?.parse().ok()
+}
+
+fn refused(status: Status) -> DriveError {
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
+            DriveError::Unavailable(Box::new(status))
+        }
+        _ => DriveError::Refused(Box::new(status)),
+    }
+}

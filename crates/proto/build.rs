@@ -1,0 +1,58 @@
+//! Generates the gRPC code from `proto/`, with a protobuf compiler in Rust: nothing to install.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+
+/// The message whose bytes are made once and shared by all its receivers.
+const FRAME: &str = ".parlance.message.v1.SubscribeResponse";
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let root = Path::new("../../proto");
+    println!("cargo:rerun-if-changed={}", root.display());
+    let out = PathBuf::from(std::env::var("OUT_DIR")?);
+
+    let mut compiler = protox::Compiler::new([root])?;
+    compiler.include_source_info(true).include_imports(true);
+    for file in protos(root)? {
+        compiler.open_file(file)?;
+    }
+    // Written by protox itself: the prost types would drop what they do not know.
+    std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
+    let descriptors = compiler.file_descriptor_set();
+
+    let generate = || {
+        // BTreeMap: equal messages have equal bytes, so a payload hash means something.
+        tonic_prost_build::configure().emit_rerun_if_changed(false).btree_map(".")
+    };
+    generate().compile_fds(descriptors.clone())?;
+
+    let streaming = out.join("streaming");
+    std::fs::create_dir_all(&streaming)?;
+    generate()
+        .build_client(false)
+        .out_dir(&streaming)
+        .extern_path(FRAME, "crate::frame::Frame")
+        .extern_path(".parlance.message.v1", "crate::message::v1")
+        .extern_path(".parlance.membership.v1", "crate::membership::v1")
+        .extern_path(".parlance.presence.v1", "crate::presence::v1")
+        .extern_path(".parlance.room.v1", "crate::room::v1")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
+
+/// Every `.proto` file below `root`, relative to it, in a fixed order.
+fn protos(root: &Path) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+    let (mut found, mut folders) = (Vec::new(), vec![root.to_path_buf()]);
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "proto") {
+                found.push(path.strip_prefix(root)?.to_path_buf());
+            }
+        }
+    }
+    found.sort();
+    Ok(found)
+}

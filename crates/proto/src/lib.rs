@@ -1,0 +1,34 @@
+//! Generated gRPC types, laid out as the proto packages are.
+
+#![expect(clippy::pedantic, clippy::large_enum_variant, reason = "generated code")]
+
+pub mod frame;
+
+/// Every descriptor of the suite, for server reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
+
+pub mod membership {
+    pub mod v1 {
+        tonic::include_proto!("parlance.membership.v1");
+    }
+}
+pub mod message {
+    pub mod v1 {
+        tonic::include_proto!("parlance.message.v1");
+    }
+}
+pub mod presence {
+    pub mod v1 {
+        tonic::include_proto!("parlance.presence.v1");
+    }
+}
+pub mod room {
+    pub mod v1 {
+        tonic::include_proto!("parlance.room.v1");
+    }
+}
+
+/// The server of `StreamService`, whose frames are already encoded.
+pub mod streaming {
+    include!(concat!(env!("OUT_DIR"), "/streaming/parlance.message.v1.rs"));
+}

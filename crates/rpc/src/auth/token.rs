@@ -1,0 +1,224 @@
+//! What a token says, how it is signed, and what makes its claims good.
+
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use parlance_types::{Micros, TenantId, UserId};
+use rand::RngCore;
+use serde::{Deserialize, Serialize};
+
+use crate::Principal;
+
+/// The shortest secret of HS256, in bytes.
+const MIN_SECRET: usize = 32;
+
+/// A secret that is too short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a secret must have at least 32 bytes")]
+pub struct InvalidSecret;
+
+/// A shared secret, for HS256.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Vec<u8>);
+
+impl Secret {
+    /// The secret of these bytes, at least 32, without white space at either end.
+    pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, InvalidSecret> {
+        let bytes = bytes.into().trim_ascii().to_vec();
+        if bytes.len() >= MIN_SECRET { Ok(Self(bytes)) } else { Err(InvalidSecret) }
+    }
+
+    /// A new secret: 32 random bytes, written as 64 hexadecimal digits.
+    pub fn random() -> Self {
+        let mut bytes = [0; 32];
+        rand::rng().fill_bytes(&mut bytes);
+        Self(bytes.iter().flat_map(|byte| format!("{byte:02x}").into_bytes()).collect())
+    }
+
+    /// The secret in a file.
+    pub fn read(path: &Path) -> std::io::Result<Self> {
+        Self::new(std::fs::read(path)?).map_err(std::io::Error::other)
+    }
+
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// What a token is for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Acts for the user that `sub` names.
+    #[default]
+    User,
+    /// Acts for its tenant, or with the rights of a user that it names.
+    Service,
+    /// Administers.
+    Operator,
+}
+
+/// The claims of a token.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Claims {
+    iss: String,
+    aud: Audience,
+    sub: String,
+    tenant: String,
+    #[serde(default)]
+    role: Role,
+    exp: NumericDate,
+    nbf: NumericDate,
+    /// The user that another service of the suite acts for. Internal tokens only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    actor: Option<String>,
+}
+
+/// Seconds since the Unix epoch; others may write fractions.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum NumericDate {
+    Whole(u64),
+    Fraction(f64),
+}
+
+impl NumericDate {
+    fn at(time: Micros) -> Self {
+        Self::Whole(u64::try_from(time.div_euclid(1_000_000)).unwrap_or(0))
+    }
+
+    fn later(self, by: Duration) -> Self {
+        match self {
+            Self::Whole(seconds) => Self::Whole(seconds.saturating_add(by.as_secs())),
+            Self::Fraction(seconds) => Self::Fraction(seconds + by.as_secs_f64()),
+        }
+    }
+
+    /// `None` when it is no time.
+    fn micros(self) -> Option<Micros> {
+        let since = match self {
+            Self::Whole(seconds) => Duration::from_secs(seconds),
+            Self::Fraction(seconds) => Duration::try_from_secs_f64(seconds).ok()?,
+        };
+        Micros::try_from(since.as_micros()).ok()
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Audience {
+    fn has(&self, name: &str) -> bool {
+        match self {
+            Self::One(one) => one == name,
+            Self::Many(many) => many.iter().any(|one| one == name),
+        }
+    }
+}
+
+impl Claims {
+    pub(crate) fn new(
+        issuer: &str,
+        audience: &str,
+        subject: &str,
+        tenant: &TenantId,
+        role: Role,
+        now: Micros,
+        life: Duration,
+    ) -> Self {
+        let begins = NumericDate::at(now);
+        Self {
+            iss: issuer.to_owned(),
+            aud: Audience::One(audience.to_owned()),
+            sub: subject.to_owned(),
+            tenant: tenant.as_str().to_owned(),
+            role,
+            exp: begins.later(life),
+            nbf: begins,
+            actor: None,
+        }
+    }
+
+    /// Names the user that another service of the suite acts for.
+    pub(crate) fn on_behalf_of(mut self, actor: Option<&UserId>) -> Self {
+        self.actor = actor.map(|actor| actor.as_str().to_owned());
+        self
+    }
+
+    /// Whether the token was made by `issuer` for `audience`.
+    pub(super) fn is_for(&self, issuer: &str, audience: &str) -> bool {
+        self.iss == issuer && self.aud.has(audience)
+    }
+
+    /// What the claims amount to; `None` when they cannot be.
+    pub(super) fn grant(&self, internal: bool) -> Option<Grant> {
+        let principal = match (internal, self.role) {
+            (true, _) => {
+                let actor = self.actor.as_ref().map(UserId::parse);
+                Principal::Internal(actor.transpose().ok()?)
+            }
+            (false, Role::User) => Principal::User(UserId::parse(&self.sub).ok()?),
+            (false, Role::Service) => Principal::Service,
+            (false, Role::Operator) => Principal::Operator,
+        };
+        Some(Grant {
+            tenant_id: TenantId::parse(&self.tenant).ok()?,
+            principal: (!self.sub.is_empty()).then_some(principal)?,
+            begins: self.nbf.micros()?,
+            ends: self.exp.micros()?,
+        })
+    }
+}
+
+/// What a token with a good signature grants, and when.
+#[derive(Clone, Debug)]
+pub(super) struct Grant {
+    pub(super) tenant_id: TenantId,
+    pub(super) principal: Principal,
+    pub(super) begins: Micros,
+    pub(super) ends: Micros,
+}
+
+/// Signs claims with HS256.
+pub(crate) fn sign(secret: &Secret, claims: &Claims) -> String {
+    let key = EncodingKey::from_secret(secret.as_bytes());
+    jsonwebtoken::encode(&Header::new(Algorithm::HS256), claims, &key)
+        .expect("claims are strings and numbers, and any secret signs")
+}
+
+/// Mints tokens for callers with a shared secret: for the embedded mode and for
+/// trying things out.
+#[derive(Clone, Debug)]
+pub struct Minter {
+    pub secret: Secret,
+    pub issuer: String,
+    pub audience: String,
+}
+
+impl Minter {
+    /// A token of `tenant` for the user, service or operator `subject` that holds
+    /// from `now` for `life`.
+    pub fn token(
+        &self,
+        tenant: &TenantId,
+        role: Role,
+        subject: &UserId,
+        now: Micros,
+        life: Duration,
+    ) -> String {
+        let Self { secret, issuer, audience } = self;
+        sign(secret, &Claims::new(issuer, audience, subject.as_str(), tenant, role, now, life))
+    }
+}

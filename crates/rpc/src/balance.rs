@@ -1,0 +1,242 @@
+//! Reaches a service of the suite that runs as several replicas.
+//!
+//! A call that gets no answer from one replica - nobody listens, the connection
+//! breaks, nothing comes in its share of the time - goes to the next one: every
+//! call between services is idempotent. What a replica does answer, UNAVAILABLE
+//! too, is the caller's to judge.
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::fmt;
+use std::net::SocketAddr;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http::{Request, Response, request};
+use http_body_util::{BodyExt as _, Full};
+use tokio::time::{Instant, timeout};
+use tonic::Status;
+use tonic::body::Body;
+use tonic::transport::{Channel, Endpoint};
+use tower::util::BoxCloneSyncService;
+use tower::{ServiceExt as _, service_fn};
+
+use crate::deadline::asked;
+use crate::{DEFAULT_DEADLINE, Transport};
+
+/// How often one call is tried in all.
+const TRIES: usize = 3;
+
+/// How long, in milliseconds, a replica that did not answer is asked only after the others.
+const SHUNNED: u64 = 1000;
+
+/// The pause before a call goes to a replica that it has tried already.
+const PAUSE: Duration = Duration::from_millis(20);
+
+const CONNECT_WITHIN: Duration = Duration::from_secs(1);
+const KEEPALIVE: Duration = Duration::from_secs(10);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How often names are looked up.
+const LOOKUP_EVERY: Duration = Duration::from_secs(5);
+const LOOKUP_WITHIN: Duration = Duration::from_secs(3);
+
+/// Where the replicas of a service are: `HOST:PORT`, separated by commas. A name
+/// stands for every address that it resolves to, now and later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Addresses(Vec<(String, u16)>);
+
+/// A text that names no addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be HOST:PORT, or several separated by commas")]
+pub struct InvalidAddresses;
+
+impl FromStr for Addresses {
+    type Err = InvalidAddresses;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAddresses> {
+        let one = |text: &str| {
+            let (host, port) = text.trim().rsplit_once(':')?;
+            let host = host.trim_start_matches('[').trim_end_matches(']');
+            (!host.is_empty()).then_some((host.to_owned(), port.parse().ok()?))
+        };
+        let all: Option<Vec<_>> = text.split(',').map(one).collect();
+        all.map(Self).ok_or(InvalidAddresses)
+    }
+}
+
+impl fmt::Display for Addresses {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (host, port)) in self.0.iter().enumerate() {
+            let comma = if number == 0 { "" } else { "," };
+            write!(f, "{comma}{host}:{port}")?;
+        }
+        Ok(())
+    }
+}
+
+impl Addresses {
+    /// Whether nothing has to be looked up.
+    fn are_fixed(&self) -> bool {
+        self.0.iter().all(|(host, _)| host.parse::<std::net::IpAddr>().is_ok())
+    }
+
+    /// What the names stand for at present; `None` if one could not be looked up.
+    async fn resolve(&self) -> Option<BTreeSet<SocketAddr>> {
+        let mut found = BTreeSet::new();
+        for (host, port) in &self.0 {
+            let looked_up = tokio::net::lookup_host((host.as_str(), *port));
+            found.extend(timeout(LOOKUP_WITHIN, looked_up).await.ok()?.ok()?);
+        }
+        Some(found)
+    }
+}
+
+/// Reaches a service across the network, whichever of its replicas are there.
+///
+/// For unary calls that may be repeated. A call answers UNAVAILABLE when no
+/// replica answered it within its `grpc-timeout`.
+pub async fn balanced(addresses: Addresses) -> Transport {
+    let replicas = Arc::new(Replicas::default());
+    replicas.become_those(&addresses.resolve().await.unwrap_or_default());
+    if !addresses.are_fixed() {
+        tokio::spawn(look_up(addresses, Arc::downgrade(&replicas)));
+    }
+    let service = service_fn(move |request: Request<Body>| {
+        let replicas = Arc::clone(&replicas);
+        async move { Ok::<_, tonic::transport::Error>(replicas.call(request).await) }
+    });
+    BoxCloneSyncService::new(service)
+}
+
+/// Keeps the replicas up to date as long as somebody uses them. A failed lookup
+/// leaves them as they are.
+async fn look_up(addresses: Addresses, replicas: Weak<Replicas>) {
+    loop {
+        tokio::time::sleep(LOOKUP_EVERY).await;
+        let found = addresses.resolve().await.filter(|found| !found.is_empty());
+        let Some(replicas) = replicas.upgrade() else { return };
+        if let Some(found) = found {
+            replicas.become_those(&found);
+        } else {
+            tracing::warn!(%addresses, "cannot look up the replicas of a service");
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Replicas {
+    known: ArcSwap<Vec<Arc<Replica>>>,
+    /// Whose turn it is.
+    turn: AtomicUsize,
+    /// What times are counted from.
+    began: Instant,
+}
+
+#[derive(Debug)]
+struct Replica {
+    address: SocketAddr,
+    channel: Channel,
+    /// In milliseconds since the beginning.
+    shunned_until: AtomicU64,
+}
+
+impl Default for Replicas {
+    fn default() -> Self {
+        let known = ArcSwap::from_pointee(Vec::new());
+        Self { known, turn: AtomicUsize::new(0), began: Instant::now() }
+    }
+}
+
+impl Replicas {
+    fn become_those(&self, addresses: &BTreeSet<SocketAddr>) {
+        let known = self.known.load();
+        let keep = |address: &SocketAddr| {
+            let kept = known.iter().find(|replica| replica.address == *address);
+            kept.map_or_else(|| Arc::new(Replica::new(*address)), Arc::clone)
+        };
+        self.known.store(Arc::new(addresses.iter().map(keep).collect()));
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// The replicas in the order in which a call asks them: by turns, those last
+    /// that did not answer lately.
+    fn order(&self) -> Vec<Arc<Replica>> {
+        let mut order = Vec::clone(&self.known.load());
+        if !order.is_empty() {
+            let turn = self.turn.fetch_add(1, Ordering::Relaxed) % order.len();
+            order.rotate_left(turn);
+        }
+        let now = self.now();
+        order.sort_by_key(|replica| replica.shunned_until.load(Ordering::Relaxed) > now);
+        order
+    }
+
+    async fn call(&self, request: Request<Body>) -> Response<Body> {
+        let (head, body) = request.into_parts();
+        let message = match body.collect().await {
+            Ok(body) => body.to_bytes(),
+            Err(status) => return status.into_http(),
+        };
+        let limit = asked(&head.headers).ok().flatten().unwrap_or(DEFAULT_DEADLINE);
+        let until = Instant::now() + limit;
+        let order = self.order();
+        for (number, replica) in order.iter().cycle().take(TRIES).enumerate() {
+            if number > 0 && number % order.len() == 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            // Silence of one replica leaves time for the next.
+            let share = if number + 1 < order.len() { left / 2 } else { left };
+            match timeout(share, replica.call(&head, message.clone())).await {
+                Ok(Ok(response)) => {
+                    replica.shunned_until.store(0, Ordering::Relaxed);
+                    return response;
+                }
+                Ok(Err(error)) => {
+                    tracing::debug!(address = %replica.address, %error, "a replica failed");
+                }
+                Err(_) => tracing::debug!(address = %replica.address, "a replica is silent"),
+            }
+            let shunned = self.now().saturating_add(SHUNNED);
+            replica.shunned_until.store(shunned, Ordering::Relaxed);
+        }
+        Status::unavailable("no replica of the service answered").into_http()
+    }
+}
+
+impl Replica {
+    fn new(address: SocketAddr) -> Self {
+        let endpoint = Endpoint::from_shared(format!("http://{address}"))
+            .expect("an address is an authority")
+            .connect_timeout(CONNECT_WITHIN)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(KEEPALIVE)
+            .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+            .keep_alive_while_idle(true);
+        Self { address, channel: endpoint.connect_lazy(), shunned_until: AtomicU64::new(0) }
+    }
+
+    /// The whole answer: one that breaks off half-way is none.
+    async fn call(
+        &self,
+        head: &request::Parts,
+        message: Bytes,
+    ) -> Result<Response<Body>, Box<dyn std::error::Error + Send + Sync>> {
+        let body = Body::new(Full::new(message).map_err(|never: Infallible| match never {}));
+        let request = Request::from_parts(head.clone(), body);
+        let (head, body) = self.channel.clone().oneshot(request).await?.into_parts();
+        let body = body.collect().await?;
+        Ok(Response::from_parts(head, Body::new(body)))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! Who calls: put into the request by the auth layer, read by handlers.
+
+use parlance_types::{Micros, TenantId, UserId};
+use tonic::{Request, Status};
+
+use crate::{Reason, Refusal};
+
+/// A verified caller.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    pub tenant_id: TenantId,
+    pub principal: Principal,
+    /// When the token expires; open streams end then.
+    pub expires: Micros,
+}
+
+/// What kind of caller it is.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Principal {
+    /// A user, with the user's own token.
+    User(UserId),
+    /// A backend service, on behalf of a user and with that user's rights.
+    ServiceFor(UserId),
+    /// A backend service that acts for nobody: for the tenant.
+    Service,
+    /// An operator of the installation.
+    Operator,
+    /// Another service of the suite, on behalf of a user if it says so.
+    Internal(Option<UserId>),
+}
+
+impl Caller {
+    /// The user whose rights count; `None` when the caller acts for the tenant.
+    pub fn user(&self) -> Option<&UserId> {
+        match &self.principal {
+            Principal::User(user) | Principal::ServiceFor(user) => Some(user),
+            Principal::Internal(user) => user.as_ref(),
+            Principal::Service | Principal::Operator => None,
+        }
+    }
+
+    /// The user, where a call makes no sense without one.
+    pub fn require_user(&self) -> Result<&UserId, Status> {
+        self.user().ok_or_else(|| {
+            Refusal::new(
+                Reason::UserRequired,
+                "the call needs a user: use a user token or name the user",
+            )
+            .into()
+        })
+    }
+}
+
+/// The caller of a public RPC.
+pub fn caller<T>(request: &Request<T>) -> Result<Caller, Status> {
+    match request.extensions().get::<Caller>() {
+        Some(Caller { principal: Principal::Internal(_), .. }) => {
+            Err(Refusal::new(Reason::NotAllowed, "internal tokens are for internal services")
+                .into())
+        }
+        Some(caller) => Ok(caller.clone()),
+        None => Err(Refusal::new(Reason::TokenMissing, "no bearer token").into()),
+    }
+}
+
+/// The caller of an RPC for operators of the installation.
+pub fn operator<T>(request: &Request<T>) -> Result<Caller, Status> {
+    match caller(request)? {
+        caller @ Caller { principal: Principal::Operator, .. } => Ok(caller),
+        _ => Err(Refusal::new(Reason::NotAllowed, "the call is for operators").into()),
+    }
+}
+
+/// The caller of an internal RPC: another service of the suite.
+pub fn internal<T>(request: &Request<T>) -> Result<Caller, Status> {
+    match request.extensions().get::<Caller>() {
+        Some(caller @ Caller { principal: Principal::Internal(_), .. }) => Ok(caller.clone()),
+        Some(_) => {
+            Err(Refusal::new(Reason::NotAllowed, "the service is internal to the suite").into())
+        }
+        None => Err(Refusal::new(Reason::TokenMissing, "no bearer token").into()),
+    }
+}

@@ -1,0 +1,174 @@
+//! Deadlines: every unary call has one, a stream has one when its client asks.
+
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::{Arc, LazyLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderMap, Request, Response};
+use http_body::{Frame, SizeHint};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
+use tonic::Status;
+use tonic::body::Body;
+
+use crate::body::trailers;
+use crate::step::{Next, Step};
+use crate::{Reason, Refusal, reflection, violation};
+
+/// How long a unary call may take when its client does not say.
+pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The longest deadline that is kept; longer ones are lowered to it.
+const LONGEST: Duration = Duration::from_hours(30 * 24);
+
+/// When the answer to a request is due. Found in the extensions of the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(pub Instant);
+
+/// How long the answer to a request may still take: until its [`Deadline`], or
+/// [`DEFAULT_DEADLINE`] where there is none.
+pub fn remaining<T>(request: &tonic::Request<T>) -> Duration {
+    let deadline = request.extensions().get::<Deadline>();
+    deadline.map_or(DEFAULT_DEADLINE, |deadline| deadline.0.duration_since(Instant::now()))
+}
+
+/// The step that bounds every request.
+///
+/// Unary calls get what their `grpc-timeout` says, at most `max`, else `default`;
+/// streams get only what their client asks for. What is late is answered
+/// DEADLINE_EXCEEDED, a stream in its trailers.
+#[derive(Clone, Debug)]
+pub struct Deadlines {
+    default: Duration,
+    max: Duration,
+    streaming: Arc<HashSet<String>>,
+}
+
+impl Default for Deadlines {
+    fn default() -> Self {
+        Self::new(DEFAULT_DEADLINE, Duration::from_mins(1))
+    }
+}
+
+impl Deadlines {
+    /// Bounds unary calls by `default`, or by what the client asks up to `max`.
+    pub fn new(default: Duration, max: Duration) -> Self {
+        static STREAMING: LazyLock<Arc<HashSet<String>>> =
+            LazyLock::new(|| Arc::new(reflection::streaming_methods()));
+        Self { default, max, streaming: Arc::clone(&STREAMING) }
+    }
+
+    /// How long a call of `path` may take.
+    fn limit(&self, path: &str, asked: Option<Duration>) -> Option<Duration> {
+        if self.streaming.contains(path) {
+            return asked.map(|asked| asked.min(LONGEST));
+        }
+        Some(asked.unwrap_or(self.default).min(self.max))
+    }
+}
+
+impl Step for Deadlines {
+    async fn run<S: Next>(
+        &self,
+        mut request: Request<Body>,
+        mut next: S,
+    ) -> Result<Response<Body>, S::Error> {
+        let asked = match asked(request.headers()) {
+            Ok(asked) => asked,
+            Err(refusal) => return Ok(Status::from(refusal).into_http()),
+        };
+        let Some(limit) = self.limit(request.uri().path(), asked) else {
+            return next.call(request).await;
+        };
+        let deadline = Deadline(Instant::now() + limit);
+        request.extensions_mut().insert(deadline);
+        match timeout_at(deadline.0, next.call(request)).await {
+            Ok(response) => Ok(response?.map(|body| Body::new(Bounded::new(body, deadline)))),
+            Err(_) => Ok(exceeded().into_http()),
+        }
+    }
+}
+
+fn exceeded() -> Status {
+    Refusal::new(Reason::DeadlineExceeded, "the deadline passed before the answer was there").into()
+}
+
+/// What the client asks for in `grpc-timeout`.
+pub(crate) fn asked(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
+    let Some(value) = headers.get("grpc-timeout") else { return Ok(None) };
+    let parsed = value.to_str().ok().and_then(parse);
+    parsed.map(Some).ok_or_else(|| {
+        violation("grpc-timeout", "must be 1 to 8 digits and a unit of H, M, S, m, u or n")
+    })
+}
+
+/// Reads a `grpc-timeout`.
+fn parse(text: &str) -> Option<Duration> {
+    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
+    if !(1..=8).contains(&digits.len()) || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let count = digits.parse().ok()?;
+    match unit {
+        "H" => Some(Duration::from_secs(count * 3600)),
+        "M" => Some(Duration::from_secs(count * 60)),
+        "S" => Some(Duration::from_secs(count)),
+        "m" => Some(Duration::from_millis(count)),
+        "u" => Some(Duration::from_micros(count)),
+        "n" => Some(Duration::from_nanos(count)),
+        _ => None,
+    }
+}
+
+pin_project! {
+    /// A response body that ends with DEADLINE_EXCEEDED when it is due.
+    struct Bounded {
+        body: Option<Body>,
+        #[pin]
+        due: Sleep,
+    }
+}
+
+impl Bounded {
+    fn new(body: Body, deadline: Deadline) -> Self {
+        Self { body: Some(body), due: sleep_until(deadline.0) }
+    }
+}
+
+impl http_body::Body for Bounded {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.project();
+        let Some(body) = this.body else { return Poll::Ready(None) };
+        // Checked first, so that a body that is always ready is bounded as well.
+        if this.due.deadline() > Instant::now() {
+            if let Poll::Ready(frame) = Pin::new(body).poll_frame(context) {
+                return Poll::Ready(frame);
+            }
+            ready!(this.due.poll(context));
+        }
+        // Dropped at once, so that what feeds the stream stops.
+        *this.body = None;
+        Poll::Ready(Some(Ok(trailers(&exceeded()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        // No exact length: the deadline may cut the body short.
+        SizeHint::default()
+    }
+}
+
+#[cfg(test)]
+mod tests;

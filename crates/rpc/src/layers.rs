@@ -1,0 +1,93 @@
+//! The steps of a request, in their order.
+
+use std::convert::Infallible;
+
+use http::{Request, Response};
+use tokio_util::task::TaskTracker;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower::ServiceBuilder;
+use tower::util::BoxCloneSyncService;
+
+use crate::faults::{BadInput, CatchPanics};
+use crate::observe::Observe;
+use crate::step::{Next, Step, StepLayer};
+use crate::{Auth, Deadlines, RateLimit, Shed, Transport, in_process};
+
+/// The largest request of a caller, in bytes; every public server is built with
+/// it (`max_decoding_message_size`).
+pub const MAX_REQUEST: usize = 256 * 1024;
+
+/// The largest request and answer between services of the suite, in bytes.
+pub const MAX_INTERNAL: usize = 16 * 1024 * 1024;
+
+/// Services with every step around them.
+pub type App = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
+
+/// The steps that every request passes: name and log it, catch panics, word
+/// refusals of bad input, bound its time, shed load, verify the caller, limit the
+/// caller's rate and share.
+#[derive(Clone, Debug)]
+pub struct Layers {
+    pub auth: Auth,
+    pub deadlines: Deadlines,
+    /// Network calls only: what the suite asks of itself was admitted already.
+    pub rate: Option<RateLimit>,
+    pub shed: Option<Shed>,
+    /// The requests that are not finished yet, health and reflection apart.
+    pub in_flight: TaskTracker,
+}
+
+impl Layers {
+    /// The steps with their defaults: 1,000 calls a second and 2,000 at once per
+    /// caller, 4,096 calls handled at once.
+    pub fn new(auth: Auth) -> Self {
+        Self {
+            auth,
+            deadlines: Deadlines::default(),
+            rate: RateLimit::new(1000, 2000),
+            shed: Some(Shed::new(4096)),
+            in_flight: TaskTracker::new(),
+        }
+    }
+
+    /// Services as the network reaches them.
+    pub fn network(&self, routes: Routes) -> App {
+        self.wrap(routes, self.shed.clone(), self.rate.clone())
+    }
+
+    /// Services as other services in this process reach them: callers are verified
+    /// and calls are bounded all the same.
+    pub fn in_process(&self, routes: Routes) -> Transport {
+        in_process(self.wrap(routes, None, None))
+    }
+
+    fn wrap(&self, routes: Routes, shed: Option<Shed>, rate: Option<RateLimit>) -> App {
+        let share = shed.as_ref().map(Shed::share);
+        let services = ServiceBuilder::new()
+            .layer(StepLayer(Observe::new(self.in_flight.clone())))
+            .layer(StepLayer(CatchPanics))
+            .layer(StepLayer(BadInput))
+            .layer(StepLayer(self.deadlines.clone()))
+            .layer(StepLayer(shed))
+            .layer(StepLayer(self.auth.clone()))
+            .layer(StepLayer(rate))
+            .layer(StepLayer(share))
+            .service(routes.prepare());
+        BoxCloneSyncService::new(services)
+    }
+}
+
+/// A step that may be left out.
+impl<T: Step> Step for Option<T> {
+    async fn run<S: Next>(
+        &self,
+        request: Request<Body>,
+        mut next: S,
+    ) -> Result<Response<Body>, S::Error> {
+        match self {
+            Some(step) => step.run(request, next).await,
+            None => next.call(request).await,
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! How often a caller may call.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use governor::clock::{Clock, DefaultClock};
+use governor::middleware::NoOpMiddleware;
+use governor::state::keyed::DashMapStateStore;
+use governor::{Quota, RateLimiter};
+use http::{Request, Response};
+use parlance_types::TenantId;
+use tonic::Status;
+use tonic::body::Body;
+
+use crate::step::{Next, Step};
+use crate::{Caller, Principal, Reason, Refusal};
+
+/// After so many calls, callers that have been quiet are forgotten.
+const SWEEP: u32 = 4096;
+
+/// Whose calls are counted together.
+pub(crate) type Key = (TenantId, Principal);
+
+/// The step that bounds how often each caller calls: so many calls a second on
+/// average, so many at once. Answers RATE_LIMITED with the exact wait. Services of
+/// the suite are exempt.
+#[derive(Debug)]
+pub struct RateLimit<C: Clock = DefaultClock>(Arc<Limiter<C>>);
+
+#[derive(Debug)]
+struct Limiter<C: Clock> {
+    callers: RateLimiter<Key, DashMapStateStore<Key>, C, NoOpMiddleware<C::Instant>>,
+    clock: C,
+    calls: AtomicU32,
+}
+
+impl<C: Clock> Clone for RateLimit<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl RateLimit {
+    /// Allows `per_second` calls a second and `burst` at once; `None` when either
+    /// is 0: no limit.
+    pub fn new(per_second: u32, burst: u32) -> Option<Self> {
+        Self::with_clock(per_second, burst, DefaultClock::default())
+    }
+}
+
+impl<C: Clock + Clone> RateLimit<C> {
+    fn with_clock(per_second: u32, burst: u32, clock: C) -> Option<Self> {
+        let quota = Quota::per_second(NonZeroU32::new(per_second)?);
+        let quota = quota.allow_burst(NonZeroU32::new(burst)?);
+        let callers = RateLimiter::new(quota, DashMapStateStore::default(), clock.clone());
+        Some(Self(Arc::new(Limiter { callers, clock, calls: AtomicU32::new(0) })))
+    }
+
+    fn check(&self, caller: &Caller) -> Result<(), Refusal> {
+        if matches!(caller.principal, Principal::Internal(_)) {
+            return Ok(());
+        }
+        let Limiter { callers, clock, calls } = &*self.0;
+        if calls.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
+            callers.retain_recent();
+            callers.shrink_to_fit();
+        }
+        let key = (caller.tenant_id.clone(), caller.principal.clone());
+        callers.check_key(&key).map_err(|until| {
+            let wait = until.wait_time_from(clock.now());
+            Refusal::new(Reason::RateLimited, "too many calls").retry_after(wait)
+        })
+    }
+}
+
+impl<C: Clock + Clone + Send + Sync + 'static> Step for RateLimit<C>
+where
+    C::Instant: Send + Sync,
+{
+    async fn run<S: Next>(
+        &self,
+        request: Request<Body>,
+        mut next: S,
+    ) -> Result<Response<Body>, S::Error> {
+        if let Some(caller) = request.extensions().get::<Caller>()
+            && let Err(refusal) = self.check(caller)
+        {
+            return Ok(Status::from(refusal).into_http());
+        }
+        next.call(request).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use governor::clock::FakeRelativeClock;
+    use parlance_types::UserId;
+    use tonic_types::StatusExt;
+
+    use super::*;
+
+    fn caller(tenant: &str, principal: Principal) -> Caller {
+        Caller { tenant_id: TenantId::new(tenant), principal, expires: 0 }
+    }
+
+    fn wait(refusal: Refusal) -> Duration {
+        let info = Status::from(refusal).get_details_retry_info();
+        info.and_then(|info| info.retry_delay).expect("a delay")
+    }
+
+    #[test]
+    fn a_call_repeated_after_its_retry_info_is_not_refused_and_one_before_it_is() {
+        for (per_second, burst) in [(1, 1), (3, 2), (7, 5), (1000, 2000)] {
+            let clock = FakeRelativeClock::default();
+            let limit = RateLimit::with_clock(per_second, burst, clock.clone()).expect("a limit");
+            let ann = caller("acme", Principal::User(UserId::new("ann")));
+            for call in 0..burst {
+                assert!(limit.check(&ann).is_ok(), "call {call} of {burst}");
+            }
+            for _ in 0..10 {
+                let delay = wait(limit.check(&ann).expect_err("refused"));
+                clock.advance(delay.saturating_sub(Duration::from_nanos(1)));
+                assert_eq!(wait(limit.check(&ann).expect_err("early")), Duration::from_nanos(1));
+                clock.advance(Duration::from_nanos(1));
+                assert!(limit.check(&ann).is_ok());
+            }
+        }
+    }
+
+    #[test]
+    fn callers_are_counted_one_by_one_and_the_suite_itself_is_not() {
+        let limit = RateLimit::with_clock(1, 1, FakeRelativeClock::default()).expect("a limit");
+        let ann = || UserId::new("ann");
+        for other in [
+            caller("acme", Principal::User(ann())),
+            caller("acme", Principal::ServiceFor(ann())),
+            caller("acme", Principal::Service),
+            caller("other", Principal::User(ann())),
+        ] {
+            assert!(limit.check(&other).is_ok(), "{other:?}");
+            assert!(limit.check(&other).is_err(), "{other:?}");
+        }
+        let internal = caller("acme", Principal::Internal(Some(ann())));
+        assert!((0..10).all(|_| limit.check(&internal).is_ok()));
+    }
+
+    #[test]
+    fn quiet_callers_are_forgotten() {
+        let clock = FakeRelativeClock::default();
+        let limit = RateLimit::with_clock(10, 1, clock.clone()).expect("a limit");
+        for user in 0..3 * SWEEP {
+            let user = UserId::new(format!("user-{user}"));
+            assert!(limit.check(&caller("acme", Principal::ServiceFor(user))).is_ok());
+            clock.advance(Duration::from_millis(1));
+        }
+        assert!(limit.0.callers.len() <= 2 * usize::try_from(SWEEP).expect("small"));
+    }
+
+    #[test]
+    fn a_rate_or_burst_of_0_is_no_limit() {
+        assert!(RateLimit::new(0, 5).is_none());
+        assert!(RateLimit::new(5, 0).is_none());
+    }
+}

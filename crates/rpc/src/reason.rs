@@ -1,0 +1,158 @@
+//! Why a call is refused: the reasons of `docs/errors.md`, and how they travel.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt};
+
+/// The domain of every reason.
+const DOMAIN: &str = "parlance";
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $text:literal => $code:ident),+ $(,)?) => {
+        /// Why a call was refused or failed. `docs/errors.md` documents each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason { $($(#[$doc])* $name),+ }
+
+        impl Reason {
+            /// Every reason.
+            pub const ALL: &[Self] = &[$(Self::$name),+];
+
+            /// The reason on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $text),+ }
+            }
+
+            /// The code it comes with.
+            pub const fn code(self) -> Code {
+                match self { $(Self::$name => Code::$code),+ }
+            }
+
+            /// The reason of this name.
+            pub fn parse(text: &str) -> Option<Self> {
+                match text { $($text => Some(Self::$name),)+ _ => None }
+            }
+        }
+    };
+}
+
+reasons! {
+    TokenMissing = "TOKEN_MISSING" => Unauthenticated,
+    TokenInvalid = "TOKEN_INVALID" => Unauthenticated,
+    TokenExpired = "TOKEN_EXPIRED" => Unauthenticated,
+    InvalidField = "INVALID_FIELD" => InvalidArgument,
+    MessageTooLarge = "MESSAGE_TOO_LARGE" => InvalidArgument,
+    /// The call makes no sense without a user.
+    UserRequired = "USER_REQUIRED" => FailedPrecondition,
+    RoomNotFound = "ROOM_NOT_FOUND" => NotFound,
+    LogNotFound = "LOG_NOT_FOUND" => NotFound,
+    UserNotFound = "USER_NOT_FOUND" => NotFound,
+    MemberNotFound = "MEMBER_NOT_FOUND" => NotFound,
+    MessageNotFound = "MESSAGE_NOT_FOUND" => NotFound,
+    SessionNotFound = "SESSION_NOT_FOUND" => NotFound,
+    NotAMember = "NOT_A_MEMBER" => PermissionDenied,
+    NotAllowed = "NOT_ALLOWED" => PermissionDenied,
+    NotTheSender = "NOT_THE_SENDER" => PermissionDenied,
+    PostingRestricted = "POSTING_RESTRICTED" => PermissionDenied,
+    PreviewNotAllowed = "PREVIEW_NOT_ALLOWED" => PermissionDenied,
+    JoinRestricted = "JOIN_RESTRICTED" => PermissionDenied,
+    RemovedFromRoom = "REMOVED_FROM_ROOM" => PermissionDenied,
+    RoomIdTaken = "ROOM_ID_TAKEN" => AlreadyExists,
+    UniqueIdTaken = "UNIQUE_ID_TAKEN" => AlreadyExists,
+    RequestIdReused = "REQUEST_ID_REUSED" => AlreadyExists,
+    MessageDeleted = "MESSAGE_DELETED" => FailedPrecondition,
+    LastOwner = "LAST_OWNER" => FailedPrecondition,
+    DirectRoom = "DIRECT_ROOM" => FailedPrecondition,
+    RoomTooLarge = "ROOM_TOO_LARGE" => FailedPrecondition,
+    FactGap = "FACT_GAP" => FailedPrecondition,
+    EtagMismatch = "ETAG_MISMATCH" => Aborted,
+    RoomFull = "ROOM_FULL" => ResourceExhausted,
+    RateLimited = "RATE_LIMITED" => ResourceExhausted,
+    Overloaded = "OVERLOADED" => ResourceExhausted,
+    TooManyStreams = "TOO_MANY_STREAMS" => ResourceExhausted,
+    TooManySessions = "TOO_MANY_SESSIONS" => ResourceExhausted,
+    StoreUnavailable = "STORE_UNAVAILABLE" => Unavailable,
+    LogUnavailable = "LOG_UNAVAILABLE" => Unavailable,
+    MembershipUnavailable = "MEMBERSHIP_UNAVAILABLE" => Unavailable,
+    PresenceUnavailable = "PRESENCE_UNAVAILABLE" => Unavailable,
+    Draining = "DRAINING" => Unavailable,
+    DeadlineExceeded = "DEADLINE_EXCEEDED" => DeadlineExceeded,
+    /// A bug of ours; logged with its cause.
+    Internal = "INTERNAL" => Internal,
+}
+
+/// A refusal on its way to a caller. Becomes a `Status` with `google.rpc` details.
+#[derive(Clone, Debug)]
+pub struct Refusal(Box<Details>);
+
+#[derive(Clone, Debug)]
+struct Details {
+    reason: Reason,
+    message: String,
+    field: Option<(String, String)>,
+    retry_after: Option<Duration>,
+    metadata: HashMap<String, String>,
+}
+
+/// The refusal of a field: INVALID_ARGUMENT naming it.
+pub fn violation(field: impl Into<String>, rule: impl Into<String>) -> Refusal {
+    let (field, rule) = (field.into(), rule.into());
+    let mut refusal = Refusal::new(Reason::InvalidField, format!("{field} {rule}"));
+    refusal.0.field = Some((field, rule));
+    refusal
+}
+
+impl Refusal {
+    /// A refusal for `reason`. The message is for people: concise, lowercase.
+    pub fn new(reason: Reason, message: impl Into<String>) -> Self {
+        let (field, retry_after, metadata) = (None, None, HashMap::new());
+        let message = message.into();
+        Self(Box::new(Details { reason, message, field, retry_after, metadata }))
+    }
+
+    /// Says when to try again (RetryInfo).
+    #[must_use]
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.0.retry_after = Some(delay);
+        self
+    }
+
+    /// Adds metadata to the ErrorInfo.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.0.metadata.insert(key.to_owned(), value.into());
+        self
+    }
+
+    pub fn reason(&self) -> Reason {
+        self.0.reason
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let Details { reason, message, field, retry_after, metadata } = *refusal.0;
+        let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, metadata);
+        if let Some((field, rule)) = field {
+            details.add_bad_request_violation(field, rule);
+        }
+        if let Some(delay) = retry_after {
+            details.set_retry_info(Some(delay));
+        }
+        if reason.code() == Code::FailedPrecondition {
+            details.add_precondition_failure_violation(reason.as_str(), "", &message);
+        }
+        if reason.code() == Code::ResourceExhausted {
+            details.add_quota_failure_violation(reason.as_str(), &message);
+        }
+        Self::with_error_details(reason.code(), message, details)
+    }
+}
+
+impl Reason {
+    /// The reason that a status of the suite carries.
+    pub fn of(status: &Status) -> Option<Self> {
+        status.get_details_error_info().and_then(|info| Self::parse(&info.reason))
+    }
+}

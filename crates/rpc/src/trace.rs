@@ -1,0 +1,118 @@
+//! Request ids and W3C trace context: taken over or made here, and handed on to
+//! the calls that a request makes.
+
+use std::sync::OnceLock;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use opentelemetry::propagation::{Extractor, Injector};
+use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
+use opentelemetry::{Context, global};
+use tonic::metadata::MetadataMap;
+use tracing::Instrument;
+use uuid::Uuid;
+
+use crate::Caller;
+
+/// The header and metadata key of request ids.
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest request id that is taken over.
+const MAX_REQUEST_ID: usize = 128;
+
+tokio::task_local! {
+    /// The request that the present task handles.
+    pub(crate) static CURRENT: Trace;
+}
+
+/// What names a request in the logs.
+#[derive(Clone, Debug)]
+pub(crate) struct Trace {
+    pub(crate) request_id: HeaderValue,
+    pub(crate) span: SpanContext,
+}
+
+/// Who turned out to be calling; filled by the auth step, read by the log.
+#[derive(Debug, Default)]
+pub(crate) struct Seen(pub(crate) OnceLock<Caller>);
+
+impl Trace {
+    /// Takes over what the headers name; makes what they do not.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        let parent = global::get_text_map_propagator(|propagator| {
+            propagator.extract_with_context(&Context::new(), &Headers(headers))
+        });
+        let parent = parent.span().span_context().clone();
+        let (trace_id, flags, state) = if parent.is_valid() {
+            (parent.trace_id(), parent.trace_flags(), parent.trace_state().clone())
+        } else {
+            (TraceId::from(rand::random::<u128>()), TraceFlags::default(), TraceState::default())
+        };
+        let span =
+            SpanContext::new(trace_id, SpanId::from(rand::random::<u64>()), flags, false, state);
+        Self { request_id: request_id(headers), span }
+    }
+}
+
+/// The client's request id if it is short and printable, else a new one.
+fn request_id(headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(&REQUEST_ID).filter(|id| {
+        (1..=MAX_REQUEST_ID).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+    });
+    given.cloned().unwrap_or_else(|| {
+        let id = Uuid::new_v4().simple().to_string();
+        HeaderValue::try_from(id).expect("hexadecimal digits")
+    })
+}
+
+/// Lets `work`, run in a task of its own, belong to the request that the present
+/// task handles: its log lines and its calls carry the ids of the request.
+pub fn carry<W: Future>(work: W) -> impl Future<Output = W::Output> {
+    let trace = CURRENT.try_with(Trace::clone).ok();
+    let carried = async move {
+        match trace {
+            Some(trace) => CURRENT.scope(trace, work).await,
+            // Outside of a request there is nothing to carry.
+            None => work.await,
+        }
+    };
+    carried.in_current_span()
+}
+
+/// Puts the request that the present task handles into an outgoing one.
+pub(crate) fn inject(metadata: &mut MetadataMap) {
+    let injected = CURRENT.try_with(|trace| {
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID, trace.request_id.clone());
+        let context = Context::new().with_remote_span_context(trace.span.clone());
+        global::get_text_map_propagator(|propagator| {
+            propagator.inject_context(&context, &mut Outgoing(&mut headers));
+        });
+        headers
+    });
+    // Outside of a request, as in a relay, there is nothing to hand on.
+    if let Ok(headers) = injected {
+        metadata.as_mut().extend(headers);
+    }
+}
+
+struct Headers<'a>(&'a HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key)?.to_str().ok()
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(HeaderName::as_str).collect()
+    }
+}
+
+struct Outgoing<'a>(&'a mut HeaderMap);
+
+impl Injector for Outgoing<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        if let (Ok(key), Ok(value)) = (HeaderName::try_from(key), HeaderValue::try_from(value)) {
+            self.0.insert(key, value);
+        }
+    }
+}

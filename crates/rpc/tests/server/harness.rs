@@ -1,0 +1,238 @@
+//! A server with two services made up for the tests.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parlance_proto::membership::v1::user_service_client::UserServiceClient;
+use parlance_proto::membership::v1::user_service_server::{UserService, UserServiceServer};
+use parlance_proto::membership::v1::{
+    BatchGetUsersRequest, BatchGetUsersResponse, BatchUpsertUsersRequest, BatchUpsertUsersResponse,
+    GetUserRequest, GetUserResponse, UpsertUserRequest, UpsertUserResponse, User,
+};
+use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
+use parlance_proto::message::v1::stream_service_server::{StreamService, StreamServiceServer};
+use parlance_proto::message::v1::{SubscribeRequest, SubscribeResponse};
+use parlance_rpc::{
+    Auth, AuthConfig, Health, Internal, InternalKey, KeySource, Layers, MAX_REQUEST, Minter,
+    Principal, Reason, Role, Secret, Server, Transport, caller, carry, internal, remaining,
+};
+use parlance_types::{Clock, SystemClock, TenantId, UserId};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::JoinHandle;
+use tokio_stream::Stream;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::transport::Channel;
+use tonic::{Request, Response, Status};
+
+pub(crate) const USERS: &str = "parlance.membership.v1.UserService";
+pub(crate) const MINUTE: Duration = Duration::from_mins(1);
+
+/// Does what the id of a user says.
+#[derive(Clone)]
+pub(crate) struct Fake {
+    /// Where `GetUser("through")` goes on.
+    behind: Option<(Internal, Transport)>,
+    pub(crate) gate: Arc<Semaphore>,
+    pub(crate) entered: Arc<Notify>,
+    draining: CancellationToken,
+}
+
+type Frames = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
+
+fn found(user_id: impl Into<String>) -> Response<GetUserResponse> {
+    let user = User { user_id: user_id.into(), ..User::default() };
+    Response::new(GetUserResponse { user: Some(user) })
+}
+
+#[tonic::async_trait]
+impl UserService for Fake {
+    async fn get_user(
+        &self,
+        request: Request<GetUserRequest>,
+    ) -> Result<Response<GetUserResponse>, Status> {
+        let left = remaining(&request);
+        match request.get_ref().user_id.as_str() {
+            "me" => {
+                let caller = caller(&request)?;
+                Ok(found(format!("{} {:?}", caller.tenant_id, caller.principal)))
+            }
+            "internal" => {
+                let caller = internal(&request)?;
+                let Principal::Internal(user) = caller.principal else { unreachable!() };
+                let headers = request.metadata();
+                let text = |key| headers.get(key).and_then(|value| value.to_str().ok());
+                Ok(found(format!(
+                    "{} {:?} {} {}",
+                    caller.tenant_id,
+                    user.map(UserId::into_string),
+                    text("x-request-id").unwrap_or_default(),
+                    text("traceparent").unwrap_or_default(),
+                )))
+            }
+            "through" => {
+                let caller = caller(&request)?;
+                let (internal, behind) = self.behind.clone().expect("somewhere to go");
+                let message = GetUserRequest { user_id: "internal".to_owned() };
+                let request = internal.request(&caller.tenant_id, caller.user(), left, message);
+                UserServiceClient::new(behind).get_user(request).await
+            }
+            "spawned" => {
+                // As changes do, which outlive a caller that goes away.
+                let (fake, caller) = (self.clone(), caller(&request)?);
+                let change = async move {
+                    let (internal, behind) = fake.behind.expect("somewhere to go");
+                    let message = GetUserRequest { user_id: "internal".to_owned() };
+                    let request = internal.request(&caller.tenant_id, caller.user(), left, message);
+                    UserServiceClient::new(behind).get_user(request).await
+                };
+                tokio::spawn(carry(change)).await.expect("no panic")
+            }
+            "wait" => {
+                self.entered.notify_one();
+                let permit = self.gate.acquire().await;
+                permit.map_err(|_| Status::internal("closed"))?.forget();
+                Ok(found("waited"))
+            }
+            text => panic!("a bug about {text}"),
+        }
+    }
+
+    async fn upsert_user(
+        &self,
+        _: Request<UpsertUserRequest>,
+    ) -> Result<Response<UpsertUserResponse>, Status> {
+        Ok(Response::new(UpsertUserResponse::default()))
+    }
+
+    async fn batch_upsert_users(
+        &self,
+        _: Request<BatchUpsertUsersRequest>,
+    ) -> Result<Response<BatchUpsertUsersResponse>, Status> {
+        Ok(Response::new(BatchUpsertUsersResponse::default()))
+    }
+
+    async fn batch_get_users(
+        &self,
+        _: Request<BatchGetUsersRequest>,
+    ) -> Result<Response<BatchGetUsersResponse>, Status> {
+        Ok(Response::new(BatchGetUsersResponse::default()))
+    }
+}
+
+#[tonic::async_trait]
+impl StreamService for Fake {
+    type SubscribeStream = Frames;
+
+    /// Panics after its first frame, or is silent until the server drains and ends
+    /// with another frame; follows for ever if asked for all rooms.
+    async fn subscribe(
+        &self,
+        request: Request<SubscribeRequest>,
+    ) -> Result<Response<Frames>, Status> {
+        let request = request.into_inner();
+        let (panics, stays) = (!request.rooms.is_empty(), request.all_my_rooms);
+        let first = tokio_stream::once(Ok(SubscribeResponse::default()));
+        let draining = self.draining.clone();
+        let rest = futures::stream::once(async move {
+            assert!(!panics, "a bug in a stream");
+            draining.cancelled().await;
+            if stays {
+                std::future::pending::<()>().await;
+            }
+            Ok(SubscribeResponse::default())
+        });
+        Ok(Response::new(Box::pin(tokio_stream::StreamExt::chain(first, rest))))
+    }
+}
+
+/// A server that runs.
+pub(crate) struct Harness {
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) health: Health,
+    pub(crate) fake: Fake,
+    pub(crate) shutdown: CancellationToken,
+    pub(crate) served: JoinHandle<std::io::Result<()>>,
+    pub(crate) internal: Internal,
+    minter: Minter,
+    _folder: TempDir,
+}
+
+impl Harness {
+    pub(crate) async fn start() -> Self {
+        Self::with(Duration::from_secs(10), |layers| layers).await
+    }
+
+    pub(crate) async fn with(drain: Duration, change: impl FnOnce(Layers) -> Layers) -> Self {
+        let folder = TempDir::new().expect("a folder");
+        let key = folder.path().join("key");
+        let secret = Secret::random();
+        std::fs::write(&key, secret.as_bytes()).expect("a file");
+        let signing = InternalKey::random();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let config = AuthConfig::new(vec![KeySource::secret(&key)], signing.clone());
+        let auth = Auth::load(config, Arc::clone(&clock)).await.expect("keys");
+        let layers = change(Layers::new(auth));
+        let internal = Internal::new(signing, clock);
+
+        let draining = CancellationToken::new();
+        let mut fake = Fake {
+            behind: None,
+            gate: Arc::new(Semaphore::new(0)),
+            entered: Arc::default(),
+            draining: draining.clone(),
+        };
+        let behind = layers.in_process(Routes::new(UserServiceServer::new(fake.clone())));
+        fake.behind = Some((internal.clone(), behind));
+        let users = UserServiceServer::new(fake.clone()).max_decoding_message_size(MAX_REQUEST);
+        let routes = Routes::new(users).add_service(StreamServiceServer::new(fake.clone()));
+
+        let health = Health::new([USERS]).await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let shutdown = CancellationToken::new();
+        let program = Server { layers, health: health.clone(), draining, drain };
+        let served = tokio::spawn(program.serve(listener, routes, shutdown.clone()));
+        let (issuer, audience) = ("parlance".to_owned(), "parlance".to_owned());
+        let minter = Minter { secret, issuer, audience };
+        Self { address, health, fake, shutdown, served, internal, minter, _folder: folder }
+    }
+
+    pub(crate) fn channel(&self) -> Channel {
+        Channel::from_shared(format!("http://{}", self.address)).expect("a URL").connect_lazy()
+    }
+
+    pub(crate) fn users(&self) -> UserServiceClient<Channel> {
+        UserServiceClient::new(self.channel())
+    }
+
+    pub(crate) fn streams(&self) -> StreamServiceClient<Channel> {
+        StreamServiceClient::new(self.channel())
+    }
+
+    /// A request of the user ann of the tenant acme.
+    pub(crate) fn ann<T>(&self, message: T) -> Request<T> {
+        let (tenant, ann) = (TenantId::new("acme"), UserId::new("ann"));
+        let now = SystemClock.now();
+        let token = self.minter.token(&tenant, Role::User, &ann, now, MINUTE);
+        let mut request = Request::new(message);
+        let bearer = format!("Bearer {token}").parse().expect("a value");
+        request.metadata_mut().insert("authorization", bearer);
+        request
+    }
+
+    pub(crate) fn get(&self, user_id: &str) -> Request<GetUserRequest> {
+        self.ann(GetUserRequest { user_id: user_id.to_owned() })
+    }
+}
+
+pub(crate) fn user_id(response: Response<GetUserResponse>) -> String {
+    response.into_inner().user.expect("a user").user_id
+}
+
+pub(crate) fn reason<T>(result: Result<T, Status>) -> Option<Reason> {
+    Reason::of(&result.err().expect("an error"))
+}

@@ -1,0 +1,94 @@
+//! Logs, and how traces travel.
+
+use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
+use std::str::FromStr;
+
+use opentelemetry::global;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::util::TryInitError;
+
+/// How a log line is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Text,
+    /// For machines: one JSON object a line.
+    Json,
+}
+
+/// A text that names no format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be text or json")]
+pub struct InvalidFormat;
+
+impl FromStr for Format {
+    type Err = InvalidFormat;
+
+    fn from_str(text: &str) -> Result<Self, InvalidFormat> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err(InvalidFormat),
+        }
+    }
+}
+
+/// Why logging could not begin.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the log filter is not valid")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    #[error("logging was set up already")]
+    Twice(#[from] TryInitError),
+}
+
+/// Writes logs to standard error from now on, and hands W3C trace context from
+/// call to call. `filter` is a level, or levels by module: `info,parlance_rpc=debug`.
+pub fn init(format: Format, filter: &str) -> Result<(), Error> {
+    let filter = EnvFilter::try_new(filter)?;
+    let colours = std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match format {
+        Format::Text => try_init(lines.with_ansi(colours).with_target(false).finish())?,
+        Format::Json => try_init(lines.json().flatten_event(true).finish())?,
+    }
+    global::set_text_map_propagator(TraceContextPropagator::new());
+    std::panic::set_hook(Box::new(log_panic));
+    Ok(())
+}
+
+fn try_init(
+    subscriber: impl tracing_subscriber::util::SubscriberInitExt,
+) -> Result<(), TryInitError> {
+    subscriber.try_init()
+}
+
+/// Logs where a panic happened. What it says is logged only when it is part of the
+/// program: a text made while running may hold what users wrote.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let location = panic.location().map(ToString::to_string);
+    let message = panic.payload().downcast_ref::<&'static str>();
+    tracing::error!(location, message, "panic");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_format_is_text_or_json() {
+        assert_eq!("text".parse(), Ok(Format::Text));
+        assert_eq!("json".parse(), Ok(Format::Json));
+        assert_eq!("xml".parse::<Format>(), Err(InvalidFormat));
+    }
+
+    #[test]
+    fn a_bad_filter_is_an_error_and_a_good_one_can_be_set_once() {
+        assert!(matches!(init(Format::Text, "rpc=loud"), Err(Error::Filter(_))));
+        assert!(init(Format::Json, "off,parlance_rpc=debug").is_ok());
+        assert!(matches!(init(Format::Text, "info"), Err(Error::Twice(_))));
+    }
+}

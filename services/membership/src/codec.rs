@@ -1,0 +1,125 @@
+//! The encoding of facts and replies.
+
+use parlance_proto::membership::v1 as pb;
+use parlance_proto::message::v1 as pb_message;
+use parlance_proto::message::v1::event::Body;
+use parlance_proto::message::v1::{
+    Effects, MemberGrant, MemberRole, MembersJoined, MembersLeft, RolesChanged, RoomClosed,
+};
+use parlance_types::{Micros, UserId};
+use prost::Message as _;
+use prost_types::Timestamp;
+
+use crate::domain::{Grant, Membership, Outcome, Role, RoomKind, Step};
+
+pub use parlance_proto::message::v1::Event;
+
+/// Reads the event of a room's creation, made by the room service.
+pub fn creation(encoded: &[u8]) -> Option<Event> {
+    let event = Event::decode(encoded).ok()?;
+    let of_log = event.seq != 0 || event.time.is_some() || !event.event_id.is_empty();
+    let creates = matches!(event.body, Some(Body::RoomCreated(_)));
+    (creates && !of_log).then_some(event)
+}
+
+/// The event that tells of a step.
+pub fn event(actor: Option<&UserId>, step: &Step) -> Event {
+    let (effects, body) = match step {
+        Step::Gained(grants) => {
+            let members = self::grants(grants);
+            let gained = members.clone();
+            (
+                Effects { gained, ..Effects::default() },
+                Body::MembersJoined(MembersJoined { members }),
+            )
+        }
+        Step::Lost { user_ids, removed, reason } => {
+            let user_ids = self::user_ids(user_ids);
+            let lost_user_ids = user_ids.clone();
+            let left = MembersLeft { user_ids, removed: *removed, reason: reason.clone() };
+            (Effects { lost_user_ids, ..Effects::default() }, Body::MembersLeft(left))
+        }
+        Step::Roles(grants) => {
+            let members = self::grants(grants);
+            let roles = members.clone();
+            (Effects { roles, ..Effects::default() }, Body::RolesChanged(RolesChanged { members }))
+        }
+    };
+    by(actor, effects, body)
+}
+
+/// The last event of a log.
+pub fn closing(actor: Option<&UserId>) -> Event {
+    let effects = Effects { closed: true, ..Effects::default() };
+    by(actor, effects, Body::RoomClosed(RoomClosed {}))
+}
+
+fn by(actor: Option<&UserId>, effects: Effects, body: Body) -> Event {
+    let actor_id = actor.map(|actor| actor.as_str().to_owned()).unwrap_or_default();
+    Event { actor_id, effects: Some(effects), body: Some(body), ..Event::default() }
+}
+
+/// The reply that tells the outcome of a change.
+pub fn reply(outcome: &Outcome) -> Vec<u8> {
+    match outcome {
+        Outcome::Joined { membership, already } => {
+            let membership = Some(self::membership(membership));
+            pb::JoinRoomResponse { membership, already_member: *already }.encode_to_vec()
+        }
+        Outcome::Left => pb::LeaveRoomResponse {}.encode_to_vec(),
+        Outcome::Added { added, already } => pb::AddMembersResponse {
+            added: added.iter().map(membership).collect(),
+            already_member_user_ids: user_ids(already),
+        }
+        .encode_to_vec(),
+        Outcome::Removed { user_ids } => {
+            pb::RemoveMembersResponse { removed_user_ids: self::user_ids(user_ids) }.encode_to_vec()
+        }
+        Outcome::RoleSet { membership } => {
+            let membership = Some(self::membership(membership));
+            pb::ChangeRoleResponse { membership }.encode_to_vec()
+        }
+    }
+}
+
+pub fn membership(membership: &Membership) -> pb::Membership {
+    pb::Membership {
+        room_id: membership.room_id.as_str().to_owned(),
+        user_id: membership.user_id.as_str().to_owned(),
+        role: role(membership.role).into(),
+        join_time: Some(timestamp(membership.joined)),
+    }
+}
+
+pub const fn role(role: Role) -> MemberRole {
+    match role {
+        Role::Member => MemberRole::Member,
+        Role::Admin => MemberRole::Admin,
+        Role::Owner => MemberRole::Owner,
+    }
+}
+
+pub const fn kind(kind: RoomKind) -> pb_message::RoomKind {
+    match kind {
+        RoomKind::Direct => pb_message::RoomKind::Direct,
+        RoomKind::Group => pb_message::RoomKind::Group,
+        RoomKind::Channel => pb_message::RoomKind::Channel,
+    }
+}
+
+pub fn timestamp(time: Micros) -> Timestamp {
+    let micros = i32::try_from(time.rem_euclid(1_000_000)).expect("below a million");
+    Timestamp { seconds: time.div_euclid(1_000_000), nanos: micros * 1000 }
+}
+
+fn grants(grants: &[Grant]) -> Vec<MemberGrant> {
+    let grant = |grant: &Grant| MemberGrant {
+        user_id: grant.user_id.as_str().to_owned(),
+        role: role(grant.role).into(),
+    };
+    grants.iter().map(grant).collect()
+}
+
+fn user_ids(user_ids: &[UserId]) -> Vec<String> {
+    user_ids.iter().map(|user_id| user_id.as_str().to_owned()).collect()
+}

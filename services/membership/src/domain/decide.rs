@@ -1,0 +1,246 @@
+//! The rules: who may change a roster, and what a change comes to.
+
+use parlance_types::{Micros, UserId};
+
+use super::{
+    Change, Decision, Grant, JoinRule, MemberRow, MemberRule, Membership, Outcome, Refused, Role,
+    RoomKind, Roster, Rules, Scene, State, Step,
+};
+
+/// Decides a change that `actor` wants; `None` is a service that acts for the tenant.
+pub fn decide(
+    scene: &Scene,
+    actor: Option<&UserId>,
+    change: &Change,
+    now: Micros,
+) -> Result<Decision, Refused> {
+    keep_strangers_out(
+        &scene.roster,
+        actor.map_or(Viewer::Tenant, |actor| Viewer::User(scene.rows.get(actor))),
+    )?;
+    if scene.roster.kind == RoomKind::Direct && !matches!(change, Change::Leave { .. }) {
+        return Err(Refused::DirectRoom);
+    }
+    match (change, actor) {
+        (Change::Join, Some(actor)) => join(scene, actor, now),
+        (Change::Leave { successor }, Some(actor)) => leave(scene, actor, successor.as_ref()),
+        (Change::Join | Change::Leave { .. }, None) => Err(Refused::NotAMember),
+        (Change::Add { user_ids }, _) => add(scene, actor, user_ids, now),
+        (Change::Remove { user_ids, reason }, _) => remove(scene, actor, user_ids, reason),
+        (Change::SetRole { user_id, role, successor }, _) => {
+            let grant = Grant { user_id: user_id.clone(), role: *role };
+            set_role(scene, actor, &grant, successor.as_ref())
+        }
+    }
+}
+
+/// Who looks at a roster.
+#[derive(Clone, Copy, Debug)]
+pub enum Viewer<'a> {
+    /// A service that acts for the tenant.
+    Tenant,
+    /// A user, and what the roster keeps of them.
+    User(Option<&'a MemberRow>),
+}
+
+/// Whether a viewer may see the members.
+pub fn may_read(roster: &Roster, viewer: Viewer<'_>) -> Result<(), Refused> {
+    keep_strangers_out(roster, viewer)?;
+    match viewer {
+        Viewer::Tenant | Viewer::User(Some(MemberRow { state: State::Present, .. })) => Ok(()),
+        Viewer::User(_) => Err(Refused::NotAMember),
+    }
+}
+
+/// Whether a roster may begin with these members.
+pub fn may_open(
+    rules: Rules,
+    members: &[Grant],
+    exists: impl Fn(&UserId) -> bool,
+) -> Result<(), Refused> {
+    if let Some(missing) = members.iter().find(|member| !exists(&member.user_id)) {
+        return Err(Refused::no_user(&missing.user_id));
+    }
+    if i64::try_from(members.len()).is_ok_and(|count| count <= i64::from(rules.capacity)) {
+        Ok(())
+    } else {
+        Err(Refused::RoomFull { capacity: rules.capacity })
+    }
+}
+
+/// Decides who of `user_ids` becomes a member whatever the room's rules say.
+pub fn admit(scene: &Scene, user_ids: &[UserId], readmit: bool) -> Result<Vec<Grant>, Refused> {
+    let mut gained = Vec::new();
+    for user_id in user_ids {
+        let row = scene.rows.get(user_id);
+        match row.map(|row| row.state) {
+            Some(State::Present) => continue,
+            Some(State::Removed) if !readmit => return Err(Refused::RemovedFromRoom),
+            _ => {}
+        }
+        // Who comes back into a direct room is who they were.
+        let kept = row.filter(|_| scene.roster.kind == RoomKind::Direct).map(|row| row.role);
+        gained.push(Grant { user_id: user_id.clone(), role: kept.unwrap_or(Role::Member) });
+    }
+    fit(&scene.roster, gained.len())?;
+    Ok(gained)
+}
+
+/// To others than its two users a direct room is not there.
+fn keep_strangers_out(roster: &Roster, viewer: Viewer<'_>) -> Result<(), Refused> {
+    match viewer {
+        Viewer::User(None) if roster.kind == RoomKind::Direct => Err(Refused::RoomNotFound),
+        _ => Ok(()),
+    }
+}
+
+fn join(scene: &Scene, actor: &UserId, now: Micros) -> Result<Decision, Refused> {
+    let roster = &scene.roster;
+    let already = |row: &MemberRow| {
+        let membership = Membership::of(&roster.room_id, actor, row);
+        Ok(Decision { steps: Vec::new(), outcome: Outcome::Joined { membership, already: true } })
+    };
+    match scene.rows.get(actor) {
+        Some(row) if row.state == State::Present => return already(row),
+        Some(row) if row.state == State::Removed => return Err(Refused::RemovedFromRoom),
+        _ if roster.rules.join == JoinRule::AddedOnly => return Err(Refused::JoinRestricted),
+        _ => fit(roster, 1)?,
+    }
+    let row = newcomer(now);
+    let membership = Membership::of(&roster.room_id, actor, &row);
+    Ok(Decision {
+        steps: vec![Step::Gained(vec![Grant { user_id: actor.clone(), role: row.role }])],
+        outcome: Outcome::Joined { membership, already: false },
+    })
+}
+
+fn leave(scene: &Scene, actor: &UserId, successor: Option<&UserId>) -> Result<Decision, Refused> {
+    let row = scene.present(actor).ok_or_else(|| Refused::no_member(actor))?;
+    let mut steps = Vec::new();
+    let ends_ownership =
+        row.role == Role::Owner && scene.owners == 1 && scene.roster.member_count > 1;
+    if ends_ownership && scene.roster.kind != RoomKind::Direct {
+        steps.push(Step::Roles(vec![succeed(scene, actor, successor)?]));
+    }
+    let user_ids = vec![actor.clone()];
+    steps.push(Step::Lost { user_ids, removed: false, reason: String::new() });
+    Ok(Decision { steps, outcome: Outcome::Left })
+}
+
+fn add(
+    scene: &Scene,
+    actor: Option<&UserId>,
+    user_ids: &[UserId],
+    now: Micros,
+) -> Result<Decision, Refused> {
+    let roster = &scene.roster;
+    entitled(scene, actor, roster.rules.add, "the room's rules do not let the caller add members")?;
+    let (mut added, mut already, mut gained) = (Vec::new(), Vec::new(), Vec::new());
+    for user_id in user_ids {
+        if scene.present(user_id).is_some() {
+            already.push(user_id.clone());
+            continue;
+        }
+        if !scene.known.contains(user_id) {
+            return Err(Refused::no_user(user_id));
+        }
+        let row = newcomer(now);
+        gained.push(Grant { user_id: user_id.clone(), role: row.role });
+        added.push(Membership::of(&roster.room_id, user_id, &row));
+    }
+    fit(roster, gained.len())?;
+    added.sort_by(|a, b| a.user_id.cmp(&b.user_id));
+    let steps = if gained.is_empty() { Vec::new() } else { vec![Step::Gained(gained)] };
+    Ok(Decision { steps, outcome: Outcome::Added { added, already } })
+}
+
+fn remove(
+    scene: &Scene,
+    actor: Option<&UserId>,
+    user_ids: &[UserId],
+    reason: &str,
+) -> Result<Decision, Refused> {
+    let otherwise = "the room's rules do not let the caller remove members";
+    let own = entitled(scene, actor, scene.roster.rules.remove, otherwise)?;
+    let mut owners_lost = 0;
+    for user_id in user_ids {
+        let row = scene.present(user_id).ok_or_else(|| Refused::no_member(user_id))?;
+        if own.is_some_and(|own| row.role > own) {
+            return Err(Refused::NotAllowed(
+                "the caller's role is below that of a member to remove",
+            ));
+        }
+        owners_lost += i64::from(row.role == Role::Owner);
+    }
+    let lost = i64::try_from(user_ids.len()).unwrap_or(i64::MAX);
+    let somebody_stays = scene.roster.member_count > lost;
+    if owners_lost > 0 && owners_lost == scene.owners && somebody_stays {
+        return Err(Refused::LastOwner);
+    }
+    let user_ids = user_ids.to_vec();
+    let reason = reason.to_owned();
+    Ok(Decision {
+        steps: vec![Step::Lost { user_ids: user_ids.clone(), removed: true, reason }],
+        outcome: Outcome::Removed { user_ids },
+    })
+}
+
+fn set_role(
+    scene: &Scene,
+    actor: Option<&UserId>,
+    grant: &Grant,
+    successor: Option<&UserId>,
+) -> Result<Decision, Refused> {
+    if let Some(actor) = actor {
+        let row = scene.present(actor).ok_or(Refused::NotAMember)?;
+        if row.role != Role::Owner {
+            return Err(Refused::NotAllowed("only owners change roles"));
+        }
+    }
+    let row = scene.present(&grant.user_id).ok_or_else(|| Refused::no_member(&grant.user_id))?;
+    let mut grants = Vec::new();
+    if row.role != grant.role {
+        grants.push(grant.clone());
+        if row.role == Role::Owner && scene.owners == 1 {
+            grants.push(succeed(scene, &grant.user_id, successor)?);
+        }
+    }
+    let row = MemberRow { role: grant.role, ..*row };
+    let membership = Membership::of(&scene.roster.room_id, &grant.user_id, &row);
+    let steps = if grants.is_empty() { Vec::new() } else { vec![Step::Roles(grants)] };
+    Ok(Decision { steps, outcome: Outcome::RoleSet { membership } })
+}
+
+/// Makes the successor of the last owner an owner.
+fn succeed(scene: &Scene, last: &UserId, successor: Option<&UserId>) -> Result<Grant, Refused> {
+    let successor = successor.filter(|user_id| *user_id != last).ok_or(Refused::LastOwner)?;
+    scene.present(successor).ok_or_else(|| Refused::no_member(successor))?;
+    Ok(Grant { user_id: successor.clone(), role: Role::Owner })
+}
+
+/// The actor's role, if the rule lets it; `None` for who acts for the tenant.
+fn entitled(
+    scene: &Scene,
+    actor: Option<&UserId>,
+    rule: MemberRule,
+    otherwise: &'static str,
+) -> Result<Option<Role>, Refused> {
+    let Some(actor) = actor else { return Ok(None) };
+    let own = scene.present(actor).ok_or(Refused::NotAMember)?.role;
+    if rule.allows(own) { Ok(Some(own)) } else { Err(Refused::NotAllowed(otherwise)) }
+}
+
+fn fit(roster: &Roster, more: usize) -> Result<(), Refused> {
+    if more == 0 || roster.has_room_for(more) {
+        Ok(())
+    } else {
+        Err(Refused::RoomFull { capacity: roster.rules.capacity })
+    }
+}
+
+const fn newcomer(now: Micros) -> MemberRow {
+    MemberRow { role: Role::Member, state: State::Present, joined: now }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,119 @@
+-- Stretches of history that were not rewound. The greatest number is the present one.
+CREATE TABLE epochs (
+    number BIGINT PRIMARY KEY,
+    epoch_id TEXT COLLATE "C" NOT NULL UNIQUE,
+    started_at BIGINT NOT NULL,
+    reason TEXT NOT NULL
+);
+
+-- The server that was written last: its system identifier and timeline. One row,
+-- locked by whoever begins an epoch.
+CREATE TABLE witness (
+    one SMALLINT PRIMARY KEY CHECK (one = 1),
+    seen TEXT NOT NULL
+);
+INSERT INTO witness (one, seen) VALUES (1, '');
+
+-- The log of a room's latest life.
+CREATE TABLE room_logs (
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    room_id TEXT COLLATE "C" NOT NULL,
+    log_id UUID NOT NULL,
+    PRIMARY KEY (tenant_id, room_id)
+);
+
+-- Where each log stands. Its row is the lock that gives out numbers. Rows change
+-- with every append: free space in the page and no index on what changes keep
+-- these updates in place.
+CREATE TABLE heads (
+    log_id UUID PRIMARY KEY,
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    room_id TEXT COLLATE "C" NOT NULL,
+    kind SMALLINT NOT NULL,
+    head BIGINT NOT NULL,
+    head_time BIGINT NOT NULL,
+    -- Countable messages up to the head.
+    ord BIGINT NOT NULL,
+    -- The first event still stored, and the first countable message.
+    first_seq BIGINT NOT NULL,
+    first_ord BIGINT NOT NULL,
+    -- The latest message, deleted or not; 0 if there is none.
+    last_message BIGINT NOT NULL,
+    closed_seq BIGINT,
+    post_rule SMALLINT NOT NULL,
+    allow_preview BOOLEAN NOT NULL,
+    history SMALLINT NOT NULL,
+    -- The epoch of the latest append.
+    epoch BIGINT NOT NULL,
+    -- Facts of each source that are in the log.
+    applied_membership BIGINT NOT NULL,
+    applied_room BIGINT NOT NULL
+) WITH (fillfactor = 50);
+
+-- The first event that each log got in an epoch.
+CREATE TABLE log_epochs (
+    log_id UUID NOT NULL,
+    epoch BIGINT NOT NULL,
+    first_seq BIGINT NOT NULL,
+    PRIMARY KEY (log_id, epoch)
+);
+
+CREATE TABLE events (
+    log_id UUID NOT NULL,
+    seq BIGINT NOT NULL,
+    time BIGINT NOT NULL,
+    -- Countable messages up to here, this one included.
+    ord BIGINT NOT NULL,
+    -- 1 message, 2 edit, 3 deletion, 0 anything else.
+    kind SMALLINT NOT NULL,
+    -- Empty: the system.
+    sender_id TEXT COLLATE "C" NOT NULL DEFAULT '',
+    -- An id that the writer made begins with U+0001, which no caller can send.
+    request_id TEXT COLLATE "C",
+    -- What a repeat's payload is compared with.
+    digest BYTEA,
+    counted BOOLEAN NOT NULL,
+    -- Of a message: the edit that holds its present content.
+    content_seq BIGINT,
+    -- Of a message: its deletion.
+    deleted_seq BIGINT,
+    -- Of an edit or deletion: the message.
+    target_seq BIGINT,
+    payload BYTEA NOT NULL,
+    PRIMARY KEY (log_id, seq)
+);
+CREATE UNIQUE INDEX events_request ON events (log_id, sender_id, request_id)
+    WHERE request_id IS NOT NULL;
+CREATE INDEX events_target ON events (log_id, target_seq) WHERE target_seq IS NOT NULL;
+
+CREATE TABLE members (
+    log_id UUID NOT NULL,
+    user_id TEXT COLLATE "C" NOT NULL,
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    role SMALLINT NOT NULL,
+    joined_seq BIGINT NOT NULL,
+    -- NULL: a member now.
+    removed_seq BIGINT,
+    read_seq BIGINT NOT NULL,
+    -- The ord of the event at read_seq.
+    read_ord BIGINT NOT NULL,
+    delivered_seq BIGINT NOT NULL,
+    marked_unread BOOLEAN NOT NULL,
+    PRIMARY KEY (log_id, user_id)
+) WITH (fillfactor = 70);
+CREATE INDEX members_user ON members (tenant_id, user_id);
+
+-- Countable messages that were deleted.
+CREATE TABLE gone (
+    log_id UUID NOT NULL,
+    ord BIGINT NOT NULL,
+    PRIMARY KEY (log_id, ord)
+);
+
+-- How often each user's access changed.
+CREATE TABLE user_heads (
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    user_id TEXT COLLATE "C" NOT NULL,
+    version BIGINT NOT NULL,
+    PRIMARY KEY (tenant_id, user_id)
+) WITH (fillfactor = 70);

@@ -1,0 +1,116 @@
+-- Stretches of history that were not rewound. The greatest number is the present one.
+CREATE TABLE epochs (
+    number INTEGER PRIMARY KEY,
+    epoch_id TEXT NOT NULL UNIQUE,
+    started_at INTEGER NOT NULL,
+    reason TEXT NOT NULL
+);
+
+-- Unused here: every start begins an epoch. One row, locked by whoever begins one.
+CREATE TABLE witness (
+    one INTEGER PRIMARY KEY CHECK (one = 1),
+    seen TEXT NOT NULL
+);
+INSERT INTO witness (one, seen) VALUES (1, '');
+
+-- The log of a room's latest life.
+CREATE TABLE room_logs (
+    tenant_id TEXT NOT NULL,
+    room_id TEXT NOT NULL,
+    log_id BLOB NOT NULL,
+    PRIMARY KEY (tenant_id, room_id)
+) WITHOUT ROWID;
+
+-- Where each log stands.
+CREATE TABLE heads (
+    log_id BLOB PRIMARY KEY,
+    tenant_id TEXT NOT NULL,
+    room_id TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    head INTEGER NOT NULL,
+    head_time INTEGER NOT NULL,
+    -- Countable messages up to the head.
+    ord INTEGER NOT NULL,
+    -- The first event still stored, and the first countable message.
+    first_seq INTEGER NOT NULL,
+    first_ord INTEGER NOT NULL,
+    -- The latest message, deleted or not; 0 if there is none.
+    last_message INTEGER NOT NULL,
+    closed_seq INTEGER,
+    post_rule INTEGER NOT NULL,
+    allow_preview BOOLEAN NOT NULL,
+    history INTEGER NOT NULL,
+    -- The epoch of the latest append.
+    epoch INTEGER NOT NULL,
+    -- Facts of each source that are in the log.
+    applied_membership INTEGER NOT NULL,
+    applied_room INTEGER NOT NULL
+) WITHOUT ROWID;
+
+-- The first event that each log got in an epoch.
+CREATE TABLE log_epochs (
+    log_id BLOB NOT NULL,
+    epoch INTEGER NOT NULL,
+    first_seq INTEGER NOT NULL,
+    PRIMARY KEY (log_id, epoch)
+) WITHOUT ROWID;
+
+CREATE TABLE events (
+    log_id BLOB NOT NULL,
+    seq INTEGER NOT NULL,
+    time INTEGER NOT NULL,
+    -- Countable messages up to here, this one included.
+    ord INTEGER NOT NULL,
+    -- 1 message, 2 edit, 3 deletion, 0 anything else.
+    kind INTEGER NOT NULL,
+    -- Empty: the system.
+    sender_id TEXT NOT NULL DEFAULT '',
+    -- An id that the writer made begins with U+0001, which no caller can send.
+    request_id TEXT,
+    -- What a repeat's payload is compared with.
+    digest BLOB,
+    counted BOOLEAN NOT NULL,
+    -- Of a message: the edit that holds its present content.
+    content_seq INTEGER,
+    -- Of a message: its deletion.
+    deleted_seq INTEGER,
+    -- Of an edit or deletion: the message.
+    target_seq INTEGER,
+    payload BLOB NOT NULL,
+    PRIMARY KEY (log_id, seq)
+);
+CREATE UNIQUE INDEX events_request ON events (log_id, sender_id, request_id)
+    WHERE request_id IS NOT NULL;
+CREATE INDEX events_target ON events (log_id, target_seq) WHERE target_seq IS NOT NULL;
+
+CREATE TABLE members (
+    log_id BLOB NOT NULL,
+    user_id TEXT NOT NULL,
+    tenant_id TEXT NOT NULL,
+    role INTEGER NOT NULL,
+    joined_seq INTEGER NOT NULL,
+    -- NULL: a member now.
+    removed_seq INTEGER,
+    read_seq INTEGER NOT NULL,
+    -- The ord of the event at read_seq.
+    read_ord INTEGER NOT NULL,
+    delivered_seq INTEGER NOT NULL,
+    marked_unread BOOLEAN NOT NULL,
+    PRIMARY KEY (log_id, user_id)
+) WITHOUT ROWID;
+CREATE INDEX members_user ON members (tenant_id, user_id);
+
+-- Countable messages that were deleted.
+CREATE TABLE gone (
+    log_id BLOB NOT NULL,
+    ord INTEGER NOT NULL,
+    PRIMARY KEY (log_id, ord)
+) WITHOUT ROWID;
+
+-- How often each user's access changed.
+CREATE TABLE user_heads (
+    tenant_id TEXT NOT NULL,
+    user_id TEXT NOT NULL,
+    version INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, user_id)
+) WITHOUT ROWID;

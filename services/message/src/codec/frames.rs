@@ -1,0 +1,108 @@
+//! The frames of a stream that are made for one receiver.
+
+use std::time::Duration;
+
+pub use parlance_proto::message::v1::{ClosedReason, ResetReason};
+
+use parlance_proto::frame::Frame;
+use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::subscribe_response::Frame as Kind;
+use parlance_types::{LogId, RoomId, Seq, UserId};
+
+use crate::domain::EpochId;
+
+/// The epoch of a log as clients hold it. It names the log too, so that a cursor
+/// of a room's earlier life is never taken for one of its present life.
+pub fn epoch_token(log_id: LogId, epoch: &EpochId) -> String {
+    format!("{epoch}.{log_id}")
+}
+
+/// The epoch that a client gave, if it can be one of this log.
+pub fn parse_epoch(log_id: LogId, token: &str) -> Option<EpochId> {
+    let (epoch, log) = token.rsplit_once('.')?;
+    (log == log_id.to_string()).then(|| EpochId(epoch.to_owned()))
+}
+
+pub fn attached(room_id: &RoomId, epoch: String, resume_from: Seq, head: Seq) -> Frame {
+    let room_id = room_id.to_string();
+    encode(Kind::Attached(pb::Attached { room_id, epoch, resume_from, head }))
+}
+
+pub fn caught_up(room_id: &RoomId, seq: Seq) -> Frame {
+    encode(Kind::CaughtUp(pb::CaughtUp { room_id: room_id.to_string(), seq }))
+}
+
+pub fn heartbeat<'a>(positions: impl Iterator<Item = (&'a RoomId, Seq)>) -> Frame {
+    let position = |(room_id, seq): (&RoomId, Seq)| {
+        let room_id = room_id.to_string();
+        pb::RoomPosition { room_id, seq }
+    };
+    encode(Kind::Heartbeat(pb::Heartbeat { heads: positions.map(position).collect() }))
+}
+
+pub fn skipped(room_id: &RoomId, from_seq: Seq, to_seq: Seq) -> Frame {
+    let room_id = room_id.to_string();
+    encode(Kind::Skipped(pb::Skipped { room_id, from_seq, to_seq }))
+}
+
+/// A reset after which the stream goes on from `keep_through`.
+pub fn reset(room_id: &RoomId, epoch: String, keep_through: Seq, reason: ResetReason) -> Frame {
+    encode(Kind::Reset(pb::Reset {
+        room_id: room_id.to_string(),
+        epoch,
+        keep_through,
+        resume_from: keep_through,
+        reason: reason.into(),
+    }))
+}
+
+pub fn closed(room_id: &RoomId, seq: Seq, reason: ClosedReason) -> Frame {
+    let room_id = room_id.to_string();
+    encode(Kind::Closed(pb::Closed { room_id, seq, reason: reason.into() }))
+}
+
+/// `cursors`: per room the epoch token and position, if there is one yet.
+pub fn go_away(
+    after: Duration,
+    cursors: impl Iterator<Item = (RoomId, Option<(String, Seq)>)>,
+) -> Frame {
+    let cursor = |(room_id, cursor): (RoomId, Option<(String, Seq)>)| pb::RoomCursor {
+        room_id: room_id.into_string(),
+        cursor: cursor.map(|(epoch, seq)| pb::Cursor { epoch, seq }),
+    };
+    let after = prost_types::Duration::try_from(after).ok();
+    encode(Kind::GoAway(pb::GoAway { after, cursors: cursors.map(cursor).collect() }))
+}
+
+pub fn receipt(room_id: &RoomId, user_id: &UserId, read_seq: Seq, delivered_seq: Seq) -> Frame {
+    let receipt = pb::Receipt { user_id: user_id.to_string(), read_seq, delivered_seq };
+    let notice = Some(pb::notice::Notice::Receipt(receipt));
+    encode(Kind::Notice(pb::Notice { room_id: room_id.to_string(), notice }))
+}
+
+pub fn typing(room_id: &RoomId, user_id: &UserId, typing: bool) -> Frame {
+    let typing = pb::Typing { user_id: user_id.to_string(), typing };
+    let notice = Some(pb::notice::Notice::Typing(typing));
+    encode(Kind::Notice(pb::Notice { room_id: room_id.to_string(), notice }))
+}
+
+fn encode(frame: Kind) -> Frame {
+    Frame::encode(&pb::SubscribeResponse { frame: Some(frame) })
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    #[test]
+    fn an_epoch_token_is_good_for_its_own_log_only() {
+        let (log, other) = (LogId(Uuid::from_u128(1)), LogId(Uuid::from_u128(2)));
+        let epoch = EpochId("e.1".to_owned());
+        let token = epoch_token(log, &epoch);
+        assert_eq!(parse_epoch(log, &token), Some(epoch));
+        assert_eq!(parse_epoch(other, &token), None);
+        assert_eq!(parse_epoch(log, "e"), None);
+    }
+}

@@ -1,0 +1,107 @@
+//! The service put together.
+
+use std::sync::Arc;
+
+use parlance_bus::Bus;
+use parlance_db::Db;
+use parlance_proto::message::v1::log_service_server::LogServiceServer;
+use parlance_proto::message::v1::message_service_server::MessageServiceServer;
+use parlance_proto::message::v1::operator_service_server::OperatorServiceServer;
+use parlance_proto::streaming::stream_service_server::StreamServiceServer;
+use parlance_rpc::{MAX_INTERNAL, MAX_REQUEST};
+use parlance_types::Clock;
+use tokio_util::sync::CancellationToken;
+
+use crate::Error;
+use crate::domain::{Logs, Receipts};
+use crate::grpc::stream::StreamGrpc;
+use crate::grpc::{LogGrpc, MessageGrpc, OperatorGrpc};
+use crate::store::Store;
+use crate::stream::{Hub, Receipt};
+use crate::{store, stream};
+
+/// The largest request for a stream, in bytes: it may name 10,000 cursors.
+const MAX_SUBSCRIBE: usize = 4 * 1024 * 1024;
+
+/// How the service is laid out.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    pub store: store::Options,
+    pub stream: stream::Options,
+}
+
+/// The message service, running.
+#[derive(Clone, Debug)]
+pub struct Service {
+    store: Store,
+    logs: Arc<Logs>,
+    hub: Hub,
+    clock: Arc<dyn Clock>,
+    closing: CancellationToken,
+}
+
+impl Service {
+    /// Opens the service on its database. `bus` carries hints between its nodes.
+    pub async fn open(
+        db: Db,
+        bus: Arc<dyn Bus>,
+        clock: Arc<dyn Clock>,
+        config: Config,
+    ) -> Result<Self, Error> {
+        let hub = Hub::new(bus, config.stream);
+        let store = Store::open(db, Arc::clone(&clock), config.store, hub.publisher()).await?;
+        let closing = CancellationToken::new();
+        hub.start(store.clone(), &closing);
+        let logs = Arc::new(Logs::new(store.clone(), receipts(hub.clone())));
+        Ok(Self { store, logs, hub, clock, closing })
+    }
+
+    /// What users and backends call.
+    pub fn message_server(&self) -> MessageServiceServer<MessageGrpc> {
+        let server = MessageServiceServer::new(MessageGrpc::new(Arc::clone(&self.logs)));
+        server.max_decoding_message_size(MAX_REQUEST)
+    }
+
+    /// What follows rooms; `draining` sends its streams away with GoAway.
+    pub fn stream_server(&self, draining: CancellationToken) -> StreamServiceServer<StreamGrpc> {
+        let clock = Arc::clone(&self.clock);
+        let server = StreamGrpc::new(self.hub.clone(), clock, draining).into_server();
+        server.max_decoding_message_size(MAX_SUBSCRIBE)
+    }
+
+    /// What the other services of the suite call.
+    pub fn log_server(&self) -> LogServiceServer<LogGrpc> {
+        let server = LogServiceServer::new(LogGrpc::new(Arc::clone(&self.logs), self.hub.clone()));
+        server.max_decoding_message_size(MAX_INTERNAL)
+    }
+
+    /// What operators call.
+    pub fn operator_server(&self) -> OperatorServiceServer<OperatorGrpc> {
+        let operator = OperatorGrpc::new(self.hub.clone(), self.store.clone());
+        OperatorServiceServer::new(operator).max_decoding_message_size(MAX_REQUEST)
+    }
+
+    /// The logs themselves.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What the node follows.
+    pub const fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Lets every write that waits finish, then stops.
+    pub async fn close(&self) {
+        self.store.close().await;
+        self.closing.cancel();
+    }
+}
+
+/// Tells the streams of a room how far its members have come.
+fn receipts(hub: Hub) -> Receipts {
+    Arc::new(move |log_id, user_id, marks| {
+        let (user_id, read, delivered) = (user_id.clone(), marks.read, marks.delivered);
+        hub.notify(log_id, &Receipt { user_id, read, delivered });
+    })
+}

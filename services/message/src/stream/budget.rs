@@ -1,0 +1,59 @@
+//! What all rings of a node may hold together.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What all rings of a node may hold together, in bytes.
+#[derive(Debug)]
+pub struct Budget {
+    bytes: usize,
+    held: AtomicUsize,
+}
+
+/// The bytes that one holder has of a budget; given back when it is dropped.
+#[derive(Debug)]
+pub struct Share {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+impl Budget {
+    pub const fn new(bytes: usize) -> Self {
+        Self { bytes, held: AtomicUsize::new(0) }
+    }
+
+    /// Whether more is held than may be.
+    pub fn is_over(&self) -> bool {
+        self.held.load(Ordering::Relaxed) > self.bytes
+    }
+}
+
+impl Share {
+    pub const fn new(budget: Arc<Budget>) -> Self {
+        Self { budget, bytes: 0 }
+    }
+
+    pub const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    pub fn take(&mut self, bytes: usize) {
+        self.bytes += bytes;
+        self.budget.held.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    pub fn give_back(&mut self, bytes: usize) {
+        self.bytes -= bytes;
+        self.budget.held.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.give_back(self.bytes);
+    }
+}

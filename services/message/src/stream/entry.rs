@@ -1,0 +1,69 @@
+//! An event in memory, encoded once for every stream of its node.
+
+use std::sync::Arc;
+
+use parlance_proto::frame::Frame;
+use parlance_types::{LogId, Micros, RoomId, Seq};
+
+use crate::codec::{self, Body};
+use crate::domain::{Effects, StoredEvent};
+
+/// A log and the room whose log it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    pub log_id: LogId,
+    pub room_id: RoomId,
+}
+
+/// An encoded event, and what every reader must obey of it. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub seq: Seq,
+    pub frame: Frame,
+    pub body: Body,
+    /// What it means for access; `None` if nothing.
+    pub effects: Option<Arc<Effects>>,
+    time: Micros,
+    /// The payload is the last so many bytes of the frame.
+    payload_len: usize,
+}
+
+impl Entry {
+    /// Encodes a stored event. Fails on bytes that no version of ours wrote.
+    pub fn encode(place: &Place, event: &StoredEvent) -> Result<Self, prost::DecodeError> {
+        let envelope = codec::envelope(&event.payload)?;
+        let effects = (envelope.effects != Effects::default()).then(|| Arc::new(envelope.effects));
+        Ok(Self {
+            seq: event.seq,
+            frame: codec::frame(place.log_id, &place.room_id, event),
+            body: envelope.body,
+            effects,
+            time: event.time,
+            payload_len: event.payload.len(),
+        })
+    }
+
+    /// How many bytes it holds.
+    pub fn bytes(&self) -> usize {
+        self.frame.bytes().len()
+    }
+
+    /// Whether it carries a message's content that the deletion of `target` takes away.
+    pub fn belongs_to(&self, target: Seq) -> bool {
+        match self.body {
+            Body::Message => self.seq == target,
+            Body::Edit { target: edited } => edited == target,
+            Body::Delete { .. } | Body::Other => false,
+        }
+    }
+
+    /// The same event without its content.
+    pub fn tombstone(&self, place: &Place) -> Result<Self, prost::DecodeError> {
+        let bytes = self.frame.bytes();
+        let payload = codec::tombstone(&bytes[bytes.len() - self.payload_len..])?;
+        let payload_len = payload.len();
+        let event = StoredEvent { seq: self.seq, time: self.time, payload };
+        let frame = codec::frame(place.log_id, &place.room_id, &event);
+        Ok(Self { frame, payload_len, ..self.clone() })
+    }
+}

@@ -1,0 +1,319 @@
+//! How a node learns: from its own writers, from the bus, and, because both may
+//! fail, by looking at heads.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parlance_bus::{Heard as HeardOnBus, State};
+use parlance_types::{LogId, Seq, TenantId, UserId};
+use prost::Message as _;
+use tokio::sync::{mpsc, watch};
+
+use super::hints::{self, Hints};
+use super::{Inner, Log, RECENT, Unavailable, count};
+use crate::domain::{Appended, EpochId, RoomKind, StoredEvent};
+use crate::store::Head;
+use crate::stream::entry::Entry;
+use crate::stream::lock;
+use crate::stream::log::Missing;
+use crate::stream::mailbox::Receipt;
+
+/// Heads that one query asks for.
+const HEADS: usize = 500;
+
+/// How many times longer than asked for the time between two checks may become.
+const STRETCH: u32 = 5;
+
+/// What was known of a log before its head was looked at.
+type Known = (Arc<Log>, EpochId, Seq);
+
+/// Waits until the bus comes or goes.
+async fn turned(bus: &mut watch::Receiver<State>) {
+    if bus.changed().await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
+impl Inner {
+    /// Takes what a writer of this node stored. Does not block.
+    pub(super) fn publish(self: &Arc<Self>, batch: &[Appended]) {
+        for appended in batch {
+            if let Some(log) = self.log(appended.log_id) {
+                let last = appended.events.last().map_or(0, |event| event.seq);
+                self.hear(&log, &appended.epoch, &appended.events, last);
+            }
+            for user in &appended.users {
+                self.rooms_changed(&(appended.tenant_id.clone(), user.clone()));
+            }
+        }
+        for payload in hints::of_batch(self.node, batch) {
+            self.tell(payload);
+        }
+    }
+
+    pub(super) fn notify(&self, log_id: LogId, receipt: &Receipt) {
+        self.deliver(log_id, receipt);
+        let mut recent = lock(&self.recent);
+        if recent.len() >= RECENT {
+            recent.clear();
+        }
+        recent.insert((log_id, receipt.user_id.clone()), receipt.clone());
+        drop(recent);
+        self.tell(hints::of_receipt(self.node, log_id, receipt));
+    }
+
+    /// Listens to the other nodes.
+    pub(super) async fn listen(self: Arc<Self>, mut heard: mpsc::Receiver<HeardOnBus>) {
+        while let Some(heard) = heard.recv().await {
+            match heard {
+                HeardOnBus::Payload(payload) => match Hints::decode(payload) {
+                    Ok(hints) if hints.node == self.node => {}
+                    Ok(hints) => self.take(&hints),
+                    Err(error) => tracing::warn!(%error, "ignored a payload of the bus"),
+                },
+                HeardOnBus::Disturbed => {
+                    count(&self.counters.disturbed);
+                    self.check_now.notify_one();
+                    if self.bus_is_up() {
+                        for ((log_id, _), receipt) in lock(&self.recent).iter() {
+                            self.tell(hints::of_receipt(self.node, *log_id, receipt));
+                        }
+                    }
+                    self.tell_typing_again();
+                }
+            }
+        }
+    }
+
+    /// Looks at heads, every now and then and whenever something is suspect; often
+    /// while the bus is away.
+    pub(super) async fn check(self: Arc<Self>) {
+        let mut bus = self.bus.state();
+        loop {
+            let away = *bus.borrow_and_update() == State::Down;
+            let began = tokio::time::Instant::now();
+            let checked = match self.check_heads(self.known_logs()).await {
+                Ok(()) => self.check_users().await,
+                failed => failed,
+            };
+            if let Err(error) = &checked {
+                tracing::warn!(error = error as &dyn std::error::Error, "could not check heads");
+            }
+            self.sweep();
+            let mut wait = self.options.head_check;
+            if away {
+                count(&self.counters.polled);
+                wait = wait.min(self.options.poll);
+            }
+            let pause = pause(wait, self.options.retry, checked.is_ok(), began.elapsed());
+            tokio::select! {
+                () = tokio::time::sleep(pause) => {}
+                // What comes together is checked together.
+                () = self.check_now.notified() => tokio::time::sleep(self.options.reorder_wait).await,
+                () = turned(&mut bus) => {}
+            }
+        }
+    }
+
+    fn known_logs(&self) -> Vec<Known> {
+        let known = |log: Arc<Log>| {
+            let (epoch, head) = lock(&log.state).position().map(|(e, head)| (e.clone(), head))?;
+            Some((log, epoch, head))
+        };
+        self.logs_in_use().into_iter().filter_map(known).collect()
+    }
+
+    /// Asks the database about one log that is suspect.
+    pub(super) async fn check_log(self: &Arc<Self>, log: &Arc<Log>) -> Result<(), Unavailable> {
+        let known = lock(&log.state).position().map(|(epoch, head)| (epoch.clone(), head));
+        match known {
+            Some((epoch, head)) => self.check_heads(vec![(Arc::clone(log), epoch, head)]).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn check_heads(self: &Arc<Self>, known: Vec<Known>) -> Result<(), Unavailable> {
+        for known in known.chunks(HEADS) {
+            let ids: Vec<LogId> = known.iter().map(|(log, ..)| log.place.log_id).collect();
+            let heads = self.ask(self.store()?.heads(&ids)).await?;
+            let heads: HashMap<LogId, Head> =
+                heads.into_iter().map(|head| (head.log_id, head)).collect();
+            for (log, epoch, head) in known {
+                self.compare(log, epoch, *head, heads.get(&log.place.log_id)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn compare(
+        self: &Arc<Self>,
+        log: &Arc<Log>,
+        epoch: &EpochId,
+        known: Seq,
+        stored: Option<&Head>,
+    ) -> Result<(), Unavailable> {
+        match stored {
+            Some(stored) if stored.epoch == *epoch && stored.head >= known => {
+                let mut state = lock(&log.state);
+                let missing = state.hear(epoch, [], stored.head).missing;
+                drop(state);
+                if missing != Missing::Nothing {
+                    count(&self.counters.head_check_healed);
+                    self.plan_heal(log, false);
+                }
+            }
+            Some(stored) if stored.epoch == *epoch => {
+                // What was known is gone: history was rewound, and nobody noticed.
+                self.ask(self.store()?.rewound(epoch)).await?;
+                self.drop_ring(log, epoch);
+            }
+            _ => self.drop_ring(log, epoch),
+        }
+        Ok(())
+    }
+
+    fn drop_ring(&self, log: &Arc<Log>, epoch: &EpochId) {
+        let mut state = lock(&log.state);
+        if state.position().is_some_and(|(running, _)| running == epoch) {
+            count(&self.counters.rings_dropped);
+            state.drop_ring();
+            state.wake(|mailbox| mailbox.ready(log.place.log_id));
+        }
+    }
+
+    async fn check_users(&self) -> Result<(), Unavailable> {
+        let users: Vec<(TenantId, UserId)> = lock(&self.users).keys().cloned().collect();
+        for users in users.chunks(HEADS) {
+            let heads = self.ask(self.store()?.user_heads(users)).await?;
+            for (user, head) in users.iter().zip(heads) {
+                let mut followers = lock(&self.users);
+                let Some(follower) = followers.get_mut(user) else { continue };
+                if follower.seen == Some(head) {
+                    continue;
+                }
+                if follower.seen.replace(head).is_some() {
+                    count(&self.counters.users_healed);
+                }
+                follower.mailboxes.values().for_each(|mailbox| mailbox.rooms_changed());
+            }
+        }
+        Ok(())
+    }
+
+    fn take(self: &Arc<Self>, hints: &Hints) {
+        for hint in &hints.logs {
+            if let Some(log) = hint.log_id().and_then(|log_id| self.log(log_id)) {
+                self.hear(&log, &hint.epoch(), &hint.events(), hint.last);
+            }
+            for user in hint.users() {
+                self.rooms_changed(&user);
+            }
+        }
+        for (log_id, receipt) in hints.receipts.iter().filter_map(hints::ReceiptHint::receipt) {
+            self.deliver(log_id, &receipt);
+        }
+        self.take_typing(&hints.typing);
+    }
+
+    fn hear(self: &Arc<Self>, log: &Arc<Log>, epoch: &EpochId, events: &[StoredEvent], last: Seq) {
+        let known = match lock(&log.state).position() {
+            Some((running, head)) if running == epoch => head,
+            _ => 0,
+        };
+        let fresh = events.iter().filter(|event| event.seq > known);
+        let entries = fresh.map(|event| Entry::encode(&log.place, event));
+        let entries = entries.collect::<Result<Vec<_>, _>>().unwrap_or_else(|error| {
+            tracing::error!(log_id = %log.place.log_id, %error, "could not read an event");
+            Vec::new()
+        });
+        let mut state = lock(&log.state);
+        let heard = state.hear(epoch, entries, last);
+        if heard.advanced {
+            state.wake(|mailbox| mailbox.ready(log.place.log_id));
+        }
+        drop(state);
+        if heard.suspect {
+            self.check_now.notify_one();
+        }
+        if heard.missing != Missing::Nothing {
+            count(&self.counters.gaps);
+            self.plan_heal(log, heard.missing == Missing::Crossing);
+        }
+    }
+
+    /// Heals a log in the background; if `wait`, after hints that cross had time to come.
+    fn plan_heal(self: &Arc<Self>, log: &Arc<Log>, wait: bool) {
+        let Some((_, runtime)) = self.started.get() else { return };
+        if log.heal_planned.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let (hub, log) = (Arc::clone(self), Arc::clone(log));
+        runtime.spawn(async move {
+            if wait {
+                count(&hub.counters.reorder_waited);
+                tokio::time::sleep(hub.options.reorder_wait).await;
+            }
+            if let Err(error) = hub.heal_as_planned(&log).await {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "could not heal a gap; the next head check will");
+            }
+        });
+    }
+
+    fn rooms_changed(&self, user: &(TenantId, UserId)) {
+        if let Some(follower) = lock(&self.users).get(user) {
+            follower.mailboxes.values().for_each(|mailbox| mailbox.rooms_changed());
+        }
+    }
+
+    /// Gives a receipt to the streams of its room; not in channels.
+    fn deliver(&self, log_id: LogId, receipt: &Receipt) {
+        let Some(log) = self.log(log_id) else { return };
+        let state = lock(&log.state);
+        if matches!(state.kind(), Some(RoomKind::Direct | RoomKind::Group)) {
+            state.wakers().for_each(|mailbox| mailbox.receipt(log_id, receipt));
+        }
+    }
+
+    pub(super) fn tell(&self, (shard, payload): (u16, Bytes)) {
+        self.bus.publish(shard, payload);
+    }
+
+    pub(super) fn bus_is_up(&self) -> bool {
+        *self.bus.state().borrow() == State::Up
+    }
+}
+
+/// How long to wait after a check of all heads that took `took`: longer when there is
+/// much to look at, so that looking takes a tenth of the time, but never so long that a
+/// lost hint is forgotten. A check that failed has found nothing, and is soon repeated.
+fn pause(every: Duration, retry: Duration, done: bool, took: Duration) -> Duration {
+    if done {
+        every.max(took.saturating_mul(10)).min(every.saturating_mul(STRETCH))
+    } else {
+        retry.min(every)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_between_checks_is_bounded_whatever_the_last_one_came_to() {
+        let millis = Duration::from_millis;
+        let (every, retry) = (millis(2000), millis(1000));
+        for (done, took, expected) in [
+            (true, 5, 2000),
+            (true, 300, 3000),
+            (true, 10_000, 10_000),
+            (false, 5, 1000),
+            (false, 10_000, 1000),
+        ] {
+            assert_eq!(pause(every, retry, done, millis(took)), millis(expected));
+        }
+    }
+}

@@ -1,0 +1,349 @@
+//! What a node knows of the logs that its streams follow, and how it learns it.
+
+mod attach;
+mod hints;
+mod learn;
+mod notices;
+mod read;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+
+use moka::future::Cache;
+use parlance_bus::Bus;
+use parlance_types::{LogId, TenantId, UserId};
+use tokio::runtime::Handle;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+pub(super) use self::attach::{Attached, Target};
+use super::blocks::{Block, BlockId};
+use super::budget::Budget;
+use super::entry::Place;
+use super::log::{LogState, SubscriptionId};
+use super::mailbox::{Mailbox, Receipt, Typing};
+use super::{Options, lock};
+use crate::domain::{Appended, Publish};
+use crate::store::Store;
+
+/// Receipts of this node that are told again after a disturbance.
+const RECENT: usize = 1024;
+
+/// Follows logs for the streams of one node.
+#[derive(Clone, Debug)]
+pub struct Hub(pub(super) Arc<Inner>);
+
+/// How often the read path had to help itself.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Hints in front of which events were missing.
+    pub gaps: AtomicU64,
+    /// Gaps that were given time for a crossing hint.
+    pub reorder_waited: AtomicU64,
+    /// Gaps that the wait did not close, and the database did.
+    pub gaps_healed: AtomicU64,
+    /// Logs that a head check found behind.
+    pub head_check_healed: AtomicU64,
+    /// Users whose list of rooms a head check found out of date.
+    pub users_healed: AtomicU64,
+    /// Blocks read from the database for streams that are behind their ring.
+    pub blocks_read: AtomicU64,
+    /// Rings dropped because history may have been rewound.
+    pub rings_dropped: AtomicU64,
+    /// Cursors that could not be honoured.
+    pub resets: AtomicU64,
+    /// Times the bus said that it may have lost something.
+    pub disturbed: AtomicU64,
+    /// Times heads were looked at because the bus was away.
+    pub polled: AtomicU64,
+    /// Streams ended because nobody read them.
+    pub stalled: AtomicU64,
+}
+
+/// The log could not be read; not an answer.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("could not read the log")]
+pub struct Unavailable(#[source] Arc<crate::Error>);
+
+impl Unavailable {
+    /// Why the log could not be read.
+    pub fn error(&self) -> &crate::Error {
+        &self.0
+    }
+}
+
+/// The user, or those who act for nobody in the tenant, have as many open streams as are
+/// allowed.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("too many streams are open")]
+pub struct TooManyStreams;
+
+#[derive(Debug)]
+pub(super) struct Inner {
+    /// Tells this node's hints from others'.
+    node: u64,
+    pub(super) options: Options,
+    pub(super) counters: Counters,
+    bus: Arc<dyn Bus>,
+    started: OnceLock<(Store, Handle)>,
+    logs: RwLock<HashMap<LogId, Arc<Log>>>,
+    generations: Arc<AtomicU64>,
+    budget: Arc<Budget>,
+    blocks: Cache<(LogId, BlockId), Arc<Block>>,
+    users: Mutex<HashMap<(TenantId, UserId), Follower>>,
+    /// Open streams per user, and per tenant of those that act for nobody.
+    streams: Mutex<HashMap<(TenantId, Option<UserId>), usize>>,
+    next_stream: AtomicU64,
+    recent: Mutex<BTreeMap<(LogId, UserId), Receipt>>,
+    recent_typing: Mutex<BTreeMap<(LogId, UserId), Typing>>,
+    check_now: Notify,
+}
+
+/// A log in use.
+#[derive(Debug)]
+pub(super) struct Log {
+    pub(super) place: Arc<Place>,
+    state: Mutex<LogState<Arc<Mailbox>>>,
+    /// Held by the one who heals.
+    healing: tokio::sync::Mutex<()>,
+    heal_planned: AtomicBool,
+    unused_since: Mutex<Option<Instant>>,
+}
+
+/// The streams that follow all rooms of one user.
+#[derive(Debug, Default)]
+struct Follower {
+    mailboxes: HashMap<u64, Arc<Mailbox>>,
+    /// How often the user's access was changed, as of the last check.
+    seen: Option<i64>,
+}
+
+/// A stream's interest in a log; ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Subscription {
+    pub(super) log: Arc<Log>,
+    pub(super) id: SubscriptionId,
+}
+
+/// An open stream, counted until it is dropped.
+#[derive(Debug)]
+pub(super) struct OpenStream {
+    hub: Arc<Inner>,
+    of: (TenantId, Option<UserId>),
+}
+
+/// A stream's interest in the list of its user's rooms; ends when it is dropped.
+#[derive(Debug)]
+pub(super) struct Following {
+    hub: Arc<Inner>,
+    id: u64,
+    user: (TenantId, UserId),
+}
+
+impl Hub {
+    /// A hub that hears of commits but does not follow logs until it is started.
+    pub fn new(bus: Arc<dyn Bus>, options: Options) -> Self {
+        let weight = |_: &(LogId, BlockId), block: &Arc<Block>| {
+            u32::try_from(block.bytes()).unwrap_or(u32::MAX)
+        };
+        let blocks = Cache::builder().weigher(weight).max_capacity(options.block_cache).build();
+        Self(Arc::new(Inner {
+            node: rand::random(),
+            budget: Arc::new(Budget::new(options.ring_budget)),
+            options,
+            counters: Counters::default(),
+            bus,
+            started: OnceLock::new(),
+            logs: RwLock::default(),
+            generations: Arc::default(),
+            blocks,
+            users: Mutex::default(),
+            streams: Mutex::default(),
+            next_stream: AtomicU64::default(),
+            recent: Mutex::default(),
+            recent_typing: Mutex::default(),
+            check_now: Notify::new(),
+        }))
+    }
+
+    /// What the store's writers tell of their commits. Does not keep the hub alive.
+    pub fn publisher(&self) -> Publish {
+        let hub: Weak<Inner> = Arc::downgrade(&self.0);
+        Arc::new(move |batch: Vec<Appended>| {
+            if let Some(hub) = hub.upgrade() {
+                hub.publish(&batch);
+            }
+        })
+    }
+
+    /// Starts following logs, until `shutdown`. To be called once.
+    pub fn start(&self, store: Store, shutdown: &CancellationToken) {
+        let hub = &self.0;
+        if hub.started.set((store, Handle::current())).is_err() {
+            return;
+        }
+        let until = || shutdown.clone();
+        let heard = hub.bus.subscribe();
+        tokio::spawn(until().run_until_cancelled_owned(Arc::clone(hub).listen(heard)));
+        tokio::spawn(until().run_until_cancelled_owned(Arc::clone(hub).check()));
+    }
+
+    /// Tells the streams of a room, on every node, how far a member has come.
+    pub fn notify(&self, log_id: LogId, receipt: &Receipt) {
+        self.0.notify(log_id, receipt);
+    }
+
+    /// Tells the streams of a room, on every node, that a member is typing or stopped.
+    pub fn typing(&self, log_id: LogId, typing: &Typing) {
+        self.0.typing(log_id, typing);
+    }
+
+    /// How often the read path had to help itself.
+    pub fn counters(&self) -> &Counters {
+        &self.0.counters
+    }
+
+    /// What tells this node from others; another one after every start.
+    pub fn node(&self) -> u64 {
+        self.0.node
+    }
+
+    /// Whether the bus carries hints at present.
+    pub fn bus_is_up(&self) -> bool {
+        self.0.bus_is_up()
+    }
+
+    /// Hints of this node that the bus dropped.
+    pub fn hints_dropped(&self) -> u64 {
+        self.0.bus.dropped()
+    }
+}
+
+impl Inner {
+    /// Counts a stream; it may be one too many.
+    pub(super) fn open_stream(
+        self: &Arc<Self>,
+        tenant_id: &TenantId,
+        user: Option<&UserId>,
+    ) -> Result<OpenStream, TooManyStreams> {
+        let most = match user {
+            Some(_) => self.options.streams_per_user,
+            None => self.options.streams_for_nobody,
+        };
+        let of = (tenant_id.clone(), user.cloned());
+        let mut streams = lock(&self.streams);
+        let open = streams.get(&of).copied().unwrap_or_default();
+        if open >= most {
+            return Err(TooManyStreams);
+        }
+        streams.insert(of.clone(), open + 1);
+        drop(streams);
+        Ok(OpenStream { hub: Arc::clone(self), of })
+    }
+
+    /// Hears from now on when the user's list of rooms changes.
+    pub(super) fn follow_rooms(
+        self: &Arc<Self>,
+        tenant_id: &TenantId,
+        user: &UserId,
+        mailbox: &Arc<Mailbox>,
+    ) -> Following {
+        let id = self.next_stream.fetch_add(1, Ordering::Relaxed);
+        let user = (tenant_id.clone(), user.clone());
+        let mut users = lock(&self.users);
+        let follower = users.entry(user.clone()).or_default();
+        follower.mailboxes.insert(id, Arc::clone(mailbox));
+        drop(users);
+        Following { hub: Arc::clone(self), id, user }
+    }
+
+    /// Registers interest in a log.
+    pub(super) fn subscribe(
+        &self,
+        place: Place,
+        mailbox: Arc<Mailbox>,
+        user: Option<UserId>,
+    ) -> Subscription {
+        let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
+        let log = logs.entry(place.log_id).or_insert_with(|| {
+            let place = Arc::new(place);
+            let (budget, generations) = (Arc::clone(&self.budget), Arc::clone(&self.generations));
+            let state = LogState::new(Arc::clone(&place), self.options.ring, budget, generations);
+            Arc::new(Log {
+                place,
+                state: Mutex::new(state),
+                healing: tokio::sync::Mutex::default(),
+                heal_planned: AtomicBool::default(),
+                unused_since: Mutex::default(),
+            })
+        });
+        // Under the lock of the registry, so that the log is not dropped meanwhile.
+        let id = lock(&log.state).subscribe(mailbox, user);
+        Subscription { log: Arc::clone(log), id }
+    }
+
+    fn log(&self, log_id: LogId) -> Option<Arc<Log>> {
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        logs.get(&log_id).map(Arc::clone)
+    }
+
+    fn logs_in_use(&self) -> Vec<Arc<Log>> {
+        let logs = self.logs.read().unwrap_or_else(PoisonError::into_inner);
+        logs.values().map(Arc::clone).collect()
+    }
+
+    /// Drops the rings that no stream has used for a while; the others shrink where the
+    /// node has no room for them.
+    fn sweep(&self) {
+        let mut logs = self.logs.write().unwrap_or_else(PoisonError::into_inner);
+        logs.retain(|_, log| {
+            let mut state = lock(&log.state);
+            state.shrink();
+            let unused = state.is_unused();
+            drop(state);
+            let since = *lock(&log.unused_since);
+            !unused || since.is_none_or(|since| since.elapsed() < self.options.ring_linger)
+        });
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let mut streams = lock(&self.hub.streams);
+        if let Some(open) = streams.get_mut(&self.of) {
+            *open -= 1;
+            if *open == 0 {
+                streams.remove(&self.of);
+            }
+        }
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        let mut users = lock(&self.hub.users);
+        if let Some(follower) = users.get_mut(&self.user) {
+            follower.mailboxes.remove(&self.id);
+            if follower.mailboxes.is_empty() {
+                users.remove(&self.user);
+            }
+        }
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        let mut state = lock(&self.log.state);
+        state.unsubscribe(self.id);
+        if state.is_unused() {
+            *lock(&self.log.unused_since) = Some(Instant::now());
+        }
+    }
+}
+
+/// Counts one more.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}

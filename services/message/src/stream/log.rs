@@ -1,0 +1,398 @@
+//! What a node knows of one log that streams follow: the sans-IO heart of the
+//! read path. Hints, healed events and views go in; streams pull frames out.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parlance_types::{Seq, UserId};
+
+use super::batch::Batch;
+use super::blocks::{Block, BlockId, Generation};
+use super::budget::{Budget, Share};
+use super::cursor::{Cursor, End};
+use super::entry::{Entry, Place};
+use super::ring::{Accepted, Limits, Passed, Ring};
+use crate::domain::{EpochId, History, RoomKind, View};
+
+/// Names a stream's interest in one log.
+pub type SubscriptionId = u64;
+
+/// What a node knows of one log. `W` wakes a stream.
+#[derive(Debug)]
+pub struct LogState<W> {
+    place: Arc<Place>,
+    limits: Limits,
+    budget: Arc<Budget>,
+    generations: Arc<AtomicU64>,
+    generation: Generation,
+    /// `None` until the log was looked at.
+    live: Option<Live>,
+    ahead: Ahead,
+    subscriptions: HashMap<SubscriptionId, Subscription<W>>,
+    next: SubscriptionId,
+}
+
+#[derive(Debug)]
+struct Live {
+    ring: Ring,
+    kind: RoomKind,
+    history: History,
+    /// The first event still stored.
+    first: Seq,
+}
+
+/// Events that came before the ones in front of them, or before the ring began.
+#[derive(Debug)]
+struct Ahead {
+    epoch: EpochId,
+    entries: BTreeMap<Seq, Entry>,
+    held: Share,
+    /// The greatest number heard of.
+    top: Seq,
+}
+
+#[derive(Debug)]
+struct Subscription<W> {
+    waker: W,
+    user: Option<UserId>,
+    /// The events that took the user's access, of those not known to be over.
+    lost: Vec<Seq>,
+    /// Whether the stream was woken and has not pulled since.
+    woken: bool,
+    /// Whether the ring was dropped under the stream.
+    stale: bool,
+}
+
+/// Whether events are missing in front of what was heard of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missing {
+    #[default]
+    Nothing,
+    /// They may only be late: others behind them are here.
+    Crossing,
+    /// They must be read.
+    Gap,
+}
+
+/// What became of a hint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Whether streams have something to pull.
+    pub advanced: bool,
+    pub missing: Missing,
+    /// Whether the hint is of another epoch: the database must be asked.
+    pub suspect: bool,
+}
+
+/// What became of a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Started {
+    /// The ring goes on from here at least; `behind` if it must be healed up to the view.
+    Running { behind: bool },
+    /// The ring is of another epoch: the database must be asked.
+    Suspect,
+}
+
+/// What a pull came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pull {
+    /// There is nothing more; the stream will be woken.
+    Idle,
+    /// The batch is full; there is more.
+    More,
+    /// This block is needed to go on.
+    Block(BlockId),
+    /// The block does not hold what it must: the database could not be read right.
+    Hole,
+    /// The room is over for this stream.
+    End(End),
+    /// The stream must look at the log again: history may have been rewound.
+    Stale,
+}
+
+impl<W> LogState<W> {
+    pub fn new(
+        place: Arc<Place>,
+        limits: Limits,
+        budget: Arc<Budget>,
+        generations: Arc<AtomicU64>,
+    ) -> Self {
+        Self {
+            place,
+            limits,
+            generation: generations.fetch_add(1, Ordering::Relaxed),
+            generations,
+            live: None,
+            ahead: Ahead::new(EpochId::default(), 0, &budget),
+            budget,
+            subscriptions: HashMap::new(),
+            next: 0,
+        }
+    }
+
+    /// Registers a stream; from here on nothing that happens is missed.
+    pub fn subscribe(&mut self, waker: W, user: Option<UserId>) -> SubscriptionId {
+        self.next += 1;
+        let subscription =
+            Subscription { waker, user, lost: Vec::new(), woken: false, stale: false };
+        self.subscriptions.insert(self.next, subscription);
+        self.next
+    }
+
+    pub fn unsubscribe(&mut self, id: SubscriptionId) {
+        self.subscriptions.remove(&id);
+    }
+
+    pub fn is_unused(&self) -> bool {
+        self.subscriptions.is_empty()
+    }
+
+    /// The epoch and head that the ring knows, once it runs.
+    pub fn position(&self) -> Option<(&EpochId, Seq)> {
+        self.live.as_ref().map(|live| (live.ring.epoch(), live.ring.head()))
+    }
+
+    /// The first event that is missing in front of what was heard of, and its epoch.
+    pub fn missing(&self) -> Option<(EpochId, Seq)> {
+        let ring = &self.live.as_ref()?.ring;
+        (self.ahead.top > ring.head()).then(|| (ring.epoch().clone(), ring.head() + 1))
+    }
+
+    /// The kind of the room, once it is known.
+    pub fn kind(&self) -> Option<RoomKind> {
+        self.live.as_ref().map(|live| live.kind)
+    }
+
+    pub fn wakers(&self) -> impl Iterator<Item = &W> {
+        self.subscriptions.values().map(|subscription| &subscription.waker)
+    }
+
+    /// Takes a view of the log: starts the ring there if it does not run.
+    pub fn start(&mut self, view: &View) -> Started {
+        if self.live.is_none() {
+            let (place, budget) = (Arc::clone(&self.place), Arc::clone(&self.budget));
+            let ring = Ring::new(place, view.epoch.clone(), view.head, self.limits, budget);
+            let (history, first) = (view.rules.history, view.first_seq);
+            self.live = Some(Live { ring, kind: view.kind, history, first });
+            if self.ahead.epoch != view.epoch {
+                self.ahead = Ahead::new(view.epoch.clone(), 0, &self.budget);
+            }
+            self.settle();
+        }
+        match self.position() {
+            Some((epoch, head)) if *epoch == view.epoch => {
+                self.ahead.top = self.ahead.top.max(view.head);
+                Started::Running { behind: head < view.head }
+            }
+            _ => Started::Suspect,
+        }
+    }
+
+    /// Takes events that were just stored, or healed, in ascending order. `last`
+    /// is the last one there is, also if it is not among them.
+    pub fn hear(
+        &mut self,
+        epoch: &EpochId,
+        entries: impl IntoIterator<Item = Entry>,
+        last: Seq,
+    ) -> Heard {
+        if let Some((running, _)) = self.position() {
+            if running != epoch {
+                return Heard { suspect: true, ..Heard::default() };
+            }
+        } else if self.ahead.epoch != *epoch {
+            self.ahead = Ahead::new(epoch.clone(), 0, &self.budget);
+        }
+        self.ahead.top = self.ahead.top.max(last);
+        let mut advanced = false;
+        for entry in entries {
+            advanced |= self.offer(entry);
+        }
+        advanced |= self.settle();
+        let missing = match self.missing() {
+            None => Missing::Nothing,
+            Some(_) if self.ahead.entries.is_empty() => Missing::Gap,
+            Some(_) => Missing::Crossing,
+        };
+        Heard { advanced, missing, suspect: false }
+    }
+
+    /// Forgets everything: history may have been rewound. Streams must look again.
+    pub fn drop_ring(&mut self) {
+        self.live = None;
+        self.ahead = Ahead::new(EpochId::default(), 0, &self.budget);
+        self.renew();
+        for subscription in self.subscriptions.values_mut() {
+            subscription.stale = true;
+            subscription.lost.clear();
+        }
+    }
+
+    /// Lets go of what the node has no room for any more.
+    pub fn shrink(&mut self) {
+        if let Some(live) = &mut self.live {
+            live.ring.shrink();
+        }
+    }
+
+    /// Gives up on numbers that the database does not hold.
+    pub fn give_up(&mut self) {
+        if let Some(live) = &self.live {
+            let (epoch, top) = (live.ring.epoch().clone(), live.ring.head());
+            self.ahead = Ahead::new(epoch, top, &self.budget);
+        }
+    }
+
+    /// Wakes every stream that is not awake.
+    pub fn wake(&mut self, mut wake: impl FnMut(&W)) {
+        for subscription in self.subscriptions.values_mut() {
+            if !subscription.woken {
+                subscription.woken = true;
+                wake(&subscription.waker);
+            }
+        }
+    }
+
+    /// Puts what comes next for a stream into the batch, from the ring or from `block`.
+    pub fn pull(
+        &mut self,
+        id: SubscriptionId,
+        cursor: &mut Cursor,
+        block: Option<&Block>,
+        batch: &mut Batch,
+    ) -> Pull {
+        let Some(subscription) = self.subscriptions.get_mut(&id) else { return Pull::Stale };
+        subscription.woken = false;
+        let Some(live) = self.live.as_ref().filter(|live| {
+            // A subscription made after the drop is not stale, but its epoch tells.
+            !subscription.stale && *live.ring.epoch() == cursor.epoch
+        }) else {
+            return Pull::Stale;
+        };
+        let lost = subscription.lost.iter().copied().find(|lost| *lost > cursor.joined());
+        if let Some(lost) = lost
+            && cursor.position() + 1 != lost
+        {
+            return Pull::End(End::Removed(lost));
+        }
+        batch.extend(cursor.skip(live.history, live.first));
+        batch.extend(cursor.catch_up());
+        while cursor.position() < live.ring.head() {
+            let position = cursor.position();
+            let end = match (live.ring.after(position), block) {
+                (Some(entries), _) => pass(entries, live.ring.head(), cursor, batch),
+                (None, Some(block))
+                    if block.id == BlockId::holding(position + 1, self.generation) =>
+                {
+                    pass(block.after(position), live.ring.head(), cursor, batch)
+                }
+                (None, _) => return Pull::Block(BlockId::holding(position + 1, self.generation)),
+            };
+            if let Some(end) = end {
+                return Pull::End(end);
+            }
+            if batch.is_full() {
+                return Pull::More;
+            }
+            if cursor.position() == position {
+                return Pull::Hole;
+            }
+        }
+        Pull::Idle
+    }
+
+    fn offer(&mut self, entry: Entry) -> bool {
+        let accepted = self.live.as_mut().map(|live| live.ring.accept(entry.clone()));
+        match accepted {
+            Some(Accepted::Passed(passed)) => self.passed(&passed),
+            Some(Accepted::Known) => return false,
+            Some(Accepted::Gap) | None => {
+                self.ahead.hold(entry, self.limits);
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes what waited for an event in front of it.
+    fn settle(&mut self) -> bool {
+        let mut advanced = false;
+        while let Some(live) = &mut self.live {
+            let Some(entry) = self.ahead.next(live.ring.head()) else { break };
+            if let Accepted::Passed(passed) = live.ring.accept(entry) {
+                self.passed(&passed);
+                advanced = true;
+            }
+        }
+        advanced
+    }
+
+    fn passed(&mut self, passed: &Passed) {
+        if passed.deletion {
+            self.renew();
+        }
+        let (Some(effects), Some(live)) = (&passed.effects, &mut self.live) else { return };
+        if let Some(rules) = effects.rules {
+            live.history = rules.history;
+        }
+        if effects.lost.is_empty() {
+            return;
+        }
+        for subscription in self.subscriptions.values_mut() {
+            if subscription.user.as_ref().is_some_and(|user| effects.lost.contains(user)) {
+                subscription.lost.push(passed.seq);
+            }
+        }
+    }
+
+    fn renew(&mut self) {
+        self.generation = self.generations.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Ahead {
+    fn new(epoch: EpochId, top: Seq, budget: &Arc<Budget>) -> Self {
+        Self { epoch, entries: BTreeMap::new(), held: Share::new(Arc::clone(budget)), top }
+    }
+
+    /// Holds an event; what does not fit is healed from the database.
+    fn hold(&mut self, entry: Entry, limits: Limits) {
+        let fits = self.entries.len() < limits.events
+            && self.held.bytes() + entry.bytes() <= limits.bytes
+            && !self.held.budget().is_over();
+        if fits && !self.entries.contains_key(&entry.seq) {
+            self.held.take(entry.bytes());
+            self.entries.insert(entry.seq, entry);
+        }
+    }
+
+    /// Gives out the first event, unless others come before it.
+    fn next(&mut self, head: Seq) -> Option<Entry> {
+        let first = self.entries.first_entry().filter(|first| *first.key() <= head + 1)?;
+        let entry = first.remove();
+        self.held.give_back(entry.bytes());
+        Some(entry)
+    }
+}
+
+/// Passes events to a cursor while they last and the batch has room.
+fn pass<'a>(
+    entries: impl Iterator<Item = &'a Entry>,
+    head: Seq,
+    cursor: &mut Cursor,
+    batch: &mut Batch,
+) -> Option<End> {
+    for entry in entries.take_while(|entry| entry.seq <= head) {
+        if batch.is_full() {
+            return None;
+        }
+        let (out, end) = cursor.pass(entry);
+        batch.extend([out]);
+        batch.extend(cursor.catch_up());
+        if end.is_some() {
+            return end;
+        }
+    }
+    None
+}

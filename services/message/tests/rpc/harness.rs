@@ -1,0 +1,209 @@
+//! A message service within this process, and clients of it.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parlance_bus::InProcessBus;
+use parlance_db::Db;
+use parlance_message::{Config, Service};
+use parlance_proto::message::v1::log_service_client::LogServiceClient;
+use parlance_proto::message::v1::message_service_client::MessageServiceClient;
+use parlance_proto::message::v1::notice::Notice as Told;
+use parlance_proto::message::v1::operator_service_client::OperatorServiceClient;
+use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
+use parlance_proto::message::v1::subscribe_response::Frame;
+use parlance_proto::message::v1::{
+    Cursor, Message, MessageContent, RoomCursor, SendMessageRequest, SendMessageResponse,
+    SubscribeRequest, SubscribeResponse,
+};
+use parlance_rpc::{Caller, Deadline, Principal, Reason, Transport, in_process};
+use parlance_types::{ManualClock, TenantId, UserId};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+use tonic::service::interceptor::InterceptedService;
+use tonic::{Request, Response, Status, Streaming};
+use tonic_types::StatusExt;
+
+pub(crate) type Client = MessageServiceClient<Transport>;
+pub(crate) type LogClient = LogServiceClient<Transport>;
+
+/// The tenant of those whose tenant does not matter.
+pub(crate) const TENANT: &str = "acme";
+
+/// A message service.
+pub(crate) struct World {
+    pub(crate) service: Service,
+    pub(crate) clock: Arc<ManualClock>,
+}
+
+/// The receipts of a room, as a stream tells them.
+pub(crate) struct Receipts(Streaming<SubscribeResponse>);
+
+impl World {
+    pub(crate) async fn open(db: Db) -> Self {
+        Self::laid_out(db, Config::default()).await
+    }
+
+    pub(crate) async fn laid_out(db: Db, config: Config) -> Self {
+        let clock = Arc::new(ManualClock::at(1_500_000));
+        let bus = Arc::new(InProcessBus::default());
+        let service = Service::open(db, bus, Arc::clone(&clock) as _, config);
+        Self { service: service.await.expect("open the service"), clock }
+    }
+
+    /// A client with a token of this user.
+    pub(crate) fn user(&self, user_id: &str) -> Client {
+        self.client(TENANT, Principal::User(UserId::new(user_id)))
+    }
+
+    /// A client of a service that acts for nobody.
+    pub(crate) fn backend(&self) -> Client {
+        self.client(TENANT, Principal::Service)
+    }
+
+    pub(crate) fn client(&self, tenant_id: &str, principal: Principal) -> Client {
+        self.with(Some(caller(tenant_id, principal)), None)
+    }
+
+    /// A client whose requests the auth and deadline layers have let pass like this.
+    pub(crate) fn with(&self, caller: Option<Caller>, deadline: Option<Instant>) -> Client {
+        let server = self.service.message_server();
+        let server = InterceptedService::new(server, extend(caller, deadline));
+        MessageServiceClient::new(in_process(Routes::new(server)))
+    }
+
+    /// A client of another service of the suite.
+    pub(crate) fn internal(&self, tenant_id: &str) -> LogClient {
+        self.logs(Some(caller(tenant_id, Principal::Internal(None))))
+    }
+
+    pub(crate) fn logs(&self, caller: Option<Caller>) -> LogClient {
+        let server = InterceptedService::new(self.service.log_server(), extend(caller, None));
+        LogServiceClient::new(in_process(Routes::new(server)))
+    }
+
+    pub(crate) fn operator(&self, caller: Option<Caller>) -> OperatorServiceClient<Transport> {
+        let server = InterceptedService::new(self.service.operator_server(), extend(caller, None));
+        OperatorServiceClient::new(in_process(Routes::new(server)))
+    }
+
+    /// Follows a room from a cursor that nobody gave out.
+    pub(crate) async fn reset(&self, room_id: &str) {
+        let cursor = Some(Cursor { epoch: "nobody's".to_owned(), seq: 1 });
+        let mut stream = self.follow(room_id, cursor).await;
+        assert!(matches!(stream.frame().await, Frame::Reset(_)));
+    }
+
+    /// The receipts of a room from here on.
+    pub(crate) async fn receipts(&self, room_id: &str) -> Receipts {
+        let mut receipts = self.follow(room_id, None).await;
+        while !matches!(receipts.frame().await, Frame::CaughtUp(_)) {}
+        receipts
+    }
+
+    async fn follow(&self, room_id: &str, cursor: Option<Cursor>) -> Receipts {
+        let caller = caller(TENANT, Principal::Service);
+        let server = InterceptedService::new(
+            self.service.stream_server(CancellationToken::new()),
+            extend(Some(caller), None),
+        );
+        let mut client = StreamServiceClient::new(in_process(Routes::new(server)));
+        let rooms = vec![RoomCursor { room_id: room_id.to_owned(), cursor }];
+        let request = SubscribeRequest { rooms, ..SubscribeRequest::default() };
+        let stream = client.subscribe(request).await.expect("subscribe").into_inner();
+        Receipts(stream)
+    }
+}
+
+impl Receipts {
+    /// The next one: who, read, delivered.
+    pub(crate) async fn next(&mut self) -> (String, i64, i64) {
+        loop {
+            if let Frame::Notice(notice) = self.frame().await {
+                let Some(Told::Receipt(told)) = notice.notice else { panic!("not a receipt") };
+                return (told.user_id, told.read_seq, told.delivered_seq);
+            }
+        }
+    }
+
+    pub(crate) async fn frame(&mut self) -> Frame {
+        let next = tokio::time::timeout(Duration::from_secs(20), self.0.message()).await;
+        let response = next.expect("a frame in time").expect("a frame").expect("no end");
+        response.frame.expect("a known frame")
+    }
+}
+
+pub(crate) fn caller(tenant_id: &str, principal: Principal) -> Caller {
+    Caller { tenant_id: TenantId::new(tenant_id), principal, expires: i64::MAX }
+}
+
+fn extend(
+    caller: Option<Caller>,
+    deadline: Option<Instant>,
+) -> impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone {
+    move |mut request: Request<()>| {
+        if let Some(caller) = &caller {
+            request.extensions_mut().insert(caller.clone());
+        }
+        if let Some(deadline) = deadline {
+            request.extensions_mut().insert(Deadline(deadline));
+        }
+        Ok(request)
+    }
+}
+
+/// The content of a text message.
+pub(crate) fn text(text: &str) -> MessageContent {
+    MessageContent { text: text.to_owned(), ..MessageContent::default() }
+}
+
+pub(crate) async fn send(client: &mut Client, room_id: &str, words: &str) -> SendMessageResponse {
+    let request = SendMessageRequest {
+        room_id: room_id.to_owned(),
+        content: Some(text(words)),
+        ..SendMessageRequest::default()
+    };
+    client.send_message(request).await.expect("send").into_inner()
+}
+
+/// The text of a message as it reads now; `None` where it has no content.
+pub(crate) fn words(message: &Message) -> Option<&str> {
+    message.content.as_ref().map(|content| content.text.as_str())
+}
+
+/// Checks that a call was refused for `reason`, with its code and its details.
+pub(crate) fn refused<T: Debug>(result: Result<Response<T>, Status>, reason: Reason) -> Status {
+    let status = result.expect_err(reason.as_str());
+    let info =
+        status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
+    assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason.as_str(), "parlance"));
+    assert_eq!(status.code(), reason.code());
+    status
+}
+
+/// Checks that a call was refused for this field.
+pub(crate) fn violates<T: Debug>(result: Result<Response<T>, Status>, field: &str) {
+    let status = refused(result, Reason::InvalidField);
+    let bad = status.get_details_bad_request().expect("a BadRequest");
+    let fields: Vec<_> = bad.field_violations.iter().map(|bad| bad.field.as_str()).collect();
+    assert_eq!(fields, [field]);
+}
+
+/// Ids that no field of any request takes.
+pub(crate) fn bad_ids() -> [String; 5] {
+    [String::new(), "a\0b".to_owned(), "a\nb".to_owned(), "\u{85}".to_owned(), "x".repeat(129)]
+}
+
+/// Message ids that no field of any request takes.
+pub(crate) fn bad_message_ids() -> [&'static str; 6] {
+    [
+        "",
+        "lobby",
+        "\0",
+        "00000000000000000000000000000009-0",
+        "00000000000000000000000000000009--1",
+        "00000000-0000-0000-0000-000000000009-1",
+    ]
+}

@@ -1,0 +1,246 @@
+//! Edits and deletions.
+
+use parlance_db::{Db, read_db, test_on_each_db};
+use parlance_message::Error;
+use parlance_message::domain::{Edit, Message, Role, RoomKind};
+use parlance_message::store::Range;
+use parlance_proto::message::v1 as pb;
+use parlance_types::{LogId, MessageId, Seq};
+
+use crate::world::{World, closed, content, draft, lost, role, tenant};
+
+test_on_each_db!(parlance_message::MIGRATIONS, crate::changes =>
+    an_edit_is_an_event_and_the_content_from_then_on,
+    a_repeat_of_an_edit_changes_nothing_even_after_a_later_one,
+    only_the_sender_edits_while_a_member,
+    an_edit_keeps_the_reply,
+    a_page_reads_as_at_its_end,
+    a_deletion_leaves_no_byte_of_the_content,
+    senders_admins_and_the_system_delete_and_nobody_else,
+    deleting_again_gives_the_same_place,
+    changes_of_what_is_not_a_message_are_refused,
+    pages_hold_messages_only_from_either_end,
+);
+
+async fn read(world: &World, message_id: MessageId) -> Message {
+    world.message(message_id).await.expect("a message")
+}
+
+/// B-104.
+async fn an_edit_is_an_event_and_the_content_from_then_on(db: Db) {
+    let world = World::open(db).await;
+    let log_id = world.group("r", &["ann", "bob"]).await;
+    let sent = world.say(log_id, "ann", "one").await;
+    world.clock.advance(1_000_000);
+    for (seq, text) in [(4, "two"), (5, "three")] {
+        let edited = world.edit(sent.message_id, "ann", text, text).await.expect("an edit");
+        assert_eq!((edited.seq, edited.time), (seq, 2_000_000));
+        let message = read(&world, sent.message_id).await;
+        assert_eq!(message.content, Some(content(text)));
+        assert_eq!((message.time, message.edit), (1_000_000, Some((seq, 2_000_000))));
+    }
+    // An edit is not a message: it counts for nobody.
+    assert_eq!(world.unread("bob", log_id).await, Some(1));
+}
+
+async fn a_repeat_of_an_edit_changes_nothing_even_after_a_later_one(db: Db) {
+    let world = World::open(db).await;
+    let log_id = world.group("r", &["ann", "bob"]).await;
+    let sent = world.send(log_id, "bob", "s", "one").await.expect("sent").message_id;
+    let first = world.edit(sent, "bob", "a", "two").await.expect("an edit");
+    world.edit(sent, "bob", "b", "three").await.expect("an edit");
+    assert_eq!(world.edit(sent, "bob", "a", "two").await.expect("a repeat"), first);
+    assert_eq!(read(&world, sent).await.content, Some(content("three")));
+    for (request_id, text) in [("a", "other"), ("s", "one")] {
+        let reused = world.edit(sent, "bob", request_id, text).await;
+        assert!(matches!(reused, Err(Error::RequestIdReused)), "{reused:?}");
+    }
+    world.fact(log_id, 2, lost("bob")).await.expect("a fact");
+    world.delete(sent, "ann").await.expect("deleted");
+    world.fact(log_id, 3, closed()).await.expect("a fact");
+    assert_eq!(world.edit(sent, "bob", "a", "two").await.expect("a repeat"), first);
+    assert_eq!(world.head(log_id).await, 8);
+}
+
+async fn only_the_sender_edits_while_a_member(db: Db) {
+    let world = World::open(db).await;
+    let log_id = world.group("r", &["ann", "bob"]).await;
+    let of_bob = world.say(log_id, "bob", "x").await.message_id;
+    let of_system = world.say(log_id, "", "x").await.message_id;
+    for (message_id, editor) in [(of_bob, "ann"), (of_bob, ""), (of_system, "ann")] {
+        let refused = world.edit(message_id, editor, "e", "y").await;
+        assert!(matches!(refused, Err(Error::NotTheSender)), "{refused:?}");
+    }
+    assert!(world.edit(of_system, "", "e", "y").await.is_ok());
+    let stranger = world.edit(of_bob, "eve", "e", "y").await;
+    assert!(matches!(stranger, Err(Error::NotAMember)), "{stranger:?}");
+    world.fact(log_id, 2, lost("bob")).await.expect("a fact");
+    let removed = world.edit(of_bob, "bob", "e", "y").await;
+    assert!(matches!(removed, Err(Error::NotAMember)), "{removed:?}");
+    world.delete(of_bob, "ann").await.expect("deleted");
+    world.fact(log_id, 3, crate::world::gained("bob")).await.expect("a fact");
+    let deleted = world.edit(of_bob, "bob", "e", "y").await;
+    assert!(matches!(deleted, Err(Error::MessageDeleted)), "{deleted:?}");
+    world.fact(log_id, 4, closed()).await.expect("a fact");
+    let closed = world.edit(of_bob, "bob", "e", "y").await;
+    assert!(matches!(closed, Err(Error::RoomNotFound)), "{closed:?}");
+}
+
+async fn an_edit_keeps_the_reply(db: Db) {
+    let world = World::open(db).await;
+    let log_id = world.group("r", &["ann"]).await;
+    let question = world.say(log_id, "ann", "question").await.message_id;
+    let mut answer = draft(log_id, "ann", None, "answer");
+    answer.content = answer.content.replying_to(Some(question));
+    let answer = world.store.send(answer).await.expect("sent").message_id;
+    for text in ["better", "best"] {
+        world.edit(answer, "ann", text, text).await.expect("an edit");
+        let content = read(&world, answer).await.content.expect("a content");
+        assert_eq!((content.text(), content.reply_to()), (text, Some(question)));
+    }
+}
+
+async fn a_page_reads_as_at_its_end(db: Db) {
+    let world = World::open(db).await;
+    let log_id = world.group("r", &["ann"]).await;
+    let sent = world.say(log_id, "ann", "one").await.message_id;
+    for text in ["two", "three"] {
+        world.edit(sent, "ann", text, text).await.expect("an edit");
+    }
+    for (head, text, edit) in [(3, "one", None), (4, "two", Some(4)), (5, "three", Some(5))] {
+        let page = world.store.messages(log_id, Range::After(0), (1, head), 10).await;
+        let message = page.expect("a page").remove(0);
+        assert_eq!(message.content, Some(content(text)));
+        assert_eq!(message.edit.map(|(seq, _)| seq), edit);
+    }
+}
+
+/// How many columns of any row of the log hold `needle`.
+async fn traces(db: &Db, needle: &str) -> usize {
+    let rows: Vec<(String, Vec<u8>, Option<Vec<u8>>)> = read_db!(db, |pool| {
+        let select = "SELECT sender_id || COALESCE(request_id, ''), payload, digest FROM events";
+        sqlx::query_as(select).fetch_all(pool).await.expect("rows")
+    });
+    let holds = |bytes: &[u8]| bytes.windows(needle.len()).any(|bytes| bytes == needle.as_bytes());
+    rows.iter()
+        .map(|(text, payload, digest)| {
+            [text.as_bytes(), payload, digest.as_deref().unwrap_or_default()]
+                .into_iter()
+                .filter(|bytes| holds(bytes))
+                .count()
+        })
+        .sum()
+}
+
+/// B-105.
+async fn a_deletion_leaves_no_byte_of_the_content(db: Db) {
+    let world = World::open(db).await;
+    let log_id = world.group("r", &["ann", "bob"]).await;
+    let sent = world.send(log_id, "ann", "id", "the secret").await.expect("sent");
+    for text in ["a secret still", "secret again"] {
+        world.edit(sent.message_id, "ann", text, text).await.ok();
+    }
+    let edits = world.store.edit(Edit {
+        tenant_id: tenant(),
+        message_id: sent.message_id,
+        editor: crate::world::named("ann"),
+        request_id: None,
+        content: content("one more secret"),
+    });
+    edits.await.expect("an edit");
+    // Two edits have the word in their request ids too, which are not content.
+    assert_eq!(traces(&world.db, "secret").await, 6);
+    assert_eq!(world.unread("bob", log_id).await, Some(1));
+    let seq = world.delete(sent.message_id, "ann").await.expect("deleted");
+    assert_eq!(traces(&world.db, "secret").await, 2);
+    assert_eq!(traces(&world.db, "the secret").await, 0);
+
+    let message = read(&world, sent.message_id).await;
+    assert_eq!((message.content, message.deleted), (None, Some(seq)));
+    assert_eq!(message.sender, crate::world::named("ann"));
+    assert_eq!(world.unread("bob", log_id).await, Some(0));
+    // Numbers stay, and so does the reply.
+    let events = world.store.events(log_id, 0, Seq::MAX).await.expect("events");
+    assert_eq!(events.len(), usize::try_from(seq).expect("a length"));
+    assert_eq!(world.send(log_id, "ann", "id", "the secret").await.expect("a repeat"), sent);
+    assert_eq!(traces(&world.db, "the secret").await, 0);
+}
+
+async fn senders_admins_and_the_system_delete_and_nobody_else(db: Db) {
+    let world = World::open(db).await;
+    let log_id = world.group("r", &["ann", "bob", "cas"]).await;
+    let deletes = async |by: &str| {
+        let sent = world.say(log_id, "cas", "x").await;
+        world.delete(sent.message_id, by).await
+    };
+    for by in ["cas", "ann", ""] {
+        assert!(deletes(by).await.is_ok(), "{by}");
+    }
+    assert!(matches!(deletes("bob").await, Err(Error::NotTheSender)));
+    assert!(matches!(deletes("eve").await, Err(Error::NotAMember)));
+    world.fact(log_id, 2, role("bob", Role::Admin)).await.expect("a fact");
+    assert!(deletes("bob").await.is_ok());
+    let rules = pb::LogRules::default();
+    let direct = world.room(&tenant(), "d", RoomKind::Direct, rules, &["ann", "bob"]).await;
+    let sent = world.say(direct, "ann", "x").await.message_id;
+    assert!(matches!(world.delete(sent, "eve").await, Err(Error::RoomNotFound)));
+    world.fact(direct, 2, closed()).await.expect("a fact");
+    assert!(matches!(world.delete(sent, "ann").await, Err(Error::RoomNotFound)));
+}
+
+async fn deleting_again_gives_the_same_place(db: Db) {
+    let world = World::open(db).await;
+    let log_id = world.group("r", &["ann", "bob", "cas"]).await;
+    let sent = world.say(log_id, "bob", "x").await.message_id;
+    let seq = world.delete(sent, "bob").await.expect("deleted");
+    for by in ["bob", "ann", ""] {
+        assert_eq!(world.delete(sent, by).await.expect("deleted"), seq);
+    }
+    assert!(matches!(world.delete(sent, "cas").await, Err(Error::NotTheSender)));
+    // A repeat before rights, here too.
+    world.fact(log_id, 2, lost("bob")).await.expect("a fact");
+    assert_eq!(world.delete(sent, "bob").await.expect("a repeat"), seq);
+    assert_eq!(world.head(log_id).await, seq + 1);
+    assert_eq!(world.unread("ann", log_id).await, Some(0));
+}
+
+async fn changes_of_what_is_not_a_message_are_refused(db: Db) {
+    let world = World::open(db).await;
+    let log_id = world.group("r", &["ann"]).await;
+    let sent = world.say(log_id, "ann", "x").await.message_id;
+    world.edit(sent, "ann", "e", "y").await.expect("an edit");
+    let nowhere = LogId(uuid::Uuid::now_v7());
+    for (log_id, seq) in [(log_id, 1), (log_id, 4), (log_id, 9), (nowhere, 3)] {
+        let message_id = MessageId { log_id, seq };
+        let edit = world.edit(message_id, "ann", "f", "y").await;
+        assert!(matches!(edit, Err(Error::MessageNotFound)), "{seq}: {edit:?}");
+        let delete = world.delete(message_id, "ann").await;
+        assert!(matches!(delete, Err(Error::MessageNotFound)), "{seq}: {delete:?}");
+        assert_eq!(world.message(message_id).await, None);
+    }
+}
+
+async fn pages_hold_messages_only_from_either_end(db: Db) {
+    let world = World::open(db).await;
+    let log_id = world.group("r", &["ann"]).await;
+    let mut sent = Vec::new();
+    for n in 0..6 {
+        let message_id = world.say(log_id, "ann", "x").await.message_id;
+        world.edit(message_id, "ann", &n.to_string(), "y").await.expect("an edit");
+        sent.push(message_id.seq);
+    }
+    assert_eq!(sent, [3, 5, 7, 9, 11, 13]);
+    let page = async |range, visible, limit| {
+        let page = world.store.messages(log_id, range, visible, limit).await.expect("a page");
+        page.into_iter().map(|message| message.message_id.seq).collect::<Vec<_>>()
+    };
+    let all = (1, Seq::MAX);
+    assert_eq!(page(Range::Before(Seq::MAX), all, 2).await, [11, 13]);
+    assert_eq!(page(Range::Before(11), all, 2).await, [7, 9]);
+    assert_eq!(page(Range::Before(3), all, 2).await, [0; 0]);
+    assert_eq!(page(Range::After(0), all, 2).await, [3, 5]);
+    assert_eq!(page(Range::After(5), all, 2).await, [7, 9]);
+    assert_eq!(page(Range::After(Seq::MAX), all, 2).await, [0; 0]);
+    assert_eq!(page(Range::Before(Seq::MAX), (7, 11), 10).await, [7, 9, 11]);
+    assert_eq!(page(Range::After(0), (7, 11), 10).await, [7, 9, 11]);
+}

@@ -1,0 +1,103 @@
+//! Epochs and what they mean for cursors.
+
+use parlance_db::{Db, test_on_each_db, write_db};
+use parlance_message::domain::EpochId;
+use parlance_message::store::CursorCheck;
+use parlance_types::Seq;
+
+use crate::world::World;
+
+test_on_each_db!(parlance_message::MIGRATIONS, crate::epochs =>
+    a_cursor_of_an_old_epoch_holds_below_the_next_ones_first_event,
+    a_cursor_above_the_head_begins_an_epoch_at_most_once_a_minute,
+    an_unknown_epoch_is_told,
+    a_rewound_log_is_noticed,
+);
+
+async fn a_cursor_of_an_old_epoch_holds_below_the_next_ones_first_event(db: Db) {
+    let world = World::open(db).await;
+    let (store, log_id) = (&world.store, world.group("r", &["ann"]).await);
+    let first = store.epoch().await.expect("an epoch");
+    assert_eq!(world.say(log_id, "ann", "3").await.epoch, first);
+    let second = store.bump_epoch("test").await.expect("an epoch");
+    assert_ne!(first, second);
+    assert_eq!(store.epoch().await.expect("an epoch"), second);
+    let check = async |epoch: &EpochId, seq: Seq| {
+        store.check_cursor(log_id, epoch, seq).await.expect("checked")
+    };
+    // Nothing was appended since: both hold up to the head.
+    assert_eq!(check(&first, 3).await, CursorCheck::Holds);
+    assert_eq!(check(&second, 3).await, CursorCheck::Holds);
+    assert_eq!(check(&first, 4).await, CursorCheck::Rewound { keep_through: 3 });
+
+    assert_eq!(world.say(log_id, "ann", "4").await.epoch, second);
+    assert_eq!(check(&first, 3).await, CursorCheck::Holds);
+    assert_eq!(check(&first, 4).await, CursorCheck::Rewound { keep_through: 3 });
+    assert_eq!(check(&second, 4).await, CursorCheck::Holds);
+    assert_eq!(check(&EpochId::default(), 0).await, CursorCheck::Holds);
+
+    let view = store.view(log_id, None).await.expect("a view").expect("a log");
+    let head = store.heads(&[log_id]).await.expect("heads").remove(0);
+    assert_eq!((view.epoch, head.epoch), (second.clone(), second));
+    let published = world.published.lock().expect("a lock");
+    assert_ne!(published[0].epoch, published[published.len() - 1].epoch);
+}
+
+async fn a_cursor_above_the_head_begins_an_epoch_at_most_once_a_minute(db: Db) {
+    let world = World::open(db).await;
+    let (store, log_id) = (&world.store, world.group("r", &["ann"]).await);
+    let first = store.epoch().await.expect("an epoch");
+    let rewound = CursorCheck::Rewound { keep_through: 2 };
+    assert_eq!(store.check_cursor(log_id, &first, 9).await.expect("checked"), rewound);
+    let second = store.epoch().await.expect("an epoch");
+    assert_ne!(first, second);
+    assert_eq!(store.check_cursor(log_id, &second, 9).await.expect("checked"), rewound);
+    assert_eq!(store.epoch().await.expect("an epoch"), second);
+    // What a node knows for itself is not held up by cursors that may be made up; of
+    // all who find it one begins the epoch.
+    store.rewound(&first).await.expect("begun before");
+    assert_eq!(store.epoch().await.expect("an epoch"), second);
+    store.rewound(&second).await.expect("begun");
+    let third = store.epoch().await.expect("an epoch");
+    assert_ne!(second, third);
+    store.rewound(&second).await.expect("begun before");
+    assert_eq!(store.epoch().await.expect("an epoch"), third);
+    for _ in 0..8 {
+        world.say(log_id, "ann", "x").await;
+    }
+    // What was refused once is refused for ever.
+    assert_eq!(store.check_cursor(log_id, &first, 9).await.expect("checked"), rewound);
+}
+
+async fn an_unknown_epoch_is_told(db: Db) {
+    let world = World::open(db).await;
+    let log_id = world.group("r", &["ann"]).await;
+    for epoch in ["", "made up"] {
+        let check = world.store.check_cursor(log_id, &EpochId(epoch.to_owned()), 1).await;
+        assert_eq!(check.expect("checked"), CursorCheck::UnknownEpoch);
+    }
+}
+
+/// As an older copy put back would leave it: the log is shorter, the epoch the same.
+async fn a_rewound_log_is_noticed(db: Db) {
+    let world = World::open(db).await;
+    let (store, log_id) = (&world.store, world.group("r", &["ann"]).await);
+    let mut last = None;
+    for _ in 0..3 {
+        last = Some(world.say(log_id, "ann", "lost").await);
+    }
+    let last = last.expect("a message");
+    write_db!(&world.db, |pool| {
+        sqlx::query("DELETE FROM events WHERE seq > 3").execute(pool).await.expect("rewound");
+        let rewind = "UPDATE heads SET head = 3, ord = 1";
+        sqlx::query(rewind).execute(pool).await.expect("rewound");
+    });
+    let check = store.check_cursor(log_id, &last.epoch, last.message_id.seq).await;
+    assert_eq!(check.expect("checked"), CursorCheck::Rewound { keep_through: 3 });
+    // What is written over the lost stretch has another epoch.
+    let again = world.say(log_id, "ann", "new").await;
+    assert_eq!(again.message_id.seq, 4);
+    assert_ne!(again.epoch, last.epoch);
+    let check = store.check_cursor(log_id, &last.epoch, 4).await.expect("checked");
+    assert_eq!(check, CursorCheck::Rewound { keep_through: 3 });
+}

@@ -1,0 +1,251 @@
+//! A database that goes away, or is not the one it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures::future::join_all;
+use parlance_db::{Db, testing};
+use parlance_message::store::{CursorCheck, Options};
+use parlance_message::{Error, MIGRATIONS};
+use parlance_types::Seq;
+use sqlx::PgPool;
+
+use crate::world::{World, draft, eventually, gained, options};
+
+/// Names the connections of a store, so that a test ends only its own.
+fn name(db: Db) -> (Db, PgPool, String) {
+    let Db::Postgres(mut postgres) = db else { panic!("a Postgres") };
+    let name = format!("writer-{}", uuid::Uuid::now_v7().simple());
+    postgres.options = postgres.options.application_name(&name);
+    let pool = postgres.pool.clone();
+    (Db::Postgres(postgres), pool, name)
+}
+
+/// Ends the connections of a store's writers; how many there were.
+async fn kill(pool: &PgPool, name: &str) -> i64 {
+    let kill = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity
+                WHERE application_name = $1";
+    sqlx::query_scalar(kill).bind(name).fetch_one(pool).await.expect("killed")
+}
+
+/// Guarantees 1, 2 and 3 when the writer's connection is lost at any moment.
+#[tokio::test]
+async fn every_message_is_stored_once_when_writers_lose_their_connections() {
+    testing::on_postgres(MIGRATIONS, async |db| {
+        let (db, pool, name) = name(db);
+        let world = World::with(db, Options { batch: 8, ..options() }).await;
+        let log_id = world.group("r", &["ann"]).await;
+        let mut acknowledged: BTreeMap<Seq, String> = BTreeMap::new();
+        let mut killed = 0;
+        for round in 0..15 {
+            let ids: Vec<_> = (0..40).map(|n| format!("{round}-{n}")).collect();
+            // Every second one without an id of its own.
+            let sends = ids.iter().enumerate().map(|(n, id)| {
+                let request_id = (n % 2 == 0).then_some(id.as_str());
+                world.store.send(draft(log_id, "ann", request_id, id))
+            });
+            let (sent, ended) = tokio::join!(join_all(sends), async {
+                for _ in 0..round {
+                    tokio::task::yield_now().await;
+                }
+                kill(&pool, &name).await
+            });
+            killed += ended;
+            for (sent, id) in sent.into_iter().zip(&ids) {
+                let seq = sent.expect("answered definitely").message_id.seq;
+                assert_eq!(acknowledged.insert(seq, id.clone()), None);
+            }
+            for id in ids.iter().step_by(2) {
+                let again = world.send(log_id, "ann", id, id).await.expect("a repeat");
+                assert_eq!(acknowledged.get(&again.message_id.seq), Some(id));
+            }
+        }
+        assert!(killed > 10, "{killed} connections were ended");
+        assert!(world.store.unknown_commits() > 0);
+        // Each once, none too many, and all of them published.
+        assert_eq!(acknowledged.len(), 600);
+        assert_eq!(world.head(log_id).await, 602);
+        let published = world.published.lock().expect("a lock").clone();
+        // A repeat of a request may be published again where the first commit was unknown.
+        let mut seqs: Vec<Seq> = Vec::new();
+        for seq in published.iter().flat_map(|new| new.events.iter().map(|event| event.seq)) {
+            if seqs.last().is_none_or(|last| *last < seq) {
+                seqs.push(seq);
+            }
+        }
+        assert_eq!(seqs, (1..603).collect::<Vec<_>>());
+    })
+    .await;
+}
+
+/// Facts and edits are run again too, and are found applied.
+#[tokio::test]
+async fn changes_survive_a_lost_connection() {
+    testing::on_postgres(MIGRATIONS, async |db| {
+        let (db, pool, name) = name(db);
+        let world = World::with(db, options()).await;
+        let log_id = world.group("r", &["ann"]).await;
+        let sent = world.say(log_id, "ann", "one").await.message_id;
+        for version in 2..20 {
+            let user = version.to_string();
+            let (applied, edited, _) = tokio::join!(
+                world.fact(log_id, version, gained(&user)),
+                world.edit(sent, "ann", &user, &user),
+                kill(&pool, &name),
+            );
+            assert_eq!(applied.expect("applied").applied, version);
+            edited.expect("an edit");
+        }
+        assert_eq!(world.head(log_id).await, 3 + 2 * 18);
+        let published = world.published.lock().expect("a lock").clone();
+        let seqs: BTreeSet<Seq> =
+            published.iter().flat_map(|new| new.events.iter().map(|event| event.seq)).collect();
+        assert_eq!(seqs, (1..=39).collect());
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn another_server_behind_the_same_address_begins_an_epoch_before_the_first_append() {
+    testing::on_postgres(MIGRATIONS, async |db| {
+        let (db, pool, name) = name(db);
+        let world = World::with(db.clone(), Options { writers: 1, ..options() }).await;
+        let log_id = world.group("r", &["ann"]).await;
+        let first = world.say(log_id, "ann", "one").await;
+        // As a backup would have it that was taken elsewhere.
+        let elsewhere = "UPDATE witness SET seen = 'elsewhere'";
+        sqlx::query(elsewhere).execute(&pool).await.expect("rewound");
+        assert_eq!(world.say(log_id, "ann", "two").await.epoch, first.epoch, "not noticed yet");
+        assert_eq!(kill(&pool, &name).await, 1);
+        let third = world.say(log_id, "ann", "three").await;
+        assert_ne!(third.epoch, first.epoch);
+        let seq = third.message_id.seq;
+        let check = world.store.check_cursor(log_id, &first.epoch, seq).await.expect("checked");
+        assert_eq!(check, CursorCheck::Rewound { keep_through: seq - 1 });
+        // A second one on the same server begins none.
+        let other = World::with(db, options()).await;
+        assert_eq!(other.store.epoch().await.expect("an epoch"), third.epoch);
+        assert_eq!(other.say(log_id, "ann", "four").await.epoch, third.epoch);
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn replicas_that_notice_another_server_at_once_begin_one_epoch() {
+    testing::on_postgres(MIGRATIONS, async |db| {
+        let Db::Postgres(postgres) = &db else { panic!("a Postgres") };
+        let epochs = async || {
+            let count = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM epochs");
+            count.fetch_one(&postgres.pool).await.expect("a count")
+        };
+        for round in 1..=5 {
+            join_all((0..4).map(|_| World::with(db.clone(), options()))).await;
+            assert_eq!(epochs().await, round);
+            let elsewhere = "UPDATE witness SET seen = 'elsewhere'";
+            sqlx::query(elsewhere).execute(&postgres.pool).await.expect("rewound");
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn every_start_on_sqlite_begins_an_epoch() {
+    testing::on_sqlite(MIGRATIONS, async |db| {
+        let first = World::open(db.clone()).await;
+        let log_id = first.group("r", &["ann"]).await;
+        let sent = first.say(log_id, "ann", "one").await;
+        first.store.close().await;
+        let second = World::open(db).await;
+        let next = second.say(log_id, "ann", "two").await;
+        assert_ne!(sent.epoch, next.epoch);
+        let check = second.store.check_cursor(log_id, &sent.epoch, 3).await.expect("checked");
+        assert_eq!(check, CursorCheck::Holds);
+    })
+    .await;
+}
+
+/// An outage is an error, and passes without a restart.
+#[tokio::test]
+async fn a_store_that_lost_all_connections_works_again() {
+    testing::on_postgres(MIGRATIONS, async |db| {
+        let (db, pool, name) = name(db);
+        let world = World::with(db, options()).await;
+        let log_id = world.group("r", &["ann"]).await;
+        world.say(log_id, "ann", "one").await;
+        kill(&pool, &name).await;
+        eventually("no connection is left", async || {
+            let count = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = $1";
+            let left: i64 =
+                sqlx::query_scalar(count).bind(&name).fetch_one(&pool).await.expect("a count");
+            left == 0
+        })
+        .await;
+        assert_eq!(world.say(log_id, "ann", "two").await.message_id.seq, 4);
+    })
+    .await;
+}
+
+/// An outage is never "no": what was not begun fails, and may be sent again.
+#[tokio::test]
+async fn a_database_that_cannot_be_reached_is_an_outage_and_stores_nothing() {
+    testing::on_postgres(MIGRATIONS, async |db| {
+        let world = World::with(db.clone(), options()).await;
+        let log_id = world.group("r", &["ann"]).await;
+        let Db::Postgres(mut postgres) = db else { panic!("a Postgres") };
+        // Nobody listens there.
+        postgres.options = postgres.options.port(1);
+        let cut_off = World::with(Db::Postgres(postgres), options()).await;
+        let sends = (0..10).map(|n| {
+            let id = n.to_string();
+            let store = &cut_off.store;
+            async move { store.send(draft(log_id, "ann", Some(&id), "x")).await }
+        });
+        for sent in join_all(sends).await {
+            assert!(matches!(sent, Err(Error::Store(_))), "{sent:?}");
+        }
+        assert_eq!(world.head(log_id).await, 2);
+        assert_eq!(world.send(log_id, "ann", "0", "x").await.expect("sent").message_id.seq, 3);
+    })
+    .await;
+}
+
+/// Why the append is a function. A statement that waits for a lock reads as of before
+/// it waited: it misses a removal that was committed meanwhile. Each statement of a
+/// function takes a snapshot of its own.
+#[tokio::test]
+async fn a_single_statement_that_waits_for_the_head_misses_a_removal_and_the_function_does_not() {
+    const STATEMENT: &str = "
+        WITH locked AS MATERIALIZED (SELECT log_id FROM heads WHERE log_id = $1 FOR UPDATE)
+        SELECT COUNT(*) FROM locked l JOIN members m ON m.log_id = l.log_id
+         WHERE m.user_id = 'bob' AND m.removed_seq IS NULL";
+    testing::on_postgres(MIGRATIONS, async |db| {
+        let (db, pool, _) = name(db);
+        let world = World::with(db, options()).await;
+        let log_id = world.group("r", &["ann", "bob"]).await;
+        world.say(log_id, "bob", "a member").await;
+
+        let mut removal = pool.begin().await.expect("a transaction");
+        let lock = "UPDATE heads SET head = head WHERE log_id = $1";
+        sqlx::query(lock).bind(log_id.0).execute(&mut *removal).await.expect("locked");
+        let remove = "UPDATE members SET removed_seq = 3 WHERE log_id = $1 AND user_id = 'bob'";
+        sqlx::query(remove).bind(log_id.0).execute(&mut *removal).await.expect("removed");
+
+        let statement = sqlx::query_scalar::<_, i64>(STATEMENT).bind(log_id.0).fetch_one(&pool);
+        let commit = async {
+            eventually("both wait for the head", async || {
+                // Who waits for a row holds its place in the row's queue, or waits for it.
+                let waiting = "SELECT COUNT(*) FROM pg_locks
+                                WHERE locktype = 'tuple' AND relation = 'heads'::regclass";
+                let count: i64 =
+                    sqlx::query_scalar(waiting).fetch_one(&pool).await.expect("a count");
+                count >= 2
+            })
+            .await;
+            removal.commit().await.expect("committed");
+        };
+        let (members, sent, ()) =
+            tokio::join!(statement, world.send(log_id, "bob", "id", "removed"), commit);
+        assert_eq!(members.expect("a count"), 1, "the single statement still sees a member");
+        assert!(matches!(sent, Err(Error::NotAMember)), "{sent:?}");
+    })
+    .await;
+}

@@ -1,0 +1,151 @@
+//! A user's logs by activity.
+
+use std::collections::BTreeSet;
+
+use parlance_db::{Db, test_on_each_db};
+use parlance_message::domain::{Role, RoomKind};
+use parlance_message::store::{UserLog, Walk};
+use parlance_proto::message::v1 as pb;
+use parlance_types::LogId;
+use uuid::Uuid;
+
+use crate::world::{World, closed, content, gained, lost, tenant, user};
+
+test_on_each_db!(parlance_message::MIGRATIONS, crate::lists =>
+    logs_come_by_latest_activity_with_what_is_unread,
+    the_last_message_is_the_newest_that_may_be_seen,
+    empty_logs_are_left_out_when_asked,
+    a_walk_misses_no_log_that_moves_meanwhile,
+    logs_left_and_closed_are_not_listed,
+    a_walk_that_was_made_up_is_walked_all_the_same,
+);
+
+async fn page(
+    world: &World,
+    walk: Option<Walk>,
+    skip_empty: bool,
+    limit: usize,
+) -> (Vec<UserLog>, Option<Walk>) {
+    let (tenant, ann) = (tenant(), user("ann"));
+    let page = world.store.user_logs(&tenant, &ann, walk, skip_empty, limit).await;
+    page.expect("a page")
+}
+
+async fn groups(world: &World, count: usize) -> Vec<LogId> {
+    let mut logs = Vec::new();
+    for room in 0..count {
+        world.clock.advance(1_000_000);
+        logs.push(world.group(&room.to_string(), &["ann", "bob"]).await);
+    }
+    logs
+}
+
+fn ids(logs: &[UserLog]) -> Vec<LogId> {
+    logs.iter().map(|log| log.unread.log_id).collect()
+}
+
+/// Page tokens are not signed: any number may be in one.
+async fn a_walk_that_was_made_up_is_walked_all_the_same(db: Db) {
+    let world = World::open(db).await;
+    let logs = groups(&world, 1).await;
+    for time in [i64::MIN, 0, i64::MAX] {
+        for ascending in [false, true] {
+            let at = (time, Uuid::nil().to_string());
+            let (page, _) =
+                page(&world, Some(Walk { began: time, ascending, at }), false, 10).await;
+            assert!(ids(&page).iter().all(|log_id| *log_id == logs[0]));
+        }
+    }
+}
+
+/// B-050.
+async fn logs_come_by_latest_activity_with_what_is_unread(db: Db) {
+    let world = World::open(db).await;
+    let logs = groups(&world, 3).await;
+    world.clock.advance(1_000_000);
+    world.say(logs[1], "bob", "hello").await;
+    let (page, next) = page(&world, None, false, 10).await;
+    assert_eq!(ids(&page), [logs[1], logs[2], logs[0]]);
+    assert_eq!(next, None);
+    let first = &page[0];
+    assert_eq!((first.unread.room_id.as_str(), first.unread.unread), ("1", 1));
+    assert_eq!((first.role, first.head, first.unread.read), (Role::Owner, 3, 2));
+    assert_eq!(first.activity, 5_000_000);
+    let last = first.last_message.clone().expect("a message");
+    assert_eq!((last.content, last.sender), (Some(content("hello")), Some(user("bob"))));
+    assert_eq!(page[1].last_message, None);
+}
+
+async fn the_last_message_is_the_newest_that_may_be_seen(db: Db) {
+    let world = World::open(db).await;
+    let log_id = world.group("r", &["ann"]).await;
+    let last = async || {
+        let message = page(&world, None, false, 1).await.0.remove(0).last_message;
+        message.map(|message| message.content.expect("a content").text().to_owned())
+    };
+    assert_eq!(last().await, None);
+    let one = world.say(log_id, "ann", "one").await.message_id;
+    let two = world.say(log_id, "ann", "two").await.message_id;
+    world.edit(two, "ann", "e", "two, edited").await.expect("an edit");
+    assert_eq!(last().await.as_deref(), Some("two, edited"));
+    world.delete(two, "ann").await.expect("deleted");
+    assert_eq!(last().await.as_deref(), Some("one"));
+    world.delete(one, "ann").await.expect("deleted");
+    assert_eq!(last().await, None);
+
+    let rules = pb::LogRules {
+        history: pb::HistoryVisibility::SinceJoin.into(),
+        ..pb::LogRules::default()
+    };
+    let room = world.room(&tenant(), "since", RoomKind::Group, rules, &["bob"]).await;
+    world.say(room, "bob", "before").await;
+    world.clock.advance(1);
+    world.fact(room, 2, gained("ann")).await.expect("a fact");
+    assert_eq!(last().await, None);
+    world.say(room, "bob", "after").await;
+    assert_eq!(last().await.as_deref(), Some("after"));
+}
+
+async fn empty_logs_are_left_out_when_asked(db: Db) {
+    let world = World::open(db).await;
+    let logs = groups(&world, 4).await;
+    for log_id in [logs[0], logs[2]] {
+        world.clock.advance(1_000_000);
+        world.say(log_id, "bob", "x").await;
+    }
+    assert_eq!(ids(&page(&world, None, true, 10).await.0), [logs[2], logs[0]]);
+    assert_eq!(page(&world, None, false, 10).await.0.len(), 4);
+}
+
+async fn a_walk_misses_no_log_that_moves_meanwhile(db: Db) {
+    let world = World::open(db).await;
+    let logs = groups(&world, 9).await;
+    let (first, mut walk) = page(&world, None, false, 2).await;
+    assert_eq!(ids(&first), [logs[8], logs[7]]);
+    let mut seen: BTreeSet<LogId> = ids(&first).into_iter().collect();
+    // Each step moves a log that was not shown yet to the top, where the walk was.
+    let mut moved = logs.iter();
+    let mut pages = 1;
+    while let Some(at) = walk {
+        if let Some(log_id) = moved.next().filter(|log_id| !seen.contains(log_id)) {
+            world.clock.advance(1_000_000);
+            world.say(*log_id, "bob", "x").await;
+        }
+        let logs;
+        (logs, walk) = page(&world, Some(at), false, 2).await;
+        seen.extend(ids(&logs));
+        pages += 1;
+        assert!(pages < 20, "the walk ends");
+    }
+    assert_eq!(seen.len(), 9);
+}
+
+async fn logs_left_and_closed_are_not_listed(db: Db) {
+    let world = World::open(db).await;
+    let logs = groups(&world, 3).await;
+    world.fact(logs[0], 2, closed()).await.expect("a fact");
+    world.fact(logs[1], 2, lost("ann")).await.expect("a fact");
+    assert_eq!(ids(&page(&world, None, false, 10).await.0), [logs[2]]);
+    let listed = world.store.logs_of(&tenant(), &user("ann")).await.expect("logs");
+    assert_eq!(listed.len(), 1);
+}

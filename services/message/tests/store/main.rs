@@ -1,0 +1,12 @@
+//! The conformance suite of the message store, stamped on each database.
+
+mod changes;
+mod epochs;
+mod facts;
+mod faults;
+mod lists;
+mod marks;
+mod races;
+mod sends;
+mod walks;
+mod world;

@@ -1,0 +1,118 @@
+//! Random walks: unread counts against a model that counts by the definition.
+
+use std::collections::BTreeMap;
+
+use parlance_db::{Db, test_on_each_db};
+use parlance_types::{LogId, MessageId, Seq};
+use rand::rngs::StdRng;
+use rand::seq::{IndexedMutRandom, IndexedRandom};
+use rand::{Rng, SeedableRng};
+
+use crate::world::{World, draft, gained, lost, user};
+
+test_on_each_db!(parlance_message::MIGRATIONS, crate::walks =>
+    unread_is_the_naive_count_whatever_happens,
+);
+
+const USERS: [&str; 4] = ["ann", "bob", "cas", "dee"];
+
+struct Sent {
+    seq: Seq,
+    sender: &'static str,
+    counted: bool,
+    deleted: bool,
+}
+
+/// A room as its definition has it.
+struct Model {
+    log_id: LogId,
+    head: Seq,
+    version: i64,
+    messages: Vec<Sent>,
+    /// Mark of each member.
+    members: BTreeMap<&'static str, Seq>,
+}
+
+impl Model {
+    fn unread(&self, user_id: &str) -> Option<i64> {
+        let mark = *self.members.get(user_id)?;
+        let counts = |sent: &&Sent| {
+            sent.seq > mark && sent.sender != user_id && sent.counted && !sent.deleted
+        };
+        i64::try_from(self.messages.iter().filter(counts).count()).ok()
+    }
+
+    async fn step(&mut self, world: &World, random: &mut StdRng) {
+        let user_id = *USERS.choose(random).expect("a user");
+        let member = self.members.contains_key(user_id);
+        match random.random_range(0..12) {
+            0..6 => {
+                let sender = if random.random_ratio(1, 10) { "" } else { user_id };
+                let mut draft = draft(self.log_id, sender, None, "x");
+                draft.uncounted = random.random_ratio(1, 4);
+                let counted = !draft.uncounted;
+                let sent = world.store.send(draft).await;
+                assert_eq!(sent.is_ok(), member || sender.is_empty());
+                let Ok(sent) = sent else { return };
+                self.head += 1;
+                assert_eq!(sent.message_id.seq, self.head);
+                self.messages.push(Sent { seq: self.head, sender, counted, deleted: false });
+                if let Some(mark) = self.members.get_mut(sender) {
+                    *mark = self.head;
+                }
+            }
+            6 | 7 => {
+                let Some(sent) = self.messages.choose_mut(random) else { return };
+                let message_id = MessageId { log_id: self.log_id, seq: sent.seq };
+                world.delete(message_id, "").await.expect("deleted");
+                self.head += i64::from(!sent.deleted);
+                sent.deleted = true;
+            }
+            8 => {
+                let Some(sent) = self.messages.choose(random) else { return };
+                let message_id = MessageId { log_id: self.log_id, seq: sent.seq };
+                let edited = world.edit(message_id, sent.sender, &self.head.to_string(), "y").await;
+                self.head += i64::from(edited.is_ok());
+            }
+            9 | 10 if member => {
+                let seq = random.random_range(0..=self.head);
+                let marks = world.store.mark_read(self.log_id, &user(user_id), seq).await;
+                let mark = self.members.get_mut(user_id).expect("a member");
+                *mark = seq.max(*mark);
+                assert_eq!(marks.expect("marks").read, *mark);
+            }
+            _ => {
+                self.version += 1;
+                let effects = if member { lost(user_id) } else { gained(user_id) };
+                world.fact(self.log_id, self.version, effects).await.expect("a fact");
+                self.head += 1;
+                if member {
+                    self.members.remove(user_id);
+                } else {
+                    self.members.insert(user_id, self.head);
+                }
+            }
+        }
+    }
+}
+
+/// Guarantee 10.
+async fn unread_is_the_naive_count_whatever_happens(db: Db) {
+    let world = World::open(db).await;
+    for seed in 0..6 {
+        let mut random = StdRng::seed_from_u64(seed);
+        let log_id = world.group(&seed.to_string(), &USERS[..2]).await;
+        let members = USERS[..2].iter().map(|user_id| (*user_id, 2)).collect();
+        let mut model = Model { log_id, head: 2, version: 1, messages: Vec::new(), members };
+        for step in 0..60 {
+            model.step(&world, &mut random).await;
+            if step % 5 == 0 {
+                for user_id in USERS {
+                    let unread = world.unread(user_id, log_id).await;
+                    assert_eq!(unread, model.unread(user_id), "seed {seed}, step {step}");
+                }
+            }
+        }
+        assert_eq!(world.head(log_id).await, model.head);
+    }
+}

@@ -1,0 +1,254 @@
+//! A store over an empty database, and short words for what is done to it.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parlance_db::{Db, Location};
+use parlance_message::domain::{
+    Appended, Content, Deletion, Draft, Edit, Edited, Fact, FactBatch, LogIdentity, Message,
+    Publish, Role, RoomKind, Sent, Source,
+};
+use parlance_message::store::{Applied, Options, Range, Store};
+use parlance_message::{Error, MIGRATIONS};
+use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::event::Body;
+use parlance_types::{
+    Clock, LogId, ManualClock, MessageId, RequestId, RoomId, Seq, TenantId, UserId,
+};
+use prost::Message as _;
+use uuid::Uuid;
+
+pub(crate) struct World {
+    pub(crate) db: Db,
+    pub(crate) store: Store,
+    pub(crate) clock: Arc<ManualClock>,
+    pub(crate) published: Arc<Mutex<Vec<Appended>>>,
+}
+
+pub(crate) fn tenant() -> TenantId {
+    TenantId::new("acme")
+}
+
+pub(crate) fn user(id: &str) -> UserId {
+    UserId::new(id)
+}
+
+pub(crate) fn options() -> Options {
+    Options { writers: 2, ..Options::default() }
+}
+
+/// Another connection to the same database, as another replica would have.
+pub(crate) async fn reopen(db: &Db) -> Db {
+    match db {
+        Db::Sqlite(sqlite) => {
+            let path = sqlite.options.get_filename().to_owned();
+            Db::open(&Location::Sqlite(path), MIGRATIONS).await.expect("open it again")
+        }
+        Db::Postgres(_) => db.clone(),
+    }
+}
+
+impl World {
+    pub(crate) async fn open(db: Db) -> Self {
+        Self::with(db, options()).await
+    }
+
+    pub(crate) async fn with(db: Db, options: Options) -> Self {
+        let clock = Arc::new(ManualClock::at(1_000_000));
+        let published = Arc::new(Mutex::new(Vec::new()));
+        let heard = published.clone();
+        let publish: Publish = Arc::new(move |appended| {
+            heard.lock().expect("a lock").extend(appended);
+        });
+        let shown: Arc<dyn Clock> = clock.clone();
+        let store = Store::open(db.clone(), shown, options, publish).await.expect("a store");
+        Self { db, store, clock, published }
+    }
+
+    /// A group of members; the first one owns it.
+    pub(crate) async fn group(&self, room: &str, members: &[&str]) -> LogId {
+        self.room(&tenant(), room, RoomKind::Group, pb::LogRules::default(), members).await
+    }
+
+    pub(crate) async fn room(
+        &self,
+        tenant_id: &TenantId,
+        room: &str,
+        kind: RoomKind,
+        rules: pb::LogRules,
+        members: &[&str],
+    ) -> LogId {
+        let log_id = LogId(Uuid::now_v7());
+        let batch = creation(tenant_id, log_id, room, kind, rules, members);
+        self.store.apply(batch).await.expect("a room");
+        log_id
+    }
+
+    pub(crate) async fn fact(
+        &self,
+        log_id: LogId,
+        version: i64,
+        effects: pb::Effects,
+    ) -> Result<Applied, Error> {
+        self.store.apply(facts(log_id, &[(version, effects)])).await
+    }
+
+    /// Sends without a request id.
+    pub(crate) async fn say(&self, log_id: LogId, sender: &str, text: &str) -> Sent {
+        self.store.send(draft(log_id, sender, None, text)).await.expect("a message")
+    }
+
+    pub(crate) async fn send(
+        &self,
+        log_id: LogId,
+        sender: &str,
+        request_id: &str,
+        text: &str,
+    ) -> Result<Sent, Error> {
+        self.store.send(draft(log_id, sender, Some(request_id), text)).await
+    }
+
+    pub(crate) async fn edit(
+        &self,
+        message_id: MessageId,
+        editor: &str,
+        request_id: &str,
+        text: &str,
+    ) -> Result<Edited, Error> {
+        let edit = Edit {
+            tenant_id: tenant(),
+            message_id,
+            editor: named(editor),
+            request_id: Some(RequestId::new(request_id)),
+            content: content(text),
+        };
+        self.store.edit(edit).await
+    }
+
+    pub(crate) async fn delete(&self, message_id: MessageId, actor: &str) -> Result<Seq, Error> {
+        let deletion = Deletion { tenant_id: tenant(), message_id, actor: named(actor) };
+        self.store.delete(deletion).await
+    }
+
+    /// The unread count of a room, which is the same when counted from the events.
+    pub(crate) async fn unread(&self, user_id: &str, log_id: LogId) -> Option<i64> {
+        let unread = self.store.unread(&tenant(), &user(user_id)).await.expect("counts");
+        let recounts = self.store.recount(&tenant(), &user(user_id)).await.expect("counts");
+        assert_eq!(unread.len(), recounts.len());
+        for (unread, recount) in unread.iter().zip(recounts) {
+            assert_eq!(unread.log_id, recount.log_id);
+            assert_eq!((unread.unread, unread.unread), (recount.reported, recount.counted));
+        }
+        unread.into_iter().find(|room| room.log_id == log_id).map(|room| room.unread)
+    }
+
+    /// One message as it reads now.
+    pub(crate) async fn message(&self, message_id: MessageId) -> Option<Message> {
+        let MessageId { log_id, seq } = message_id;
+        let (after, visible) = (Range::After(seq - 1), (seq, Seq::MAX));
+        let found = self.store.messages(log_id, after, visible, 1).await.expect("a read");
+        found.into_iter().find(|message| message.message_id == message_id)
+    }
+
+    pub(crate) async fn head(&self, log_id: LogId) -> Seq {
+        self.store.view(log_id, None).await.expect("a view").expect("a log").head
+    }
+}
+
+pub(crate) fn creation(
+    tenant_id: &TenantId,
+    log_id: LogId,
+    room: &str,
+    kind: RoomKind,
+    rules: pb::LogRules,
+    members: &[&str],
+) -> FactBatch {
+    let grants = members.iter().enumerate().map(|(index, member)| {
+        let role = if index == 0 { Role::Owner } else { Role::Member };
+        grant(member, role)
+    });
+    let created = pb::Effects { rules: Some(rules), ..pb::Effects::default() };
+    let gained = pb::Effects { gained: grants.collect(), ..pb::Effects::default() };
+    let events = vec![event(created), event(gained)];
+    FactBatch {
+        tenant_id: tenant_id.clone(),
+        log_id,
+        source: Source::Membership,
+        facts: vec![Fact { version: 1, events }],
+        identity: Some(LogIdentity { room_id: RoomId::new(room), kind }),
+    }
+}
+
+pub(crate) fn facts(log_id: LogId, effects: &[(i64, pb::Effects)]) -> FactBatch {
+    let fact = |(version, effects): &(i64, pb::Effects)| Fact {
+        version: *version,
+        events: vec![event(effects.clone())],
+    };
+    FactBatch {
+        tenant_id: tenant(),
+        log_id,
+        source: Source::Membership,
+        facts: effects.iter().map(fact).collect(),
+        identity: None,
+    }
+}
+
+pub(crate) fn event(effects: pb::Effects) -> Bytes {
+    let body = Some(Body::RoomUpdated(pb::RoomUpdated::default()));
+    pb::Event { effects: Some(effects), body, ..pb::Event::default() }.encode_to_vec().into()
+}
+
+pub(crate) fn grant(user_id: &str, role: Role) -> pb::MemberGrant {
+    pb::MemberGrant { user_id: user_id.to_owned(), role: role as i32 }
+}
+
+pub(crate) fn gained(user_id: &str) -> pb::Effects {
+    pb::Effects { gained: vec![grant(user_id, Role::Member)], ..pb::Effects::default() }
+}
+
+pub(crate) fn lost(user_id: &str) -> pb::Effects {
+    pb::Effects { lost_user_ids: vec![user_id.to_owned()], ..pb::Effects::default() }
+}
+
+pub(crate) fn role(user_id: &str, role: Role) -> pb::Effects {
+    pb::Effects { roles: vec![grant(user_id, role)], ..pb::Effects::default() }
+}
+
+pub(crate) fn closed() -> pb::Effects {
+    pb::Effects { closed: true, ..pb::Effects::default() }
+}
+
+pub(crate) fn only_admins_post() -> pb::LogRules {
+    pb::LogRules { post: pb::PostRule::Admins.into(), ..pb::LogRules::default() }
+}
+
+/// Empty: the system.
+pub(crate) fn named(user_id: &str) -> Option<UserId> {
+    (!user_id.is_empty()).then(|| user(user_id))
+}
+
+pub(crate) fn content(text: &str) -> Content {
+    Content::parse(String::new(), text.to_owned(), BTreeMap::new(), None).expect("a content")
+}
+
+pub(crate) fn draft(log_id: LogId, sender: &str, request_id: Option<&str>, text: &str) -> Draft {
+    Draft {
+        log_id,
+        sender: named(sender),
+        request_id: request_id.map(RequestId::new),
+        content: content(text),
+        uncounted: false,
+    }
+}
+
+/// Waits for a state, at most ten seconds.
+pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
+    let wait = async {
+        while !holds().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), wait).await.expect(what);
+}

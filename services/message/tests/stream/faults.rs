@@ -1,0 +1,372 @@
+//! What a stream delivers when things go wrong.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use parlance_bus::State;
+use parlance_db::{Db, write_db};
+use parlance_message::stream::{Options, Receipt};
+use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::subscribe_response::Frame;
+use parlance_rpc::Reason;
+use parlance_types::{Seq, UserId};
+
+use crate::harness::{
+    Mood, Node, Reader, Room, TestBus, all_rooms, from, hints_only, latest, node, quick, seqs,
+    text, until,
+};
+
+pub(crate) async fn hints_that_are_lost_repeated_and_reordered_cost_only_time(db: Db) {
+    let bus = TestBus::new(Mood::Confused);
+    let here = Node::start(&db, bus.clone(), quick()).await;
+    let there = Node::start(&db, bus.clone(), quick()).await;
+    let room = here.room("r", &["ann"]).await;
+    let mut readers = Vec::new();
+    for node in [&here, &there] {
+        let mut reader = node.subscribe("ann", latest(&["r"])).await;
+        reader.attached().await;
+        reader.caught_up().await;
+        readers.push(reader);
+    }
+    // Both nodes write; the last hints are lost.
+    let write = async |node: &Node| {
+        for _ in 0..100 {
+            node.send(&room, "x").await;
+        }
+    };
+    tokio::join!(write(&here), write(&there));
+    bus.set(Mood::Silent);
+    let last = here.send(&room, "last").await;
+    for reader in &mut readers {
+        assert_eq!(seqs(&reader.events_until(last).await), (3..=last).collect::<Vec<_>>());
+    }
+    let counters = there.hub.counters();
+    assert!(counters.gaps.load(Ordering::Relaxed) > 0);
+    assert!(counters.head_check_healed.load(Ordering::Relaxed) > 0);
+}
+
+pub(crate) async fn a_lost_hint_does_not_hide_a_new_room(db: Db) {
+    let bus = TestBus::new(Mood::Silent);
+    let here = Node::start(&db, bus.clone(), quick()).await;
+    let there = Node::start(&db, bus, quick()).await;
+    here.room("known", &["ann"]).await;
+    let mut reader = there.subscribe("ann", all_rooms(pb::StreamStart::Latest)).await;
+    assert_eq!(reader.attached().await.room_id, "known");
+    reader.caught_up().await;
+    here.room("first", &["ann"]).await;
+    assert_eq!(reader.attached().await.room_id, "first");
+    assert_eq!(reader.event().await.seq, 2);
+    reader.caught_up().await;
+    here.room("second", &["ann"]).await;
+    assert_eq!(reader.attached().await.room_id, "second");
+    assert!(there.hub.counters().users_healed.load(Ordering::Relaxed) > 0);
+}
+
+pub(crate) async fn a_stream_that_is_not_read_is_ended_and_costs_others_nothing(db: Db) {
+    let mut options = hints_only();
+    options.stall = Duration::from_millis(300);
+    options.ring.events = 16;
+    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
+    let room = node.room("r", &["ann", "bob"]).await;
+    let mut stalled = node.subscribe("ann", latest(&["r"])).await;
+    let mut other = node.subscribe("bob", latest(&["r"])).await;
+    other.attached().await;
+    other.caught_up().await;
+    // More than what waits between a stream's task and its reader.
+    for _ in 0..400 {
+        let seq = node.send(&room, "x").await;
+        assert_eq!(other.event().await.seq, seq);
+    }
+    let counters = node.hub.counters();
+    until("the stream is ended", || counters.stalled.load(Ordering::Relaxed) == 1).await;
+
+    // Its reader finds what was queued, then where to go on; and goes on there.
+    let frames = stalled.rest().await;
+    let Some((Frame::GoAway(go_away), frames)) = frames.split_last() else { panic!("go away") };
+    let events = frames.iter().filter_map(|frame| match frame {
+        Frame::Event(event) => event.event.as_ref().map(|event| event.seq),
+        _ => None,
+    });
+    let got: Vec<_> = events.collect();
+    let cursor = go_away.cursors[0].cursor.clone().expect("a cursor");
+    assert_eq!(got, (3..=cursor.seq).collect::<Vec<_>>());
+    let mut resumed = node.subscribe("ann", from(&room, &cursor.epoch, cursor.seq)).await;
+    let rest = seqs(&resumed.events_until(402).await);
+    assert_eq!(rest, (cursor.seq + 1..=402).collect::<Vec<_>>());
+}
+
+pub(crate) async fn a_slow_stream_falls_out_of_the_ring_and_misses_nothing(db: Db) {
+    let mut options = hints_only();
+    options.ring.events = 16;
+    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
+    let room = node.room("r", &["ann"]).await;
+    let mut slow = Vec::new();
+    for _ in 0..3 {
+        slow.push(node.subscribe("ann", latest(&["r"])).await);
+    }
+    for _ in 0..600 {
+        node.send(&room, "x").await;
+    }
+    for reader in &mut slow {
+        assert_eq!(seqs(&reader.events_until(602).await), (3..=602).collect::<Vec<_>>());
+    }
+    // Each complete block was read once for all of them.
+    let blocks = node.hub.counters().blocks_read.load(Ordering::Relaxed);
+    assert!((1..20).contains(&blocks), "{blocks}");
+}
+
+pub(crate) async fn a_node_without_memory_for_rings_serves_from_blocks(db: Db) {
+    let options = Options { ring_budget: 0, ..hints_only() };
+    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
+    let room = node.room("r", &["ann"]).await;
+    let mut reader = node.subscribe("ann", latest(&["r"])).await;
+    let large = "x".repeat(4000);
+    for _ in 0..100 {
+        node.send(&room, &large).await;
+    }
+    assert_eq!(seqs(&reader.events_until(102).await), (3..=102).collect::<Vec<_>>());
+    // The ring by itself would hold them all.
+    assert!(node.hub.counters().blocks_read.load(Ordering::Relaxed) > 0);
+}
+
+pub(crate) async fn cursors_that_do_not_hold_are_reset(db: Db) {
+    let node = node(&db).await;
+    let room = node.room("r", &["ann"]).await;
+    let mut reader = node.subscribe("ann", latest(&["r"])).await;
+    let old = reader.attached().await.epoch;
+    let kept = node.send(&room, "kept").await;
+    node.store.bump_epoch("a test").await.expect("a new epoch");
+    node.send(&room, "after").await;
+
+    // A cursor of the old epoch holds as far as the old epoch went.
+    let mut reader = node.subscribe("ann", from(&room, &old, kept)).await;
+    let attached = reader.attached().await;
+    assert_eq!(attached.resume_from, kept);
+    assert_ne!(attached.epoch, old);
+    let new = attached.epoch;
+    for (epoch, seq, keep_through, reason) in [
+        (&old, kept + 1, kept, pb::ResetReason::Rewound),
+        (&"nonsense".to_owned(), 2, 0, pb::ResetReason::UnknownEpoch),
+        (&new, 1000, kept + 1, pb::ResetReason::Rewound),
+    ] {
+        let mut reader = node.subscribe("ann", from(&room, epoch, seq)).await;
+        let Frame::Reset(reset) = reader.next().await else { panic!("a reset") };
+        assert_eq!((reset.keep_through, reset.reason()), (keep_through, reason));
+        assert_eq!(reset.resume_from, keep_through);
+        let attached = reader.attached().await;
+        assert_eq!(attached.resume_from, keep_through);
+        assert_eq!(reset.epoch, attached.epoch);
+        let events = reader.events_until(keep_through + 1);
+        if keep_through <= kept {
+            assert_eq!(events.await[0].seq, keep_through + 1);
+        }
+    }
+}
+
+pub(crate) async fn an_open_stream_is_told_of_a_new_epoch(db: Db) {
+    let node = node(&db).await;
+    let room = node.room("r", &["ann"]).await;
+    let mut reader = node.subscribe("ann", latest(&["r"])).await;
+    let old = reader.attached().await.epoch;
+    reader.caught_up().await;
+    node.store.bump_epoch("a test").await.expect("a new epoch");
+    let seq = node.send(&room, "in the new epoch").await;
+    // Nothing was lost, so nothing is reset; but cursors are of the new epoch now.
+    let attached = reader.attached().await;
+    assert_eq!(attached.resume_from, seq - 1);
+    assert_ne!(attached.epoch, old);
+    assert_eq!(reader.event().await.seq, seq);
+    assert_eq!(reader.caught_up().await, seq);
+    let mut resumed = node.subscribe("ann", from(&room, &attached.epoch, seq)).await;
+    assert_eq!(resumed.attached().await.resume_from, seq);
+}
+
+pub(crate) async fn a_stream_that_meets_a_ring_of_an_old_epoch_is_attached_once(db: Db) {
+    let bus = TestBus::new(Mood::Silent);
+    let here = Node::start(&db, bus.clone(), hints_only()).await;
+    let there = Node::start(&db, bus, hints_only()).await;
+    let room = here.room("r", &["ann"]).await;
+    let mut open = there.subscribe("ann", latest(&["r"])).await;
+    open.attached().await;
+    open.caught_up().await;
+    here.store.bump_epoch("a test").await.expect("a new epoch");
+    let seq = here.send(&room, "unheard").await;
+    let mut reader = there.subscribe("ann", from(&room, "", 0)).await;
+    assert_eq!(reader.attached().await.head, seq);
+    for expected in 1..=seq {
+        assert_eq!(reader.event().await.seq, expected);
+    }
+    assert_eq!(reader.caught_up().await, seq);
+    // The one that was open learns of the epoch by it.
+    assert_eq!(open.attached().await.resume_from, seq - 1);
+    assert_eq!(open.event().await.seq, seq);
+}
+
+pub(crate) async fn a_log_that_lost_its_end_resets_open_streams(db: Db) {
+    let node = Node::start(&db, TestBus::new(Mood::Reliable), quick()).await;
+    let room = node.room("r", &["ann"]).await;
+    let mut reader = node.subscribe("ann", latest(&["r"])).await;
+    reader.attached().await;
+    reader.caught_up().await;
+    let kept = node.send(&room, "kept").await;
+    let lost = node.send(&room, "lost").await;
+    assert_eq!(reader.events_until(lost).await.len(), 2);
+    rewind(&db, &room, lost).await;
+    assert_eq!(told_of_a_rewind(&mut reader).await, kept);
+    assert!(node.hub.counters().rings_dropped.load(Ordering::Relaxed) > 0);
+
+    // Again, right after: what is written over the lost end is of another epoch.
+    let first = node.store.epoch().await.expect("an epoch");
+    let lost = node.send(&room, "lost, too").await;
+    assert_eq!(reader.events_until(lost).await.len(), 1);
+    rewind(&db, &room, lost).await;
+    assert_eq!(told_of_a_rewind(&mut reader).await, kept);
+    assert_ne!(node.store.epoch().await.expect("an epoch"), first);
+    let seq = node.send(&room, "stays").await;
+    assert_eq!(text(&reader.event().await), Some("stays"));
+    assert_eq!(seq, lost);
+}
+
+/// As a backup that was restored under the running service.
+async fn rewind(db: &Db, room: &Room, lost: Seq) {
+    write_db!(db, |pool| {
+        for statement in [
+            "DELETE FROM events WHERE log_id = $1 AND seq = $2",
+            "UPDATE heads SET head = $2 - 1 WHERE log_id = $1",
+        ] {
+            let query = sqlx::query(statement).bind(room.log_id.0).bind(lost);
+            query.execute(pool).await.expect("rewind");
+        }
+    });
+}
+
+/// Reads what tells of a rewind; what the client may keep.
+async fn told_of_a_rewind(reader: &mut Reader) -> Seq {
+    let Frame::Reset(reset) = reader.next().await else { panic!("a reset") };
+    assert_eq!(reset.reason(), pb::ResetReason::Rewound);
+    assert_eq!(reader.attached().await.resume_from, reset.keep_through);
+    assert_eq!(reader.caught_up().await, reset.keep_through);
+    reset.keep_through
+}
+
+pub(crate) async fn a_disturbed_bus_makes_heads_be_checked_at_once(db: Db) {
+    let bus = TestBus::new(Mood::Silent);
+    let here = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
+    let there = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
+    let room = here.room("r", &["ann"]).await;
+    let mut reader = there.subscribe("ann", latest(&["r"])).await;
+    reader.attached().await;
+    reader.caught_up().await;
+    let seq = here.send(&room, "unheard").await;
+    bus.disturb();
+    assert_eq!(reader.event().await.seq, seq);
+    assert!(there.hub.counters().disturbed.load(Ordering::Relaxed) > 0);
+}
+
+pub(crate) async fn heads_are_polled_while_the_bus_is_away(db: Db) {
+    let bus = TestBus::new(Mood::Silent);
+    let here = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
+    let there = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
+    let room = here.room("r", &["ann"]).await;
+    let mut reader = there.subscribe("ann", latest(&["r"])).await;
+    reader.attached().await;
+    reader.caught_up().await;
+    // Nobody is disturbed; that the bus is away is enough.
+    bus.turn(State::Down);
+    for _ in 0..3 {
+        let seq = here.send(&room, "unheard").await;
+        assert_eq!(reader.event().await.seq, seq);
+    }
+    let polled = || there.hub.counters().polled.load(Ordering::Relaxed);
+    assert!(polled() >= 3);
+    // When it is back, hints must do again.
+    bus.set(Mood::Reliable);
+    bus.turn(State::Up);
+    let seq = here.send(&room, "heard").await;
+    assert_eq!(reader.event().await.seq, seq);
+}
+
+pub(crate) async fn what_another_node_deleted_is_not_replayed_though_its_hint_is_lost(db: Db) {
+    let bus = TestBus::new(Mood::Reliable);
+    let here = Node::start(&db, bus.clone(), hints_only()).await;
+    let there = Node::start(&db, bus.clone(), hints_only()).await;
+    let room = here.room("r", &["ann"]).await;
+    let old = here.send(&room, "secret").await;
+    for _ in 0..100 {
+        here.send(&room, "filler").await;
+    }
+    // The other node has the one in a block and the other in its ring.
+    let mut open = there.subscribe("ann", from(&room, "", 0)).await;
+    open.events_until(103).await;
+    let recent = here.send(&room, "secret").await;
+    open.events_until(recent).await;
+
+    bus.set(Mood::Silent);
+    for seq in [old, recent] {
+        let deleted = here.delete(&room, seq).await;
+        let mut reader = there.subscribe("ann", from(&room, "", 0)).await;
+        let events = reader.events_until(deleted).await;
+        assert_eq!(seqs(&events), (1..=deleted).collect::<Vec<_>>());
+        let at = usize::try_from(seq).expect("a seq") - 1;
+        assert_eq!(text(&events[at]), None);
+    }
+}
+
+/// B-073.
+pub(crate) async fn a_removal_on_another_node_is_obeyed_at_its_place(db: Db) {
+    let bus = TestBus::new(Mood::Silent);
+    let here = Node::start(&db, bus.clone(), hints_only()).await;
+    let there = Node::start(&db, bus.clone(), hints_only()).await;
+    let room = here.room("r", &["ann"]).await;
+    let mut reader = there.subscribe("ann", latest(&["r"])).await;
+    reader.attached().await;
+    reader.caught_up().await;
+    let removed = here.remove(&room, "ann").await;
+    here.send(&room, "not for ann").await;
+    here.add(&room, &["ann"]).await;
+    bus.disturb();
+    assert_eq!(reader.event().await.seq, removed);
+    assert_eq!(reader.closed().await, (removed, pb::ClosedReason::Removed));
+    assert_eq!(reader.read().await.expect("OK"), None);
+}
+
+pub(crate) async fn receipts_cross_nodes_and_are_told_again_after_a_disturbance(db: Db) {
+    let bus = TestBus::new(Mood::Silent);
+    let here = Node::start(&db, bus.clone(), hints_only()).await;
+    let there = Node::start(&db, bus.clone(), hints_only()).await;
+    let room = here.room("r", &["ann", "bob"]).await;
+    let mut reader = there.subscribe("ann", latest(&["r"])).await;
+    reader.attached().await;
+    reader.caught_up().await;
+    let receipt = Receipt { user_id: UserId::new("bob"), read: 1, delivered: 2 };
+    here.hub.notify(room.log_id, &receipt);
+    // Neither the room's facts nor the receipt are heard; the bus notices.
+    bus.swallowed(2).await;
+    bus.set(Mood::Reliable);
+    bus.disturb();
+    let Frame::Notice(notice) = reader.next().await else { panic!("a notice") };
+    let Some(pb::notice::Notice::Receipt(told)) = notice.notice else { panic!("a receipt") };
+    assert_eq!((told.user_id.as_str(), told.read_seq, told.delivered_seq), ("bob", 1, 2));
+}
+
+pub(crate) async fn an_outage_is_unavailable_and_never_an_answer(db: Db) {
+    let node = Node::start(&db, TestBus::new(Mood::Reliable), quick()).await;
+    let room = node.room("r", &["ann"]).await;
+    let mut open = node.subscribe("ann", latest(&["r"])).await;
+    open.attached().await;
+    assert_eq!(open.caught_up().await, 2);
+    db.close().await;
+    for request in [latest(&["r"]), latest(&["none"]), from(&room, "", 0)] {
+        let failed = node.try_subscribe("ann", request).await.err().expect("a failure");
+        assert_eq!(Reason::of(&failed), Some(Reason::StoreUnavailable));
+    }
+    // Streams of all rooms open before the list of rooms is known.
+    let mut all = node.subscribe("ann", all_rooms(pb::StreamStart::Latest)).await;
+    let failed = all.read().await.expect_err("a failure");
+    assert_eq!(Reason::of(&failed), Some(Reason::StoreUnavailable));
+    // One that is open stays, and tells where it stands when it is sent away.
+    node.draining.cancel();
+    let Frame::GoAway(go_away) = open.next().await else { panic!("go away") };
+    assert_eq!(go_away.cursors[0].cursor.as_ref().map(|cursor| cursor.seq), Some(2));
+}

@@ -1,0 +1,203 @@
+//! What a stream delivers when nothing goes wrong.
+
+use parlance_db::Db;
+use parlance_message::domain::RoomKind;
+use parlance_message::stream::Receipt;
+use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::subscribe_response::Frame;
+use parlance_rpc::{Principal, Reason};
+use parlance_types::UserId;
+use tonic::Code;
+
+use crate::harness::{all_rooms, event, from, latest, node, seqs, text};
+
+pub(crate) async fn a_stream_replays_then_catches_up_then_is_live(db: Db) {
+    let node = node(&db).await;
+    let room = node.room("r", &["ann"]).await;
+    node.send(&room, "one").await;
+
+    let mut reader = node.subscribe("ann", from(&room, "", 0)).await;
+    let attached = reader.attached().await;
+    assert_eq!((attached.room_id.as_str(), attached.resume_from, attached.head), ("r", 0, 3));
+    let replayed = [reader.event().await, reader.event().await, reader.event().await];
+    assert_eq!(seqs(&replayed), [1, 2, 3]);
+    assert_eq!(text(&replayed[2]), Some("one"));
+    assert_eq!(replayed[2].event_id, format!("{}-3", room.log_id));
+    assert_eq!(reader.caught_up().await, 3);
+
+    for n in 4..20 {
+        assert_eq!(node.send(&room, "more").await, n);
+        assert_eq!(reader.event().await.seq, n);
+    }
+}
+
+pub(crate) async fn resuming_from_any_cursor_gives_what_a_full_replay_gives(db: Db) {
+    let node = node(&db).await;
+    let room = node.room("r", &["ann"]).await;
+    for n in 0..200 {
+        node.send(&room, &n.to_string()).await;
+    }
+    let mut reader = node.subscribe("ann", from(&room, "", 0)).await;
+    let epoch = reader.attached().await.epoch;
+    let all = reader.events_until(202).await;
+    assert_eq!(seqs(&all), (1..=202).collect::<Vec<_>>());
+    for cursor in [1_i64, 2, 63, 64, 65, 127, 128, 129, 201, 202] {
+        let mut resumed = node.subscribe("ann", from(&room, &epoch, cursor)).await;
+        assert_eq!(resumed.attached().await.resume_from, cursor);
+        let rest = &all[usize::try_from(cursor).expect("a cursor")..];
+        for event in rest {
+            assert_eq!(resumed.event().await, *event);
+        }
+        assert_eq!(resumed.caught_up().await, 202);
+    }
+}
+
+pub(crate) async fn a_stream_follows_all_rooms_of_its_user_as_they_come_and_go(db: Db) {
+    let node = node(&db).await;
+    let old = node.room("old", &["ann"]).await;
+    let mut reader = node.subscribe("ann", all_rooms(pb::StreamStart::Latest)).await;
+    assert_eq!(reader.attached().await.resume_from, 2);
+    assert_eq!(reader.caught_up().await, 2);
+
+    // A room that arrives starts at the event that added the user.
+    let fresh = node.room("fresh", &["bob"]).await;
+    node.send(&fresh, "before").await;
+    let joined = node.add(&fresh, &["ann"]).await;
+    let attached = reader.attached().await;
+    assert_eq!((attached.room_id.as_str(), attached.resume_from), ("fresh", joined - 1));
+    assert_eq!(reader.event().await.seq, joined);
+    assert_eq!(reader.caught_up().await, joined);
+
+    let removed = node.remove(&old, "ann").await;
+    assert_eq!(reader.event().await.seq, removed);
+    assert_eq!(reader.closed().await, (removed, pb::ClosedReason::Removed));
+    node.send(&old, "unseen").await;
+
+    let again = node.add(&old, &["ann"]).await;
+    let attached = reader.attached().await;
+    assert_eq!((attached.room_id.as_str(), attached.resume_from), ("old", again - 1));
+    assert_eq!(reader.event().await.seq, again);
+    assert_eq!(reader.caught_up().await, again);
+}
+
+pub(crate) async fn cursors_of_known_rooms_are_honoured_among_all_rooms(db: Db) {
+    let node = node(&db).await;
+    let known = node.room("known", &["ann"]).await;
+    node.room("other", &["ann"]).await;
+    node.room("strange", &["bob"]).await;
+    let mut request = from(&known, "", 0);
+    request.rooms.extend(latest(&["strange"]).rooms);
+    request.all_my_rooms = true;
+    request.start = pb::StreamStart::FromJoin.into();
+    let mut reader = node.subscribe("ann", request).await;
+    let mut got = std::collections::BTreeMap::new();
+    while got.len() < 3 {
+        match reader.next().await {
+            Frame::Attached(attached) => {
+                got.insert(attached.room_id, format!("from {}", attached.resume_from));
+            }
+            Frame::Closed(closed) => {
+                got.insert(closed.room_id.clone(), format!("{:?}", closed.reason()));
+            }
+            _ => {}
+        }
+    }
+    let got: Vec<_> = got.iter().map(|(room, what)| (room.as_str(), what.as_str())).collect();
+    assert_eq!(got, [("known", "from 0"), ("other", "from 1"), ("strange", "NotAMember")]);
+}
+
+pub(crate) async fn a_kind_that_is_not_known_passes_untouched(db: Db) {
+    let node = node(&db).await;
+    let room = node.room("r", &["ann", "bob"]).await;
+    let mut ann = node.subscribe("ann", latest(&["r"])).await;
+    let mut bob = node.subscribe("bob", latest(&["r"])).await;
+    for reader in [&mut ann, &mut bob] {
+        reader.attached().await;
+        reader.caught_up().await;
+    }
+    // A body of a later version, whose effect takes Bob's access.
+    let effects = pb::Effects { lost_user_ids: vec!["bob".to_owned()], ..pb::Effects::default() };
+    let mut unknown = event(effects.clone(), None).to_vec();
+    unknown.extend([0xfa, 0x3e, 2, 8, 1]);
+    let seq = node.fact(&room, unknown.into()).await;
+
+    let got = ann.event().await;
+    assert_eq!((got.seq, got.body, got.effects), (seq, None, Some(effects)));
+    assert_eq!(bob.event().await.seq, seq);
+    assert_eq!(bob.closed().await, (seq, pb::ClosedReason::Removed));
+}
+
+pub(crate) async fn receipts_come_as_notices_with_their_latest_values(db: Db) {
+    let node = node(&db).await;
+    let room = node.room("r", &["ann", "bob"]).await;
+    let mut reader = node.subscribe("ann", latest(&["r"])).await;
+    reader.attached().await;
+    reader.caught_up().await;
+    let receipt = |read, delivered| Receipt { user_id: UserId::new("bob"), read, delivered };
+    node.hub.notify(room.log_id, &receipt(1, 2));
+    node.hub.notify(room.log_id, &receipt(2, 2));
+    loop {
+        let Frame::Notice(notice) = reader.next().await else { panic!("a notice") };
+        assert_eq!(notice.room_id, "r");
+        let Some(pb::notice::Notice::Receipt(receipt)) = notice.notice else { panic!() };
+        assert_eq!((receipt.user_id.as_str(), receipt.delivered_seq), ("bob", 2));
+        if receipt.read_seq == 2 {
+            return;
+        }
+    }
+}
+
+pub(crate) async fn receipts_do_not_come_in_channels(db: Db) {
+    let node = node(&db).await;
+    let history = pb::HistoryVisibility::All;
+    let room = node.room_of("r", RoomKind::Channel, history, &["ann", "bob"]).await;
+    let mut reader = node.subscribe("ann", latest(&["r"])).await;
+    reader.attached().await;
+    reader.caught_up().await;
+    let receipt = Receipt { user_id: UserId::new("bob"), read: 1, delivered: 1 };
+    node.hub.notify(room.log_id, &receipt);
+    let seq = node.send(&room, "next").await;
+    assert_eq!(reader.event().await.seq, seq);
+}
+
+pub(crate) async fn a_room_without_a_cursor_starts_at_the_latest_or_at_the_join(db: Db) {
+    let node = node(&db).await;
+    let room = node.room("r", &["bob"]).await;
+    let joined = node.add(&room, &["ann"]).await;
+    let head = node.send(&room, "more").await;
+    for (start, position) in [
+        (pb::StreamStart::Unspecified, head),
+        (pb::StreamStart::Latest, head),
+        (pb::StreamStart::FromJoin, joined - 1),
+    ] {
+        let request = pb::SubscribeRequest { start: start.into(), ..latest(&["r"]) };
+        let mut reader = node.subscribe("ann", request).await;
+        assert_eq!(reader.attached().await.resume_from, position);
+    }
+}
+
+pub(crate) async fn what_cannot_be_followed_is_named(db: Db) {
+    let node = node(&db).await;
+    let room = node.room("r", &["ann"]).await;
+    let many: Vec<String> = (0..201).map(|n| n.to_string()).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    for (request, field) in [
+        (latest(&[]), "rooms"),
+        (latest(&many), "rooms"),
+        (latest(&["r", "r"]), "rooms[1].room_id"),
+        (latest(&["r", ""]), "rooms[1].room_id"),
+        (latest(&["a\0b"]), "rooms[0].room_id"),
+        (from(&room, "e", -1), "rooms[0].cursor.seq"),
+        (from(&room, "", 1), "rooms[0].cursor.epoch"),
+        (from(&room, "a\0b", 1), "rooms[0].cursor.epoch"),
+    ] {
+        let Err(status) = node.try_subscribe("ann", request).await else { panic!("{field}") };
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = tonic_types::StatusExt::get_details_bad_request(&status);
+        assert_eq!(details.expect("a violation").field_violations[0].field, field);
+    }
+    let mut service = node.client(Principal::Service);
+    let refused = service.subscribe(all_rooms(pb::StreamStart::Latest)).await;
+    let status = refused.expect_err("a service has no rooms");
+    assert_eq!(Reason::of(&status), Some(Reason::UserRequired));
+}

@@ -1,0 +1,214 @@
+//! How streams live and end.
+
+use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use parlance_db::Db;
+use parlance_message::domain::{Appended, StoredEvent};
+use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::subscribe_response::Frame;
+use parlance_rpc::{Principal, Reason};
+use parlance_types::{Seq, UserId};
+use tonic::Code;
+use tonic_types::StatusExt;
+
+use crate::harness::{
+    Mood, Node, Reader, Room, TestBus, all_rooms, event, from, hang, hints_only, in_millis, latest,
+    node, tenant,
+};
+
+pub(crate) async fn an_expired_token_ends_the_stream(db: Db) {
+    let node = node(&db).await;
+    node.room("r", &["ann"]).await;
+    let ann = Principal::User(UserId::new("ann"));
+    let mut client = node.client_until(ann, in_millis(1500));
+    let stream = client.subscribe(latest(&["r"])).await.expect("a stream");
+    let mut reader = Reader { stream: stream.into_inner() };
+    reader.attached().await;
+    reader.caught_up().await;
+    let ended = reader.read().await.expect_err("the token expires");
+    assert_eq!(ended.code(), Code::Unauthenticated);
+    assert_eq!(Reason::of(&ended), Some(Reason::TokenExpired));
+}
+
+pub(crate) async fn a_store_that_hangs_holds_up_neither_the_end_of_a_stream_nor_its_other_rooms(
+    db: Db,
+) {
+    let mut options = hints_only();
+    options.ring.events = 1;
+    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
+    let (slow, quick) = (node.room("slow", &["ann"]).await, node.room("quick", &["ann"]).await);
+    let ann = Principal::User(UserId::new("ann"));
+    let mut client = node.client_until(ann, in_millis(4000));
+    let stream = client.subscribe(latest(&["slow", "quick"])).await.expect("a stream");
+    let mut reader = Reader { stream: stream.into_inner() };
+    let mut caught_up = 0;
+    while caught_up < 2 {
+        caught_up += i32::from(matches!(reader.next().await, Frame::CaughtUp(_)));
+    }
+    let epoch = node.store.epoch().await.expect("an epoch");
+    let publish = node.hub.publisher();
+    let tell = |room: &Room, events: RangeInclusive<Seq>| {
+        let payload = event(pb::Effects::default(), None);
+        let event = |seq| StoredEvent { seq, time: 0, payload: payload.clone() };
+        publish(vec![Appended {
+            tenant_id: tenant(),
+            log_id: room.log_id,
+            room_id: room.id.clone(),
+            epoch: epoch.clone(),
+            events: events.map(event).collect(),
+            users: Vec::new(),
+        }]);
+    };
+    let held = hang(&db).await;
+    let began = Instant::now();
+    // More at once than the ring holds: the stream has to read.
+    tell(&slow, 3..=5);
+    tell(&quick, 3..=3);
+    assert_eq!(reader.event().await.seq, 3);
+    tell(&quick, 4..=4);
+    assert_eq!(reader.event().await.seq, 4);
+    let ended = reader.read().await.expect_err("the token expires");
+    assert_eq!(Reason::of(&ended), Some(Reason::TokenExpired));
+    // Before any question to the store has run out of time.
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    drop(held);
+}
+
+pub(crate) async fn a_draining_node_sends_its_streams_away(db: Db) {
+    let node = node(&db).await;
+    let room = node.room("r", &["ann"]).await;
+    let mut reader = node.subscribe("ann", from(&room, "", 0)).await;
+    let epoch = reader.attached().await.epoch;
+    reader.events_until(2).await;
+    reader.caught_up().await;
+    node.draining.cancel();
+    let Frame::GoAway(go_away) = reader.next().await else { panic!("go away") };
+    assert!(go_away.after.is_some_and(|after| after.seconds <= 5));
+    let cursor = go_away.cursors[0].cursor.clone().expect("a cursor");
+    assert_eq!((go_away.cursors[0].room_id.as_str(), cursor.epoch, cursor.seq), ("r", epoch, 2));
+    assert_eq!(reader.read().await.expect("OK"), None);
+    let refused = node.try_subscribe("ann", latest(&["r"])).await.err().expect("a refusal");
+    assert_eq!(Reason::of(&refused), Some(Reason::Draining));
+    assert!(refused.get_details_retry_info().is_some());
+}
+
+pub(crate) async fn a_stream_that_is_sent_away_before_it_knows_its_rooms_gives_its_cursors_back(
+    db: Db,
+) {
+    let node = node(&db).await;
+    let room = node.room("r", &["ann"]).await;
+    let given = from(&room, "an epoch", 2).rooms;
+    let held = hang(&db).await;
+    let request =
+        pb::SubscribeRequest { rooms: given.clone(), ..all_rooms(pb::StreamStart::Latest) };
+    let mut reader = node.subscribe("ann", request).await;
+    node.draining.cancel();
+    let Frame::GoAway(go_away) = reader.next().await else { panic!("go away") };
+    assert_eq!(go_away.cursors, given);
+    drop(held);
+}
+
+pub(crate) async fn a_stream_ends_when_its_life_is_over(db: Db) {
+    let mut options = hints_only();
+    options.life = Duration::from_millis(50)..=Duration::from_millis(100);
+    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
+    node.room("r", &["ann"]).await;
+    let mut reader = node.subscribe("ann", latest(&["r"])).await;
+    let frames = reader.rest().await;
+    assert!(matches!(frames.last(), Some(Frame::GoAway(_))));
+}
+
+pub(crate) async fn heartbeats_name_the_positions_that_moved(db: Db) {
+    let mut options = hints_only();
+    options.heartbeat = Duration::from_millis(100)..=Duration::from_millis(120);
+    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
+    let room = node.room("r", &["ann"]).await;
+    node.room("quiet", &["ann"]).await;
+    let mut reader = node.subscribe("ann", latest(&["r", "quiet"])).await;
+    let mut caught_up = 0;
+    while caught_up < 2 {
+        caught_up += i32::from(matches!(reader.next().await, Frame::CaughtUp(_)));
+    }
+    let (mut delivered, mut told) = (2, 2);
+    for _ in 0..5 {
+        node.send(&room, "x").await;
+    }
+    let mut empty = 0;
+    while empty < 2 {
+        match reader.next().await {
+            Frame::Event(event) => {
+                let seq = event.event.expect("an event").seq;
+                assert!(seq > told, "nothing up to a heartbeat's position comes after it");
+                delivered = seq;
+            }
+            Frame::Heartbeat(heartbeat) if heartbeat.heads.is_empty() => {
+                empty += i32::from(told == 7);
+            }
+            Frame::Heartbeat(heartbeat) => {
+                assert_eq!(heartbeat.heads.len(), 1);
+                assert_eq!(heartbeat.heads[0].room_id, "r");
+                told = heartbeat.heads[0].seq;
+                assert_eq!(told, delivered);
+            }
+            _ => {}
+        }
+    }
+}
+
+pub(crate) async fn a_user_has_a_bounded_number_of_streams(db: Db) {
+    let mut options = hints_only();
+    options.streams_per_user = 2;
+    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
+    node.room("r", &["ann", "bob"]).await;
+    let first = node.subscribe("ann", latest(&["r"])).await;
+    let _second = node.subscribe("ann", latest(&["r"])).await;
+    let refused = node.try_subscribe("ann", latest(&["r"])).await.err().expect("a refusal");
+    assert_eq!(Reason::of(&refused), Some(Reason::TooManyStreams));
+    node.subscribe("bob", latest(&["r"])).await;
+    // One that its reader gave up makes room for another.
+    drop(first);
+    let again = async {
+        while node.try_subscribe("ann", latest(&["r"])).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("room for another");
+}
+
+pub(crate) async fn a_stream_counts_as_open_until_its_reader_is_gone(db: Db) {
+    let mut options = hints_only();
+    options.stall = Duration::from_millis(100);
+    options.streams_per_user = 1;
+    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
+    let room = node.room("r", &["ann"]).await;
+    let stalled = node.subscribe("ann", latest(&["r"])).await;
+    let counters = node.hub.counters();
+    while counters.stalled.load(Ordering::Relaxed) == 0 {
+        node.send(&room, "x").await;
+    }
+    // It is over, but what nobody read is still in memory.
+    let refused = node.try_subscribe("ann", latest(&["r"])).await.err().expect("a refusal");
+    assert_eq!(Reason::of(&refused), Some(Reason::TooManyStreams));
+    drop(stalled);
+    let again = async {
+        while node.try_subscribe("ann", latest(&["r"])).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("room for another");
+}
+
+pub(crate) async fn those_who_act_for_nobody_have_a_bounded_number_of_streams(db: Db) {
+    let mut options = hints_only();
+    options.streams_for_nobody = 1;
+    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
+    node.room("r", &["ann"]).await;
+    let mut backend = node.client(Principal::Service);
+    let open = backend.subscribe(latest(&["r"])).await.expect("a stream");
+    let refused = backend.subscribe(latest(&["r"])).await.expect_err("a refusal");
+    assert_eq!(Reason::of(&refused), Some(Reason::TooManyStreams));
+    node.subscribe("ann", latest(&["r"])).await;
+    drop(open);
+}

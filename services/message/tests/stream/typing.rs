@@ -1,0 +1,59 @@
+//! Who is typing, on the streams of a room.
+
+use std::time::Duration;
+
+use parlance_db::Db;
+use parlance_message::stream::Typing;
+use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::subscribe_response::Frame;
+use parlance_types::UserId;
+use tokio::time::Instant;
+
+use crate::harness::{Mood, Node, Reader, TestBus, hints_only, latest, node};
+
+async fn follow(node: &Node, user: &str) -> Reader {
+    let mut reader = node.subscribe(user, latest(&["r"])).await;
+    reader.attached().await;
+    reader.caught_up().await;
+    reader
+}
+
+fn typing(user: &str, lasts: Duration) -> Typing {
+    let until = (!lasts.is_zero()).then(|| Instant::now() + lasts);
+    Typing { user_id: UserId::new(user), until }
+}
+
+async fn told(reader: &mut Reader) -> (String, bool) {
+    let Frame::Notice(notice) = reader.next().await else { panic!("a notice") };
+    let Some(pb::notice::Notice::Typing(typing)) = notice.notice else { panic!("{notice:?}") };
+    (typing.user_id, typing.typing)
+}
+
+/// B-128, B-129.
+pub(crate) async fn typing_ends_by_itself_on_every_stream_but_its_own(db: Db) {
+    let node = node(&db).await;
+    let room = node.room("r", &["ann", "bob"]).await;
+    let (mut ann, mut bob) = (follow(&node, "ann").await, follow(&node, "bob").await);
+    node.hub.typing(room.log_id, &typing("bob", Duration::from_millis(200)));
+    assert_eq!(told(&mut ann).await, ("bob".to_owned(), true));
+    assert_eq!(told(&mut ann).await, ("bob".to_owned(), false));
+    let seq = node.send(&room, "done").await;
+    assert_eq!(bob.event().await.seq, seq, "his own stream told nothing");
+}
+
+pub(crate) async fn typing_crosses_nodes_and_ends_though_its_node_is_gone(db: Db) {
+    let bus = TestBus::new(Mood::Reliable);
+    let near = Node::start(&db, bus.clone(), hints_only()).await;
+    let far = Node::start(&db, bus.clone(), hints_only()).await;
+    let room = near.room("r", &["ann", "bob"]).await;
+    let mut ann = follow(&far, "ann").await;
+    bus.set(Mood::Silent);
+    near.hub.typing(room.log_id, &typing("bob", Duration::from_millis(900)));
+    bus.swallowed(1).await;
+    bus.set(Mood::Reliable);
+    // What was lost is told again after the disturbance, as long as it holds.
+    bus.disturb();
+    assert_eq!(told(&mut ann).await, ("bob".to_owned(), true));
+    drop(near);
+    assert_eq!(told(&mut ann).await, ("bob".to_owned(), false));
+}

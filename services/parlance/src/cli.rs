@@ -1,0 +1,142 @@
+//! The command line.
+
+use std::ffi::OsString;
+
+use clap::error::ErrorKind;
+use clap::{Parser, Subcommand};
+
+use crate::healthcheck::Healthcheck;
+use crate::settings::Settings;
+use crate::token::Token;
+use crate::{Failure, Part, demo, process};
+
+/// A chat backend for other backends, over gRPC: all of its services in one process
+///
+/// Settings are flags, environment variables and a TOML file (--config), in this
+/// order. Times are whole numbers and ms, s, m or h, as in 30s.
+#[derive(Debug, Parser)]
+#[command(name = "parlance", version, args_conflicts_with_subcommands = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Starts the server; what happens without a command
+    Run(Box<Settings>),
+    /// Brings the schemas of the databases up to date, and ends; a start does it too
+    Migrate(Box<Settings>),
+    /// Tells a conversation, RPC by RPC, on a server of its own that leaves nothing behind
+    Demo,
+    /// Prints a token that is signed with a secret, for trying things out
+    Token(Token),
+    /// Deals with the epoch of the logs
+    #[command(subcommand)]
+    Epoch(Epoch),
+    /// Says by its exit code whether a server is ready
+    Healthcheck(Healthcheck),
+}
+
+#[derive(Debug, Subcommand)]
+enum Epoch {
+    /// Begins a new epoch: after history was rewound in a way that cannot be noticed, as
+    /// when single rows were restored. Clients discard what they hold beyond the store
+    Bump(Box<Settings>),
+}
+
+impl Cli {
+    /// Reads the command line; `None` when it asked for help or the version, which is
+    /// printed then.
+    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>, Failure> {
+        Self::try_parse_from(arguments).map(Some).or_else(|error| complain(&error))
+    }
+
+    /// Does what was asked for.
+    pub async fn run(self) -> Result<(), Failure> {
+        match self.command {
+            None => process::run(Part::Whole, self.settings.resolve()?).await,
+            Some(Command::Run(settings)) => process::run(Part::Whole, settings.resolve()?).await,
+            Some(Command::Migrate(settings)) => {
+                process::migrate(Part::Whole, settings.resolve()?).await
+            }
+            Some(Command::Demo) => demo::run().await,
+            Some(Command::Token(token)) => token.print(),
+            Some(Command::Epoch(Epoch::Bump(settings))) => {
+                process::bump_epoch(settings.without_callers()?).await
+            }
+            Some(Command::Healthcheck(check)) => check.run().await,
+        }
+    }
+}
+
+/// What was said to people who asked for help or the version, and a failure for
+/// everybody else.
+pub(crate) fn complain<T>(error: &clap::Error) -> Result<Option<T>, Failure> {
+    match error.kind() {
+        ErrorKind::DisplayHelp
+        | ErrorKind::DisplayVersion
+        | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let printed = error.print();
+            printed.map(|()| None).map_err(|error| Failure::fatal("cannot print", &error))
+        }
+        _ => Err(Failure::Usage(first_line(&error.to_string()))),
+    }
+}
+
+/// The part of a complaint that says what is wrong.
+fn first_line(complaint: &str) -> String {
+    let mut lines = complaint.lines().map(str::trim).take_while(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    lines.fold(first, |text, line| format!("{text} {line}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Option<Cli>, String> {
+        let arguments = ["parlance"].iter().chain(arguments).map(OsString::from);
+        Cli::read(arguments).map_err(|failure| failure.to_string())
+    }
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_setting_is_explained_with_its_default() {
+        for argument in Cli::command().get_arguments() {
+            let help = argument.get_help().map(ToString::to_string).unwrap_or_default();
+            let named = ["config", "help", "version"].contains(&argument.get_id().as_str());
+            assert!(named || help.contains("[default"), "{}: {help}", argument.get_id());
+        }
+    }
+
+    #[test]
+    fn settings_may_stand_with_the_command_or_without_one() {
+        for arguments in [&["run", "--rate", "5"][..], &["--rate", "5"], &["epoch", "bump"], &[]] {
+            assert!(read(arguments).is_ok_and(|cli| cli.is_some()), "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrong_argument_is_one_line_that_names_it() {
+        for (arguments, named) in [
+            (&["--rate", "many"][..], "--rate"),
+            (&["run", "--store", "mysql://x"], "must be sqlite://FOLDER"),
+            (&["--colour"], "--colour"),
+            (&["fly"], "fly"),
+            (&["token", "--tenant", "acme"], "--user"),
+            (&["token", "--tenant", "", "--user", "ann"], "--tenant"),
+        ] {
+            let error = read(arguments).expect_err("wrong");
+            assert!(error.contains(named) && !error.contains('\n'), "{arguments:?}: {error}");
+        }
+    }
+}

@@ -1,0 +1,21 @@
+//! The programs of Parlance: all of it in one process and on one port, the
+//! embedded mode, with the commands around it; and each service on its own.
+//!
+//! `settings` reads the configuration, `services` puts the services together, and
+//! `process` runs them. What a program is differs by its [`Part`] alone.
+
+pub mod cli;
+mod data_dir;
+mod demo;
+mod failure;
+mod guide;
+mod healthcheck;
+pub mod process;
+pub mod service;
+mod services;
+pub mod settings;
+mod token;
+pub mod values;
+
+pub use failure::Failure;
+pub use services::Part;

@@ -1,0 +1,22 @@
+//! The `parlance` program.
+
+use std::process::ExitCode;
+
+use parlance::cli::Cli;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match Cli::read(std::env::args_os()) {
+        Ok(Some(cli)) => cli.run().await,
+        // Help or the version was asked for, and printed.
+        Ok(None) => Ok(()),
+        Err(failure) => Err(failure),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("parlance: {failure}");
+            failure.exit_code()
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! A process of the suite: every service on one port, or one of them.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parlance_db::Db;
+use parlance_rpc::{
+    Auth, AuthConfig, Deadlines, Health, Internal, InternalKey, KeySource, Layers, Minter,
+    RateLimit, Secret, Server, Shed, termination,
+};
+use parlance_types::{Clock, SystemClock};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::Failure;
+use crate::data_dir::DataDir;
+use crate::guide::guide;
+use crate::services::{self, Ground, Part, Services};
+use crate::settings::Config;
+use crate::values::Store;
+
+/// How long services may take to finish what they have begun, after the last
+/// connection is closed.
+const CLOSE: Duration = Duration::from_secs(30);
+
+/// How often databases are asked whether they are there, and how long they may
+/// take to answer.
+const PING: Duration = Duration::from_secs(1);
+const PING_WITHIN: Duration = Duration::from_secs(3);
+
+/// Runs everything until the process is asked to stop; then drains.
+pub async fn run(part: Part, config: Config) -> Result<(), Failure> {
+    parlance_telemetry::init(config.log_format, &config.log_filter).map_err(|error| {
+        Failure::Usage(format!("log-filter: {}", crate::failure::chain(&error)))
+    })?;
+    let shutdown =
+        termination().map_err(|error| Failure::fatal("cannot listen for signals", &error))?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let process = Process::open(part, &config, Arc::clone(&clock), shutdown).await?;
+    let Process { address, services, .. } = &process;
+    let durability = services.durability.describe();
+    let (store, epoch) = (&config.store, &services.epoch);
+    tracing::info!(%part, %address, %store, durability, epoch, "started");
+    if !services.durability.0.is_empty() {
+        tracing::warn!("{durability}");
+    }
+    say(&match &process.minter {
+        Some(minter) => guide(*address, minter, clock.now()),
+        None => format!("Parlance listens on {address}"),
+    });
+    process.serve().await
+}
+
+/// Services, put together and listening.
+pub(crate) struct Process {
+    pub(crate) address: SocketAddr,
+    /// The means to mint tokens, when the key is our own.
+    pub(crate) minter: Option<Minter>,
+    services: Services,
+    server: Server,
+    listener: TcpListener,
+    shutdown: CancellationToken,
+    /// Ours until everything is closed.
+    _data: Option<DataDir>,
+}
+
+impl Process {
+    /// Opens everything; `shutdown` will end it.
+    pub(crate) async fn open(
+        part: Part,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        shutdown: CancellationToken,
+    ) -> Result<Self, Failure> {
+        let data = data(config)?;
+        let (keys, minter) = keys(config, data.as_ref())?;
+        let shared = internal_keys(config)?;
+        let internal = Internal::new(shared[0].clone(), Arc::clone(&clock));
+        let auth = auth(config, keys, shared, Arc::clone(&clock)).await?;
+        tokio::spawn(auth.clone().reload(shutdown.clone()));
+
+        let layers = layers(config, auth);
+        let draining = CancellationToken::new();
+        let ground = Ground {
+            config,
+            clock,
+            internal,
+            layers: &layers,
+            data: data.as_ref(),
+            draining: draining.clone(),
+        };
+        let services = Services::open(part, &ground).await?;
+        let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+            Failure::fatal(format_args!("cannot listen on {}", config.listen), &error)
+        })?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| Failure::fatal("cannot tell the address", &error))?;
+        let health = Health::new(services.names.iter().copied()).await;
+        health.set_all(true).await;
+        tokio::spawn(watch(services.databases.clone(), health.clone(), shutdown.clone()));
+        let server = Server { layers, health, draining, drain: config.drain };
+        Ok(Self { address, minter, services, server, listener, shutdown, _data: data })
+    }
+
+    /// Serves until it is shut down; then drains.
+    pub(crate) async fn serve(self) -> Result<(), Failure> {
+        let Self { services, server, listener, shutdown, _data, .. } = self;
+        let ended = server.serve(listener, services.routes.clone(), shutdown).await;
+        if tokio::time::timeout(CLOSE, services.close()).await.is_err() {
+            tracing::error!("services did not finish within {CLOSE:?}");
+        }
+        ended.map_err(|error| Failure::fatal("cannot serve", &error))
+    }
+}
+
+/// Brings the schemas of the databases up to date, and ends.
+pub async fn migrate(part: Part, config: Config) -> Result<(), Failure> {
+    let data = data(&config)?;
+    services::migrate(part, &config, data.as_ref()).await
+}
+
+/// Begins a new epoch of the logs, and prints its id.
+pub async fn bump_epoch(config: Config) -> Result<(), Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let data = data(&config)?;
+    say(&services::bump_epoch(&config, data.as_ref(), clock).await?);
+    Ok(())
+}
+
+/// Tells people something; nobody may be there to read it.
+fn say(text: &str) {
+    if let Err(error) = writeln!(std::io::stdout(), "{text}") {
+        tracing::debug!(%error, "nobody reads the standard output");
+    }
+}
+
+/// Says that a process without its database is not ready. Other services may be
+/// away: their callers are told so one by one.
+async fn watch(databases: Vec<Db>, health: Health, shutdown: CancellationToken) {
+    let mut was_ready = true;
+    while shutdown.run_until_cancelled(tokio::time::sleep(PING)).await.is_some() {
+        let mut ready = true;
+        for db in &databases {
+            ready &= matches!(tokio::time::timeout(PING_WITHIN, db.ping()).await, Ok(Ok(())));
+        }
+        if ready != was_ready {
+            tracing::warn!(ready, "the database came or went");
+            health.set_all(ready).await;
+            was_ready = ready;
+        }
+    }
+}
+
+/// The keys that the services share: the first signs. A process on its own makes one.
+fn internal_keys(config: &Config) -> Result<Vec<InternalKey>, Failure> {
+    let read = |path: &std::path::PathBuf| {
+        let secret = Secret::read(path).map_err(|error| {
+            Failure::fatal(format_args!("cannot read the secret in {}", path.display()), &error)
+        })?;
+        InternalKey::new(secret.as_bytes())
+            .map_err(|error| Failure::fatal("cannot use the internal key", &error))
+    };
+    let keys: Result<Vec<_>, _> = config.internal_keys.iter().map(read).collect();
+    keys.map(|keys| if keys.is_empty() { vec![InternalKey::random()] } else { keys })
+}
+
+/// Takes the folder, if everything is kept in one.
+fn data(config: &Config) -> Result<Option<DataDir>, Failure> {
+    match &config.store {
+        Store::Sqlite(folder) => DataDir::take(folder).map(Some),
+        Store::Postgres(_) => Ok(None),
+    }
+}
+
+/// The keys of callers; and the means to mint tokens, when the key is our own.
+fn keys(
+    config: &Config,
+    data: Option<&DataDir>,
+) -> Result<(Vec<KeySource>, Option<Minter>), Failure> {
+    let Some(data) = data.filter(|_| config.auth_keys.is_empty()) else {
+        return Ok((config.auth_keys.clone(), None));
+    };
+    let path = data.signing_key()?;
+    let secret = Secret::read(&path).map_err(|error| {
+        Failure::fatal(format_args!("cannot read the secret in {}", path.display()), &error)
+    })?;
+    let (issuer, audience) = (config.issuer.clone(), config.audience.clone());
+    Ok((vec![KeySource::secret(path)], Some(Minter { secret, issuer, audience })))
+}
+
+async fn auth(
+    config: &Config,
+    keys: Vec<KeySource>,
+    internal: Vec<InternalKey>,
+    clock: Arc<dyn Clock>,
+) -> Result<Auth, Failure> {
+    let auth = AuthConfig {
+        keys,
+        issuer: config.issuer.clone(),
+        audience: config.audience.clone(),
+        leeway: config.leeway,
+        internal,
+    };
+    Auth::load(auth, clock)
+        .await
+        .map_err(|error| Failure::Usage(format!("auth-key: {}", crate::failure::chain(&error))))
+}
+
+fn layers(config: &Config, auth: Auth) -> Layers {
+    Layers {
+        deadlines: Deadlines::new(config.deadline, config.max_deadline),
+        rate: RateLimit::new(config.rate, config.burst),
+        shed: Some(Shed::new(config.max_calls)),
+        ..Layers::new(auth)
+    }
+}

@@ -1,0 +1,328 @@
+//! The configuration: flags, then environment, then file, then defaults.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use clap::Args;
+use parlance_rpc::{Addresses, INTERNAL_AUDIENCE, KeySource};
+use parlance_telemetry::Format;
+use serde::Deserialize;
+
+use crate::Failure;
+use crate::failure::chain;
+use crate::values::{Bus, Span, Store, parsed, parsed_list};
+
+/// What flags, environment or file say. The file has the same names, with `_`
+/// for `-`.
+#[derive(Args, Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// A TOML file with settings. Flags and environment win over it
+    #[arg(long, env = "PARLANCE_CONFIG", value_name = "FILE")]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// The address and port to listen on; port 0 takes a free one [default: 127.0.0.1:7070]
+    #[arg(long, env = "PARLANCE_LISTEN", value_name = "ADDRESS")]
+    pub listen: Option<SocketAddr>,
+    /// Where everything is kept: sqlite://FOLDER, or postgres://USER:PASSWORD@HOST/DATABASE
+    /// (15 or later) [default: sqlite://./data]
+    #[arg(long, env = "PARLANCE_STORE", value_name = "URL", hide_env_values = true)]
+    #[serde(deserialize_with = "parsed")]
+    pub store: Option<Store>,
+    /// What carries hints between nodes: memory, for one process;
+    /// redis://[USER:PASSWORD@]HOST:PORT (7 or later); or nodes of a Redis Cluster,
+    /// redis-cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT. Redis may come and go
+    /// [default: memory]
+    #[arg(long, env = "PARLANCE_BUS", value_name = "BUS", hide_env_values = true)]
+    #[serde(deserialize_with = "parsed")]
+    pub bus: Option<Bus>,
+    /// What tells this deployment from others on the same Redis: 1 to 64 letters, digits,
+    /// - and _ [default: default]
+    #[arg(long, env = "PARLANCE_BUS_TAG", value_name = "TEXT")]
+    pub bus_tag: Option<String>,
+    /// Connections of each service to Postgres, 2 to 500 [default: 10]
+    #[arg(long, env = "PARLANCE_CONNECTIONS", value_name = "COUNT")]
+    pub connections: Option<u32>,
+    /// Connections that append to logs on Postgres, 1 to 64 [default: 4]
+    #[arg(long, env = "PARLANCE_WRITERS", value_name = "COUNT")]
+    pub writers: Option<usize>,
+
+    /// A key that callers' tokens are signed with: hs256:FILE (a secret of at least 32
+    /// bytes), eddsa:FILE, es256:FILE, rs256:FILE (a public key as PEM) or jwks:FILE. May be
+    /// given several times; in the environment separated by commas. Read again when the
+    /// file changes [default with SQLite: a secret made at the first start]
+    #[arg(long, env = "PARLANCE_AUTH_KEY", value_name = "KEY", value_delimiter = ',')]
+    #[serde(deserialize_with = "parsed_list")]
+    pub auth_key: Vec<KeySource>,
+    /// The issuer (iss) of callers' tokens [default: parlance]
+    #[arg(long, env = "PARLANCE_ISSUER", value_name = "TEXT")]
+    pub issuer: Option<String>,
+    /// The audience (aud) of callers' tokens [default: parlance]
+    #[arg(long, env = "PARLANCE_AUDIENCE", value_name = "TEXT")]
+    pub audience: Option<String>,
+    /// How far clocks of issuer and server may differ, 0s to 5m [default: 5s]
+    #[arg(long, env = "PARLANCE_LEEWAY", value_name = "TIME")]
+    #[serde(deserialize_with = "parsed")]
+    pub leeway: Option<Span>,
+
+    /// Where the message service is: HOST:PORT, or several separated by commas; a name stands
+    /// for every address it has. Not used by parlance itself [default: none; needed by
+    /// parlance-membership, parlance-room and parlance-presence]
+    #[arg(long, env = "PARLANCE_MESSAGE", value_name = "ADDRESSES")]
+    #[serde(deserialize_with = "parsed")]
+    pub message: Option<Addresses>,
+    /// Where the membership service is, written as for message [default: none; needed by
+    /// parlance-room and parlance-presence]
+    #[arg(long, env = "PARLANCE_MEMBERSHIP", value_name = "ADDRESSES")]
+    #[serde(deserialize_with = "parsed")]
+    pub membership: Option<Addresses>,
+    /// A file with the secret that the services of one installation sign their calls to each
+    /// other with, at least 32 bytes. Of several, separated by commas, the first signs and all
+    /// are accepted [default: made at the start by parlance; needed by the others]
+    #[arg(long, env = "PARLANCE_INTERNAL_KEY_FILE", value_name = "FILE", value_delimiter = ',')]
+    pub internal_key_file: Vec<PathBuf>,
+
+    /// Calls a second that one user or service may make on average, up to 1000000;
+    /// 0 is no limit [default: 1000]
+    #[arg(long, env = "PARLANCE_RATE", value_name = "CALLS")]
+    pub rate: Option<u32>,
+    /// Calls that one user or service may make at once, up to 1000000; 0 is no limit
+    /// [default: 2000]
+    #[arg(long, env = "PARLANCE_BURST", value_name = "CALLS")]
+    pub burst: Option<u32>,
+    /// Calls handled at once before more are refused, 1 to 1000000 [default: 4096]
+    #[arg(long, env = "PARLANCE_MAX_CALLS", value_name = "CALLS")]
+    pub max_calls: Option<usize>,
+    /// How long a call may take when its client does not say, 100ms to 10m [default: 10s]
+    #[arg(long, env = "PARLANCE_DEADLINE", value_name = "TIME")]
+    #[serde(deserialize_with = "parsed")]
+    pub deadline: Option<Span>,
+    /// The longest deadline that a client may ask for, 100ms to 1h [default: 1m]
+    #[arg(long, env = "PARLANCE_MAX_DEADLINE", value_name = "TIME")]
+    #[serde(deserialize_with = "parsed")]
+    pub max_deadline: Option<Span>,
+
+    /// Open streams of one user, 1 to 10000 [default: 100]
+    #[arg(long, env = "PARLANCE_STREAMS_PER_USER", value_name = "COUNT")]
+    pub streams_per_user: Option<usize>,
+    /// How long a stream lives before its client is asked to come again, 1s to 24h
+    /// [default: 1h]
+    #[arg(long, env = "PARLANCE_STREAM_LIFE", value_name = "TIME")]
+    #[serde(deserialize_with = "parsed")]
+    pub stream_life: Option<Span>,
+    /// By how much the lives of streams differ, in percent, 0 to 90 [default: 20]
+    #[arg(long, env = "PARLANCE_STREAM_JITTER", value_name = "PERCENT")]
+    pub stream_jitter: Option<u32>,
+    /// How often streams look for events whose hint was lost, 100ms to 1m [default: 2s]
+    #[arg(long, env = "PARLANCE_HEAD_CHECK", value_name = "TIME")]
+    #[serde(deserialize_with = "parsed")]
+    pub head_check: Option<Span>,
+    /// How long stopping may take before connections are cut, 100ms to 1h [default: 20s]
+    #[arg(long, env = "PARLANCE_DRAIN", value_name = "TIME")]
+    #[serde(deserialize_with = "parsed")]
+    pub drain: Option<Span>,
+
+    /// How log lines are written: text or json [default: text]
+    #[arg(long, env = "PARLANCE_LOG_FORMAT", value_name = "FORMAT")]
+    #[serde(deserialize_with = "parsed")]
+    pub log_format: Option<Format>,
+    /// What is logged: error, warn, info, debug or trace, or levels by module as in
+    /// info,parlance_rpc=debug [default: info]
+    #[arg(long, env = "PARLANCE_LOG_FILTER", value_name = "FILTER")]
+    pub log_filter: Option<String>,
+}
+
+/// The configuration, checked.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub listen: SocketAddr,
+    pub store: Store,
+    pub bus: Bus,
+    pub bus_tag: String,
+    pub connections: u32,
+    pub writers: usize,
+    pub auth_keys: Vec<KeySource>,
+    pub issuer: String,
+    pub audience: String,
+    pub leeway: Duration,
+    pub message: Option<Addresses>,
+    pub membership: Option<Addresses>,
+    /// The first signs, all are accepted.
+    pub internal_keys: Vec<PathBuf>,
+    /// Calls a second; 0 is no limit.
+    pub rate: u32,
+    pub burst: u32,
+    pub max_calls: usize,
+    pub deadline: Duration,
+    pub max_deadline: Duration,
+    pub streams_per_user: usize,
+    /// The shortest and the longest life of a stream.
+    pub stream_life: RangeInclusive<Duration>,
+    pub head_check: Duration,
+    pub drain: Duration,
+    pub log_format: Format,
+    pub log_filter: String,
+}
+
+impl Settings {
+    /// Adds the file and the defaults, and checks everything.
+    pub fn resolve(self) -> Result<Config, Failure> {
+        let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        self.or(file).check()
+    }
+
+    /// Adds the file and the defaults for work that verifies no caller: keys are
+    /// neither required nor looked at.
+    pub(crate) fn without_callers(self) -> Result<Config, Failure> {
+        Self { auth_key: vec![KeySource::secret("-")], ..self }.resolve()
+    }
+
+    /// The store, the issuer and the audience: what minting a token needs. Whoever
+    /// mints has the secret.
+    pub(crate) fn naming(self) -> Result<(Store, String, String), Failure> {
+        let Config { store, issuer, audience, .. } = self.without_callers()?;
+        Ok((store, issuer, audience))
+    }
+
+    /// These settings, and those of `other` where these say nothing.
+    fn or(self, other: Self) -> Self {
+        macro_rules! merge {
+            ($($name:ident),+) => {
+                Self {
+                    internal_key_file: if self.internal_key_file.is_empty() {
+                        other.internal_key_file
+                    } else {
+                        self.internal_key_file
+                    },
+                    auth_key: if self.auth_key.is_empty() { other.auth_key } else { self.auth_key },
+                    $($name: self.$name.or(other.$name)),+
+                }
+            };
+        }
+        merge!(
+            config,
+            listen,
+            store,
+            bus,
+            bus_tag,
+            connections,
+            writers,
+            issuer,
+            audience,
+            leeway,
+            message,
+            membership,
+            rate,
+            burst,
+            max_calls,
+            deadline,
+            max_deadline,
+            streams_per_user,
+            stream_life,
+            stream_jitter,
+            head_check,
+            drain,
+            log_format,
+            log_filter
+        )
+    }
+
+    fn check(self) -> Result<Config, Failure> {
+        let (ms, seconds) = (Duration::from_millis, Duration::from_secs);
+        let (minutes, hours) = (Duration::from_mins, Duration::from_hours);
+        let life = time("stream-life", self.stream_life, hours(1), seconds(1)..=hours(24))?;
+        let jitter = within("stream-jitter", self.stream_jitter, 20, 0..=90)?;
+        let max_deadline = time("max-deadline", self.max_deadline, minutes(1), ms(100)..=hours(1))?;
+        let config = Config {
+            listen: self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7070))),
+            store: self.store.unwrap_or_else(|| Store::Sqlite("./data".into())),
+            bus: self.bus.unwrap_or(Bus::Memory),
+            bus_tag: self.bus_tag.unwrap_or_else(|| "default".to_owned()),
+            connections: within("connections", self.connections, 10, 2..=500)?,
+            writers: within("writers", self.writers, 4, 1..=64)?,
+            auth_keys: self.auth_key,
+            issuer: self.issuer.unwrap_or_else(|| "parlance".to_owned()),
+            audience: self.audience.unwrap_or_else(|| "parlance".to_owned()),
+            leeway: time("leeway", self.leeway, seconds(5), seconds(0)..=minutes(5))?,
+            message: self.message,
+            membership: self.membership,
+            internal_keys: self.internal_key_file,
+            rate: within("rate", self.rate, 1000, 0..=1_000_000)?,
+            burst: within("burst", self.burst, 2000, 0..=1_000_000)?,
+            max_calls: within("max-calls", self.max_calls, 4096, 1..=1_000_000)?,
+            deadline: time("deadline", self.deadline, seconds(10), ms(100)..=minutes(10))?,
+            max_deadline,
+            streams_per_user: within("streams-per-user", self.streams_per_user, 100, 1..=10_000)?,
+            stream_life: life * (100 - jitter) / 100..=life * (100 + jitter) / 100,
+            head_check: time("head-check", self.head_check, seconds(2), ms(100)..=minutes(1))?,
+            drain: time("drain", self.drain, seconds(20), ms(100)..=hours(1))?,
+            log_format: self.log_format.unwrap_or_default(),
+            log_filter: self.log_filter.unwrap_or_else(|| "info".to_owned()),
+        };
+        config.check_together()
+    }
+}
+
+impl Config {
+    /// What no setting can be judged for alone.
+    fn check_together(self) -> Result<Self, Failure> {
+        let wrong = |text: &str| Err(Failure::Usage(text.to_owned()));
+        if self.deadline > self.max_deadline {
+            return wrong("deadline must not be longer than max-deadline");
+        }
+        if self.audience == INTERNAL_AUDIENCE {
+            return wrong("audience must not be the one that the services use among each other");
+        }
+        if self.issuer.is_empty() || self.audience.is_empty() {
+            return wrong("issuer and audience must not be empty");
+        }
+        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
+        if !(1..=64).contains(&self.bus_tag.len()) || !self.bus_tag.chars().all(plain) {
+            return wrong("bus-tag must be 1 to 64 letters, digits, - and _");
+        }
+        if self.auth_keys.is_empty() && matches!(self.store, Store::Postgres(_)) {
+            return wrong("auth-key is required with a Postgres store");
+        }
+        Ok(self)
+    }
+}
+
+fn read(path: &Path) -> Result<Settings, Failure> {
+    let file = config::File::from(path).format(config::FileFormat::Toml);
+    let settings = config::Config::builder().add_source(file).build();
+    settings.and_then(config::Config::try_deserialize).map_err(|error| {
+        Failure::Usage(format!("cannot use the file {}: {}", path.display(), chain(&error)))
+    })
+}
+
+/// A number within its bounds.
+fn within<T: PartialOrd + Display>(
+    name: &str,
+    value: Option<T>,
+    default: T,
+    bounds: RangeInclusive<T>,
+) -> Result<T, Failure> {
+    let value = value.unwrap_or(default);
+    if bounds.contains(&value) {
+        return Ok(value);
+    }
+    let (from, to) = bounds.into_inner();
+    Err(Failure::Usage(format!("{name} must be {from} to {to}, not {value}")))
+}
+
+/// A span of time within its bounds.
+fn time(
+    name: &str,
+    value: Option<Span>,
+    default: Duration,
+    bounds: RangeInclusive<Duration>,
+) -> Result<Duration, Failure> {
+    let (from, to) = bounds.into_inner();
+    within(name, value, Span(default), Span(from)..=Span(to)).map(|span| span.0)
+}
+
+#[cfg(test)]
+mod tests;

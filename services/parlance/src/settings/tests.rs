@@ -1,0 +1,83 @@
+use std::io::Write;
+
+use super::*;
+
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(text.as_bytes()).expect("written");
+    file
+}
+
+fn with(text: &str, settings: Settings) -> Result<Config, String> {
+    let file = file(text);
+    let config = Some(file.path().to_path_buf());
+    Settings { config, ..settings }.resolve().map_err(|failure| failure.to_string())
+}
+
+#[test]
+fn nothing_needs_to_be_said() {
+    let config = Settings::default().resolve().expect("defaults");
+    assert_eq!(config.listen.to_string(), "127.0.0.1:7070");
+    assert_eq!(config.store, Store::Sqlite("./data".into()));
+    assert_eq!(config.stream_life, Duration::from_mins(48)..=Duration::from_mins(72));
+}
+
+#[test]
+fn what_is_said_wins_over_the_file_and_the_file_over_the_defaults() {
+    let text = r#"
+        listen = "0.0.0.0:1234"
+        store = "sqlite:///var/lib/parlance"
+        rate = 5
+        drain = "3s"
+        auth_key = ["hs256:/a", "jwks:/b"]
+    "#;
+    let config = with(text, Settings { rate: Some(7), ..Settings::default() }).expect("good");
+    assert_eq!(config.listen.to_string(), "0.0.0.0:1234");
+    assert_eq!(config.store, Store::Sqlite("/var/lib/parlance".into()));
+    assert_eq!((config.rate, config.burst), (7, 2000));
+    assert_eq!(config.drain, Duration::from_secs(3));
+    assert_eq!(config.auth_keys.len(), 2);
+    let settings = Settings { auth_key: vec![KeySource::secret("/c")], ..Settings::default() };
+    assert_eq!(with(text, settings).expect("good").auth_keys, [KeySource::secret("/c")]);
+}
+
+#[test]
+fn a_wrong_value_is_one_line_that_names_it() {
+    for (text, named) in [
+        ("colour = 1", "colour"),
+        ("rate = -1", "rate"),
+        ("rate = 1000001", "rate must be 0 to 1000000, not 1000001"),
+        ("writers = 0", "writers must be 1 to 64, not 0"),
+        ("drain = '1ms'", "drain must be 100ms to 1h, not 1ms"),
+        ("drain = 'soon'", "must be a whole number and ms, s, m or h"),
+        ("store = 'mysql://x'", "must be sqlite://FOLDER or postgres://"),
+        ("bus = 'kafka://x'", "must be memory, redis://"),
+        ("bus_tag = 'a b'", "bus-tag must be"),
+        ("listen = 'here'", "listen"),
+        ("auth_key = ['x']", "must be hs256:FILE"),
+        ("log_format = 'xml'", "must be text or json"),
+        ("stream_jitter = 91", "stream-jitter must be 0 to 90, not 91"),
+        ("audience = 'parlance-internal'", "audience"),
+        ("deadline = '2m'", "deadline must not be longer than max-deadline"),
+        ("store = 'postgres://x/y'", "auth-key is required"),
+        ("this is not TOML", "cannot use the file"),
+    ] {
+        let error = with(text, Settings::default()).expect_err(text);
+        assert!(error.contains(named), "{text}: {error}");
+        assert!(!error.contains('\n'), "{text}: {error}");
+    }
+    let missing = Settings { config: Some("/nowhere/parlance.toml".into()), ..Settings::default() };
+    let error = missing.resolve().expect_err("no file").to_string();
+    assert!(error.contains("/nowhere/parlance.toml"), "{error}");
+}
+
+#[test]
+fn what_verifies_no_caller_needs_no_key() {
+    let settings = || with_store("postgres://x/y");
+    assert!(settings().resolve().is_err());
+    assert!(settings().without_callers().is_ok());
+}
+
+fn with_store(url: &str) -> Settings {
+    Settings { store: Some(url.parse().expect("a store")), ..Settings::default() }
+}

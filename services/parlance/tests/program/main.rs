@@ -1,0 +1,169 @@
+//! The program itself, in processes of their own.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+fn parlance(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_parlance"));
+    let inherited = std::env::vars_os().map(|(name, _)| name);
+    for name in inherited.filter(|name| name.to_string_lossy().starts_with("PARLANCE_")) {
+        command.env_remove(name);
+    }
+    command.current_dir(folder).stdin(Stdio::null());
+    command
+}
+
+fn output(folder: &Path, arguments: &[&str]) -> Output {
+    parlance(folder).args(arguments).output().expect("the program")
+}
+
+/// What the program says of a failure: one line.
+fn failure(output: &Output) -> (Option<i32>, String) {
+    let text = String::from_utf8(output.stderr.clone()).expect("text");
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(output.stdout.is_empty());
+    (output.status.code(), text.trim().to_owned())
+}
+
+/// A server in its folder.
+struct Server {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    address: String,
+}
+
+impl Server {
+    fn start(folder: &Path, arguments: &[&str]) -> Self {
+        let mut child = parlance(folder)
+            .args(["run", "--listen", "127.0.0.1:0", "--log-filter", "warn"])
+            .args(arguments)
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program");
+        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let address = next_line_with(&mut stdout, "Parlance listens on ");
+        Self { child, stdout, address }
+    }
+
+    fn is_ready(&self, folder: &Path) -> bool {
+        output(folder, &["healthcheck", "--listen", &self.address]).status.success()
+    }
+
+    /// Asks it to stop; its exit code.
+    fn stop(mut self) -> Option<i32> {
+        let killed = Command::new("kill").arg(self.child.id().to_string()).status();
+        assert!(killed.expect("kill").success());
+        self.child.wait().expect("an end").code()
+    }
+}
+
+/// What follows `prefix` on the next line that begins with it.
+fn next_line_with(stdout: &mut impl BufRead, prefix: &str) -> String {
+    for line in stdout.lines() {
+        if let Some(rest) = line.expect("text").strip_prefix(prefix) {
+            return rest.to_owned();
+        }
+    }
+    panic!("the program never said {prefix:?}");
+}
+
+#[test]
+fn a_server_starts_with_nothing_said_prints_tokens_and_ends_well_when_asked_to() {
+    let folder = TempDir::new().expect("a folder");
+    let mut server = Server::start(folder.path(), &[]);
+    for name in ["export SERVICE_TOKEN=", "export TOKEN="] {
+        let token = next_line_with(&mut server.stdout, name);
+        assert_eq!(token.split('.').count(), 3, "{token}");
+    }
+    assert!(server.is_ready(folder.path()));
+    let made = folder.path().join("data");
+    for file in ["signing.key", "membership.db", "message.db", "presence.db", "room.db"] {
+        assert!(made.join(file).exists(), "{file}");
+    }
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn a_second_process_on_the_same_folder_stops_with_one_line() {
+    let folder = TempDir::new().expect("a folder");
+    let server = Server::start(folder.path(), &[]);
+    for arguments in [&["run", "--listen", "127.0.0.1:0"][..], &["epoch", "bump"]] {
+        let (code, text) = failure(&output(folder.path(), arguments));
+        assert_eq!(code, Some(1));
+        assert_eq!(text, "parlance: the folder ./data is in use by another process");
+    }
+    assert!(server.is_ready(folder.path()));
+    assert_eq!(server.stop(), Some(0));
+    let bumped = output(folder.path(), &["epoch", "bump"]);
+    assert!(bumped.status.success());
+    assert!(!bumped.stdout.trim_ascii().is_empty());
+}
+
+#[test]
+fn a_server_whose_redis_is_away_is_ready() {
+    let folder = TempDir::new().expect("a folder");
+    // Nobody listens on port 1.
+    let server = Server::start(folder.path(), &["--bus", "redis://127.0.0.1:1"]);
+    assert!(server.is_ready(folder.path()));
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn a_token_is_all_that_the_token_command_prints() {
+    let folder = TempDir::new().expect("a folder");
+    let ann = ["token", "--tenant", "acme", "--user", "ann"];
+    let (code, text) = failure(&output(folder.path(), &ann));
+    assert_eq!(code, Some(1));
+    assert!(text.contains("signing.key"), "{text}");
+
+    assert_eq!(Server::start(folder.path(), &[]).stop(), Some(0));
+    let token = output(folder.path(), &ann);
+    assert!(token.status.success());
+    let token = String::from_utf8(token.stdout).expect("text");
+    assert_eq!(token.trim_end().split('.').count(), 3, "{token}");
+    assert_eq!(token.lines().count(), 1);
+    let (code, text) = failure(&output(folder.path(), &[&ann[..], &["--ttl", "0s"]].concat()));
+    assert_eq!((code, text.contains("ttl")), (Some(2), true), "{text}");
+}
+
+#[test]
+fn a_wrong_setting_stops_the_start_with_one_line_wherever_it_stands() {
+    let folder = TempDir::new().expect("a folder");
+    let file = folder.path().join("parlance.toml");
+    std::fs::write(&file, "rate = 'many'").expect("a file");
+    let mut by_environment = parlance(folder.path());
+    by_environment.env("PARLANCE_DRAIN", "soon");
+    let mut by_file = parlance(folder.path());
+    by_file.args(["run", "--config", "parlance.toml"]);
+    let mut by_flag = parlance(folder.path());
+    by_flag.args(["run", "--writers", "0"]);
+    let mut key = parlance(folder.path());
+    key.args(["run", "--auth-key", "hs256:/nowhere"]);
+    let mut filter = parlance(folder.path());
+    filter.args(["run", "--log-filter", "x=loud"]);
+    for (command, named) in [
+        (&mut by_environment, "drain"),
+        (&mut by_file, "rate"),
+        (&mut by_flag, "writers must be 1 to 64, not 0"),
+        (&mut key, "auth-key: cannot use the key file /nowhere"),
+        (&mut filter, "log-filter"),
+    ] {
+        let (code, text) = failure(&command.output().expect("the program"));
+        assert_eq!(code, Some(2), "{text}");
+        assert!(text.contains(named), "{text}");
+    }
+}
+
+#[test]
+fn help_explains_every_setting() {
+    let folder = TempDir::new().expect("a folder");
+    let help = output(folder.path(), &["--help"]);
+    assert!(help.status.success());
+    let help = String::from_utf8(help.stdout).expect("text");
+    for part in ["--store", "PARLANCE_STORE", "--auth-key", "--stream-life", "100ms to 1h"] {
+        assert!(help.contains(part), "{part}: {help}");
+    }
+}

@@ -1,0 +1,93 @@
+//! What every stream of the service shares: a bounded number per caller, frames
+//! from a task, and three ways to end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use parlance_rpc::{Caller, Principal};
+use parlance_types::{Clock, TenantId};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::Error;
+
+/// The frames of a call.
+pub(super) type Frames<T> = ReceiverStream<Result<T, Status>>;
+
+/// A token that holds longer holds as long as any stream lives.
+const FOREVER: Duration = Duration::from_hours(365 * 24);
+
+type Key = (TenantId, Principal);
+
+/// The open streams of every caller.
+#[derive(Clone, Debug)]
+pub(crate) struct Streams {
+    most: usize,
+    open: Arc<Mutex<HashMap<Key, usize>>>,
+}
+
+/// An open stream, counted until it is dropped.
+#[derive(Debug)]
+pub(super) struct OpenStream {
+    streams: Streams,
+    key: Key,
+}
+
+/// When a stream ends by itself.
+#[derive(Debug)]
+pub(super) struct Life {
+    expires: Instant,
+    draining: CancellationToken,
+}
+
+impl Streams {
+    pub(crate) fn new(most: usize) -> Self {
+        Self { most, open: Arc::default() }
+    }
+
+    pub(super) fn open(&self, caller: &Caller) -> Result<OpenStream, Error> {
+        let key = (caller.tenant_id.clone(), caller.principal.clone());
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(key.clone()).or_default();
+        if *count >= self.most {
+            return Err(Error::TooManyStreams);
+        }
+        *count += 1;
+        Ok(OpenStream { streams: self.clone(), key })
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.key);
+            }
+        }
+    }
+}
+
+impl Life {
+    /// As long as the caller's token holds and the node serves.
+    pub(super) fn new(caller: &Caller, clock: &dyn Clock, draining: &CancellationToken) -> Self {
+        let left = u64::try_from(caller.expires.saturating_sub(clock.now())).unwrap_or(0);
+        let expires = Instant::now() + Duration::from_micros(left).min(FOREVER);
+        Self { expires, draining: draining.clone() }
+    }
+
+    /// Waits for the end; `None`: the reader has gone.
+    pub(super) async fn over<T>(&self, frames: &mpsc::Sender<T>) -> Option<Error> {
+        tokio::select! {
+            biased;
+            () = frames.closed() => None,
+            () = sleep_until(self.expires) => Some(Error::TokenExpired),
+            () = self.draining.cancelled() => Some(Error::Draining),
+        }
+    }
+}

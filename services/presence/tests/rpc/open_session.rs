@@ -1,0 +1,155 @@
+//! `OpenSession`, `Heartbeat`, `CloseSession`.
+
+crate::test_in_each_mode!(
+    devices_add_up_to_the_presence_of_their_user,
+    every_call_may_be_repeated,
+    a_session_without_a_heartbeat_ends_with_its_lease,
+    a_user_comes_into_being_by_a_session,
+    sessions_need_a_user_and_are_bounded,
+    bad_fields_are_named,
+    equal_ids_in_two_tenants_are_two_users,
+);
+
+mod suite {
+    use std::time::Duration;
+
+    use parlance_proto::membership::v1::GetUserRequest;
+    use parlance_proto::membership::v1::user_service_client::UserServiceClient;
+    use parlance_proto::presence::v1 as pb;
+    use parlance_rpc::{Principal, Reason, in_process};
+    use parlance_types::UserId;
+    use pb::Availability::{Away, Offline, Online};
+    use tonic::service::Routes;
+
+    use crate::harness::{
+        World, assert_refused, assert_violation, called_by, caller, opening, presence_of,
+    };
+
+    fn heartbeat(resource: &str) -> pb::HeartbeatRequest {
+        pb::HeartbeatRequest { resource: resource.to_owned() }
+    }
+
+    fn closing(resource: &str) -> pb::CloseSessionRequest {
+        pb::CloseSessionRequest { resource: resource.to_owned() }
+    }
+
+    fn lease(millis: u64) -> Option<prost_types::Duration> {
+        prost_types::Duration::try_from(Duration::from_millis(millis)).ok()
+    }
+
+    /// B-204.
+    pub(super) async fn devices_add_up_to_the_presence_of_their_user(world: World) -> World {
+        world.settle().await;
+        let mut ann = world.user("ann");
+        let away = pb::OpenSessionRequest {
+            availability: Away.into(),
+            status: "at lunch".to_owned(),
+            ..opening("laptop")
+        };
+        let reply = ann.open_session(away).await.expect("opened").into_inner();
+        let session = reply.session.expect("a session");
+        assert_eq!((session.resource.as_str(), session.availability()), ("laptop", Away));
+        assert_eq!(session.lease, lease(30_000), "the default");
+        let presence = world.presence("ann").await;
+        assert_eq!((presence.availability(), presence.status.as_str()), (Away, "at lunch"));
+
+        world.open("ann", "phone").await;
+        let presence = world.presence("ann").await;
+        assert_eq!((presence.availability(), presence.status.as_str()), (Online, "at lunch"));
+        ann.close_session(closing("phone")).await.expect("closed");
+        assert_eq!(world.presence("ann").await.availability(), Away);
+        ann.close_session(closing("laptop")).await.expect("closed");
+        let presence = world.presence("ann").await;
+        assert_eq!((presence.availability(), presence.status.as_str()), (Offline, ""));
+        world
+    }
+
+    pub(super) async fn every_call_may_be_repeated(world: World) -> World {
+        world.settle().await;
+        let mut ann = world.user("ann");
+        for _ in 0..3 {
+            world.open("ann", "phone").await;
+        }
+        for _ in 0..3 {
+            let reply = ann.heartbeat(heartbeat("phone")).await.expect("renewed").into_inner();
+            assert_eq!(reply.session.expect("a session").resource, "phone");
+        }
+        for _ in 0..3 {
+            ann.close_session(closing("phone")).await.expect("closed");
+            assert_eq!(world.presence("ann").await.availability(), Offline);
+            assert_refused(ann.heartbeat(heartbeat("phone")).await, Reason::SessionNotFound);
+        }
+        world
+    }
+
+    pub(super) async fn a_session_without_a_heartbeat_ends_with_its_lease(world: World) -> World {
+        world.settle().await;
+        let short = pb::OpenSessionRequest { lease: lease(300), ..opening("phone") };
+        world.user("ann").open_session(short).await.expect("opened");
+        world.until("ann", Offline).await;
+        let late = world.user("ann").heartbeat(heartbeat("phone")).await;
+        assert_refused(late, Reason::SessionNotFound);
+        world
+    }
+
+    pub(super) async fn a_user_comes_into_being_by_a_session(world: World) -> World {
+        let users = called_by(world.membership.users(), caller("acme", Principal::Service));
+        let mut users = UserServiceClient::new(in_process(Routes::new(users)));
+        let request = GetUserRequest { user_id: "ann".to_owned() };
+        assert_refused(users.get_user(request.clone()).await, Reason::UserNotFound);
+        world.open("ann", "phone").await;
+        users.get_user(request).await.expect("there");
+        world
+    }
+
+    pub(super) async fn sessions_need_a_user_and_are_bounded(world: World) -> World {
+        let mut backend = world.backend();
+        assert_refused(backend.open_session(opening("a")).await, Reason::UserRequired);
+        assert_refused(backend.heartbeat(heartbeat("a")).await, Reason::UserRequired);
+        assert_refused(backend.close_session(closing("a")).await, Reason::UserRequired);
+        let mut for_ann = world.client("acme", Principal::ServiceFor(UserId::new("ann")));
+        for n in 0..20 {
+            for_ann.open_session(opening(&n.to_string())).await.expect("opened");
+        }
+        assert_refused(for_ann.open_session(opening("20")).await, Reason::TooManySessions);
+        for_ann.open_session(opening("0")).await.expect("replaced");
+        let mut internal = world.client("acme", Principal::Internal(Some(UserId::new("ann"))));
+        assert_refused(internal.open_session(opening("a")).await, Reason::NotAllowed);
+        world
+    }
+
+    pub(super) async fn bad_fields_are_named(world: World) -> World {
+        let mut ann = world.user("ann");
+        for bad in [String::new(), "x".repeat(129), "a\0".to_owned()] {
+            assert_violation(ann.open_session(opening(&bad)).await, "resource");
+            assert_violation(ann.heartbeat(heartbeat(&bad)).await, "resource");
+            assert_violation(ann.close_session(closing(&bad)).await, "resource");
+        }
+        for status in ["x".repeat(65), "a\0".to_owned()] {
+            let request = pb::OpenSessionRequest { status, ..opening("phone") };
+            assert_violation(ann.open_session(request).await, "status");
+        }
+        for bad in [lease(99), lease(60_001), Some(prost_types::Duration { seconds: -1, nanos: 0 })]
+        {
+            let request = pb::OpenSessionRequest { lease: bad, ..opening("phone") };
+            assert_violation(ann.open_session(request).await, "lease");
+        }
+        for availability in [1, 2, 99] {
+            let request = pb::OpenSessionRequest { availability, ..opening("phone") };
+            assert_violation(ann.open_session(request).await, "availability");
+        }
+        world
+    }
+
+    /// B-176.
+    pub(super) async fn equal_ids_in_two_tenants_are_two_users(world: World) -> World {
+        world.settle().await;
+        world.open("ann", "phone").await;
+        let mut other = world.client("other", Principal::User(UserId::new("ann")));
+        assert_eq!(presence_of(&mut other, "ann").await.availability(), Offline);
+        assert_refused(other.heartbeat(heartbeat("phone")).await, Reason::SessionNotFound);
+        other.close_session(closing("phone")).await.expect("closed");
+        assert_eq!(world.presence("ann").await.availability(), Online);
+        world
+    }
+}

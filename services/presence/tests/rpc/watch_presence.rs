@@ -1,0 +1,196 @@
+//! `WatchPresence`.
+
+crate::test_in_each_mode!(
+    what_users_are_comes_first_then_what_changes,
+    nothing_is_lost_between_the_first_frame_and_the_first_change,
+    a_flapping_user_costs_a_bounded_number_of_frames,
+    a_watcher_on_another_node_is_told_when_the_owner_of_a_lease_dies,
+    who_was_last_seen_when_is_told_with_the_change,
+    streams_are_bounded_and_end_with_their_token_and_the_node,
+    bad_fields_are_named,
+);
+
+mod suite {
+    use std::time::Duration;
+
+    use parlance_proto::presence::v1 as pb;
+    use parlance_rpc::{Principal, Reason};
+    use parlance_types::UserId;
+    use pb::Availability::{Away, Offline, Online};
+    use tokio::time::Instant;
+
+    use crate::harness::{
+        LOOK, START, World, assert_reason, assert_refused, assert_violation, caller, keeping, next,
+        opening, told, watching,
+    };
+
+    fn is(user: &str, availability: pb::Availability) -> (String, pb::Availability) {
+        (user.to_owned(), availability)
+    }
+
+    async fn close(world: &World, user: &str, resource: &str) {
+        let request = pb::CloseSessionRequest { resource: resource.to_owned() };
+        world.user(user).close_session(request).await.expect("closed");
+    }
+
+    /// B-135.
+    pub(super) async fn what_users_are_comes_first_then_what_changes(world: World) -> World {
+        world.settle().await;
+        world.open("ann", "phone").await;
+        let watch = world.user("eve").watch_presence(watching(&["bob", "ann"])).await;
+        let mut frames = watch.expect("a stream").into_inner();
+        assert_eq!(told(&mut frames).await, [is("bob", Offline), is("ann", Online)]);
+        world.open("bob", "phone").await;
+        assert_eq!(told(&mut frames).await, [is("bob", Online)]);
+        let away = pb::OpenSessionRequest {
+            availability: Away.into(),
+            status: "back soon".to_owned(),
+            ..opening("phone")
+        };
+        world.user("ann").open_session(away).await.expect("replaced");
+        let frame = next(&mut frames).await.expect("a frame").presences;
+        assert_eq!((frame.len(), frame[0].availability()), (1, Away));
+        assert_eq!(frame[0].status, "back soon");
+        close(&world, "bob", "phone").await;
+        assert_eq!(told(&mut frames).await, [is("bob", Offline)]);
+        world
+    }
+
+    pub(super) async fn nothing_is_lost_between_the_first_frame_and_the_first_change(
+        world: World,
+    ) -> World {
+        world.settle().await;
+        // Somebody watches already, so that looks go on all the time.
+        let other = world.user("cid").watch_presence(watching(&["ann"])).await.expect("a stream");
+        for round in 0..25 {
+            let mut eve = world.client("acme", Principal::ServiceFor(UserId::new("eve")));
+            let (watch, ()) =
+                tokio::join!(eve.watch_presence(watching(&["ann"])), world.open("ann", "phone"));
+            let mut frames = watch.expect("a stream").into_inner();
+            let mut known = told(&mut frames).await;
+            assert_eq!(known.len(), 1);
+            while known != [is("ann", Online)] {
+                assert_eq!(known, [is("ann", Offline)], "round {round}");
+                known = told(&mut frames).await;
+            }
+            let close = close(&world, "ann", "phone");
+            let (gone, ()) = tokio::join!(told(&mut frames), close);
+            assert_eq!(gone, [is("ann", Offline)], "round {round}");
+            drop(frames);
+        }
+        drop(other);
+        world
+    }
+
+    pub(super) async fn a_flapping_user_costs_a_bounded_number_of_frames(world: World) -> World {
+        world.settle().await;
+        let watch = world.user("eve").watch_presence(watching(&["ann", "bob"])).await;
+        let mut frames = watch.expect("a stream").into_inner();
+        told(&mut frames).await;
+        let began = Instant::now();
+        let mut changes = 0;
+        while began.elapsed() < LOOK * 20 {
+            world.open("ann", "phone").await;
+            close(&world, "ann", "phone").await;
+            changes += 2;
+        }
+        world.open("bob", "phone").await;
+        world.open("ann", "phone").await;
+        let (mut count, mut last) = (0, [Offline, Offline]);
+        while last != [Online, Online] {
+            let frame = told(&mut frames).await;
+            count += 1;
+            for (user, availability) in &frame {
+                last[usize::from(user == "bob")] = *availability;
+            }
+            let mut users: Vec<_> = frame.iter().map(|(user, _)| user).collect();
+            users.dedup();
+            assert_eq!(users.len(), frame.len(), "each user once in a frame");
+        }
+        let looks = began.elapsed().as_millis() / LOOK.as_millis() + 2;
+        assert!(count <= looks, "{count} frames for {changes} changes in {looks} looks");
+        assert!(changes > count, "{changes} changes");
+        world
+    }
+
+    pub(super) async fn a_watcher_on_another_node_is_told_when_the_owner_of_a_lease_dies(
+        mut world: World,
+    ) -> World {
+        world.settle().await;
+        let lease = Duration::from_secs(1);
+        let kept = world.user("ann").keep_session(keeping("phone", lease)).await;
+        let mut kept = kept.expect("kept").into_inner();
+        next(&mut kept).await.expect("opened");
+        let node = world.node();
+        let mut eve = world.on(&node, caller("acme", Principal::User(UserId::new("eve"))));
+        let watch = eve.watch_presence(watching(&["ann"])).await;
+        let mut frames = watch.expect("a stream").into_inner();
+        assert_eq!(told(&mut frames).await, [is("ann", Online)]);
+        next(&mut kept).await.expect("a renewal");
+        // Nobody closes the session: its owner is just gone.
+        let died = Instant::now();
+        drop(kept);
+        assert_eq!(told(&mut frames).await, [is("ann", Offline)]);
+        assert!(died.elapsed() >= lease / 2, "not before the lease ended");
+        world
+    }
+
+    pub(super) async fn who_was_last_seen_when_is_told_with_the_change(world: World) -> World {
+        world.settle().await;
+        world.open("ann", "phone").await;
+        let watch = world.user("eve").watch_presence(watching(&["ann"])).await;
+        let mut frames = watch.expect("a stream").into_inner();
+        assert_eq!(told(&mut frames).await, [is("ann", Online)]);
+        close(&world, "ann", "phone").await;
+        let frame = next(&mut frames).await.expect("a frame").presences;
+        assert_eq!(frame[0].availability(), Offline);
+        assert_eq!(frame[0].last_seen_time.map(|time| time.seconds), Some(START));
+        world
+    }
+
+    pub(super) async fn streams_are_bounded_and_end_with_their_token_and_the_node(
+        world: World,
+    ) -> World {
+        let mut short = caller("acme", Principal::User(UserId::new("eve")));
+        short.expires = START * 1_000_000 + 200_000;
+        let watch = world.on(&world.service, short).watch_presence(watching(&["ann"])).await;
+        let mut expiring = watch.expect("a stream").into_inner();
+        let mut eve = world.user("eve");
+        let mut open = Vec::new();
+        for _ in 0..2 {
+            let watch = eve.watch_presence(watching(&["nobody"])).await;
+            open.push(watch.expect("a stream").into_inner());
+        }
+        assert_refused(eve.watch_presence(watching(&["ann"])).await, Reason::TooManyStreams);
+        let ended = loop {
+            if let Err(ended) = next(&mut expiring).await {
+                break ended;
+            }
+        };
+        assert_reason(&ended, Reason::TokenExpired);
+        world.draining.cancel();
+        for mut frames in open {
+            let ended = loop {
+                if let Err(ended) = next(&mut frames).await {
+                    break ended;
+                }
+            };
+            assert_reason(&ended, Reason::Draining);
+        }
+        assert_refused(eve.watch_presence(watching(&["ann"])).await, Reason::Draining);
+        world
+    }
+
+    pub(super) async fn bad_fields_are_named(world: World) -> World {
+        let mut eve = world.user("eve");
+        assert_violation(eve.watch_presence(watching(&[])).await, "user_ids");
+        let many: Vec<String> = (0..101).map(|n| n.to_string()).collect();
+        let many: Vec<&str> = many.iter().map(String::as_str).collect();
+        assert_violation(eve.watch_presence(watching(&many)).await, "user_ids");
+        assert_violation(eve.watch_presence(watching(&[""])).await, "user_ids[0]");
+        assert_violation(eve.watch_presence(watching(&["a", "a"])).await, "user_ids[1]");
+        let mut internal = world.client("acme", Principal::Internal(None));
+        assert_refused(internal.watch_presence(watching(&["a"])).await, Reason::NotAllowed);
+        world
+    }
+}

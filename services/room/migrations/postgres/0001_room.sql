@@ -1,0 +1,73 @@
+-- Every life of every room, the ended ones too. `due_time` is when the janitor
+-- looks at a row; NULL: nothing is left to do.
+CREATE TABLE rooms (
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    log_id UUID NOT NULL PRIMARY KEY,
+    room_id TEXT COLLATE "C" NOT NULL,
+    unique_id TEXT COLLATE "C",
+    kind SMALLINT NOT NULL,
+    name TEXT NOT NULL,
+    picture TEXT NOT NULL,
+    description TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    post_rule SMALLINT NOT NULL,
+    add_rule SMALLINT NOT NULL,
+    remove_rule SMALLINT NOT NULL,
+    join_rule SMALLINT NOT NULL,
+    allow_preview BOOLEAN NOT NULL,
+    history SMALLINT NOT NULL,
+    capacity INTEGER NOT NULL,
+    creator TEXT COLLATE "C",
+    pair_low TEXT COLLATE "C",
+    pair_high TEXT COLLATE "C",
+    founding TEXT NOT NULL,
+    state SMALLINT NOT NULL,
+    version BIGINT NOT NULL,
+    rules_version BIGINT NOT NULL,
+    pushed_rules_version BIGINT NOT NULL,
+    deleter TEXT COLLATE "C",
+    create_time BIGINT NOT NULL,
+    update_time BIGINT NOT NULL,
+    due_time BIGINT
+);
+
+-- The ids of a room are taken while it is being created, is there or is being deleted.
+CREATE UNIQUE INDEX rooms_room_id ON rooms (tenant_id, room_id) WHERE state IN (1, 2, 3);
+CREATE UNIQUE INDEX rooms_unique_id ON rooms (tenant_id, unique_id) WHERE state IN (1, 2, 3);
+CREATE UNIQUE INDEX rooms_pair ON rooms (tenant_id, pair_low, pair_high) WHERE state IN (1, 2, 3);
+CREATE INDEX rooms_due ON rooms (due_time) WHERE due_time IS NOT NULL;
+
+-- What was answered to requests that may be repeated. `caller` is empty for callers
+-- that act for the tenant.
+CREATE TABLE requests (
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    caller TEXT COLLATE "C" NOT NULL,
+    request_id TEXT COLLATE "C" NOT NULL,
+    payload_hash BYTEA NOT NULL,
+    log_id UUID NOT NULL,
+    room BYTEA NOT NULL,
+    PRIMARY KEY (tenant_id, caller, request_id)
+);
+
+CREATE INDEX requests_log_id ON requests (log_id);
+
+-- The logs this service is a source of. Facts up to `version` were made, those up
+-- to `applied` stand in the log.
+CREATE TABLE outbox_logs (
+    log_id UUID PRIMARY KEY,
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    room_id TEXT COLLATE "C" NOT NULL,
+    kind INTEGER NOT NULL,
+    version BIGINT NOT NULL,
+    applied BIGINT NOT NULL
+) WITH (fillfactor = 50);
+
+CREATE INDEX outbox_logs_pending ON outbox_logs (log_id) WHERE version > applied;
+
+-- Every fact ever made: an encoded parlance.message.v1.Fact.
+CREATE TABLE outbox (
+    log_id UUID NOT NULL,
+    version BIGINT NOT NULL,
+    fact BYTEA NOT NULL,
+    PRIMARY KEY (log_id, version)
+);

@@ -1,0 +1,73 @@
+-- Every life of every room, the ended ones too. `due_time` is when the janitor
+-- looks at a row; NULL: nothing is left to do.
+CREATE TABLE rooms (
+    tenant_id TEXT NOT NULL,
+    log_id BLOB NOT NULL PRIMARY KEY,
+    room_id TEXT NOT NULL,
+    unique_id TEXT,
+    kind INTEGER NOT NULL,
+    name TEXT NOT NULL,
+    picture TEXT NOT NULL,
+    description TEXT NOT NULL,
+    metadata TEXT NOT NULL,
+    post_rule INTEGER NOT NULL,
+    add_rule INTEGER NOT NULL,
+    remove_rule INTEGER NOT NULL,
+    join_rule INTEGER NOT NULL,
+    allow_preview BOOLEAN NOT NULL,
+    history INTEGER NOT NULL,
+    capacity INTEGER NOT NULL,
+    creator TEXT,
+    pair_low TEXT,
+    pair_high TEXT,
+    founding TEXT NOT NULL,
+    state INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    rules_version INTEGER NOT NULL,
+    pushed_rules_version INTEGER NOT NULL,
+    deleter TEXT,
+    create_time INTEGER NOT NULL,
+    update_time INTEGER NOT NULL,
+    due_time INTEGER
+);
+
+-- The ids of a room are taken while it is being created, is there or is being deleted.
+CREATE UNIQUE INDEX rooms_room_id ON rooms (tenant_id, room_id) WHERE state IN (1, 2, 3);
+CREATE UNIQUE INDEX rooms_unique_id ON rooms (tenant_id, unique_id) WHERE state IN (1, 2, 3);
+CREATE UNIQUE INDEX rooms_pair ON rooms (tenant_id, pair_low, pair_high) WHERE state IN (1, 2, 3);
+CREATE INDEX rooms_due ON rooms (due_time) WHERE due_time IS NOT NULL;
+
+-- What was answered to requests that may be repeated. `caller` is empty for callers
+-- that act for the tenant.
+CREATE TABLE requests (
+    tenant_id TEXT NOT NULL,
+    caller TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    payload_hash BLOB NOT NULL,
+    log_id BLOB NOT NULL,
+    room BLOB NOT NULL,
+    PRIMARY KEY (tenant_id, caller, request_id)
+);
+
+CREATE INDEX requests_log_id ON requests (log_id);
+
+-- The logs this service is a source of. Facts up to `version` were made, those up
+-- to `applied` stand in the log.
+CREATE TABLE outbox_logs (
+    log_id BLOB PRIMARY KEY NOT NULL,
+    tenant_id TEXT NOT NULL,
+    room_id TEXT NOT NULL,
+    kind INTEGER NOT NULL,
+    version INTEGER NOT NULL,
+    applied INTEGER NOT NULL
+);
+
+CREATE INDEX outbox_logs_pending ON outbox_logs (log_id) WHERE version > applied;
+
+-- Every fact ever made: an encoded parlance.message.v1.Fact.
+CREATE TABLE outbox (
+    log_id BLOB NOT NULL,
+    version INTEGER NOT NULL,
+    fact BLOB NOT NULL,
+    PRIMARY KEY (log_id, version)
+);

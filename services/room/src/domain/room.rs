@@ -1,0 +1,214 @@
+//! A room, as it is stored.
+
+use parlance_types::{LogId, Micros, RoomId, TenantId, UserId};
+use serde::{Deserialize, Serialize};
+
+use super::settings::stored;
+use super::{Description, Metadata, Name, Picture, Settings, UniqueId};
+use crate::Error;
+
+stored! {
+    /// The kind of a room.
+    Kind {
+        /// Two users; found by the pair.
+        Direct = 1,
+        /// A list of members.
+        Group = 2,
+        /// Open to every user of the tenant.
+        Channel = 3,
+    }
+}
+
+stored! {
+    /// Where a room is in its life. Its ids are taken in the first three states.
+    State {
+        /// Its roster may or may not be open.
+        Creating = 1,
+        /// There.
+        Active = 2,
+        /// Its roster may or may not be closed.
+        Deleting = 3,
+        /// Gone.
+        Deleted = 4,
+        /// It never came to be, and never will.
+        Abandoned = 5,
+    }
+}
+
+stored! {
+    /// A member's rights. Ordered: who is greater may do more.
+    Role {
+        Member = 1,
+        Admin = 2,
+        Owner = 3,
+    }
+}
+
+/// On whose behalf something is done: a user, or nobody, which is the tenant.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    pub tenant_id: TenantId,
+    pub user: Option<UserId>,
+}
+
+/// The two users of a direct room, the lower id first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    low: UserId,
+    high: UserId,
+}
+
+/// The first members of a room: kept so that anybody can finish its creation.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Founding {
+    owner: Option<String>,
+    members: Vec<String>,
+    /// Who comes into being if they do not exist.
+    ensure: Vec<String>,
+}
+
+/// A room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    pub tenant_id: TenantId,
+    pub log_id: LogId,
+    pub room_id: RoomId,
+    pub unique_id: Option<UniqueId>,
+    pub kind: Kind,
+    pub name: Name,
+    pub picture: Picture,
+    pub description: Description,
+    pub metadata: Metadata,
+    pub settings: Settings,
+    /// `None`: a service that acted for nobody.
+    pub creator: Option<UserId>,
+    /// The users of a direct room.
+    pub pair: Option<Pair>,
+    pub founding: Founding,
+    pub state: State,
+    /// Counts the updates.
+    pub version: i64,
+    /// Counts the changes of the roster's rules.
+    pub rules_version: i64,
+    /// The rules that the roster is known to have.
+    pub pushed_rules_version: i64,
+    /// Who began to delete it: a user, or nobody for the tenant.
+    pub deleter: Option<UserId>,
+    pub create_time: Micros,
+    pub update_time: Micros,
+}
+
+/// What a change of a room tells its log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RoomEvent {
+    pub actor: Option<UserId>,
+    /// The fields that changed, by their paths.
+    pub changed: Vec<&'static str>,
+    /// Whether the log's rules are others from here on.
+    pub rules_changed: bool,
+}
+
+impl Actor {
+    /// Whether it acts for the tenant, with every right in every room.
+    pub const fn is_tenant(&self) -> bool {
+        self.user.is_none()
+    }
+}
+
+impl Pair {
+    /// Two users; `None` if they are one.
+    pub fn new(one: UserId, other: UserId) -> Option<Self> {
+        match one.cmp(&other) {
+            std::cmp::Ordering::Less => Some(Self { low: one, high: other }),
+            std::cmp::Ordering::Equal => None,
+            std::cmp::Ordering::Greater => Some(Self { low: other, high: one }),
+        }
+    }
+
+    pub const fn low(&self) -> &UserId {
+        &self.low
+    }
+
+    pub const fn high(&self) -> &UserId {
+        &self.high
+    }
+
+    pub fn has(&self, user: &UserId) -> bool {
+        self.low == *user || self.high == *user
+    }
+
+    pub fn users(&self) -> Vec<UserId> {
+        vec![self.low.clone(), self.high.clone()]
+    }
+}
+
+impl Founding {
+    /// The first members, and who of them need not exist before.
+    pub fn new(owner: Option<UserId>, members: Vec<UserId>, ensure: Option<UserId>) -> Self {
+        Self {
+            owner: owner.map(UserId::into_string),
+            members: members.into_iter().map(UserId::into_string).collect(),
+            ensure: ensure.into_iter().map(UserId::into_string).collect(),
+        }
+    }
+
+    /// Everybody with their role, the owner first.
+    pub fn grants(&self) -> impl Iterator<Item = (&str, Role)> {
+        let owner = self.owner.iter().map(|user| (user.as_str(), Role::Owner));
+        owner.chain(self.members.iter().map(|user| (user.as_str(), Role::Member)))
+    }
+
+    pub fn ensure(&self) -> &[String] {
+        &self.ensure
+    }
+}
+
+impl Room {
+    /// Names the present version of this life of the room.
+    pub fn etag(&self) -> String {
+        format!("{}-{}", self.log_id, self.version)
+    }
+
+    /// On whose behalf the room's creation is finished.
+    pub fn founder(&self) -> Actor {
+        Actor { tenant_id: self.tenant_id.clone(), user: self.creator.clone() }
+    }
+
+    /// On whose behalf the room's roster is closed: of who deletes the room, or of
+    /// who began to create it if it never came to be.
+    pub fn closer(&self) -> Actor {
+        match self.state {
+            State::Deleting | State::Deleted => {
+                Actor { tenant_id: self.tenant_id.clone(), user: self.deleter.clone() }
+            }
+            State::Creating | State::Active | State::Abandoned => self.founder(),
+        }
+    }
+
+    /// Whether the roster may not have heard of the latest rules.
+    pub const fn rules_pending(&self) -> bool {
+        self.pushed_rules_version < self.rules_version
+    }
+
+    /// Fails with `RoomNotFound` if the room is a direct room of other people:
+    /// nobody learns that those talk to each other.
+    pub fn conceal_from(&self, actor: &Actor) -> Result<(), Error> {
+        match (&self.pair, &actor.user) {
+            (Some(pair), Some(user)) if !pair.has(user) => Err(Error::RoomNotFound),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pair_is_two_users_in_whatever_order() {
+        let user = |id: &str| UserId::new(id);
+        assert_eq!(Pair::new(user("a"), user("b")), Pair::new(user("b"), user("a")));
+        assert_ne!(Pair::new(user("a:b"), user("c")), Pair::new(user("a"), user("b:c")));
+        assert_eq!(Pair::new(user("a"), user("a")), None);
+    }
+}

@@ -1,0 +1,159 @@
+//! Texts of a room: within their limits, free of U+0000.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::Error;
+
+const MAX_NAME_CHARS: usize = 256;
+const MAX_PICTURE_BYTES: usize = 2048;
+const MAX_DESCRIPTION_CHARS: usize = 4000;
+const MAX_UNIQUE_ID_BYTES: usize = 128;
+const MAX_PAIRS: usize = 32;
+const MAX_KEY_BYTES: usize = 64;
+const MAX_VALUE_BYTES: usize = 1024;
+
+/// Refuses a list that names something twice, at the second place.
+pub(super) fn each_once<'a>(
+    field: &str,
+    mut names: impl Iterator<Item = &'a str>,
+) -> Result<(), Error> {
+    let mut seen = HashSet::new();
+    match names.position(|name| !seen.insert(name)) {
+        Some(index) => Err(Error::invalid(format!("{field}[{index}]"), "must be named once")),
+        None => Ok(()),
+    }
+}
+
+/// Declares a text with a rule of its own.
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident, $fits:expr, $rule:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct $name(String);
+
+        impl $name {
+            /// Takes a text from the wire; `field` is what a refusal names.
+            pub fn parse(field: &str, text: String) -> Result<Self, Error> {
+                if text.contains('\0') {
+                    return Err(Error::invalid(field, "must not contain U+0000"));
+                }
+                let fits: fn(&str) -> bool = $fits;
+                if fits(&text) { Ok(Self(text)) } else { Err(Error::invalid(field, $rule)) }
+            }
+
+            /// Takes a text that was stored, so is known to be good.
+            pub fn stored(text: String) -> Self {
+                Self(text)
+            }
+
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+
+            pub fn is_empty(&self) -> bool {
+                self.0.is_empty()
+            }
+        }
+    };
+}
+
+text!(
+    /// What a room is called; may be empty.
+    Name,
+    |text| text.chars().count() <= MAX_NAME_CHARS,
+    "must have at most 256 characters"
+);
+text!(
+    /// The URL or storage id of a picture; may be empty.
+    Picture,
+    |text| text.len() <= MAX_PICTURE_BYTES,
+    "must have at most 2048 bytes"
+);
+text!(
+    /// What a room is about; may be empty.
+    Description,
+    |text| text.chars().count() <= MAX_DESCRIPTION_CHARS,
+    "must have at most 4000 characters"
+);
+text!(
+    /// The second name of a channel.
+    UniqueId,
+    |text| {
+        (1..=MAX_UNIQUE_ID_BYTES).contains(&text.len())
+            && !text.chars().any(|c| c.is_control() || c == '#' || c == '+')
+    },
+    "must have 1 to 128 bytes without control characters, # and +"
+);
+
+/// Free key-value pairs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Metadata(BTreeMap<String, String>);
+
+impl Metadata {
+    /// Takes pairs from the wire; `field` is what a refusal names.
+    pub fn parse(field: &str, pairs: BTreeMap<String, String>) -> Result<Self, Error> {
+        if pairs.len() > MAX_PAIRS {
+            return Err(Error::invalid(field, "must have at most 32 pairs"));
+        }
+        for (key, value) in &pairs {
+            if !(1..=MAX_KEY_BYTES).contains(&key.len()) || value.len() > MAX_VALUE_BYTES {
+                let rule = "must have keys of 1 to 64 bytes and values of at most 1024 bytes";
+                return Err(Error::invalid(field, rule));
+            }
+            if key.contains('\0') || value.contains('\0') {
+                return Err(Error::invalid(field, "must not contain U+0000"));
+            }
+        }
+        Ok(Self(pairs))
+    }
+
+    /// Takes pairs that were stored, so are known to be good.
+    pub const fn stored(pairs: BTreeMap<String, String>) -> Self {
+        Self(pairs)
+    }
+
+    pub const fn pairs(&self) -> &BTreeMap<String, String> {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limits_of_names_and_descriptions_count_code_points() {
+        assert!(Name::parse("name", "é".repeat(256)).is_ok());
+        assert!(Name::parse("name", "é".repeat(257)).is_err());
+        assert!(Description::parse("description", "é".repeat(4000)).is_ok());
+        assert!(Description::parse("description", "é".repeat(4001)).is_err());
+        assert!(Picture::parse("picture", "x".repeat(2048)).is_ok());
+        assert!(Picture::parse("picture", "x".repeat(2049)).is_err());
+    }
+
+    /// B-012.
+    #[test]
+    fn a_unique_id_has_no_number_sign_and_no_plus() {
+        for good in ["a", "open source", "ü", &"x".repeat(128)] {
+            assert!(UniqueId::parse("unique_id", good.to_owned()).is_ok(), "{good:?}");
+        }
+        for bad in ["", "a#b", "a+b", "a\nb", "a\0", &"x".repeat(129)] {
+            assert!(UniqueId::parse("unique_id", bad.to_owned()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_few_and_small() {
+        let pair = |key: &str, value: &str| {
+            Metadata::parse("metadata", BTreeMap::from([(key.to_owned(), value.to_owned())]))
+        };
+        assert!(pair(&"k".repeat(64), &"v".repeat(1024)).is_ok());
+        for (key, value) in
+            [("", "v"), ("k\0", ""), ("k", "\0"), (&"k".repeat(65), ""), ("k", &"v".repeat(1025))]
+        {
+            assert!(pair(key, value).is_err(), "{key:?} {value:?}");
+        }
+        let many = (0..33).map(|n| (n.to_string(), String::new())).collect();
+        assert!(Metadata::parse("metadata", many).is_err());
+    }
+}

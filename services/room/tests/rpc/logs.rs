@@ -1,0 +1,94 @@
+//! A message service in memory that keeps facts and gives the page it is told to.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::event::Body;
+use parlance_proto::message::v1::log_service_server::LogService;
+use parlance_rpc::{Reason, Refusal};
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+
+#[derive(Default)]
+pub(crate) struct State {
+    /// By log: the events of facts that arrived.
+    pub(crate) events: BTreeMap<String, Vec<pb::Event>>,
+    /// By log and source: the version up to which facts arrived.
+    applied: BTreeMap<(String, i32), i64>,
+    /// Whether calls fail.
+    pub(crate) down: bool,
+    /// What `ListUserLogs` was asked, with the tenant.
+    pub(crate) asked: Vec<(String, pb::ListUserLogsRequest)>,
+    /// What `ListUserLogs` answers.
+    pub(crate) page: pb::ListUserLogsResponse,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct FakeLogs(Arc<Mutex<State>>);
+
+impl FakeLogs {
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no test panics with the lock")
+    }
+
+    /// The updates of a room that its log heard of.
+    pub(crate) fn updates(&self, log_id: &str) -> Vec<(pb::Event, pb::RoomUpdated)> {
+        let events = self.state().events.get(log_id).cloned().unwrap_or_default();
+        let update = |event: pb::Event| match event.body.clone() {
+            Some(Body::RoomUpdated(update)) => Some((event, update)),
+            _ => None,
+        };
+        events.into_iter().filter_map(update).collect()
+    }
+
+    fn check(&self) -> Result<(), Status> {
+        let down = self.state().down;
+        if down { Err(Refusal::new(Reason::StoreUnavailable, "down").into()) } else { Ok(()) }
+    }
+}
+
+#[tonic::async_trait]
+impl LogService for FakeLogs {
+    async fn apply_facts(
+        &self,
+        request: Request<pb::ApplyFactsRequest>,
+    ) -> Result<Response<pb::ApplyFactsResponse>, Status> {
+        parlance_rpc::internal(&request)?;
+        self.check()?;
+        let request = request.into_inner();
+        let mut state = self.state();
+        let source = (request.log_id.clone(), request.source);
+        let mut applied = state.applied.get(&source).copied().unwrap_or_default();
+        for fact in request.facts {
+            if fact.version == applied + 1 {
+                applied += 1;
+                let events = fact
+                    .events
+                    .iter()
+                    .map(|event| pb::Event::decode(event.as_slice()).expect("an event"));
+                state.events.entry(request.log_id.clone()).or_default().extend(events);
+            }
+        }
+        state.applied.insert(source, applied);
+        Ok(Response::new(pb::ApplyFactsResponse { applied, head: applied, closed: false }))
+    }
+
+    async fn list_user_logs(
+        &self,
+        request: Request<pb::ListUserLogsRequest>,
+    ) -> Result<Response<pb::ListUserLogsResponse>, Status> {
+        let caller = parlance_rpc::internal(&request)?;
+        self.check()?;
+        let mut state = self.state();
+        state.asked.push((caller.tenant_id.to_string(), request.into_inner()));
+        Ok(Response::new(state.page.clone()))
+    }
+
+    async fn publish_notice(
+        &self,
+        _: Request<pb::PublishNoticeRequest>,
+    ) -> Result<Response<pb::PublishNoticeResponse>, Status> {
+        Err(Status::unimplemented("rooms tell no notices"))
+    }
+}

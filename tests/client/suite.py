@@ -1,0 +1,100 @@
+"""The suite as `make up` started it: callers of many processes instead of one."""
+
+import itertools
+import json
+import pathlib
+import uuid
+
+import grpc
+from parlance_client import Client, mint
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STATE = ROOT / ".tools" / "up" / "state.json"
+SERVICE_CONFIG = json.loads((ROOT / "deploy" / "grpc-service-config.json").read_text())
+
+
+def channel_to(addresses, policy="round_robin"):
+    """One channel to every replica, as deploy/grpc-service-config.json lays out, or with
+    another policy: `pick_first` stays with the first one that is there."""
+    config = {**SERVICE_CONFIG, "loadBalancingConfig": [{policy: {}}]}
+    options = [
+        ("grpc.service_config", json.dumps(config)),
+        # Made of the list otherwise, and no server takes that for a name.
+        ("grpc.default_authority", "parlance"),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", 50),
+        ("grpc.min_reconnect_backoff_ms", 50),
+        ("grpc.max_reconnect_backoff_ms", 500),
+    ]
+    return grpc.insecure_channel("ipv4:" + ",".join(addresses), options=options)
+
+
+class ByService:
+    """A channel whose calls go to the process of their service."""
+
+    def __init__(self, channels):
+        self._channels = channels
+
+    def _of(self, method):
+        return self._channels[method.split(".")[1]]
+
+    def unary_unary(self, method, *arguments, **more):
+        return self._of(method).unary_unary(method, *arguments, **more)
+
+    def unary_stream(self, method, *arguments, **more):
+        return self._of(method).unary_stream(method, *arguments, **more)
+
+    def close(self):
+        for channel in self._channels.values():
+            channel.close()
+
+
+class Suite:
+    """Looks like a `Server`. Subscribers are on other replicas of message than senders, as
+    long as these are there; everybody is of a tenant of this run."""
+
+    def __init__(self, state=STATE):
+        state = json.loads(pathlib.Path(state).read_text())
+        self.addresses = state["addresses"]
+        self._key = pathlib.Path(state["key"]).read_bytes()
+        self._tenant = f"tests-{uuid.uuid4().hex}"
+        self._channels = []
+        self._turn = itertools.count()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for channel in self._channels:
+            channel.close()
+
+    def stop(self):
+        """Nothing: who started it ends it."""
+
+    def _channel(self, first):
+        """Of message, replica `first` as long as it is there."""
+        message = self.addresses["message"]
+        channels = {
+            "message": channel_to(message[first:] + message[:first], "pick_first"),
+            "membership": channel_to(self.addresses["membership"]),
+            "room": channel_to(self.addresses["room"]),
+        }
+        channel = ByService(channels)
+        self._channels.append(channel)
+        return channel
+
+    def channel(self):
+        """For senders."""
+        return self._channel(0)
+
+    def _elsewhere(self):
+        others = len(self.addresses["message"]) - 1
+        return self._channel(1 + next(self._turn) % others if others else 0)
+
+    def user(self, user_id, channel=None):
+        token = mint(self._key, self._tenant, user_id)
+        return Client(channel or self._elsewhere(), token)
+
+    def service(self, channel=None):
+        token = mint(self._key, self._tenant, "tests", role="service")
+        return Client(channel or self.channel(), token)

@@ -1,0 +1,261 @@
+//! Replicas of each service, on free ports and a database of their own.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::Duration;
+
+use parlance_rpc::{Minter, Role, Secret};
+use parlance_types::{Clock as _, SystemClock, TenantId, UserId};
+use tempfile::TempDir;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::database::Database;
+use crate::postgres::Postgres;
+use crate::replica::Replica;
+use crate::{Client, TENANT};
+
+/// The services.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    Message,
+    Membership,
+    Room,
+}
+
+impl Kind {
+    /// In the order in which they depend on each other.
+    pub const ALL: [Self; 3] = [Self::Message, Self::Membership, Self::Room];
+
+    pub const fn replica(self, number: usize) -> Name {
+        Name(self, number)
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Message => "message",
+            Self::Membership => "membership",
+            Self::Room => "room",
+        }
+    }
+}
+
+/// A replica of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Name(pub Kind, pub usize);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.0.name(), self.1)
+    }
+}
+
+/// One cluster at a time: each has the machine for itself.
+static ALONE: Mutex<()> = Mutex::const_new(());
+
+/// The folder of the programs.
+static PROGRAMS: OnceCell<PathBuf> = OnceCell::const_new();
+
+/// A running suite.
+#[derive(Debug)]
+pub struct Cluster {
+    replicas: BTreeMap<Name, Replica>,
+    pub database: Database,
+    folder: Option<TempDir>,
+    minter: Minter,
+    _alone: MutexGuard<'static, ()>,
+}
+
+impl Cluster {
+    /// Starts `count` replicas of each service, all at once, and waits until all
+    /// are ready.
+    pub async fn start(count: usize) -> Self {
+        Self::on(count, Database::create().await).await
+    }
+
+    /// As `start`, on a Postgres of its own, which may be crashed.
+    pub async fn beside(count: usize, postgres: &Postgres) -> Self {
+        Self::on(count, Database::on(postgres.url()).await).await
+    }
+
+    async fn on(count: usize, database: Database) -> Self {
+        let alone = ALONE.lock().await;
+        let programs = PROGRAMS.get_or_init(programs).await;
+        let folder = tempfile::Builder::new().prefix("parlance-cluster-").tempdir();
+        let folder = folder.expect("a folder");
+        let write = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, Secret::random().as_bytes()).expect("a key");
+            path
+        };
+        let (callers, internal) = (write("callers.key"), write("internal.key"));
+        let ports: BTreeMap<Name, u16> = Kind::ALL
+            .into_iter()
+            .flat_map(|kind| (0..count).map(move |number| (kind.replica(number), free_port())))
+            .collect();
+        let addresses = |kind: Kind| {
+            let ports = ports.iter().filter(|(name, _)| name.0 == kind);
+            ports.map(|(_, port)| format!("127.0.0.1:{port}")).collect::<Vec<_>>().join(",")
+        };
+        let shared = [
+            ("--store", database.url()),
+            ("--auth-key", format!("hs256:{}", callers.display())),
+            ("--internal-key-file", internal.display().to_string()),
+            ("--message", addresses(Kind::Message)),
+            ("--membership", addresses(Kind::Membership)),
+            ("--connections", "6".to_owned()),
+            ("--writers", "2".to_owned()),
+            ("--head-check", "200ms".to_owned()),
+            ("--drain", "5s".to_owned()),
+            ("--rate", "0".to_owned()),
+        ];
+        let replica = |(name, port): (&Name, &u16)| {
+            let mut arguments = vec!["--listen".to_owned(), format!("127.0.0.1:{port}")];
+            arguments
+                .extend(shared.iter().flat_map(|(flag, value)| [(*flag).into(), value.clone()]));
+            let program = programs.join(format!("parlance-{}", name.0.name()));
+            let log = folder.path().join(format!("{name}.log"));
+            (*name, Replica::new(program, *port, arguments, log))
+        };
+        let replicas = ports.iter().map(replica).collect();
+        let secret = Secret::read(&callers).expect("a secret");
+        let (issuer, audience) = ("parlance".to_owned(), "parlance".to_owned());
+        let minter = Minter { secret, issuer, audience };
+        let folder = Some(folder);
+        let mut cluster = Self { replicas, database, folder, minter, _alone: alone };
+        for replica in cluster.replicas.values_mut() {
+            replica.start();
+        }
+        for replica in cluster.replicas.values_mut() {
+            replica.ready().await;
+        }
+        cluster
+    }
+
+    /// Every replica, by name.
+    pub fn names(&self) -> Vec<Name> {
+        self.replicas.keys().copied().collect()
+    }
+
+    fn replica(&mut self, name: Name) -> &mut Replica {
+        self.replicas.get_mut(&name).expect("a replica")
+    }
+
+    /// Starts a replica again, on the address that it had, and waits until it is ready.
+    pub async fn restart(&mut self, name: Name) {
+        self.replica(name).start();
+        self.replica(name).ready().await;
+    }
+
+    /// kill -9.
+    pub async fn kill(&mut self, name: Name) {
+        self.replica(name).kill().await;
+    }
+
+    /// Asks a replica to end; it must end well.
+    pub async fn stop(&mut self, name: Name) {
+        let status = self.replica(name).stop().await;
+        assert!(status.success(), "{name} ended with {status}");
+    }
+
+    /// Stops a replica in the middle of whatever it does.
+    pub async fn pause(&self, name: Name) {
+        self.replicas[&name].signal("STOP").await;
+    }
+
+    pub async fn resume(&self, name: Name) {
+        self.replicas[&name].signal("CONT").await;
+    }
+
+    /// Stops and starts every replica, one after the other.
+    pub async fn roll(&mut self) {
+        for name in self.names() {
+            self.stop(name).await;
+            self.restart(name).await;
+        }
+    }
+
+    /// A client that is a user, with a connection of its own to each replica.
+    pub fn user(&self, user: &str) -> Client {
+        self.client(Role::User, user)
+    }
+
+    /// A client that is a backend and acts for the tenant.
+    pub fn service(&self) -> Client {
+        self.client(Role::Service, "tests")
+    }
+
+    fn client(&self, role: Role, subject: &str) -> Client {
+        let (tenant, subject) = (TenantId::new(TENANT), UserId::new(subject));
+        let life = Duration::from_hours(2);
+        let token = self.minter.token(&tenant, role, &subject, SystemClock.now(), life);
+        let channels = Kind::ALL.map(|kind| {
+            let replicas = self.replicas.iter().filter(|(name, _)| name.0 == kind);
+            replicas.map(|(_, replica)| channel(replica.port)).collect()
+        });
+        Client::new(channels, &token)
+    }
+
+    /// How often a text stands in the logs of the replicas of a service.
+    pub fn logged(&self, kind: Kind, text: &str) -> usize {
+        let replicas = self.replicas.iter().filter(|(name, _)| name.0 == kind);
+        let logs = replicas.map(|(_, replica)| std::fs::read_to_string(&replica.log));
+        logs.map(|log| log.unwrap_or_default().matches(text).count()).sum()
+    }
+
+    /// Ends every replica and drops the database. Without this, as when a test
+    /// fails, the logs are kept.
+    pub async fn finish(mut self) {
+        for replica in self.replicas.values_mut() {
+            replica.kill().await;
+        }
+        self.replicas.clear();
+        let nothing = Database::default();
+        std::mem::replace(&mut self.database, nothing).drop().await;
+        drop(self.folder.take());
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if let Some(folder) = self.folder.take() {
+            eprintln!("the logs of the cluster are in {}", folder.keep().display());
+        }
+    }
+}
+
+fn channel(port: u16) -> Channel {
+    let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).expect("an address");
+    endpoint.connect_timeout(Duration::from_secs(1)).tcp_nodelay(true).connect_lazy()
+}
+
+/// A port that nobody listens on, below those that connections take for themselves.
+pub(crate) fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    let begin = 20_000 + rand::random::<u16>() % 10_000;
+    NEXT.compare_exchange(0, begin, Ordering::Relaxed, Ordering::Relaxed).ok();
+    loop {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// The folder of the programs, built from what stands in the tree: beside the
+/// folder of the tests.
+async fn programs() -> PathBuf {
+    if let Some(given) = std::env::var_os("TEST_PARLANCE_PROGRAMS") {
+        return given.into();
+    }
+    let build = tokio::process::Command::new(env!("CARGO"))
+        .args(["build", "--quiet", "--package", "parlance", "--bins"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .status();
+    assert!(build.await.expect("cargo").success());
+    let test = std::env::current_exe().expect("a program");
+    test.parent().and_then(Path::parent).expect("a target folder").to_owned()
+}

@@ -1,0 +1,103 @@
+//! A database per cluster, and the logs that are stored in it.
+
+use parlance_proto::message::v1::{Event, event::Body};
+use prost::Message as _;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
+use uuid::Uuid;
+
+use crate::history::{Entry, StoredLog};
+
+/// A database on the server that `TEST_POSTGRES_URL` names.
+#[derive(Debug, Default)]
+pub struct Database {
+    server: String,
+    name: String,
+}
+
+impl Database {
+    pub(crate) async fn create() -> Self {
+        let server = std::env::var("TEST_POSTGRES_URL")
+            .expect("TEST_POSTGRES_URL is not set; scripts/with-postgres sets it");
+        Self::on(server).await
+    }
+
+    /// A database on the server of this URL.
+    pub(crate) async fn on(server: String) -> Self {
+        let database = Self { server, name: format!("cluster_{}", Uuid::new_v4().simple()) };
+        database.on_server(&format!("CREATE DATABASE {}", database.name)).await;
+        database
+    }
+
+    pub(crate) async fn drop(self) {
+        self.on_server(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+    }
+
+    /// Where services find it.
+    pub fn url(&self) -> String {
+        let (server, _) = self.server.rsplit_once('/').expect("a database in the URL");
+        format!("{server}/{}", self.name)
+    }
+
+    async fn on_server(&self, statement: &str) {
+        let mut connection = PgConnection::connect(&self.server).await.expect("Postgres");
+        let statement = sqlx::raw_sql(AssertSqlSafe(statement.to_owned()));
+        statement.execute(&mut connection).await.expect("done");
+        connection.close().await.expect("closed");
+    }
+
+    /// Cuts every connection to the database, as a crash of its server would.
+    pub async fn cut_connections(&self) -> i64 {
+        let mut connection = PgConnection::connect(&self.server).await.expect("Postgres");
+        sqlx::query_scalar(
+            "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = $1",
+        )
+        .bind(&self.name)
+        .fetch_one(&mut connection)
+        .await
+        .expect("cut")
+    }
+
+    /// The event that removed a user from a room.
+    pub async fn removal(&self, room: &str, user: &str) -> i64 {
+        let log = self.log(room).await;
+        let removal = |entry: &&Entry| entry.lost.iter().any(|lost| lost == user);
+        log.entries.iter().rev().find(removal).expect("a removal").seq
+    }
+
+    /// The log of a room, straight from the tables.
+    pub async fn log(&self, room: &str) -> StoredLog {
+        let mut connection = PgConnection::connect(&self.url()).await.expect("Postgres");
+        let rows = sqlx::query(
+            "SELECT e.seq, e.sender_id, e.request_id, e.payload, e.counted
+             FROM parlance_message.events e
+             JOIN parlance_message.room_logs r ON r.log_id = e.log_id
+             WHERE r.room_id = $1 ORDER BY e.seq",
+        )
+        .bind(room)
+        .fetch_all(&mut connection)
+        .await
+        .expect("events");
+        let head = sqlx::query_scalar(
+            "SELECT h.head FROM parlance_message.heads h
+             JOIN parlance_message.room_logs r ON r.log_id = h.log_id WHERE r.room_id = $1",
+        );
+        let head: i64 = head.bind(room).fetch_one(&mut connection).await.expect("a head");
+        let entries = rows.iter().map(|row| {
+            let event = Event::decode(row.get::<&[u8], _>("payload")).expect("an event");
+            let request_id: Option<String> = row.get("request_id");
+            let id = request_id.unwrap_or_default();
+            Entry::of(row.get("seq"), row.get("sender_id"), &id, row.get("counted"), &event)
+        });
+        StoredLog { room: room.to_owned(), head, entries: entries.collect() }
+    }
+}
+
+/// What was said, if it is a message.
+pub(crate) fn text(event: &Event) -> Option<String> {
+    match &event.body {
+        Some(Body::MessageSent(sent)) => {
+            Some(sent.content.as_ref().map(|content| content.text.clone()).unwrap_or_default())
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,15 @@
+//! Two replicas of each service under traffic and faults, judged against the
+//! stored logs.
+
+mod facts;
+mod kills;
+mod pauses;
+mod postgres;
+mod removal;
+mod sends;
+
+/// Whether to take the time of `make soak`: more rounds of the same.
+fn rounds(usual: usize) -> usize {
+    let soak = std::env::var("PARLANCE_SOAK").ok().and_then(|rounds| rounds.parse().ok());
+    usual * soak.unwrap_or(1)
+}
