@@ -349,10 +349,11 @@ impl Ground<'_> {
         let Bus::Redis(url) = &self.config.bus else {
             return Ok(Arc::new(MemorySessions::new(Doubt::default())));
         };
-        let url = url.single().ok_or_else(|| {
-            Failure::Usage("bus must be one Redis for presence, not a cluster".to_owned())
-        })?;
-        let sessions = RedisSessions::open(url, &self.config.bus_tag, Doubt::default());
+        let (tag, doubt) = (&self.config.bus_tag, Doubt::default());
+        let sessions = match url.servers() {
+            [server] if !url.is_cluster() => RedisSessions::open(server, tag, doubt),
+            nodes => RedisSessions::on_cluster(nodes, tag, doubt),
+        };
         let sessions = sessions.map_err(|error| Failure::fatal("cannot use Redis", &error))?;
         Ok(Arc::new(sessions))
     }

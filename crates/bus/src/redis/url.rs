@@ -43,9 +43,13 @@ impl FromStr for RedisUrl {
 }
 
 impl RedisUrl {
-    /// The URL of the server, with its password; `None` for a cluster.
-    pub fn single(&self) -> Option<&str> {
-        self.servers.first().filter(|_| !self.cluster).map(String::as_str)
+    /// The URLs of the server, or of the nodes of the cluster that are known, with their passwords.
+    pub fn servers(&self) -> &[String] {
+        &self.servers
+    }
+
+    pub fn is_cluster(&self) -> bool {
+        self.cluster
     }
 }
 

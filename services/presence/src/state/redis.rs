@@ -10,11 +10,14 @@ use std::hash::Hasher;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::future::try_join_all;
+use futures::future::{join_all, try_join_all};
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::cluster_async::ClusterConnection;
 use redis::{
-    Client, ErrorKind, FromRedisValue, RedisError, Script, ScriptInvocation, ServerErrorKind,
+    Client, Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, ToRedisArgs,
 };
+use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Doubt, MAX_SESSIONS, Opened, Seen, Sessions, StateError};
@@ -35,13 +38,81 @@ type Row = (u64, u8, String);
 /// Sessions in Redis 7 or later. It must not evict keys (`noeviction`).
 #[derive(Debug)]
 pub struct RedisSessions {
-    connection: ConnectionManager,
+    link: Link,
     space: String,
     doubt: Doubt,
-    open: Script,
-    renew: Script,
-    close: Script,
-    read: Script,
+    open: Code,
+    renew: Code,
+    close: Code,
+    read: Code,
+}
+
+/// The way to Redis. Both connect at the first use, and again whenever they must.
+#[derive(Debug)]
+enum Link {
+    Single(ConnectionManager),
+    Cluster(Box<Cluster>),
+}
+
+struct Cluster {
+    client: ClusterClient,
+    connection: OnceCell<ClusterConnection>,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Cluster")
+    }
+}
+
+impl Link {
+    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
+        match self {
+            Self::Single(connection) => command.query_async(&mut connection.clone()).await,
+            Self::Cluster(cluster) => {
+                let Cluster { client, connection } = &**cluster;
+                let connect = || client.get_async_connection();
+                let mut connection = connection.get_or_try_init(connect).await?.clone();
+                command.query_async(&mut connection).await
+            }
+        }
+    }
+}
+
+/// A script: its text, and the hash that names it where it is known.
+#[derive(Debug)]
+struct Code {
+    text: String,
+    hash: String,
+}
+
+impl Code {
+    fn new(body: &str) -> Self {
+        let text = format!("{}{body}", include_str!("redis/prelude.lua"));
+        let hash = Script::new(&text).get_hash().to_owned();
+        Self { text, hash }
+    }
+}
+
+/// A script with its keys and arguments. Sent by hash; a server that does not know it
+/// gets the text, which goes where the keys are. Loading it would need every node of a cluster.
+struct Call<'a> {
+    code: &'a Code,
+    keys: Vec<String>,
+    arguments: Vec<Vec<u8>>,
+}
+
+impl Call<'_> {
+    fn arg(&mut self, argument: impl ToRedisArgs) -> &mut Self {
+        self.arguments.extend(argument.to_redis_args());
+        self
+    }
+
+    fn command(&self, name: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(script).arg(self.keys.len()).arg(&self.keys).arg(&self.arguments);
+        command
+    }
 }
 
 /// A part of the users.
@@ -83,10 +154,6 @@ impl Hasher for Fnv {
     }
 }
 
-fn script(body: &str) -> Script {
-    Script::new(&format!("{}{body}", include_str!("redis/prelude.lua")))
-}
-
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
@@ -102,8 +169,8 @@ fn session((lease, active, status): Row) -> Result<Session, StateError> {
 }
 
 impl RedisSessions {
-    /// Sessions in the Redis at `url`, under keys that begin with `space`. Connects at the first use, and again whenever
-    /// the connection is lost.
+    /// Sessions in the Redis at `url`, under keys that begin with `space`. Connects at
+    /// the first use, and again whenever the connection is lost.
     pub fn open(url: &str, space: &str, doubt: Doubt) -> Result<Self, StateError> {
         let config = ConnectionManagerConfig::new()
             .set_min_delay(PAUSE)
@@ -111,38 +178,58 @@ impl RedisSessions {
             .set_number_of_retries(1)
             .set_connection_timeout(Some(DEADLINE))
             .set_response_timeout(Some(DEADLINE / 2));
-        let client = Client::open(url)?;
-        Ok(Self {
-            connection: ConnectionManager::new_lazy_with_config(client, config)?,
+        let connection = ConnectionManager::new_lazy_with_config(Client::open(url)?, config)?;
+        Ok(Self::over(Link::Single(connection), space, doubt))
+    }
+
+    /// The same in the Redis Cluster of which these are nodes.
+    pub fn on_cluster(nodes: &[String], space: &str, doubt: Doubt) -> Result<Self, StateError> {
+        let client = ClusterClientBuilder::new(nodes.iter().map(String::as_str))
+            .retries(1)
+            .connection_timeout(DEADLINE)
+            .response_timeout(DEADLINE / 2)
+            .build()?;
+        let cluster = Cluster { client, connection: OnceCell::new() };
+        Ok(Self::over(Link::Cluster(Box::new(cluster)), space, doubt))
+    }
+
+    fn over(link: Link, space: &str, doubt: Doubt) -> Self {
+        Self {
+            link,
             space: space.to_owned(),
             doubt,
-            open: script(include_str!("redis/open.lua")),
-            renew: script(include_str!("redis/renew.lua")),
-            close: script(include_str!("redis/close.lua")),
-            read: script(include_str!("redis/read.lua")),
-        })
+            open: Code::new(include_str!("redis/open.lua")),
+            renew: Code::new(include_str!("redis/renew.lua")),
+            close: Code::new(include_str!("redis/close.lua")),
+            read: Code::new(include_str!("redis/read.lua")),
+        }
     }
 
     fn call<'a>(
         &self,
-        script: &'a Script,
+        code: &'a Code,
         shard: Shard,
         keys: impl IntoIterator<Item = String>,
-    ) -> ScriptInvocation<'a> {
-        let mut call = script.key(shard.marker(&self.space));
-        for key in keys {
-            call.key(key);
-        }
+    ) -> Call<'a> {
+        let keys = std::iter::once(shard.marker(&self.space)).chain(keys).collect();
+        let mut call = Call { code, keys, arguments: Vec::new() };
         call.arg(millis(self.doubt.gap)).arg(millis(self.doubt.lasts));
         call
     }
 
     /// Runs a script; again if the connection was lost, which no script minds.
-    async fn run<T: FromRedisValue>(&self, call: &ScriptInvocation<'_>) -> Result<T, StateError> {
+    async fn run<T: FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StateError> {
         let due = Instant::now() + DEADLINE;
         let attempts = async {
             loop {
-                match call.invoke_async(&mut self.connection.clone()).await {
+                let by_hash = self.link.query(&call.command("EVALSHA", &call.code.hash)).await;
+                let answer = match by_hash {
+                    Err(error) if error.kind() == UNKNOWN => {
+                        self.link.query(&call.command("EVAL", &call.code.text)).await
+                    }
+                    answer => answer,
+                };
+                match answer {
                     Err(error) if is_lost(&error) => tokio::time::sleep(PAUSE).await,
                     answer => return answer,
                 }
@@ -169,13 +256,16 @@ impl RedisSessions {
     }
 }
 
-/// Whether the connection failed, or the server came up anew, and not the operation.
+/// What a server says that does not know a script.
+const UNKNOWN: ErrorKind = ErrorKind::Server(ServerErrorKind::NoScript);
+
+/// Whether the connection failed, or the cluster moved, and not the operation.
 fn is_lost(error: &RedisError) -> bool {
-    let forgotten = ErrorKind::Server(ServerErrorKind::NoScript);
-    error.kind() == forgotten
-        || error.is_io_error()
+    error.is_io_error()
         || error.is_connection_dropped()
         || error.is_connection_refusal()
+        || error.is_cluster_error()
+        || error.kind() == ErrorKind::ClusterConnectionNotFound
 }
 
 #[async_trait]
@@ -230,8 +320,9 @@ impl Sessions for RedisSessions {
     }
 
     async fn pulse(&self) -> Result<(), StateError> {
-        try_join_all((0..SHARDS).map(|shard| self.read(Shard(shard), &[]))).await?;
-        Ok(())
+        // Every shard that is there hears it, whichever is not.
+        let reads = (0..SHARDS).map(|shard| self.read(Shard(shard), &[]));
+        join_all(reads).await.into_iter().collect::<Result<Vec<_>, _>>().map(drop)
     }
 }
 

@@ -3,6 +3,8 @@
 mod outage;
 
 use async_trait::async_trait;
+use parlance_bus::RedisUrl;
+use parlance_bus::testing::redis_url;
 use parlance_presence::state::conformance::{Bed, DOUBT};
 use parlance_presence::state::{MemorySessions, RedisSessions, Sessions};
 use redis::aio::MultiplexedConnection;
@@ -11,7 +13,8 @@ struct Memory(MemorySessions);
 
 struct Redis {
     sessions: RedisSessions,
-    admin: MultiplexedConnection,
+    /// One for each server.
+    admins: Vec<MultiplexedConnection>,
     /// The keys of one test begin with it.
     space: String,
 }
@@ -34,12 +37,15 @@ impl Bed for Redis {
     }
 
     async fn lose(&self) {
-        let mut admin = self.admin.clone();
-        let mut all = redis::cmd("KEYS");
-        all.arg(format!("{}:*", self.space));
-        let keys: Vec<String> = all.query_async(&mut admin).await.expect("keys");
-        if !keys.is_empty() {
-            redis::cmd("DEL").arg(keys).query_async::<()>(&mut admin).await.expect("deleted");
+        for admin in &self.admins {
+            let mut admin = admin.clone();
+            let mut all = redis::cmd("KEYS");
+            all.arg(format!("{}:*", self.space));
+            let keys: Vec<String> = all.query_async(&mut admin).await.expect("keys");
+            // One by one: in a cluster they are of different slots.
+            for key in keys {
+                redis::cmd("DEL").arg(key).query_async::<()>(&mut admin).await.expect("deleted");
+            }
         }
     }
 
@@ -50,12 +56,16 @@ impl Bed for Redis {
 
 /// The Redis that `TEST_REDIS_URL` names.
 fn url() -> String {
-    std::env::var("TEST_REDIS_URL").expect("set TEST_REDIS_URL (see `make test`)")
+    redis_url("TEST_REDIS_URL").servers()[0].clone()
 }
 
 async fn admin(url: &str) -> MultiplexedConnection {
     let client = redis::Client::open(url).expect("a URL");
     client.get_multiplexed_async_connection().await.expect("Redis answers")
+}
+
+fn space() -> String {
+    uuid::Uuid::new_v4().simple().to_string()
 }
 
 #[expect(clippy::unused_async, reason = "other beds are awaited")]
@@ -68,9 +78,23 @@ async fn redis_space() -> Redis {
 }
 
 async fn redis_at(url: String) -> Redis {
-    let space = uuid::Uuid::new_v4().simple().to_string();
+    let space = space();
     let sessions = RedisSessions::open(&url, &space, DOUBT).expect("a URL");
-    Redis { sessions, admin: admin(&url).await, space }
+    Redis { sessions, admins: vec![admin(&url).await], space }
+}
+
+async fn cluster_space() -> Redis {
+    cluster_of(&redis_url("TEST_REDIS_CLUSTER_URL")).await
+}
+
+async fn cluster_of(url: &RedisUrl) -> Redis {
+    let (nodes, space) = (url.servers(), space());
+    let sessions = RedisSessions::on_cluster(nodes, &space, DOUBT).expect("URLs");
+    let mut admins = Vec::new();
+    for node in nodes {
+        admins.push(admin(node).await);
+    }
+    Redis { sessions, admins, space }
 }
 
 mod memory_sessions {
@@ -79,4 +103,8 @@ mod memory_sessions {
 
 mod redis_sessions {
     parlance_presence::test_sessions!(super::redis_space);
+}
+
+mod cluster_sessions {
+    parlance_presence::test_sessions!(super::cluster_space);
 }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use futures::future::join_all;
+use parlance_bus::testing::RedisCluster;
 use parlance_presence::domain::{Device, Resource, User};
 use parlance_presence::state::conformance::{Bed as _, DOUBT};
 use parlance_presence::state::{RedisSessions, Sessions as _};
@@ -40,13 +42,66 @@ async fn a_connection_that_is_cut_is_made_again_and_scripts_are_loaded_again() {
     let bed = super::redis_at(format!("{}/{DATABASE}", super::url())).await;
     for _ in 0..3 {
         assert_eq!(bed.sessions().renew(&phone()).await.expect("an answer"), None);
-        let mut admin = bed.admin.clone();
+        let mut admin = bed.admins[0].clone();
         // Those of other tests are gone too: they load theirs again.
         redis::cmd("SCRIPT").arg("FLUSH").query_async::<()>(&mut admin).await.expect("flushed");
         assert_eq!(bed.sessions().renew(&phone()).await.expect("an answer"), None);
         cut(&mut admin).await;
     }
     bed.clear().await;
+}
+
+/// One node of three dies and comes back empty: its users cannot be told meanwhile, and are in
+/// doubt afterwards; the others notice nothing.
+#[tokio::test]
+async fn a_node_of_a_cluster_that_dies_takes_only_its_own_users_with_it() {
+    let mut cluster = RedisCluster::start().await;
+    // Slots without a server do not close the others.
+    for node in &cluster.nodes {
+        let serve = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];
+        node.run(&serve).await.expect("set");
+    }
+    let bed = super::cluster_of(&cluster.url()).await;
+    let users: Vec<User> = (0..64)
+        .map(|number| (TenantId::new("acme"), UserId::new(format!("user-{number}"))))
+        .collect();
+    settled(&bed, &users).await;
+    cluster.nodes[0].kill().await;
+    let mut away = Vec::new();
+    let ask = |user| bed.sessions().of_users(std::slice::from_ref(user));
+    for (user, answer) in users.iter().zip(join_all(users.iter().map(ask)).await) {
+        match answer {
+            Ok(seen) => assert!(seen[0].complete, "{user:?} is on a node that lives"),
+            Err(_) => away.push(user.clone()),
+        }
+    }
+    assert!(!away.is_empty() && away.len() < users.len(), "{} of {}", away.len(), users.len());
+    assert!(bed.sessions().pulse().await.is_err(), "not every shard heard it");
+    cluster.nodes[0].restart().await;
+    let back = async {
+        loop {
+            if let Ok(seen) = bed.sessions().of_users(&away).await {
+                return seen;
+            }
+        }
+    };
+    let seen = tokio::time::timeout(Duration::from_secs(20), back).await.expect("it is back");
+    assert!(seen.iter().all(|seen| !seen.complete), "what was lost is in doubt");
+    settled(&bed, &users).await;
+}
+
+/// Waits until nobody is in doubt.
+async fn settled(bed: &super::Redis, users: &[User]) {
+    let settle = async {
+        loop {
+            let seen = bed.sessions().of_users(users).await;
+            if seen.is_ok_and(|seen| seen.iter().all(|seen| seen.complete)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), settle).await.expect("settled");
 }
 
 /// Ends the connections to the database, but for the one that asks.
