@@ -10,10 +10,12 @@ use parlance_proto::membership::v1::{
     RemoveMembersResponse, User,
 };
 use parlance_proto::message::v1::message_service_client::MessageServiceClient;
+use parlance_proto::message::v1::operator_service_client::OperatorServiceClient;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
 use parlance_proto::message::v1::{
-    GetUnreadRequest, MarkReadRequest, MessageContent, RecountUnreadRequest, RoomKind, RoomUnread,
-    SendMessageRequest, SendMessageResponse, SubscribeRequest, SubscribeResponse,
+    GetCountersRequest, GetUnreadRequest, HealingCounters, MarkReadRequest, MessageContent,
+    RecountUnreadRequest, RoomKind, RoomUnread, SendMessageRequest, SendMessageResponse,
+    SubscribeRequest, SubscribeResponse,
 };
 use parlance_proto::room::v1::room_service_client::RoomServiceClient;
 use parlance_proto::room::v1::{CreateRoomRequest, CreateRoomResponse};
@@ -33,12 +35,12 @@ const PATIENCE: Duration = Duration::from_mins(1);
 #[derive(Clone, Debug)]
 pub struct Client {
     /// By kind, in the order of [`Kind::ALL`].
-    channels: [Vec<Channel>; 3],
+    channels: [Vec<Channel>; 4],
     bearer: String,
 }
 
 impl Client {
-    pub(crate) fn new(channels: [Vec<Channel>; 3], token: &str) -> Self {
+    pub(crate) fn new(channels: [Vec<Channel>; 4], token: &str) -> Self {
         Self { channels, bearer: format!("Bearer {token}") }
     }
 
@@ -145,6 +147,15 @@ impl Client {
             MessageServiceClient::new(channel).get_unread(request).await
         };
         self.call((Kind::Message, 0), request, rpc).await.expect("counts").rooms
+    }
+
+    /// What a replica of message had to heal, as an operator sees it.
+    pub(crate) async fn healing(&self, replica: usize) -> HealingCounters {
+        let rpc = |channel, request| async move {
+            OperatorServiceClient::new(channel).get_counters(request).await
+        };
+        let answer = self.once((Kind::Message, replica), GetCountersRequest {}, rpc).await;
+        answer.expect("counters").healing.expect("counters")
     }
 
     /// How many rooms the service itself counts differently.

@@ -1,20 +1,24 @@
-//! Replicas of each service, on free ports and a database of their own.
+//! Replicas of each service, on free ports, with a database and a Redis of their own.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
-use parlance_rpc::{Minter, Role, Secret};
+use parlance_proto::message::v1::HealingCounters;
+use parlance_rpc::{Internal, InternalKey, Minter, Role, Secret};
 use parlance_types::{Clock as _, SystemClock, TenantId, UserId};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::database::Database;
 use crate::postgres::Postgres;
+use crate::redis::Redis;
 use crate::replica::Replica;
 use crate::{Client, TENANT};
 
@@ -24,11 +28,12 @@ pub enum Kind {
     Message,
     Membership,
     Room,
+    Presence,
 }
 
 impl Kind {
     /// In the order in which they depend on each other.
-    pub const ALL: [Self; 3] = [Self::Message, Self::Membership, Self::Room];
+    pub const ALL: [Self; 4] = [Self::Message, Self::Membership, Self::Room, Self::Presence];
 
     pub const fn replica(self, number: usize) -> Name {
         Name(self, number)
@@ -39,6 +44,7 @@ impl Kind {
             Self::Message => "message",
             Self::Membership => "membership",
             Self::Room => "room",
+            Self::Presence => "presence",
         }
     }
 }
@@ -64,8 +70,10 @@ static PROGRAMS: OnceCell<PathBuf> = OnceCell::const_new();
 pub struct Cluster {
     replicas: BTreeMap<Name, Replica>,
     pub database: Database,
+    pub redis: Redis,
     folder: Option<TempDir>,
     minter: Minter,
+    internal: Internal,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -73,15 +81,20 @@ impl Cluster {
     /// Starts `count` replicas of each service, all at once, and waits until all
     /// are ready.
     pub async fn start(count: usize) -> Self {
-        Self::on(count, Database::create().await).await
+        Self::on(count, Database::create().await, Redis::start().await).await
     }
 
     /// As `start`, on a Postgres of its own, which may be crashed.
     pub async fn beside(count: usize, postgres: &Postgres) -> Self {
-        Self::on(count, Database::on(postgres.url()).await).await
+        Self::on(count, Database::on(postgres.url()).await, Redis::start().await).await
     }
 
-    async fn on(count: usize, database: Database) -> Self {
+    /// As `start`, on a Redis Cluster.
+    pub async fn on_redis_cluster(count: usize) -> Self {
+        Self::on(count, Database::create().await, Redis::start_cluster().await).await
+    }
+
+    async fn on(count: usize, database: Database, redis: Redis) -> Self {
         let alone = ALONE.lock().await;
         let programs = PROGRAMS.get_or_init(programs).await;
         let folder = tempfile::Builder::new().prefix("parlance-cluster-").tempdir();
@@ -92,6 +105,7 @@ impl Cluster {
             path
         };
         let (callers, internal) = (write("callers.key"), write("internal.key"));
+        let secret = |path: &Path| Secret::read(path).expect("a secret");
         let ports: BTreeMap<Name, u16> = Kind::ALL
             .into_iter()
             .flat_map(|kind| (0..count).map(move |number| (kind.replica(number), free_port())))
@@ -102,6 +116,7 @@ impl Cluster {
         };
         let shared = [
             ("--store", database.url()),
+            ("--bus", redis.url()),
             ("--auth-key", format!("hs256:{}", callers.display())),
             ("--internal-key-file", internal.display().to_string()),
             ("--message", addresses(Kind::Message)),
@@ -121,11 +136,13 @@ impl Cluster {
             (*name, Replica::new(program, *port, arguments, log))
         };
         let replicas = ports.iter().map(replica).collect();
-        let secret = Secret::read(&callers).expect("a secret");
         let (issuer, audience) = ("parlance".to_owned(), "parlance".to_owned());
-        let minter = Minter { secret, issuer, audience };
+        let minter = Minter { secret: secret(&callers), issuer, audience };
+        let key = InternalKey::new(secret(&internal).as_bytes()).expect("a key");
+        let internal = Internal::new(key, Arc::new(SystemClock));
         let folder = Some(folder);
-        let mut cluster = Self { replicas, database, folder, minter, _alone: alone };
+        let mut cluster =
+            Self { replicas, database, redis, folder, minter, internal, _alone: alone };
         for replica in cluster.replicas.values_mut() {
             replica.start();
         }
@@ -199,6 +216,25 @@ impl Cluster {
         Client::new(channels, &token)
     }
 
+    /// Calls a replica as another service of the suite does.
+    pub fn as_suite<T>(&self, name: Name, message: T) -> (Channel, Request<T>) {
+        let tenant = TenantId::new(TENANT);
+        let request = self.internal.request(&tenant, None, Duration::from_secs(5), message);
+        (channel(self.replicas[&name].port), request)
+    }
+
+    /// What the replicas of message that run had to heal since they started, added up.
+    pub async fn healing(&self) -> HealingCounters {
+        let operator = self.client(Role::Operator, "tests");
+        let mut sum = HealingCounters::default();
+        for name in self.names().into_iter().filter(|name| name.0 == Kind::Message) {
+            if self.replicas[&name].runs() {
+                add(&mut sum, &operator.healing(name.1).await);
+            }
+        }
+        sum
+    }
+
     /// How often a text stands in the logs of the replicas of a service.
     pub fn logged(&self, kind: Kind, text: &str) -> usize {
         let replicas = self.replicas.iter().filter(|(name, _)| name.0 == kind);
@@ -225,6 +261,22 @@ impl Drop for Cluster {
             eprintln!("the logs of the cluster are in {}", folder.keep().display());
         }
     }
+}
+
+fn add(sum: &mut HealingCounters, more: &HealingCounters) {
+    sum.gaps += more.gaps;
+    sum.reorder_waits += more.reorder_waits;
+    sum.gaps_healed += more.gaps_healed;
+    sum.head_checks_healed += more.head_checks_healed;
+    sum.users_healed += more.users_healed;
+    sum.polls += more.polls;
+    sum.catch_up_blocks += more.catch_up_blocks;
+    sum.rings_dropped += more.rings_dropped;
+    sum.resets += more.resets;
+    sum.disturbances += more.disturbances;
+    sum.hints_dropped += more.hints_dropped;
+    sum.stalled_streams += more.stalled_streams;
+    sum.unknown_commits += more.unknown_commits;
 }
 
 fn channel(port: u16) -> Channel {

@@ -1,6 +1,6 @@
 //! The suite as real processes, with faults: what the tests of the whole stand on.
 //!
-//! A [`Cluster`] is so many replicas of each service on a Postgres database of its
+//! A [`Cluster`] is so many replicas of each service on a Postgres database and a Redis of its
 //! own; each can be stopped, killed, paused and rolled by its name. [`Traffic`]
 //! sends and follows on it whatever happens, and records everything as a
 //! [`history::History`]. The [`checker`] judges that against the stored log.
@@ -22,6 +22,7 @@ pub mod cluster;
 pub mod database;
 pub mod history;
 pub mod postgres;
+pub mod redis;
 mod replica;
 pub mod traffic;
 mod viewer;

@@ -45,6 +45,11 @@ impl Replica {
         self.process = Some(command.kill_on_drop(true).spawn().expect("a process"));
     }
 
+    /// Whether it was started and not ended since.
+    pub(crate) fn runs(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Waits until it serves.
     pub(crate) async fn ready(&mut self) {
         let end = Instant::now() + PATIENCE;
