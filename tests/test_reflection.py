@@ -10,11 +10,13 @@ from parlance.message.v1 import message_pb2, message_service_pb2
 
 PUBLIC = [
     "parlance.membership.v1.MembershipService",
+    "parlance.membership.v1.OperatorService",
     "parlance.membership.v1.UserService",
     "parlance.message.v1.MessageService",
     "parlance.message.v1.OperatorService",
     "parlance.message.v1.StreamService",
     "parlance.presence.v1.PresenceService",
+    "parlance.room.v1.OperatorService",
     "parlance.room.v1.RoomService",
 ]
 

@@ -1,10 +1,12 @@
 //! Sending the pending facts of one log.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use backon::{ExponentialBuilder, Retryable};
 use parlance_db::Db;
+use parlance_proto::membership::v1::OutboxCounters;
 use parlance_proto::message::v1::log_service_client::LogServiceClient;
 use parlance_proto::message::v1::{
     ApplyFactsRequest, ApplyFactsResponse, Fact, FactSource, LogIdentity,
@@ -19,7 +21,7 @@ use tonic_types::StatusExt as _;
 
 use crate::store::{self, Standing};
 
-/// Bytes of facts that one call carries; the server takes 256 KiB.
+/// Bytes of facts that one call carries: more would delay other calls for long.
 const CALL_BYTES: usize = 200 * 1024;
 
 /// How long one try of a call may take.
@@ -57,6 +59,8 @@ pub enum DriveError {
     Stuck { applied: i64, sent: i64 },
     #[error("the facts could not be sent in time")]
     TimedOut,
+    #[error("could not finish the outbox's work")]
+    Task(#[source] tokio::task::JoinError),
 }
 
 impl DriveError {
@@ -78,13 +82,63 @@ pub struct Outbox {
     internal: Internal,
     /// Told of drives that failed, so that the relay goes on with them.
     pub(crate) failed: Arc<Notify>,
+    pub(crate) counters: Arc<Counters>,
+}
+
+/// What the outbox had to heal since the process started.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Logs whose facts the relay brought home.
+    pub relayed: AtomicU64,
+    /// Drives that failed, of requests and of the relay.
+    pub failed_drives: AtomicU64,
+    /// Times that a log had lost facts and got them again.
+    pub lost_by_logs: AtomicU64,
+    /// Times that the source itself was found restored to before what a log has.
+    pub overtaken: AtomicU64,
+}
+
+/// Facts that are not in their logs yet, of the whole service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backlog {
+    pub logs: i64,
+    pub facts: i64,
+}
+
+pub(crate) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
 }
 
 impl Outbox {
     /// The outbox in `db`, whose facts go to the logs behind `message` as `source`'s.
     pub fn new(db: Db, source: FactSource, message: Transport, internal: Internal) -> Self {
         let message = LogServiceClient::new(message);
-        Self { db, source, message, internal, failed: Arc::new(Notify::new()) }
+        let (failed, counters) = (Arc::default(), Arc::default());
+        Self { db, source, message, internal, failed, counters }
+    }
+
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// What is pending in the database, of all replicas.
+    pub async fn backlog(&self) -> Result<Backlog, sqlx::Error> {
+        let (logs, facts) = store::backlog(&self.db).await?;
+        Ok(Backlog { logs, facts })
+    }
+
+    /// The backlog and the counters, as operators see them.
+    pub async fn report(&self) -> Result<OutboxCounters, sqlx::Error> {
+        let Backlog { logs, facts } = self.backlog().await?;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Ok(OutboxCounters {
+            backlog_logs: logs,
+            backlog_facts: facts,
+            relayed: read(&self.counters.relayed),
+            failed_drives: read(&self.counters.failed_drives),
+            lost_by_logs: read(&self.counters.lost_by_logs),
+            overtaken: read(&self.counters.overtaken),
+        })
     }
 
     /// Sends all pending facts of a log, in version order and as few calls as they
@@ -107,11 +161,15 @@ impl Outbox {
     ) -> Result<Driven, DriveError> {
         let until = Instant::now() + deadline;
         let driven = timeout_at(until, self.send_pending(log_id, until)).await;
-        driven.unwrap_or(Err(DriveError::TimedOut))
+        let driven = driven.unwrap_or(Err(DriveError::TimedOut));
+        if driven.is_err() {
+            count(&self.counters.failed_drives);
+        }
+        driven
     }
 
     async fn send_pending(&self, log_id: LogId, until: Instant) -> Result<Driven, DriveError> {
-        let log = store::standing(&self.db, log_id).await?.ok_or(DriveError::UnknownLog)?;
+        let mut log = store::standing(&self.db, log_id).await?.ok_or(DriveError::UnknownLog)?;
         let mut driven = Driven { applied: log.applied, head: 0, closed: false };
         while driven.applied < log.version {
             let facts = self.next_facts(log_id, driven.applied).await?;
@@ -123,7 +181,13 @@ impl Outbox {
                     if applied < sent || sent == before {
                         return Err(DriveError::Stuck { applied, sent });
                     }
-                    store::raise(&self.db, log_id, applied).await?;
+                    if applied > sent && self.overtaken(log_id, applied).await? {
+                        log = store::standing(&self.db, log_id)
+                            .await?
+                            .ok_or(DriveError::UnknownLog)?;
+                    } else {
+                        store::raise(&self.db, log_id, applied).await?;
+                    }
                     driven = Driven { applied, head, closed };
                 }
                 // The log was restored to an earlier state: it gets again what it lost.
@@ -131,6 +195,7 @@ impl Outbox {
                     let applied = gap(&status).filter(|applied| *applied < before);
                     let Some(applied) = applied else { return Err(refused(status)) };
                     tracing::warn!(%log_id, applied, had = before, "the log has lost facts");
+                    count(&self.counters.lost_by_logs);
                     store::lower(&self.db, log_id, applied).await?;
                     driven.applied = applied;
                 }
@@ -139,15 +204,33 @@ impl Outbox {
         Ok(driven)
     }
 
+    /// Whether the log has facts up to `applied` that this source never made: then what
+    /// is pending was taken for those and has had no effect. It is put behind them.
+    async fn overtaken(&self, log_id: LogId, applied: i64) -> Result<bool, DriveError> {
+        let db = self.db.clone();
+        // On its own, so that no cancelled request leaves a transaction open.
+        let task = tokio::spawn(async move { store::overtake(&db, log_id, applied).await });
+        let overtaken = task.await.map_err(DriveError::Task)??;
+        if overtaken {
+            tracing::error!(
+                %log_id,
+                applied,
+                "this database was restored to before facts that the log has; new facts follow them"
+            );
+            count(&self.counters.overtaken);
+        }
+        Ok(overtaken)
+    }
+
     /// The facts of one call: as many above `after` as fit.
     async fn next_facts(&self, log_id: LogId, after: i64) -> Result<Vec<Fact>, DriveError> {
         let (mut facts, mut bytes) = (Vec::new(), 0);
-        for encoded in store::facts(&self.db, log_id, after).await? {
+        for (version, encoded) in store::facts(&self.db, log_id, after).await? {
             bytes += encoded.len();
             if bytes > CALL_BYTES && !facts.is_empty() {
                 break;
             }
-            facts.push(Fact::decode(encoded.as_slice())?);
+            facts.push(Fact { version, ..Fact::decode(encoded.as_slice())? });
         }
         Ok(facts)
     }

@@ -17,5 +17,5 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use drive::{DriveError, Driven, Outbox};
+pub use drive::{Backlog, Counters, DriveError, Driven, Outbox};
 pub use store::{OutboxDb, OutboxLog, enqueue, register};

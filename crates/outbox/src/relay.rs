@@ -9,6 +9,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::drive::count;
 use crate::{Outbox, store};
 
 /// How often the relay looks for pending facts without being told, and at most.
@@ -130,7 +131,13 @@ impl Outbox {
 
     async fn relay_one(&self, log_id: LogId) -> bool {
         match self.try_drive(log_id, DRIVE_TIMEOUT).await {
-            Ok(_) => true,
+            Ok(driven) => {
+                // Otherwise a request had brought them home meanwhile.
+                if driven.head > 0 {
+                    count(&self.counters.relayed);
+                }
+                true
+            }
             Err(error) => {
                 tracing::warn!(%log_id, error = &error as &dyn std::error::Error, "facts wait");
                 false

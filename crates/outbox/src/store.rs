@@ -1,6 +1,6 @@
 //! The outbox in SQL.
 
-use parlance_db::{Db, read_db, write_db};
+use parlance_db::{Db, WritePool as _, read_db, write_db};
 use parlance_proto::message::v1::{Event, Fact, RoomKind};
 use parlance_types::{LogId, RoomId, TenantId};
 use prost::Message as _;
@@ -146,16 +146,69 @@ pub(crate) async fn standing(db: &Db, log_id: LogId) -> Result<Option<Standing>,
     }))
 }
 
-/// The first facts above `after`, encoded, in order of version.
-pub(crate) async fn facts(db: &Db, log_id: LogId, after: i64) -> Result<Vec<Vec<u8>>, sqlx::Error> {
+/// The first facts above `after`, encoded, by version. The version is the row's: what
+/// the fact says of it may be older (see [`overtake`]).
+pub(crate) async fn facts(
+    db: &Db,
+    log_id: LogId,
+    after: i64,
+) -> Result<Vec<(i64, Vec<u8>)>, sqlx::Error> {
     read_db!(db, |pool| {
-        sqlx::query_scalar(
-            "SELECT fact FROM outbox WHERE log_id = $1 AND version > $2 ORDER BY version LIMIT $3",
+        sqlx::query_as(
+            "SELECT version, fact FROM outbox WHERE log_id = $1 AND version > $2
+             ORDER BY version LIMIT $3",
         )
         .bind(log_id.0)
         .bind(after)
         .bind(ROWS)
         .fetch_all(pool)
+        .await
+    })
+}
+
+/// Puts the pending facts of a log behind `applied`, which the log has and this source
+/// never made: its own database was restored to before that. False if the source has
+/// come that far by itself.
+pub(crate) async fn overtake(db: &Db, log_id: LogId, applied: i64) -> Result<bool, sqlx::Error> {
+    write_db!(db, |pool| {
+        let mut tx = pool.begin_write().await?;
+        // Takes the lock of the log's row: no fact is made meanwhile.
+        let (version, had): (i64, i64) = sqlx::query_as(
+            "UPDATE outbox_logs SET applied = applied WHERE log_id = $1
+             RETURNING version, applied",
+        )
+        .bind(log_id.0)
+        .fetch_one(&mut *tx)
+        .await?;
+        if version >= applied {
+            return Ok(false);
+        }
+        // All of the new versions lie above all of the old ones.
+        sqlx::query("UPDATE outbox SET version = version + $3 WHERE log_id = $1 AND version > $2")
+            .bind(log_id.0)
+            .bind(had)
+            .bind(applied - had)
+            .execute(&mut *tx)
+            .await?;
+        sqlx::query("UPDATE outbox_logs SET version = $2, applied = $3 WHERE log_id = $1")
+            .bind(log_id.0)
+            .bind(version + applied - had)
+            .bind(applied)
+            .execute(&mut *tx)
+            .await?;
+        tx.commit().await?;
+        Ok(true)
+    })
+}
+
+/// Logs with pending facts, and these facts, counted.
+pub(crate) async fn backlog(db: &Db) -> Result<(i64, i64), sqlx::Error> {
+    read_db!(db, |pool| {
+        sqlx::query_as(
+            "SELECT COUNT(*), CAST(COALESCE(SUM(version - applied), 0) AS BIGINT)
+             FROM outbox_logs WHERE version > applied",
+        )
+        .fetch_one(pool)
         .await
     })
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use parlance_db::{Db, Migrations};
 use parlance_outbox::Outbox;
 use parlance_proto::membership::v1::membership_service_server::MembershipServiceServer;
+use parlance_proto::membership::v1::operator_service_server::OperatorServiceServer;
 use parlance_proto::membership::v1::roster_service_server::RosterServiceServer;
 use parlance_proto::membership::v1::user_service_server::UserServiceServer;
 use parlance_proto::message::v1::FactSource;
@@ -24,7 +25,7 @@ pub mod store;
 
 pub use error::Error;
 
-use grpc::{Handler, Memberships, Rosters, Users};
+use grpc::{Handler, Memberships, Operators, Rosters, Users};
 use store::Store;
 
 /// The schema of this service.
@@ -55,6 +56,11 @@ impl Service {
     /// The server of `MembershipService`.
     pub fn memberships(&self) -> MembershipServiceServer<Memberships> {
         MembershipServiceServer::new(Memberships(self.handler.clone()))
+    }
+
+    /// The server of `OperatorService`.
+    pub fn operators(&self) -> OperatorServiceServer<Operators> {
+        OperatorServiceServer::new(Operators(self.handler.clone()))
     }
 
     /// The server of `RosterService`, for the internal audience.

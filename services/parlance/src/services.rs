@@ -178,6 +178,7 @@ impl Services {
         let membership = parlance_membership::Service::open(db, clock, internal, logs);
         self.serve(membership.users().max_decoding_message_size(MAX_REQUEST));
         self.serve(membership.memberships().max_decoding_message_size(MAX_REQUEST));
+        self.serve(membership.operators());
         let (outbox, stop) = (membership.outbox().clone(), self.stop.clone());
         self.background.spawn(async move { outbox.relay(stop).await });
         Ok(membership)
@@ -193,6 +194,7 @@ impl Services {
         let (clock, internal) = (Arc::clone(&ground.clock), ground.internal.clone());
         let room = parlance_room::Service::open(db, clock, internal, rosters, logs);
         self.serve(room.server().max_decoding_message_size(MAX_REQUEST));
+        self.serve(room.operators());
         let stop = self.stop.clone();
         self.background.spawn(async move { room.run(stop).await });
         Ok(())

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use parlance_db::{Db, Migrations};
 use parlance_outbox::Outbox;
 use parlance_proto::message::v1::FactSource;
+use parlance_proto::room::v1::operator_service_server::OperatorServiceServer;
 use parlance_proto::room::v1::room_service_server::RoomServiceServer;
 use parlance_rpc::{Internal, Transport};
 use parlance_types::Clock;
@@ -23,7 +24,7 @@ mod newcomers;
 mod store;
 
 pub use error::Error;
-pub use grpc::RoomGrpc;
+pub use grpc::{OperatorGrpc, RoomGrpc};
 
 /// The schema of this service.
 pub const MIGRATIONS: Migrations = Migrations {
@@ -62,6 +63,11 @@ impl Service {
     pub fn server(&self) -> RoomServiceServer<RoomGrpc> {
         let (rooms, logs) = (self.rooms.clone(), self.logs.clone());
         RoomServiceServer::new(RoomGrpc::new(rooms, logs, self.newcomers.clone()))
+    }
+
+    /// The gRPC server for operators.
+    pub fn operators(&self) -> OperatorServiceServer<OperatorGrpc> {
+        OperatorServiceServer::new(OperatorGrpc(self.outbox.clone()))
     }
 
     /// Finishes what callers and earlier processes left: facts that are not in

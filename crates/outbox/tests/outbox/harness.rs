@@ -92,6 +92,20 @@ impl Source {
         });
     }
 
+    /// Puts the source back to where its facts of a log ended at `version`, as a restored
+    /// database does.
+    pub(crate) async fn rewind(&self, log_id: LogId, version: i64) {
+        write_db!(&self.db, |pool| {
+            for rewind in [
+                "DELETE FROM outbox WHERE log_id = $1 AND version > $2",
+                "UPDATE outbox_logs SET version = $2, applied = $2 WHERE log_id = $1",
+            ] {
+                let rewind = sqlx::query(rewind).bind(log_id.0).bind(version);
+                rewind.execute(pool).await.expect("rewound");
+            }
+        });
+    }
+
     /// Who joined, in the order of the log.
     pub(crate) fn users(&self, log_id: LogId) -> Vec<String> {
         let gained = |event: Event| event.effects.unwrap_or_default().gained;

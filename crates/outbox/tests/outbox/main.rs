@@ -2,12 +2,13 @@
 
 mod harness;
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use harness::{Source, member_joins};
 use parlance_db::Db;
-use parlance_outbox::DriveError;
 use parlance_outbox::testing::Health;
+use parlance_outbox::{Backlog, DriveError};
 use parlance_proto::message::v1::{FactSource, RoomKind};
 use parlance_rpc::Reason;
 use tokio_util::sync::CancellationToken;
@@ -23,6 +24,7 @@ parlance_db::test_on_each_db!(
         an_answer_that_is_lost_does_not_repeat_the_events,
         a_restored_log_gets_again_what_it_lost,
         a_lost_log_is_made_again,
+        a_restored_source_goes_on_behind_what_the_log_has,
         an_outage_is_told_and_the_relay_finishes,
         a_log_in_trouble_does_not_delay_the_others,
         the_relay_takes_on_more_logs_than_it_drives_at_once,
@@ -119,6 +121,27 @@ async fn a_lost_log_is_made_again(db: Db) {
     assert_eq!(fresh.users(log), ["ann", "bob"]);
 }
 
+async fn a_restored_source_goes_on_behind_what_the_log_has(db: Db) {
+    let source = Source::new(db);
+    let log = source.register("den").await;
+    for user in ["ann", "bob", "cleo", "dan"] {
+        source.enqueue(log, &[member_joins(user)]).await;
+        source.outbox.drive(log, SOON).await.expect("driven");
+    }
+    source.rewind(log, 1).await;
+    for user in ["dora", "emil"] {
+        source.enqueue(log, &[member_joins(user)]).await;
+    }
+    // What the log skips as known is not what is meant.
+    let driven = source.outbox.drive(log, SOON).await.expect("driven");
+    assert_eq!(source.users(log), ["ann", "bob", "cleo", "dan", "dora", "emil"]);
+    assert_eq!(driven.applied, 6);
+    assert_eq!(source.outbox.counters().overtaken.load(Ordering::Relaxed), 1);
+    assert_eq!(source.enqueue(log, &[member_joins("fred")]).await, 7);
+    source.outbox.drive(log, SOON).await.expect("driven");
+    assert_eq!(source.users(log).len(), 7);
+}
+
 async fn an_outage_is_told_and_the_relay_finishes(db: Db) {
     let source = Source::new(db);
     let log = source.register("den").await;
@@ -131,10 +154,13 @@ async fn an_outage_is_told_and_the_relay_finishes(db: Db) {
     });
     let away = source.outbox.drive(log, SOON).await.expect_err("the log service is away");
     assert!(matches!(away, DriveError::Unavailable(_)), "{away:?}");
+    let backlog = source.outbox.backlog().await.expect("a backlog");
+    assert_eq!(backlog, Backlog { logs: 1, facts: 1 });
     source.logs.set_health(Health::Up);
     source.logs.wait_for(log, |log| log.events.len() == 1).await;
     shutdown.cancel();
     relay.await.expect("the relay ends");
+    assert!(source.outbox.counters().failed_drives.load(Ordering::Relaxed) > 0);
 }
 
 async fn a_log_in_trouble_does_not_delay_the_others(db: Db) {

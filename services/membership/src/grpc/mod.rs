@@ -1,6 +1,7 @@
 //! The RPCs: decode, call, encode.
 
 mod membership;
+mod operator;
 mod parse;
 mod roster;
 mod user;
@@ -18,6 +19,7 @@ use crate::domain::{Actor, Refused, Roster, Viewer, may_read};
 use crate::store::{Done, Store};
 
 pub use membership::Memberships;
+pub use operator::Operators;
 pub use roster::Rosters;
 pub use user::Users;
 

@@ -2,7 +2,10 @@
 
 mod decode;
 mod list;
+mod operator;
 mod status;
+
+pub use operator::OperatorGrpc;
 
 use parlance_proto::room::v1 as pb;
 use parlance_proto::room::v1::room_service_server::RoomService;
