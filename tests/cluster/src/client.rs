@@ -4,10 +4,11 @@
 use std::time::Duration;
 
 use parlance_proto::membership::v1::membership_service_client::MembershipServiceClient;
+use parlance_proto::membership::v1::operator_service_client::OperatorServiceClient as MembershipOperator;
 use parlance_proto::membership::v1::user_service_client::UserServiceClient;
 use parlance_proto::membership::v1::{
-    AddMembersRequest, AddMembersResponse, BatchUpsertUsersRequest, RemoveMembersRequest,
-    RemoveMembersResponse, User,
+    AddMembersRequest, AddMembersResponse, BatchUpsertUsersRequest, OutboxCounters,
+    RemoveMembersRequest, RemoveMembersResponse, User,
 };
 use parlance_proto::message::v1::message_service_client::MessageServiceClient;
 use parlance_proto::message::v1::operator_service_client::OperatorServiceClient;
@@ -156,6 +157,16 @@ impl Client {
         };
         let answer = self.once((Kind::Message, replica), GetCountersRequest {}, rpc).await;
         answer.expect("counters").healing.expect("counters")
+    }
+
+    /// What a replica of membership had to heal, as an operator sees it.
+    pub(crate) async fn outbox(&self, replica: usize) -> OutboxCounters {
+        let rpc = |channel, request| async move {
+            MembershipOperator::new(channel).get_counters(request).await
+        };
+        let request = parlance_proto::membership::v1::GetCountersRequest {};
+        let answer = self.once((Kind::Membership, replica), request, rpc).await;
+        answer.expect("counters").outbox.expect("counters")
     }
 
     /// How many rooms the service itself counts differently.

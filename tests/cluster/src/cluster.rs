@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use parlance_proto::membership::v1::OutboxCounters;
 use parlance_proto::message::v1::HealingCounters;
 use parlance_rpc::{Internal, InternalKey, Minter, Role, Secret};
 use parlance_types::{Clock as _, SystemClock, TenantId, UserId};
@@ -233,6 +234,31 @@ impl Cluster {
             }
         }
         sum
+    }
+
+    /// What the replicas of membership that run had to heal since they started, and the
+    /// backlog.
+    pub async fn outbox(&self) -> OutboxCounters {
+        let operator = self.client(Role::Operator, "tests");
+        let mut sum = OutboxCounters::default();
+        for name in self.names().into_iter().filter(|name| name.0 == Kind::Membership) {
+            if self.replicas[&name].runs() {
+                let of_one = operator.outbox(name.1).await;
+                sum.relayed += of_one.relayed;
+                sum.failed_drives += of_one.failed_drives;
+                sum = OutboxCounters {
+                    relayed: sum.relayed,
+                    failed_drives: sum.failed_drives,
+                    ..of_one
+                };
+            }
+        }
+        sum
+    }
+
+    /// How much memory of a replica is resident, in bytes.
+    pub fn resident(&self, name: Name) -> u64 {
+        self.replicas[&name].resident()
     }
 
     /// How often a text stands in the logs of the replicas of a service.

@@ -44,6 +44,15 @@ pub struct View {
 }
 
 impl View {
+    /// The first number that was told.
+    pub fn first_seq(&self) -> i64 {
+        let seq = |frame: &Frame| match frame {
+            Frame::Event { seq, .. } | Frame::Skipped { from: seq, .. } => Some(*seq),
+            _ => None,
+        };
+        self.frames.iter().find_map(seq).unwrap_or(0)
+    }
+
     /// The last number that was told.
     pub fn last_seq(&self) -> i64 {
         let seq = |frame: &Frame| match frame {

@@ -50,6 +50,15 @@ impl Replica {
         self.process.is_some()
     }
 
+    /// How much of its memory is resident, in bytes.
+    pub(crate) fn resident(&self) -> u64 {
+        let id = self.process.as_ref().and_then(Child::id).expect("started");
+        let status = std::fs::read_to_string(format!("/proc/{id}/status")).expect("a status");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+        let kib: u64 = line.trim_end_matches("kB").trim().parse().expect("a number");
+        kib * 1024
+    }
+
     /// Waits until it serves.
     pub(crate) async fn ready(&mut self) {
         let end = Instant::now() + PATIENCE;

@@ -35,6 +35,8 @@ pub struct Plan {
     pub twins: usize,
     /// Between two messages of a sender.
     pub pause: Duration,
+    /// Code points that each text has beside what names it.
+    pub padding: usize,
     /// Whether every second viewer drops its stream at random and resumes elsewhere.
     pub restless: bool,
 }
@@ -42,7 +44,7 @@ pub struct Plan {
 impl Default for Plan {
     fn default() -> Self {
         let pause = Duration::from_millis(10);
-        Self { rooms: 2, senders: 6, viewers: 4, twins: 5, pause, restless: true }
+        Self { rooms: 2, senders: 6, viewers: 4, twins: 5, pause, padding: 0, restless: true }
     }
 }
 
@@ -55,6 +57,8 @@ pub struct Traffic {
     senders: JoinSet<()>,
     sender_names: Vec<String>,
     viewers: Vec<Viewer>,
+    /// More who follow; what is unread to them is not asked.
+    crowd: Vec<Viewer>,
     sends: Arc<Mutex<Vec<Send>>>,
     acks: watch::Receiver<usize>,
     stop: CancellationToken,
@@ -116,7 +120,13 @@ impl Traffic {
             };
             senders.spawn(sender.run(stop.clone()));
         }
-        Self { rooms, owner, senders, sender_names, viewers, sends, acks, stop }
+        let crowd = Vec::new();
+        Self { rooms, owner, senders, sender_names, viewers, crowd, sends, acks, stop }
+    }
+
+    /// Lets others be judged too, once they are as far as everybody else.
+    pub fn join(&mut self, crowd: Vec<Viewer>) {
+        self.crowd.extend(crowd);
     }
 
     /// Waits for so many more acknowledgements.
@@ -125,6 +135,11 @@ impl Traffic {
         let goal = *acks.borrow() + count;
         let flowed = timeout(FLOW_WITHIN, acks.wait_for(|acks| *acks >= goal)).await;
         assert!(flowed.is_ok(), "{} of {goal} sends were acknowledged", *self.acks.borrow());
+    }
+
+    /// Everybody who follows the rooms.
+    pub fn viewers(&self) -> &[Viewer] {
+        &self.viewers
     }
 
     /// The viewer of a name.
@@ -164,7 +179,7 @@ impl Traffic {
         for room in &self.rooms {
             heads.insert(room.clone(), cluster.database.log(room).await.head);
         }
-        for viewer in &self.viewers {
+        for viewer in self.viewers.iter().chain(&self.crowd) {
             for (room, head) in &heads {
                 // Who does not reach it is found by the checker.
                 viewer.reaches(room, *head, HEAD_WITHIN).await;
@@ -178,7 +193,7 @@ impl Traffic {
             assert_eq!(client.recount().await, 0, "{user} is told another count than is counted");
         }
         let mut streams = 0;
-        for viewer in self.viewers {
+        for viewer in self.viewers.into_iter().chain(self.crowd) {
             let (views, opened) = viewer.stop().await;
             history.views.extend(views);
             streams += opened;
@@ -265,7 +280,7 @@ impl Sender {
     /// Sends one message; whether it was refused for good.
     async fn send(&self, room: &str, number: usize) -> bool {
         let request_id = format!("{} {number}", self.name);
-        let text = format!("{request_id} to {room}");
+        let text = format!("{request_id} to {room}{}", "x".repeat(self.plan.padding));
         let began = Instant::now();
         let one = |replica| self.answer(replica, room, &request_id, &text);
         let first = self.replica + number;

@@ -48,6 +48,8 @@ struct Follow {
     replica: usize,
     /// Whether streams are dropped at random.
     restless: bool,
+    /// Whether every room of the user is followed, as memberships come and go.
+    everywhere: bool,
     streams: usize,
 }
 
@@ -60,23 +62,27 @@ impl Viewer {
         replica: usize,
         restless: bool,
     ) -> Self {
-        let seen: BTreeMap<_, _> =
-            rooms.iter().map(|room| (room.clone(), Seen::default())).collect();
-        let (told, receiver) = watch::channel(seen.clone());
-        let stop = CancellationToken::new();
-        let follow = Follow {
-            client,
-            user: user.to_owned(),
-            rooms: seen,
-            frames: BTreeMap::new(),
-            told,
-            stop: stop.clone(),
-            replica,
-            restless,
-            streams: 0,
-        };
-        let task = tokio::spawn(follow.run());
-        Self { user: user.to_owned(), seen: receiver, stop, task }
+        let rooms = rooms.iter().map(|room| (room.clone(), Seen::default())).collect();
+        Self::follow(Follow::new(client, user, rooms, replica, restless))
+    }
+
+    /// Follows all rooms of the user on one stream, those that are to come too.
+    pub fn everywhere(client: Client, user: &str, replica: usize) -> Self {
+        let follow = Follow::new(client, user, BTreeMap::new(), replica, false);
+        Self::follow(Follow { everywhere: true, ..follow })
+    }
+
+    fn follow(follow: Follow) -> Self {
+        let (user, seen, stop) =
+            (follow.user.clone(), follow.told.subscribe(), follow.stop.clone());
+        Self { user, seen, stop, task: tokio::spawn(follow.run()) }
+    }
+
+    /// Waits until a stream is open.
+    pub async fn is_on(&self, within: Duration) -> bool {
+        let mut seen = self.seen.clone();
+        let on = |seen: &BTreeMap<String, Seen>| seen.values().any(|room| !room.epoch.is_empty());
+        matches!(timeout(within, seen.wait_for(on)).await, Ok(Ok(_)))
     }
 
     /// Waits until a room was followed up to `seq`, or closed; false if it was not in time.
@@ -104,9 +110,30 @@ impl Viewer {
 }
 
 impl Follow {
+    fn new(
+        client: Client,
+        user: &str,
+        rooms: BTreeMap<String, Seen>,
+        replica: usize,
+        restless: bool,
+    ) -> Self {
+        Self {
+            client,
+            user: user.to_owned(),
+            told: watch::Sender::new(rooms.clone()),
+            rooms,
+            frames: BTreeMap::new(),
+            stop: CancellationToken::new(),
+            replica,
+            restless,
+            everywhere: false,
+            streams: 0,
+        }
+    }
+
     async fn run(mut self) -> Self {
         let stop = self.stop.clone();
-        while !self.rooms.values().all(|room| room.closed) {
+        while self.everywhere || !self.rooms.values().all(|room| room.closed) {
             let went_on = stop.run_until_cancelled(self.stream()).await;
             match went_on {
                 None => break,
@@ -125,8 +152,11 @@ impl Follow {
             room_id: room.clone(),
             cursor: Some(Cursor { epoch: seen.epoch.clone(), seq: seen.seq }),
         };
-        let request =
-            SubscribeRequest { rooms: open.map(cursor).collect(), ..SubscribeRequest::default() };
+        let request = SubscribeRequest {
+            rooms: open.map(cursor).collect(),
+            all_my_rooms: self.everywhere,
+            ..SubscribeRequest::default()
+        };
         let mut stream = match self.client.subscribe(self.replica, request).await {
             Ok(stream) => stream,
             Err(status) => {

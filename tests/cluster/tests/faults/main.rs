@@ -5,8 +5,11 @@ mod facts;
 mod kills;
 mod pauses;
 mod postgres;
+mod redis;
 mod removal;
+mod rooms;
 mod sends;
+mod streams;
 
 /// Whether to take the time of `make soak`: more rounds of the same.
 fn rounds(usual: usize) -> usize {
