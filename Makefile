@@ -20,12 +20,12 @@ demo: ## Watch a conversation happen, RPC by RPC
 	cargo run --quiet --package parlance -- demo
 
 REPLICAS := 2
-BUS := memory
+REDIS := single
 
 .PHONY: up
-up: ## Start the suite: REPLICAS of each service (2), a Postgres of its own, BUS (memory)
+up: ## Start the suite: REPLICAS of each service (2), a Postgres, a REDIS: single, cluster or none
 	@scripts/setup-tests
-	@scripts/suite up --replicas $(REPLICAS) --bus $(BUS)
+	@scripts/suite up --replicas $(REPLICAS) --redis $(REDIS)
 
 .PHONY: down
 down: ## End what `make up` started

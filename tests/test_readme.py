@@ -12,13 +12,18 @@ PAGE = (ROOT / "README.md").read_text()
 TIME_IS_OVER = (68, 124)
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+def blocks(language, page=PAGE):
+    return re.findall(rf"^```{language}\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
 
 
-def commands():
-    """Every line that a reader may paste, continued lines joined."""
-    lines = "".join(blocks("sh")).replace("\\\n", " ").splitlines()
+def section(title):
+    [text] = re.findall(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.DOTALL | re.MULTILINE)
+    return text
+
+
+def commands(title):
+    """Every line of a section that a reader may paste, continued lines joined."""
+    lines = re.sub(r"\\\n *", "", "".join(blocks("sh", section(title)))).splitlines()
     return [line for line in lines if line.strip()]
 
 
@@ -35,11 +40,12 @@ def place(tmp_path_factory):
         server.stop()
 
 
-def test_every_line_of_readme_can_be_pasted(place):
-    """Variables are those that README defines; only the address is the test's own."""
+def test_every_line_for_one_server_can_be_pasted(place):
+    """Variables are those that README defines; only the address is the test's own. What is for
+    the suite is shown by test_suite.py."""
     folder, server = place
     exports, outputs = [], {}
-    for line in commands():
+    for line in commands("Use it"):
         line = re.sub(r"^export ADDR=.*", f"export ADDR={server.address}", line)
         path = f"{ROOT / '.tools/bin'}:{os.environ['PATH']}"
         ran = subprocess.run(
@@ -65,6 +71,12 @@ def test_every_line_of_readme_can_be_pasted(place):
     assert "Is the kettle on?" in outputs["ListMessages"]
     # The system's message came after Boris read.
     assert '"unread": "1"' in outputs["GetUnread"]
+
+
+def test_every_line_to_paste_is_run_by_a_test():
+    titles = re.findall(r"^## (.+)$", PAGE, re.MULTILINE)
+    run = [title for title in titles if commands(title)]
+    assert run == ["Use it", "Run it as a suite"]
 
 
 def test_the_make_targets_that_readme_names_exist():
