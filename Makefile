@@ -55,9 +55,10 @@ client-tests:
 	$(TESTS)
 
 .PHONY: replay
-replay: setup ## Replay a whole corpus of dialogues, on SQLite and a private Postgres
+replay: setup ## Replay a whole corpus of dialogues, on SQLite, a private Postgres, and the suite
 	$(VENV)/python tests/replay.py --all
 	scripts/with-postgres $(VENV)/python tests/replay.py --all --postgres
+	$(VENV)/python tests/replay.py --all --suite
 
 .PHONY: soak
 ROUNDS := 10

@@ -2,6 +2,7 @@
 """Replays dialogues through a server: many users send, others subscribe, drop and resume.
 
     tests/replay.py --all          the whole English corpus, with a summary
+    tests/replay.py --suite        on a suite of its own, as `make up` starts it
     tests/replay.py --addresses    on what `make up` started
 """
 
@@ -26,7 +27,7 @@ from parlance_client import persist  # noqa: E402
 from postgres import database  # noqa: E402
 from server import Server  # noqa: E402
 from subscriber import Subscriber  # noqa: E402
-from suite import STATE, Suite  # noqa: E402
+from suite import STATE, Suite, started  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 CORPUS = pathlib.Path(chatterbot_corpus.__file__).parent / "data" / "english"
@@ -256,23 +257,34 @@ class Replay:
         return marks
 
 
+def place(chosen, stack):
+    """Where to replay, as the options say."""
+    if chosen.suite:
+        state, _ = stack.enter_context(started(chosen.suite))
+        return Suite(state)
+    if chosen.addresses:
+        return Suite(chosen.addresses)
+    return Server(stack.enter_context(database()) if chosen.postgres else None)
+
+
 def main():
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--all", action="store_true", help="the whole corpus")
     arguments.add_argument("--dialogues", type=int, default=5, help="dialogues per topic")
-    arguments.add_argument("--postgres", action="store_true", help="on TEST_POSTGRES_URL")
-    arguments.add_argument(
-        "--addresses", nargs="?", const=STATE, help="the file that `make up` wrote"
+    where = arguments.add_mutually_exclusive_group()
+    where.add_argument("--postgres", action="store_true", help="on TEST_POSTGRES_URL")
+    where.add_argument(
+        "--suite", nargs="?", const="single", choices=["single", "cluster", "none"],
+        help="on a suite of its own, with a Redis of this kind",
     )
+    where.add_argument("--addresses", nargs="?", const=STATE, help="the file that `make up` wrote")
     arguments.add_argument("--seed", type=int, default=random.SystemRandom().randrange(2**32))
     chosen = arguments.parse_args()
     topics = dialogues(None if chosen.all else chosen.dialogues)
     lines = sum(len(talk) for talks in topics.values() for talk in talks)
     print(f"seed {chosen.seed}")
     with contextlib.ExitStack() as stack:
-        url = stack.enter_context(database()) if chosen.postgres else None
-        server = Suite(chosen.addresses) if chosen.addresses else Server(url)
-        stack.enter_context(server)
+        server = stack.enter_context(place(chosen, stack))
         bar = stack.enter_context(tqdm(total=lines, unit=" lines", mininterval=0.5))
         summary = Replay(server, topics, chosen.seed, bar.update).run()
         bar.close()

@@ -1,16 +1,40 @@
-"""The suite as `make up` started it: callers of many processes instead of one."""
+"""The suite as `make up` starts it: callers of many processes instead of one."""
 
+import contextlib
 import itertools
 import json
+import os
 import pathlib
+import signal
+import subprocess
+import tempfile
 import uuid
 
 import grpc
-from parlance_client import Client, mint
+from parlance.message.v1 import operator_service_pb2 as operator_pb
+from parlance.message.v1 import operator_service_pb2_grpc
+from parlance_client import DEADLINE, Client, mint
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STATE = ROOT / ".tools" / "up" / "state.json"
 SERVICE_CONFIG = json.loads((ROOT / "deploy" / "grpc-service-config.json").read_text())
+
+
+@contextlib.contextmanager
+def started(redis="single", replicas=2):
+    """A suite for one test: the state that `make up` would have written, and what it printed."""
+    with tempfile.TemporaryDirectory(prefix="parlance-suite-") as parent:
+        folder = pathlib.Path(parent) / "up"
+        script = [ROOT / "scripts" / "suite"]
+        how = ["--folder", folder, "--redis", redis, "--replicas", str(replicas)]
+        up = subprocess.run(
+            [*script, "up", *how], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
+        )
+        assert up.returncode == 0, up.stdout
+        try:
+            yield folder / "state.json", up.stdout
+        finally:
+            subprocess.run([*script, "down", "--folder", folder], check=True)
 
 
 def channel_to(addresses, policy="round_robin"):
@@ -56,6 +80,7 @@ class Suite:
     def __init__(self, state=STATE):
         state = json.loads(pathlib.Path(state).read_text())
         self.addresses = state["addresses"]
+        self._processes = {each["name"]: each["pid"] for each in state["processes"]}
         self._key = pathlib.Path(state["key"]).read_bytes()
         self._tenant = f"tests-{uuid.uuid4().hex}"
         self._channels = []
@@ -71,6 +96,10 @@ class Suite:
     def stop(self):
         """Nothing: who started it ends it."""
 
+    def kill(self, name):
+        """kill -9 of one process, as `message-0`."""
+        os.kill(self._processes.pop(name), signal.SIGKILL)
+
     def _channel(self, first):
         """Of message, replica `first` as long as it is there."""
         message = self.addresses["message"]
@@ -78,6 +107,7 @@ class Suite:
             "message": channel_to(message[first:] + message[:first], "pick_first"),
             "membership": channel_to(self.addresses["membership"]),
             "room": channel_to(self.addresses["room"]),
+            "presence": channel_to(self.addresses["presence"]),
         }
         channel = ByService(channels)
         self._channels.append(channel)
@@ -98,3 +128,13 @@ class Suite:
     def service(self, channel=None):
         token = mint(self._key, self._tenant, "tests", role="service")
         return Client(channel or self.channel(), token)
+
+    def counters(self, number):
+        """What a replica of message counted."""
+        token = mint(self._key, self._tenant, "tests", role="operator")
+        with channel_to([self.addresses["message"][number]]) as channel:
+            return operator_service_pb2_grpc.OperatorServiceStub(channel).GetCounters(
+                operator_pb.GetCountersRequest(),
+                timeout=DEADLINE,
+                metadata=[("authorization", f"Bearer {token}")],
+            )
