@@ -24,7 +24,7 @@ REDIS := single
 
 .PHONY: up
 up: ## Start the suite: REPLICAS of each service (2), a Postgres, a REDIS: single, cluster or none
-	@scripts/setup-tests
+	@scripts/setup-tests servers grpcurl
 	@scripts/suite up --replicas $(REPLICAS) --redis $(REDIS)
 
 .PHONY: down
@@ -44,7 +44,7 @@ test-rust: setup ## Run the Rust tests, on SQLite and private servers
 	$(SERVERS) $(MAKE) --no-print-directory rust-tests
 
 .PHONY: test-clients
-test-clients: setup ## Run the Python clients against the real server
+test-clients: setup ## Run the clients in Python, Go and Node against the real server
 	scripts/with-postgres $(MAKE) --no-print-directory client-tests
 
 # These two expect what $(SERVERS) sets.
@@ -71,6 +71,7 @@ lint: setup ## Check format, lints, contracts and layers
 	cargo clippy --workspace --all-targets -- -D warnings
 	$(VENV)/buf format --diff --exit-code
 	$(VENV)/buf lint
+	files=$$(gofmt -l tests/go); [ -z "$$files" ] || { echo "gofmt would change $$files" >&2; exit 1; }
 	scripts/check-breaking
 	scripts/check-layers
 	scripts/behaviours --check
@@ -79,6 +80,7 @@ lint: setup ## Check format, lints, contracts and layers
 fmt: setup ## Format the code and the contracts, fill in docs/behaviours.md
 	cargo fmt --all
 	$(VENV)/buf format --write
+	gofmt -w tests/go
 	scripts/behaviours
 
 .PHONY: bench

@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import uuid
 
+import generated  # noqa: F401  (puts the generated code on the path)
 import grpc
 from parlance.message.v1 import operator_service_pb2 as operator_pb
 from parlance.message.v1 import operator_service_pb2_grpc
@@ -100,6 +101,13 @@ class Suite:
         """kill -9 of one process, as `message-0`."""
         os.kill(self._processes.pop(name), signal.SIGKILL)
 
+    def kill_message(self, address):
+        """kill -9 of the replica of message that listens there."""
+        self.kill(f"message-{self.addresses['message'].index(address)}")
+
+    def token(self, user_id):
+        return mint(self._key, self._tenant, user_id)
+
     def _channel(self, first):
         """Of message, replica `first` as long as it is there."""
         message = self.addresses["message"]
@@ -122,8 +130,7 @@ class Suite:
         return self._channel(1 + next(self._turn) % others if others else 0)
 
     def user(self, user_id, channel=None):
-        token = mint(self._key, self._tenant, user_id)
-        return Client(channel or self._elsewhere(), token)
+        return Client(channel or self._elsewhere(), self.token(user_id))
 
     def service(self, channel=None):
         token = mint(self._key, self._tenant, "tests", role="service")
