@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use bytes::{Buf as _, Bytes};
+use http::uri::PathAndQuery;
 use parlance_proto::membership::v1::membership_service_client::MembershipServiceClient;
 use parlance_proto::membership::v1::operator_service_client::OperatorServiceClient as MembershipOperator;
 use parlance_proto::membership::v1::user_service_client::UserServiceClient;
@@ -18,10 +20,16 @@ use parlance_proto::message::v1::{
     RecountUnreadRequest, RoomKind, RoomUnread, SendMessageRequest, SendMessageResponse,
     SubscribeRequest, SubscribeResponse,
 };
+use parlance_proto::presence::v1::presence_service_client::PresenceServiceClient;
 use parlance_proto::room::v1::room_service_client::RoomServiceClient;
 use parlance_proto::room::v1::{CreateRoomRequest, CreateRoomResponse};
 use parlance_rpc::Reason;
 use tokio::time::{Instant, sleep, timeout};
+use tonic::client::Grpc;
+use tonic::codec::{BufferSettings, Codec, DecodeBuf, Decoder};
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::Interceptor;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Response, Status, Streaming};
 use uuid::Uuid;
@@ -133,6 +141,26 @@ impl Client {
         answer.unwrap_or_else(|_| Err(late())).map(Response::into_inner)
     }
 
+    /// As `subscribe`, without understanding what comes.
+    pub async fn subscribe_raw(
+        &self,
+        replica: usize,
+        request: SubscribeRequest,
+    ) -> Result<Streaming<Bytes>, Status> {
+        let mut client = Grpc::new(self.channel(Kind::Message, replica));
+        client.ready().await.map_err(|error| Status::unavailable(error.to_string()))?;
+        let path = PathAndQuery::from_static("/parlance.message.v1.StreamService/Subscribe");
+        let answer = client.server_streaming(self.request(request), path, Raw).await;
+        answer.map(Response::into_inner)
+    }
+
+    /// The presence service, at one replica.
+    pub fn presence(&self, replica: usize) -> Presence {
+        let bearer = self.bearer.parse().expect("a token is ASCII");
+        let channel = self.channel(Kind::Presence, replica);
+        PresenceServiceClient::with_interceptor(channel, Bearer(bearer))
+    }
+
     pub async fn mark_read(&self, room: &str, seq: i64) -> Result<(), Status> {
         let request = MarkReadRequest { room_id: room.to_owned(), seq };
         let rpc = |channel, request| async move {
@@ -224,6 +252,48 @@ impl Client {
     /// Adds a member, or fails.
     pub async fn add_once(&self, replica: usize, room: &str, user: &str) -> Result<(), Status> {
         self.once((Kind::Membership, replica), adding(room, user, &any_id()), add).await.map(drop)
+    }
+}
+
+/// Puts the token into every request.
+#[derive(Clone, Debug)]
+pub struct Bearer(AsciiMetadataValue);
+
+/// A client of the presence service that names its user.
+pub type Presence = PresenceServiceClient<InterceptedService<Channel, Bearer>>;
+
+impl Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("authorization", self.0.clone());
+        Ok(request)
+    }
+}
+
+/// Requests as protobuf, answers as bytes.
+#[derive(Clone, Copy, Debug)]
+struct Raw;
+
+impl Codec for Raw {
+    type Encode = SubscribeRequest;
+    type Decode = Bytes;
+    type Encoder = tonic_prost::ProstEncoder<SubscribeRequest>;
+    type Decoder = Self;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        tonic_prost::ProstEncoder::new(BufferSettings::default())
+    }
+
+    fn decoder(&mut self) -> Self {
+        *self
+    }
+}
+
+impl Decoder for Raw {
+    type Item = Bytes;
+    type Error = Status;
+
+    fn decode(&mut self, from: &mut DecodeBuf<'_>) -> Result<Option<Bytes>, Status> {
+        Ok(Some(from.copy_to_bytes(from.remaining())))
     }
 }
 

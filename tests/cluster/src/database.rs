@@ -64,6 +64,19 @@ impl Database {
         log.entries.iter().rev().find(removal).expect("a removal").seq
     }
 
+    /// The log of a room as the membership service knows it, and its last version there.
+    pub async fn outbox(&self, room: &str) -> (String, i64) {
+        let mut connection = PgConnection::connect(&self.url()).await.expect("Postgres");
+        let row: (Uuid, i64) = sqlx::query_as(
+            "SELECT log_id, version FROM parlance_membership.outbox_logs WHERE room_id = $1",
+        )
+        .bind(room)
+        .fetch_one(&mut connection)
+        .await
+        .expect("a log");
+        (row.0.to_string(), row.1)
+    }
+
     /// The log of a room, straight from the tables.
     pub async fn log(&self, room: &str) -> StoredLog {
         let mut connection = PgConnection::connect(&self.url()).await.expect("Postgres");

@@ -1,5 +1,8 @@
+use std::time::Duration;
+
 use parlance_cluster::client::{add, adding, remove};
 use parlance_cluster::{Client, Cluster, Kind};
+use tokio::time::{sleep, timeout};
 use tonic::Code;
 
 /// What was decided while message was away is in the log once it is back, once:
@@ -43,5 +46,34 @@ async fn facts_wait_for_message_and_are_told_once() {
             told.flat_map(|entry| entry.gained.iter().chain(&entry.lost)).collect();
         assert_eq!(told, users.iter().collect::<Vec<_>>(), "in the order of the decisions");
     }
+    let outbox = cluster.outbox().await;
+    assert!(outbox.failed_drives > 0, "{outbox:?}");
+    assert_eq!((outbox.backlog_logs, outbox.backlog_facts), (0, 0));
+    relayed(&mut cluster, &owner).await;
     cluster.finish().await;
+}
+
+/// A decision that nobody asks about again is brought into the log by the relay.
+async fn relayed(cluster: &mut Cluster, owner: &Client) {
+    let room = "forgotten";
+    owner.create_group(room, &[]).await.expect("a room");
+    let before = cluster.outbox().await.relayed;
+    for replica in [0, 1] {
+        cluster.kill(Kind::Message.replica(replica)).await;
+    }
+    let request = adding(room, "same", "once");
+    owner.once((Kind::Membership, 0), request, add).await.expect_err("message is away");
+    assert_eq!(cluster.outbox().await.backlog_facts, 1);
+    for replica in [0, 1] {
+        cluster.restart(Kind::Message.replica(replica)).await;
+    }
+    let done = async {
+        while cluster.outbox().await.backlog_facts > 0 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(40), done).await.expect("the relay finishes");
+    let log = cluster.database.log(room).await;
+    assert_eq!(log.entries.last().expect("an event").gained, ["same"]);
+    assert!(cluster.outbox().await.relayed > before);
 }

@@ -3,8 +3,10 @@
 
 mod facts;
 mod kills;
+mod kinds;
 mod pauses;
 mod postgres;
+mod presence;
 mod redis;
 mod removal;
 mod rooms;

@@ -4,8 +4,8 @@ use parlance_cluster::history::Frame;
 use parlance_cluster::{Cluster, Plan, Traffic, Viewer};
 
 /// Four streams of one user on both replicas, eight senders; removed in each room
-/// in turn. What they got ends at the removal, or before it: streams that are behind
-/// skip the rest.
+/// in turn, while Redis stands still in half of the rounds. What they got ends at the removal,
+/// or before it: streams that are behind skip the rest.
 #[tokio::test]
 async fn removal_holds_at_once_on_every_stream_of_both_replicas() {
     let cluster = Cluster::start(2).await;
@@ -22,6 +22,9 @@ async fn removal_holds_at_once_on_every_stream_of_both_replicas() {
     let mut removed_at = Vec::new();
     for (number, room) in traffic.rooms.iter().enumerate() {
         traffic.flows(60).await;
+        if number % 2 == 1 {
+            cluster.redis.pause().await;
+        }
         // A sender goes too, in the middle of its sends.
         let sender = format!("sender-{number}");
         if number < 8 {
@@ -37,6 +40,9 @@ async fn removal_holds_at_once_on_every_stream_of_both_replicas() {
         for stream in &streams {
             assert!(stream.is_closed(room, Duration::from_secs(5)).await, "{room} is open");
         }
+        if number % 2 == 1 {
+            cluster.redis.resume().await;
+        }
     }
     traffic.flows(60).await;
     let mut views = Vec::new();
@@ -50,6 +56,8 @@ async fn removal_holds_at_once_on_every_stream_of_both_replicas() {
         let closed = Frame::Closed { seq: removed_at[number] };
         assert_eq!(view.frames.last(), Some(&closed), "{}", view.room);
     }
+    let healed = cluster.healing().await;
+    assert!(healed.head_checks_healed > 0, "{healed:?}");
     traffic.judge_with(&cluster, views).await;
     cluster.finish().await;
 }
