@@ -38,7 +38,9 @@ pub fn remaining<T>(request: &tonic::Request<T>) -> Duration {
 /// The step that bounds every request.
 ///
 /// Unary calls get what their `grpc-timeout` says, at most `max`, else `default`;
-/// streams get only what their client asks for. What is late is answered
+/// streams get only what their client asks for, once they have begun: their request
+/// must be there and be answered within `default`, or it would hold its place among the
+/// calls that are handled for as long as its client likes. What is late is answered
 /// DEADLINE_EXCEEDED, a stream in its trailers.
 #[derive(Clone, Debug)]
 pub struct Deadlines {
@@ -81,7 +83,8 @@ impl Step for Deadlines {
             Err(refusal) => return Ok(Status::from(refusal).into_http()),
         };
         let Some(limit) = self.limit(request.uri().path(), asked) else {
-            return next.call(request).await;
+            let begun = timeout_at(Instant::now() + self.default, next.call(request)).await;
+            return begun.unwrap_or_else(|_| Ok(exceeded().into_http()));
         };
         let deadline = Deadline(Instant::now() + limit);
         request.extensions_mut().insert(deadline);

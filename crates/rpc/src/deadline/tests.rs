@@ -113,6 +113,14 @@ async fn a_stream_whose_client_asks_for_no_deadline_has_none() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_does_not_begin_is_given_up_as_a_unary_call_is() {
+    let began = Instant::now();
+    let (response, _) = answer(STREAM, None, Duration::from_hours(1)).await;
+    assert_eq!(began.elapsed(), DEFAULT_DEADLINE);
+    assert_eq!(reason(response.headers()), Some(Reason::DeadlineExceeded));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_handler_sees_how_long_it_has() {
     let mut request = tonic::Request::new(());
     assert_eq!(remaining(&request), DEFAULT_DEADLINE);
