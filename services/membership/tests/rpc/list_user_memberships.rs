@@ -4,7 +4,7 @@ use parlance_db::Db;
 use parlance_proto::membership::v1 as pb;
 use parlance_rpc::Reason;
 
-use crate::harness::{Clients, Member, Owner, World, refused, strings, violates};
+use crate::harness::{Clients, Member, Owner, World, bad_ids, refused, strings, violates};
 
 parlance_db::test_on_each_db!(
     parlance_membership::MIGRATIONS, crate::list_user_memberships =>
@@ -90,10 +90,18 @@ async fn a_token_is_bound_to_its_query(db: Db) {
 
 async fn bad_fields_are_named(db: Db) {
     let world = World::new(db);
-    let mut ann = world.user("ann");
-    violates(ann.members.list_user_memberships(list("a\0")).await, "user_id");
-    let request = pb::ListUserMembershipsRequest { page_size: -5, ..list("") };
-    violates(ann.members.list_user_memberships(request).await, "page_size");
-    let request = pb::ListUserMembershipsRequest { page_token: "x".to_owned(), ..list("") };
-    violates(ann.members.list_user_memberships(request).await, "page_token");
+    for mut caller in [world.user("ann"), world.service()] {
+        // Left empty, it means the caller.
+        for user_id in bad_ids().into_iter().filter(|id| !id.is_empty()) {
+            violates(caller.members.list_user_memberships(list(&user_id)).await, "user_id");
+        }
+        for page_size in [-1, i32::MIN] {
+            let request = pb::ListUserMembershipsRequest { page_size, ..list("ann") };
+            violates(caller.members.list_user_memberships(request).await, "page_size");
+        }
+        for page_token in ["x".to_owned(), "a\0b".to_owned(), "x".repeat(100_000)] {
+            let request = pb::ListUserMembershipsRequest { page_token, ..list("ann") };
+            violates(caller.members.list_user_memberships(request).await, "page_token");
+        }
+    }
 }

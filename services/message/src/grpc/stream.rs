@@ -25,9 +25,6 @@ const NAMED: usize = 200;
 /// Cursors of a stream that follows all rooms of its user.
 const CURSORS: usize = 10_000;
 
-/// When a client that has too many streams may try again.
-const RETRY: Duration = Duration::from_secs(5);
-
 /// A token that holds longer holds as long as any stream lives.
 const FOREVER: Duration = Duration::from_hours(365 * 24);
 
@@ -146,8 +143,9 @@ fn after(at: usize, Cursor { epoch, seq }: Cursor) -> Result<Start, Status> {
     Ok(Start::After { epoch, seq })
 }
 
+/// Says no time to wait: another try helps only once the caller closed a stream.
 fn too_many(error: TooManyStreams) -> Status {
-    Refusal::new(Reason::TooManyStreams, error.to_string()).retry_after(RETRY).into()
+    Refusal::new(Reason::TooManyStreams, error.to_string()).into()
 }
 
 fn status(ended: &Ended) -> Status {

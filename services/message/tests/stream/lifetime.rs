@@ -1,5 +1,6 @@
 //! How streams live and end.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use parlance_message::domain::{Appended, StoredEvent};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_rpc::{Principal, Reason};
-use parlance_types::{Seq, UserId};
+use parlance_types::{Clock, Seq, SystemClock, UserId};
 use tonic::Code;
 use tonic_types::StatusExt;
 
@@ -18,18 +19,28 @@ use crate::harness::{
     node, tenant,
 };
 
-pub(crate) async fn an_expired_token_ends_the_stream(db: Db) {
+/// The end of a token stands in its caller, the leeway for clocks included. The time that
+/// passes is not waited for, so that no load on the machine blurs the bounds.
+pub(crate) async fn an_expired_token_ends_the_stream_within_a_second(db: Db) {
     let node = node(&db).await;
     node.room("r", &["ann"]).await;
     let ann = Principal::User(UserId::new("ann"));
-    let mut client = node.client_until(ann, in_millis(1500));
+    let (began, holds) = (SystemClock.now(), Duration::from_secs(10));
+    let mut client = node.client_until(ann, in_millis(10_000));
     let stream = client.subscribe(latest(&["r"])).await.expect("a stream");
     let mut reader = Reader { stream: stream.into_inner() };
     reader.attached().await;
     reader.caught_up().await;
+    tokio::time::pause();
+    let paused = tokio::time::Instant::now();
+    let passed = u64::try_from(SystemClock.now() - began).expect("time passes");
     let ended = reader.read().await.expect_err("the token expires");
+    let lasted = Duration::from_micros(passed) + paused.elapsed();
+    tokio::time::resume();
     assert_eq!(ended.code(), Code::Unauthenticated);
     assert_eq!(Reason::of(&ended), Some(Reason::TokenExpired));
+    let a_second = Duration::from_secs(1);
+    assert!((holds - a_second..=holds + a_second).contains(&lasted), "{lasted:?}");
 }
 
 pub(crate) async fn a_store_that_hangs_holds_up_neither_the_end_of_a_stream_nor_its_other_rooms(
@@ -92,6 +103,29 @@ pub(crate) async fn a_draining_node_sends_its_streams_away(db: Db) {
     let refused = node.try_subscribe("ann", latest(&["r"])).await.err().expect("a refusal");
     assert_eq!(Reason::of(&refused), Some(Reason::Draining));
     assert!(refused.get_details_retry_info().is_some());
+}
+
+/// So that those who were sent away at once do not come back at once.
+pub(crate) async fn streams_that_are_sent_away_together_are_told_different_times(db: Db) {
+    const STREAMS: usize = 16;
+    let node = node(&db).await;
+    node.room("r", &["ann"]).await;
+    let mut readers = Vec::new();
+    for _ in 0..STREAMS {
+        readers.push(node.subscribe("ann", latest(&["r"])).await);
+    }
+    node.draining.cancel();
+    let mut delays = BTreeSet::new();
+    for mut reader in readers {
+        let Some(Frame::GoAway(go_away)) = reader.rest().await.pop() else { panic!("go away") };
+        let after = go_away.after.expect("a delay");
+        delays.insert(Duration::try_from(after).expect("no negative delay"));
+    }
+    let (first, last) = (delays.first().expect("a delay"), delays.last().expect("a delay"));
+    assert_eq!(delays.len(), STREAMS, "no two are equal");
+    assert!(*last <= Duration::from_secs(5), "{last:?}");
+    // That 16 draws from 5 s lie within one happens once in a billion times.
+    assert!(*last - *first > Duration::from_secs(1), "{delays:?}");
 }
 
 pub(crate) async fn a_stream_that_is_sent_away_before_it_knows_its_rooms_gives_its_cursors_back(
@@ -166,6 +200,10 @@ pub(crate) async fn a_user_has_a_bounded_number_of_streams(db: Db) {
     let _second = node.subscribe("ann", latest(&["r"])).await;
     let refused = node.try_subscribe("ann", latest(&["r"])).await.err().expect("a refusal");
     assert_eq!(Reason::of(&refused), Some(Reason::TooManyStreams));
+    // No time is told: waiting alone does not help.
+    assert!(refused.get_details_retry_info().is_none());
+    let quota = refused.get_details_quota_failure().expect("a QuotaFailure");
+    assert_eq!(quota.violations[0].subject, "TOO_MANY_STREAMS");
     node.subscribe("bob", latest(&["r"])).await;
     // One that its reader gave up makes room for another.
     drop(first);

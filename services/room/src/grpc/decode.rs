@@ -132,6 +132,9 @@ pub(super) fn update(request: pb::UpdateRoomRequest) -> Result<Update, Error> {
         change.set(field(path, &room)?);
     }
     if let Some(etag) = given(room.etag) {
+        if etag.contains('\0') {
+            return Err(Error::invalid("room.etag", "must not contain U+0000"));
+        }
         change.only_if(etag);
     }
     Ok(Update { room_id, change })

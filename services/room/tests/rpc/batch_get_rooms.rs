@@ -67,7 +67,9 @@ mod suite {
         let many: Vec<_> = many.iter().map(String::as_str).collect();
         assert_violation(ann.batch_get_rooms(ask(&many, &[])).await, "room_ids");
         assert!(found(&mut ann, ask(&many[..100], &[])).await.is_empty());
-        for bad in [["a", "a"], ["a", ""], ["a", "\n"]] {
+        let too_long = "x".repeat(129);
+        for bad in ["a", "", "\n", "a\0b", &too_long] {
+            let bad = ["a", bad];
             assert_violation(ann.batch_get_rooms(ask(&bad, &[])).await, "room_ids[1]");
             assert_violation(ann.batch_get_rooms(ask(&[], &bad)).await, "unique_ids[1]");
         }

@@ -13,6 +13,7 @@ parlance_db::test_on_each_db!(
     a_direct_room_has_nothing_to_update,
     a_repeated_request_gets_the_first_reply,
     what_is_wrong_with_a_request_is_named,
+    a_null_character_is_refused_wherever_it_stands,
 );
 
 mod suite {
@@ -224,8 +225,11 @@ mod suite {
             assert_violation(refused, "update_mask");
         }
         assert_violation(ann.update_room(pb::UpdateRoomRequest::default()).await, "room");
-        let refused = ann.update_room(request(named("", "New"), &["name"])).await;
-        assert_violation(refused, "room.room_id");
+        let too_long = "x".repeat(129);
+        for bad in ["", "g\0", "g\n", &too_long] {
+            let refused = ann.update_room(request(named(bad, "New"), &["name"])).await;
+            assert_violation(refused, "room.room_id");
+        }
         let long = named("g", &"x".repeat(257));
         assert_violation(ann.update_room(request(long.clone(), &["name"])).await, "room.name");
         ann.update_room(request(long, &["picture"])).await.expect("the name is not looked at");
@@ -234,8 +238,35 @@ mod suite {
         let refused = ann.update_room(request(wish.clone(), &["settings"])).await;
         assert_violation(refused, "room.settings.capacity");
         ann.update_room(request(wish, &["settings.post"])).await.expect("only post is looked at");
-        let mut wish = request(named("g", "New"), &["name"]);
-        wish.request_id = "x".repeat(129);
-        assert_violation(ann.update_room(wish).await, "request_id");
+        for bad in ["r\0", "r\n", &too_long] {
+            let mut wish = request(named("g", "New"), &["name"]);
+            wish.request_id = bad.to_owned();
+            assert_violation(ann.update_room(wish).await, "request_id");
+        }
+    }
+
+    /// B-186.
+    pub(super) async fn a_null_character_is_refused_wherever_it_stands(db: Db) {
+        let suite = Harness::new(db).await;
+        let mut ann = suite.user("ann");
+        let before = create(&mut ann, group("g", &[])).await;
+        let bad = || "a\0b".to_owned();
+        let pair = |key: String, value: String| BTreeMap::from([(key, value)]);
+        let base = || named("g", "New");
+        for (room, path) in [
+            (pb::Room { name: bad(), ..base() }, "name"),
+            (pb::Room { picture: bad(), ..base() }, "picture"),
+            (pb::Room { description: bad(), ..base() }, "description"),
+            (pb::Room { metadata: pair(bad(), "v".to_owned()), ..base() }, "metadata"),
+            (pb::Room { metadata: pair("k".to_owned(), bad()), ..base() }, "metadata"),
+        ] {
+            let refused = ann.update_room(request(room, &[path])).await;
+            assert_violation(refused, &format!("room.{path}"));
+        }
+        let room = pb::Room { etag: bad(), ..base() };
+        assert_violation(ann.update_room(request(room, &["name"])).await, "room.etag");
+        assert_violation(ann.update_room(request(base(), &["name\0"])).await, "update_mask");
+        let now = ann.get_room(get("g")).await.expect("there").into_inner().room;
+        assert_eq!(now, Some(before), "nothing changed");
     }
 }
