@@ -1,12 +1,23 @@
+import datetime
+import itertools
 import pathlib
 import re
 import subprocess
 import sys
 import threading
+import time
+from concurrent import futures
 
 import generated  # noqa: F401
+import grpc
 import pytest
+from google.rpc import code_pb2, error_details_pb2, status_pb2
+from grpc_status import rpc_status
+from parlance_client import open_channel, reason
+
+from parlance.message.v1 import event_pb2
 from parlance.message.v1 import stream_service_pb2 as pb
+from parlance.message.v1 import stream_service_pb2_grpc as services
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 REASON = re.compile(r'^\s*\w+ = "([A-Z_]+)" => (\w+),', re.MULTILINE)
@@ -47,16 +58,17 @@ class Enough(Exception):
 
 
 def subscriber():
-    """`follow` of docs/clients.md, as it stands there."""
+    """The names that the code of docs/clients.md defines, as it stands there."""
     page = (ROOT / "docs/clients.md").read_text()
     [code] = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
     space = {}
     exec(compile(code, "docs/clients.md", "exec"), space)
-    return space["follow"]
+    return space
 
 
 def test_the_subscriber_of_the_page_for_clients_resumes_where_it_stopped(server):
-    follow, clara = subscriber(), server.user("clara")
+    """B-131, B-132."""
+    follow, clara = subscriber()["follow"], server.user("clara")
     server.service().upsert_users(["clara", "dora"])
     room = clara.create_group("a page", ["dora"])
     cursors, seen, discarded = {}, [], []
@@ -93,3 +105,178 @@ def test_the_subscriber_of_the_page_for_clients_resumes_where_it_stopped(server)
     ending.join()
     assert discarded == [(room, 0)]
     assert isinstance(cursors[room], pb.Cursor)
+
+
+class Played(services.StreamServiceServicer):
+    """Answers each Subscribe with the next act of a play, then refuses for good."""
+
+    def __init__(self, *acts):
+        self.acts = list(acts)
+        self.requests = []
+        self.tokens = []
+
+    def Subscribe(self, request, context):
+        self.requests.append({room.room_id: room.cursor for room in request.rooms})
+        [token] = [value for key, value in context.invocation_metadata() if key == "authorization"]
+        self.tokens.append(token)
+        act = self.acts.pop(0) if self.acts else refusing("PERMISSION_DENIED", "NOT_ALLOWED")
+        yield from act(context)
+
+
+def refusing(code, reason=None, retry_seconds=None):
+    """An act that ends with a code; without a reason as the way would word it."""
+
+    def act(context):
+        status = status_pb2.Status(code=code_pb2.Code.Value(code), message="refused")
+        if reason:
+            info = error_details_pb2.ErrorInfo(reason=reason, domain="parlance")
+            status.details.add().Pack(info)
+        if retry_seconds:
+            retry = error_details_pb2.RetryInfo()
+            retry.retry_delay.FromTimedelta(datetime.timedelta(seconds=retry_seconds))
+            status.details.add().Pack(retry)
+        if status.details:
+            context.abort_with_status(rpc_status.to_status(status))
+        context.abort(getattr(grpc.StatusCode, code), "refused")
+        yield
+
+    return act
+
+
+def telling(*frames):
+    """An act that sends frames and ends well."""
+    return lambda _: (pb.SubscribeResponse(**frame) for frame in frames)
+
+
+def silent(context):
+    """An act that sends one frame and no more, for as long as the client waits."""
+    yield pb.SubscribeResponse(heartbeat=pb.Heartbeat())
+    gone = threading.Event()
+    if context.add_callback(gone.set):
+        gone.wait(60)
+
+
+def attached(seq):
+    return {"attached": pb.Attached(room_id="r", epoch="e", resume_from=seq, head=seq)}
+
+
+def event(seq):
+    return {"event": pb.RoomEvent(room_id="r", event=event_pb2.Event(seq=seq))}
+
+
+def skipped(first, last):
+    return {"skipped": pb.Skipped(room_id="r", from_seq=first, to_seq=last)}
+
+
+def go_away(seconds, seq):
+    stands = pb.RoomCursor(room_id="r", cursor=pb.Cursor(epoch="e", seq=seq))
+    frame = pb.GoAway(cursors=[stands])
+    frame.after.FromTimedelta(datetime.timedelta(seconds=seconds))
+    return {"go_away": frame}
+
+
+class Clock:
+    """Stands for `time`: who follows waits in no time, and what they waited is kept."""
+
+    def __init__(self):
+        self.slept = []
+        self.follower = threading.current_thread()
+
+    def monotonic(self):
+        return time.monotonic()
+
+    def sleep(self, seconds):
+        if threading.current_thread() is self.follower:
+            self.slept.append(seconds)
+        else:
+            time.sleep(0.01)
+
+
+def watch_play(*acts):
+    """What `follow` of the page does while the acts are played: the requests, the waits, the
+    events handled and the refusal that ended it."""
+    play, clock, seen = Played(*acts), Clock(), []
+    page = subscriber()
+    page["time"], page["SILENCE"] = clock, 0.3
+    tokens = itertools.count()
+    with futures.ThreadPoolExecutor(4) as pool:
+        server = grpc.server(pool)
+        services.add_StreamServiceServicer_to_server(play, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            with open_channel(f"127.0.0.1:{port}") as channel:
+                with pytest.raises(grpc.RpcError) as ended:
+                    page["follow"](
+                        channel,
+                        lambda: f"token {next(tokens)}",
+                        {},
+                        lambda room, event: seen.append(event.seq),
+                        lambda *_: None,
+                    )
+        finally:
+            server.stop(None).wait()
+    return play, clock.slept, seen, ended.value
+
+
+def test_the_subscriber_of_the_page_comes_again_after_what_passes():
+    """B-131: what the way says, what time heals, a token that expired."""
+    refusals = [
+        refusing("UNAVAILABLE"),
+        refusing("UNAVAILABLE", "DRAINING", 1),
+        refusing("RESOURCE_EXHAUSTED", "RATE_LIMITED", 30),
+        refusing("DEADLINE_EXCEEDED", "DEADLINE_EXCEEDED"),
+        refusing("UNKNOWN"),
+        refusing("INTERNAL"),
+        refusing("CANCELLED"),
+        refusing("UNAUTHENTICATED", "TOKEN_EXPIRED"),
+    ]
+    play, slept, _, ended = watch_play(*refusals)
+    assert reason(ended) == "NOT_ALLOWED"
+    assert len(play.requests) == len(refusals) + 1
+    # A fresh token each time.
+    assert len(set(play.tokens)) == len(play.tokens)
+    asked = [0, 1, 30, 0, 0, 0, 0, 0]
+    for number, (waited, at_least) in enumerate(zip(slept, asked, strict=True)):
+        pause = min(0.1 * 2**number, 10)
+        assert at_least + pause / 2 <= waited <= at_least + pause, f"after refusal {number}"
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("RESOURCE_EXHAUSTED", "TOO_MANY_STREAMS"),
+        ("UNAUTHENTICATED", "TOKEN_INVALID"),
+        ("UNAUTHENTICATED", "TOKEN_MISSING"),
+        ("INTERNAL", "INTERNAL"),
+        ("INVALID_ARGUMENT", "INVALID_FIELD"),
+        ("UNIMPLEMENTED", None),
+    ],
+)
+def test_the_subscriber_of_the_page_stops_at_what_would_come_again(code, why):
+    play, slept, _, ended = watch_play(refusing(code, why))
+    assert (ended.code().name, reason(ended)) == (code, why)
+    assert len(play.requests) == 1 and not slept
+
+
+def test_the_subscriber_of_the_page_moves_its_cursor_only_forward():
+    """B-131, B-133."""
+    play, slept, seen, _ = watch_play(
+        telling(attached(0), event(1), skipped(2, 5), skipped(2, 3), event(4), event(6)),
+        telling(attached(6), event(7), go_away(4, 9)),
+        telling(attached(9), go_away(0, 8)),
+        telling(),
+    )
+    assert seen == [1, 6, 7], "what is not above the cursor is dropped"
+    assert [given["r"].seq if given else None for given in play.requests] == [None, 6, 9, 9, 9]
+    assert all(given["r"].epoch == "e" for given in play.requests[1:])
+    # As long as GoAway says; then it begins anew, for something was delivered.
+    assert 4.05 <= slept[1] <= 4.1
+    assert [0.05 <= waited <= 0.1 for waited in (slept[0], slept[1] - 4)] == [True, True]
+
+
+def test_the_subscriber_of_the_page_leaves_a_silent_stream():
+    """B-131."""
+    play, _, seen, ended = watch_play(silent, telling(attached(0), event(1)))
+    assert seen == [1] and reason(ended) == "NOT_ALLOWED"
+    assert len(play.requests) == 3

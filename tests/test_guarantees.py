@@ -29,7 +29,7 @@ def refusal(method, request):
 
 
 def test_who_is_removed_under_fire_gets_everything_up_to_the_removal_and_nothing_after(server):
-    """B-069, B-073, B-074, B-087, B-138, B-200, B-201: four users send, one of them is removed
+    """B-069, B-073, B-074, B-087, B-133, B-138, B-200, B-201: four users send, one of them is removed
     with two streams open."""
     senders = ["removed", "sender1", "sender2", "sender3"]
     room = new_room(server, "owner", *senders)
