@@ -1,7 +1,10 @@
+import contextlib
 import os
 import pathlib
 import re
+import signal
 import subprocess
+import threading
 
 import pytest
 from server import Server, binary, environment
@@ -40,6 +43,24 @@ def place(tmp_path_factory):
         server.stop()
 
 
+def with_grpcurl():
+    """The environment of a reader who has installed grpcurl."""
+    return {**environment(), "PATH": f"{ROOT / '.tools/bin'}:{os.environ['PATH']}"}
+
+
+def paste(folder, exports, line):
+    """Runs a line in a shell that has run the exports."""
+    return subprocess.run(
+        ["bash", "-euc", "\n".join([*exports, line])],
+        cwd=folder,
+        env=with_grpcurl(),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
 def test_every_line_for_one_server_can_be_pasted(place):
     """Variables are those that README defines; only the address is the test's own. What is for
     the suite is shown by test_suite.py."""
@@ -47,16 +68,7 @@ def test_every_line_for_one_server_can_be_pasted(place):
     exports, outputs = [], {}
     for line in commands("Use it"):
         line = re.sub(r"^export ADDR=.*", f"export ADDR={server.address}", line)
-        path = f"{ROOT / '.tools/bin'}:{os.environ['PATH']}"
-        ran = subprocess.run(
-            ["bash", "-euc", "\n".join([*exports, line])],
-            cwd=folder,
-            env={**environment(), "PATH": path},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        ran = paste(folder, exports, line)
         accepted = (0, *TIME_IS_OVER) if "-max-time" in line else (0,)
         assert ran.returncode in accepted, f"{line}\n{ran.stdout}\n{ran.stderr}"
         if line.startswith("export "):
@@ -79,6 +91,66 @@ def test_every_line_to_paste_is_run_by_a_test():
     assert run == ["Use it", "Run it as a suite"]
 
 
+@contextlib.contextmanager
+def started(command, cwd, **more):
+    """A command that goes on until it is asked to stop, and what it prints, line by line. All
+    that it started has ended in the end; one that hangs is ended too."""
+    process = subprocess.Popen(
+        command,
+        cwd=cwd,
+        env={**with_grpcurl(), **more},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    guard = threading.Timer(300, os.killpg, [process.pid, signal.SIGKILL])
+    guard.start()
+    try:
+        yield process.stdout
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+        # What is below it has the pipe too: its end is that of the last.
+        process.stdout.read()
+        process.wait()
+        guard.cancel()
+
+
+def read_until(lines, text):
+    """The lines up to the first one with a text in it."""
+    seen = []
+    for line in lines:
+        seen.append(line.rstrip("\n"))
+        if text in line:
+            return seen
+    raise AssertionError(f"never printed {text!r}: {seen}")
+
+
+def test_every_line_that_make_run_prints_can_be_pasted(tmp_path):
+    """As README begins: `make run`, here on a free port and with data of its own."""
+    assert blocks("console")[0] == "make run\n"
+    own = {"PARLANCE_LISTEN": "127.0.0.1:0", "PARLANCE_STORE": f"sqlite://{tmp_path}/data"}
+    with started(["make", "run"], ROOT, **own) as printed:
+        guide = read_until(printed, "StreamService/Subscribe")
+        exports = [line for line in guide if line.startswith("export ")]
+        calls = [line for line in guide if line.startswith("grpcurl ")]
+        assert len(exports) == 2 and len(calls) == 5
+        assert not any("127.0.0.1:0 " in line for line in calls)
+        *calls, follow = calls
+        for line in calls:
+            ran = paste(tmp_path, exports, line)
+            assert ran.returncode == 0, f"{line}\n{ran.stdout}\n{ran.stderr}"
+        assert "hello, bob" in ran.stdout
+        # The last line follows: what is sent meanwhile arrives.
+        with started(["bash", "-euc", "\n".join([*exports, follow])], tmp_path) as frames:
+            seen = read_until(frames, "caughtUp")
+            assert any("hello, bob" in line for line in seen)
+            [send] = [line for line in calls if "SendMessage" in line]
+            assert paste(tmp_path, exports, send).returncode == 0
+            read_until(frames, "hello, bob")
+
+
 def test_the_make_targets_that_readme_names_exist():
     named = set(re.findall(r"\bmake ([a-z-]+)\b", "".join(blocks("console"))))
     named |= set(re.findall(r"`make ([a-z-]+)`", PAGE))
@@ -98,12 +170,13 @@ def test_make_alone_prints_help():
 
 def test_the_demo_tells_its_story_to_the_end():
     told = subprocess.run(
-        [binary(), "demo"],
+        ["make", "demo"],
+        cwd=ROOT,
         env=environment(),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=300,
     )
     assert told.returncode == 0, told.stdout + told.stderr
     for rpc in ("CreateRoom", "SendMessage", "Subscribe", "RemoveMembers", "GetUnread"):

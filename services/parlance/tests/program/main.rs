@@ -1,6 +1,7 @@
 //! The program itself, in processes of their own.
 
 use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
@@ -84,6 +85,44 @@ fn a_server_starts_with_nothing_said_prints_tokens_and_ends_well_when_asked_to()
         assert!(made.join(file).exists(), "{file}");
     }
     assert_eq!(server.stop(), Some(0));
+}
+
+/// The line of the log that says what was started.
+fn start_line(folder: &Path) -> serde_json::Value {
+    let mut child = parlance(folder)
+        .args(["run", "--listen", "127.0.0.1:0", "--log-format", "json"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program");
+    let mut log = BufReader::new(child.stderr.take().expect("a pipe")).lines();
+    let started = log.find_map(|line| {
+        let line: serde_json::Value =
+            line.ok().and_then(|line| serde_json::from_str(&line).ok())?;
+        (line["message"] == "started").then_some(line)
+    });
+    let killed = Command::new("kill").arg(child.id().to_string()).status();
+    assert!(killed.expect("kill").success());
+    // What it goes on to say is read, so that it is not stopped by a full pipe.
+    assert_eq!(log.filter(Result::is_err).count(), 0);
+    assert_eq!(child.wait().expect("an end").code(), Some(0));
+    started.expect("the program never said what it started")
+}
+
+#[test]
+fn the_log_of_a_start_says_what_is_kept_where_how_safely_and_in_which_epoch() {
+    let folder = TempDir::new().expect("a folder");
+    let started = start_line(folder.path());
+    assert_eq!(started["level"], "INFO");
+    assert_eq!(started["part"], "parlance");
+    assert_eq!(started["store"], "sqlite in ./data");
+    assert_eq!(started["durability"], "an acknowledged write survives a crash");
+    let address: SocketAddr = started["address"].as_str().expect("text").parse().expect("address");
+    assert_ne!(address.port(), 0);
+    let epoch = started["epoch"].as_str().expect("text");
+    assert!(!epoch.is_empty());
+    // The files may have been put back meanwhile: each start on SQLite begins an epoch.
+    assert_ne!(start_line(folder.path())["epoch"], epoch);
 }
 
 #[test]
