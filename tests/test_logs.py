@@ -1,4 +1,5 @@
-"""What the logs never hold, however much is logged: words of users, tokens, other tenants."""
+"""What the logs say at the start, and what they never hold, however much is logged: words of
+users, tokens, other tenants."""
 
 import contextlib
 import json
@@ -216,3 +217,20 @@ def test_lines_of_one_tenants_requests_name_nothing_of_another(talkative):
                 assert said.get("tenant", tenant) == tenant
     for tenant in tenants:
         assert seen[tenant] == set(told[tenant][0])
+
+
+def test_a_start_on_a_database_that_may_lose_writes_says_so_however_little_is_logged():
+    with database() as url:
+        with Server(url, options=["--log-filter", "warn"]) as safe:
+            safe.stop()
+            assert "UNSAFE" not in safe.log.read_text()
+        careless = f"{url}?options=-c%20synchronous_commit%3Doff"
+        with Server(careless, options=["--log-filter", "warn"]) as server:
+            [said] = [line for line in server.log.read_text().splitlines() if "UNSAFE" in line]
+            assert "WARN" in said and "synchronous_commit=off" in said
+            server.stop()
+        options = ["--log-filter", "info", "--log-format", "json"]
+        with Server(careless, options=options) as server:
+            [started] = [said for _, said in lines(server) if said["message"] == "started"]
+            assert "UNSAFE" in started["durability"]
+            server.stop()
