@@ -1,14 +1,19 @@
 """What is promised to every client, tried where it is hardest to keep."""
 
+import contextlib
+import pathlib
+import queue
+import re
 import threading
 import time
 import uuid
+from concurrent import futures
 
 import grpc
 import pytest
 from load import Load
-from parlance_client import Client, persist, reason
-from server import TENANT
+from parlance_client import Client, details, persist, reason, retry_after
+from server import TENANT, Server
 from subscriber import Subscriber
 
 from parlance.membership.v1 import membership_service_pb2
@@ -116,6 +121,136 @@ def test_a_subscriber_who_stops_reading_misses_nothing_and_delays_nobody(server)
         for subscriber in (stalled, quick):
             assert not subscriber.faults
             assert subscriber.messages(room) == expected
+
+
+def resident_mib(server):
+    """What the server's process holds in memory."""
+    status = pathlib.Path(f"/proc/{server._process.pid}/status").read_text()
+    [kib] = re.findall(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
+    return int(kib) / 1024
+
+
+def test_subscribers_who_stop_reading_hold_up_no_other_and_cost_no_memory(server):
+    """More than 40 MB of events pass eight of them."""
+    senders = [f"orator{number}" for number in range(4)]
+    asleep = [f"sleeper{number}" for number in range(8)]
+    room = new_room(server, *senders, *asleep, "awake")
+    content = message_pb2.MessageContent(
+        text="\U0001f375" * 3900, properties={f"key {number}": "x" * 1000 for number in range(32)}
+    )
+    rounds, each = 4, 60
+    assert rounds * each * len(senders) * content.ByteSize() > 40_000_000
+
+    def orate(user, count):
+        client = server.user(user)
+        for _ in range(count):
+            request = message_service_pb2.SendMessageRequest(
+                room_id=room, content=content, request_id=uuid.uuid4().hex
+            )
+            seq = persist(client.messages.SendMessage, request).seq
+        return seq
+
+    with contextlib.ExitStack() as stack:
+        sleepers = [
+            stack.enter_context(Subscriber(server.user(user), rooms=[room])) for user in asleep
+        ]
+        awake = stack.enter_context(Subscriber(server.user("awake"), rooms=[room]))
+        for subscriber in (*sleepers, awake):
+            subscriber.wait_attached(room)
+        for sleeper in sleepers:
+            sleeper.reading.clear()
+        opened = [sleeper.streams for sleeper in sleepers]
+        pool = stack.enter_context(futures.ThreadPoolExecutor(len(senders)))
+        before = resident_mib(server)
+        for number in range(rounds):
+            head = max(pool.map(orate, senders, [each] * len(senders)))
+            awake.wait_for(room, head)
+            grown = resident_mib(server) - before
+            assert grown < 64, f"round {number}: {grown:.0f} MiB more"
+        assert not awake.faults
+        for sleeper in sleepers:
+            assert sleeper.seq(room) < 10, "it read on"
+        assert [sleeper.streams for sleeper in sleepers] == opened, "one was sent away"
+
+
+class SlowCall:
+    """A send whose request does not come to its end before it is told to."""
+
+    def __init__(self, channel, token, room, text):
+        self._parts = queue.SimpleQueue()
+        self._request = message_service_pb2.SendMessageRequest(
+            room_id=room, content=message_pb2.MessageContent(text=text)
+        )
+        method = channel.stream_unary(
+            "/parlance.message.v1.MessageService/SendMessage",
+            request_serializer=message_service_pb2.SendMessageRequest.SerializeToString,
+            response_deserializer=message_service_pb2.SendMessageResponse.FromString,
+        )
+        parts = iter(self._parts.get, None)
+        auth = [("authorization", f"Bearer {token}")]
+        self.call = method.future(parts, metadata=auth, timeout=60)
+
+    def finish(self):
+        """Sends what is missing."""
+        self._parts.put(self._request)
+        self._parts.put(None)
+
+
+def wait_refused(calls, count):
+    """Waits until so many of the calls are refused, and returns those that are not."""
+    give_up = time.monotonic() + 60
+    while sum(slow.call.done() for slow in calls) < count:
+        assert time.monotonic() < give_up, "too few are refused"
+        time.sleep(0.01)
+    for slow in calls:
+        if slow.call.done():
+            judge_overloaded(slow.call.exception())
+    left = [slow for slow in calls if not slow.call.done()]
+    assert len(left) == len(calls) - count
+    return left
+
+
+def judge_overloaded(error):
+    assert (error.code(), reason(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+    assert 0 < retry_after(error) < 5
+    assert details(error)["QuotaFailure"].violations
+
+
+def test_a_flood_is_refused_in_words_and_what_was_admitted_is_done():
+    """B-191: one who floods leaves room for others; when all is taken, nobody waits unheard."""
+    greedy, *others = users = [f"flooder{number}" for number in range(6)]
+    calls = []
+
+    def flood(user, count):
+        channel, token = server.channel(), server.token(user)
+        begun = [SlowCall(channel, token, room, f"{user} {number}") for number in range(count)]
+        calls.extend(begun)
+        return begun
+
+    with Server(options=["--max-calls", "8"]) as server:
+        room = new_room(server, "calm", *users)
+        calm = server.user("calm")
+        try:
+            # A quarter of all is the most that one caller gets.
+            admitted = wait_refused(flood(greedy, 5), 3)
+            first = calm.send(room, "in the middle of it", patience=0).seq
+            # Six places are left.
+            admitted += wait_refused([slow for user in others for slow in flood(user, 2)], 4)
+            assert len(admitted) == 8
+            for _ in range(50):
+                with pytest.raises(grpc.RpcError) as over:
+                    calm.messages.GetUnread(message_service_pb2.GetUnreadRequest(), timeout=10)
+                judge_overloaded(over.value)
+            assert server.health() == "SERVING"
+        finally:
+            for slow in calls:
+                slow.finish()
+        # Those that were let in are done, whatever was refused around them.
+        seqs = [slow.call.result(60).seq for slow in admitted]
+        assert sorted(seqs) == list(range(first + 1, first + 9))
+        assert calm.send(room, "after it").seq == first + 9
+        assert len(calm.history(room)) == 10
+        server.stop()
 
 
 class Naive:
