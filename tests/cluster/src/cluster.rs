@@ -14,6 +14,7 @@ use parlance_rpc::{Internal, InternalKey, Minter, Role, Secret};
 use parlance_types::{Clock as _, SystemClock, TenantId, UserId};
 use tempfile::TempDir;
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
+use tokio::time::Instant;
 use tonic::Request;
 use tonic::transport::{Channel, Endpoint};
 
@@ -59,6 +60,9 @@ impl fmt::Display for Name {
         write!(f, "{}-{}", self.0.name(), self.1)
     }
 }
+
+/// How long a replica may take to drain.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// One cluster at a time: each has the machine for itself.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -125,7 +129,7 @@ impl Cluster {
             ("--connections", "6".to_owned()),
             ("--writers", "2".to_owned()),
             ("--head-check", "200ms".to_owned()),
-            ("--drain", "5s".to_owned()),
+            ("--drain", format!("{}s", DRAIN.as_secs())),
             ("--rate", "0".to_owned()),
         ];
         let replica = |(name, port): (&Name, &u16)| {
@@ -173,10 +177,14 @@ impl Cluster {
         self.replica(name).kill().await;
     }
 
-    /// Asks a replica to end; it must end well.
+    /// Asks a replica to end; it must end well, and within the bound that it was given.
     pub async fn stop(&mut self, name: Name) {
+        let began = Instant::now();
         let status = self.replica(name).stop().await;
         assert!(status.success(), "{name} ended with {status}");
+        // Closing what is behind the connections takes a moment more.
+        let within = DRAIN + Duration::from_secs(5);
+        assert!(began.elapsed() < within, "{name} took {:?}", began.elapsed());
     }
 
     /// Stops a replica in the middle of whatever it does.

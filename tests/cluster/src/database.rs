@@ -14,6 +14,17 @@ pub struct Database {
     name: String,
 }
 
+/// A locked head.
+#[derive(Debug)]
+pub struct Held(PgConnection);
+
+impl Held {
+    /// Lets appends go on.
+    pub async fn release(mut self) {
+        sqlx::query("COMMIT").execute(&mut self.0).await.expect("released");
+    }
+}
+
 impl Database {
     pub(crate) async fn create() -> Self {
         let server = std::env::var("TEST_POSTGRES_URL")
@@ -55,6 +66,35 @@ impl Database {
         .fetch_one(&mut connection)
         .await
         .expect("cut")
+    }
+
+    /// Locks the head of a room's log: every append to it waits until the lock is dropped.
+    pub async fn hold(&self, room: &str) -> Held {
+        let mut connection = PgConnection::connect(&self.url()).await.expect("Postgres");
+        sqlx::query("BEGIN").execute(&mut connection).await.expect("begun");
+        sqlx::query(
+            "SELECT 1 FROM parlance_message.heads h
+             JOIN parlance_message.room_logs r ON r.log_id = h.log_id
+             WHERE r.room_id = $1 FOR UPDATE OF h",
+        )
+        .bind(room)
+        .execute(&mut connection)
+        .await
+        .expect("locked");
+        Held(connection)
+    }
+
+    /// How many of the services' statements wait for a lock.
+    pub async fn waiting(&self) -> i64 {
+        let mut connection = PgConnection::connect(&self.server).await.expect("Postgres");
+        sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = $1 AND wait_event_type = 'Lock'",
+        )
+        .bind(&self.name)
+        .fetch_one(&mut connection)
+        .await
+        .expect("a count")
     }
 
     /// The event that removed a user from a room.

@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use parlance_cluster::{Cluster, Kind, Plan, Traffic};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-/// It stops with batches in its hands, and goes on with them when its senders have
-/// long gone to the other replica.
+/// It stops with batches in its hands that are committed while it stands still, and goes on with
+/// them when their senders have long gone to the other replica.
 #[tokio::test]
 async fn a_message_replica_that_stands_still_for_ten_seconds_stops_nobody() {
     let cluster = Cluster::start(2).await;
@@ -13,7 +13,15 @@ async fn a_message_replica_that_stands_still_for_ten_seconds_stops_nobody() {
     for round in 0..crate::rounds(1) {
         traffic.flows(200).await;
         let name = Kind::Message.replica(round % 2);
+        let held = cluster.database.hold(&traffic.rooms[0]).await;
+        let both = async {
+            while cluster.database.waiting().await < 2 {
+                sleep(Duration::from_millis(10)).await;
+            }
+        };
+        timeout(Duration::from_secs(4), both).await.expect("a batch of each replica waits");
         cluster.pause(name).await;
+        held.release().await;
         // The length of the fault, not a wait for something.
         sleep(Duration::from_secs(10)).await;
         // Facts too find the replica that answers.
