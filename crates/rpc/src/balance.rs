@@ -5,11 +5,11 @@
 //! call between services is idempotent. What a replica does answer, UNAVAILABLE
 //! too, is the caller's to judge.
 
+mod addresses;
+
 use std::collections::BTreeSet;
 use std::convert::Infallible;
-use std::fmt;
 use std::net::SocketAddr;
-use std::str::FromStr;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
@@ -25,6 +25,9 @@ use tonic::transport::{Channel, Endpoint};
 use tower::util::BoxCloneSyncService;
 use tower::{ServiceExt as _, service_fn};
 
+pub use self::addresses::{Addresses, InvalidAddresses};
+
+use self::addresses::Lookups;
 use crate::deadline::asked;
 use crate::{DEFAULT_DEADLINE, Transport};
 
@@ -43,58 +46,6 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often names are looked up.
 const LOOKUP_EVERY: Duration = Duration::from_secs(5);
-const LOOKUP_WITHIN: Duration = Duration::from_secs(3);
-
-/// Where the replicas of a service are: `HOST:PORT`, separated by commas. A name
-/// stands for every address that it resolves to, now and later.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Addresses(Vec<(String, u16)>);
-
-/// A text that names no addresses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be HOST:PORT, or several separated by commas")]
-pub struct InvalidAddresses;
-
-impl FromStr for Addresses {
-    type Err = InvalidAddresses;
-
-    fn from_str(text: &str) -> Result<Self, InvalidAddresses> {
-        let one = |text: &str| {
-            let (host, port) = text.trim().rsplit_once(':')?;
-            let host = host.trim_start_matches('[').trim_end_matches(']');
-            (!host.is_empty()).then_some((host.to_owned(), port.parse().ok()?))
-        };
-        let all: Option<Vec<_>> = text.split(',').map(one).collect();
-        all.map(Self).ok_or(InvalidAddresses)
-    }
-}
-
-impl fmt::Display for Addresses {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (number, (host, port)) in self.0.iter().enumerate() {
-            let comma = if number == 0 { "" } else { "," };
-            write!(f, "{comma}{host}:{port}")?;
-        }
-        Ok(())
-    }
-}
-
-impl Addresses {
-    /// Whether nothing has to be looked up.
-    fn are_fixed(&self) -> bool {
-        self.0.iter().all(|(host, _)| host.parse::<std::net::IpAddr>().is_ok())
-    }
-
-    /// What the names stand for at present; `None` if one could not be looked up.
-    async fn resolve(&self) -> Option<BTreeSet<SocketAddr>> {
-        let mut found = BTreeSet::new();
-        for (host, port) in &self.0 {
-            let looked_up = tokio::net::lookup_host((host.as_str(), *port));
-            found.extend(timeout(LOOKUP_WITHIN, looked_up).await.ok()?.ok()?);
-        }
-        Some(found)
-    }
-}
 
 /// Reaches a service across the network, whichever of its replicas are there.
 ///
@@ -102,9 +53,11 @@ impl Addresses {
 /// replica answered it within its `grpc-timeout`.
 pub async fn balanced(addresses: Addresses) -> Transport {
     let replicas = Arc::new(Replicas::default());
-    replicas.become_those(&addresses.resolve().await.unwrap_or_default());
-    if !addresses.are_fixed() {
-        tokio::spawn(look_up(addresses, Arc::downgrade(&replicas)));
+    let fixed = addresses.are_fixed();
+    let mut lookups = Lookups::of(addresses);
+    replicas.become_those(&lookups.look_up().await);
+    if !fixed {
+        tokio::spawn(look_up(lookups, Arc::downgrade(&replicas)));
     }
     let service = service_fn(move |request: Request<Body>| {
         let replicas = Arc::clone(&replicas);
@@ -113,18 +66,13 @@ pub async fn balanced(addresses: Addresses) -> Transport {
     BoxCloneSyncService::new(service)
 }
 
-/// Keeps the replicas up to date as long as somebody uses them. A failed lookup
-/// leaves them as they are.
-async fn look_up(addresses: Addresses, replicas: Weak<Replicas>) {
+/// Keeps the replicas up to date as long as somebody uses them.
+async fn look_up(mut lookups: Lookups, replicas: Weak<Replicas>) {
     loop {
         tokio::time::sleep(LOOKUP_EVERY).await;
-        let found = addresses.resolve().await.filter(|found| !found.is_empty());
+        let found = lookups.look_up().await;
         let Some(replicas) = replicas.upgrade() else { return };
-        if let Some(found) = found {
-            replicas.become_those(&found);
-        } else {
-            tracing::warn!(%addresses, "cannot look up the replicas of a service");
-        }
+        replicas.become_those(&found);
     }
 }
 

@@ -95,11 +95,11 @@ async fn a_name_stands_for_its_addresses() {
     check(&HealthClient::new(balanced(name).await)).await.expect("an answer");
 }
 
-#[test]
-fn addresses_are_hosts_with_ports() {
-    let read = |text: &str| text.parse::<Addresses>().map(|addresses| addresses.to_string());
-    assert_eq!(read("a:1, 10.0.0.1:2"), Ok("a:1,10.0.0.1:2".to_owned()));
-    for bad in ["", "a", ":1", "a:b", "a:1,", "a:70000"] {
-        assert_eq!(read(bad), Err(InvalidAddresses), "{bad}");
-    }
+/// Names below `invalid` are never there.
+#[tokio::test]
+async fn a_name_that_is_gone_hides_no_other() {
+    let (address, _, _) = replica().await;
+    let text = format!("gone.invalid:{0},localhost:{0}", address.port());
+    let names: Addresses = text.parse().expect("names");
+    check(&HealthClient::new(balanced(names).await)).await.expect("an answer");
 }
