@@ -10,15 +10,18 @@ mod addresses;
 use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use futures::future::select_all;
 use http::{Request, Response, request};
 use http_body_util::{BodyExt as _, Full};
-use tokio::time::{Instant, timeout};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
@@ -31,11 +34,19 @@ use self::addresses::Lookups;
 use crate::deadline::asked;
 use crate::{DEFAULT_DEADLINE, Transport};
 
-/// How often one call is tried in all.
-const TRIES: usize = 3;
+/// How often one call is tried in all: once per replica, within these bounds.
+const TRIES: RangeInclusive<usize> = 3..=8;
+
+/// The least share of what is left of its time that a call spends on one replica
+/// while there are others: one of so many.
+const SHARE: u32 = 3;
 
 /// How long, in milliseconds, a replica that did not answer is asked only after the others.
 const SHUNNED: u64 = 1000;
+
+/// Calls at once to one replica: fewer than the 128 that a server of the suite
+/// takes on one connection, so that none waits where nobody can tell why.
+const AT_ONCE: usize = 100;
 
 /// The pause before a call goes to a replica that it has tried already.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -59,6 +70,10 @@ pub async fn balanced(addresses: Addresses) -> Transport {
     if !fixed {
         tokio::spawn(look_up(lookups, Arc::downgrade(&replicas)));
     }
+    transport(replicas)
+}
+
+fn transport(replicas: Arc<Replicas>) -> Transport {
     let service = service_fn(move |request: Request<Body>| {
         let replicas = Arc::clone(&replicas);
         async move { Ok::<_, tonic::transport::Error>(replicas.call(request).await) }
@@ -89,9 +104,15 @@ struct Replicas {
 struct Replica {
     address: SocketAddr,
     channel: Channel,
-    /// In milliseconds since the beginning.
+    /// Room for more calls.
+    room: Arc<Semaphore>,
+    /// 0 while it answers. Else when one call may try it again, in milliseconds
+    /// since the beginning.
     shunned_until: AtomicU64,
 }
+
+/// A replica to ask, and the room that the call takes there.
+type Place = (Arc<Replica>, OwnedSemaphorePermit);
 
 impl Default for Replicas {
     fn default() -> Self {
@@ -114,16 +135,13 @@ impl Replicas {
         u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX)
     }
 
-    /// The replicas in the order in which a call asks them: by turns, those last
-    /// that did not answer lately.
-    fn order(&self) -> Vec<Arc<Replica>> {
+    /// The replicas, each first when it is its turn.
+    fn by_turns(&self) -> Vec<Arc<Replica>> {
         let mut order = Vec::clone(&self.known.load());
         if !order.is_empty() {
             let turn = self.turn.fetch_add(1, Ordering::Relaxed) % order.len();
             order.rotate_left(turn);
         }
-        let now = self.now();
-        order.sort_by_key(|replica| replica.shunned_until.load(Ordering::Relaxed) > now);
         order
     }
 
@@ -135,14 +153,20 @@ impl Replicas {
         };
         let limit = asked(&head.headers).ok().flatten().unwrap_or(DEFAULT_DEADLINE);
         let until = Instant::now() + limit;
-        let order = self.order();
-        for (number, replica) in order.iter().cycle().take(TRIES).enumerate() {
-            if number > 0 && number % order.len() == 0 {
+        let all = self.by_turns();
+        let mut untried = all.clone();
+        for number in 0..all.len().clamp(*TRIES.start(), *TRIES.end()) {
+            if untried.is_empty() {
                 tokio::time::sleep(PAUSE).await;
+                untried.clone_from(&all);
             }
+            // That all have their hands full is no silence.
+            let next = timeout_at(until, self.next(&mut untried)).await;
+            let Ok(Some((replica, _room))) = next else { break };
             let left = until.saturating_duration_since(Instant::now());
-            // Silence of one replica leaves time for the next.
-            let share = if number + 1 < order.len() { left / 2 } else { left };
+            // Silence of one replica leaves time for the others.
+            let others = if number < all.len() { untried.len() } else { 0 };
+            let share = left / u32::try_from(others + 1).map_or(SHARE, |of| of.min(SHARE));
             match timeout(share, replica.call(&head, message.clone())).await {
                 Ok(Ok(response)) => {
                     replica.shunned_until.store(0, Ordering::Relaxed);
@@ -158,6 +182,35 @@ impl Replicas {
         }
         Status::unavailable("no replica of the service answered").into_http()
     }
+
+    /// Takes out the replica to ask next: one that did not answer if it is time to
+    /// try it again, else the first with room of those that answer, else of all.
+    /// Waits for room.
+    async fn next(&self, untried: &mut Vec<Arc<Replica>>) -> Option<Place> {
+        let first = untried.first()?;
+        if let Ok(room) = Arc::clone(&first.room).try_acquire_owned()
+            && first.may_be_tried_again(self.now())
+        {
+            return Some((untried.remove(0), room));
+        }
+        loop {
+            let all = || untried.iter().enumerate();
+            let mut asked: Vec<_> = all().filter(|(_, replica)| replica.answers()).collect();
+            let some_answer = !asked.is_empty();
+            if !some_answer {
+                asked.extend(all());
+            }
+            let waits = asked.into_iter().map(|(at, replica)| {
+                let room = Arc::clone(&replica.room).acquire_owned();
+                Box::pin(async move { (at, room.await) })
+            });
+            let ((at, room), ..) = select_all(waits).await;
+            // It may have fallen silent meanwhile: that is why there was no room.
+            if untried[at].answers() || !some_answer {
+                return Some((untried.remove(at), room.ok()?));
+            }
+        }
+    }
 }
 
 impl Replica {
@@ -169,7 +222,26 @@ impl Replica {
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
-        Self { address, channel: endpoint.connect_lazy(), shunned_until: AtomicU64::new(0) }
+        Self {
+            address,
+            channel: endpoint.connect_lazy(),
+            room: Arc::new(Semaphore::new(AT_ONCE)),
+            shunned_until: AtomicU64::new(0),
+        }
+    }
+
+    fn answers(&self) -> bool {
+        self.shunned_until.load(Ordering::Relaxed) == 0
+    }
+
+    /// Says to one call a second, and no more, that it may try a replica that did not
+    /// answer: whether it is well again costs no other call its time.
+    fn may_be_tried_again(&self, now: u64) -> bool {
+        let shunned = self.shunned_until.load(Ordering::Relaxed);
+        let next = now.saturating_add(SHUNNED);
+        let (set, fetch) = (Ordering::Relaxed, Ordering::Relaxed);
+        (1..=now).contains(&shunned)
+            && self.shunned_until.compare_exchange(shunned, next, set, fetch).is_ok()
     }
 
     /// The whole answer: one that breaks off half-way is none.

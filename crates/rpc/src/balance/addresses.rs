@@ -99,10 +99,6 @@ async fn find(host: &str, port: u16) -> Option<BTreeSet<SocketAddr>> {
 mod tests {
     use super::*;
 
-    fn some(addresses: &[&str]) -> Option<BTreeSet<SocketAddr>> {
-        Some(all(addresses))
-    }
-
     fn all(addresses: &[&str]) -> BTreeSet<SocketAddr> {
         addresses.iter().map(|address| address.parse().expect("an address")).collect()
     }
@@ -119,10 +115,10 @@ mod tests {
     #[test]
     fn a_name_that_cannot_be_looked_up_keeps_what_it_had_and_holds_up_no_other() {
         let mut lookups = Lookups::of("one:1,two:2".parse().expect("names"));
-        let learnt = lookups.learn(vec![None, some(&["10.0.0.2:2"])]);
+        let learnt = lookups.learn(vec![None, Some(all(&["10.0.0.2:2"]))]);
         assert_eq!(learnt, all(&["10.0.0.2:2"]), "at the start too");
-        lookups.learn(vec![some(&["10.0.0.1:1"]), some(&["10.0.0.2:2"])]);
-        let learnt = lookups.learn(vec![None, some(&["10.0.0.3:2", "10.0.0.4:2"])]);
+        lookups.learn(vec![Some(all(&["10.0.0.1:1"])), Some(all(&["10.0.0.2:2"]))]);
+        let learnt = lookups.learn(vec![None, Some(all(&["10.0.0.3:2", "10.0.0.4:2"]))]);
         assert_eq!(learnt, all(&["10.0.0.1:1", "10.0.0.3:2", "10.0.0.4:2"]));
         assert_eq!(lookups.learn(vec![None, None]), learnt);
     }

@@ -1,11 +1,13 @@
 use std::sync::atomic::AtomicUsize;
 
+use futures::future::join_all;
 use tokio::net::TcpListener;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::server::HealthReporter;
 
 use super::*;
+use crate::step::{Next, Step, StepLayer};
 
 /// A server of the health service; gone when its task is aborted.
 async fn replica() -> (SocketAddr, tokio::task::JoinHandle<()>, Arc<AtomicUsize>) {
@@ -34,6 +36,53 @@ async fn replica() -> (SocketAddr, tokio::task::JoinHandle<()>, Arc<AtomicUsize>
 async fn nobody() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     listener.local_addr().expect("an address")
+}
+
+/// A server that takes as many calls at once as those of the suite, and its time over each.
+async fn slow_replica(takes: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let calls = Arc::new(AtomicUsize::new(0));
+    let slow = StepLayer(Slow { takes, calls: Arc::clone(&calls) });
+    let health = tonic_health::server::HealthService::from_health_reporter(HealthReporter::new());
+    let server = tonic_health::pb::health_server::HealthServer::new(health);
+    tokio::spawn(async move {
+        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let builder = tonic::transport::Server::builder().max_concurrent_streams(128);
+        let serving = builder.layer(slow).add_service(server);
+        serving.serve_with_incoming(incoming).await.expect("a server");
+    });
+    (address, calls)
+}
+
+#[derive(Clone)]
+struct Slow {
+    takes: Duration,
+    calls: Arc<AtomicUsize>,
+}
+
+impl Step for Slow {
+    async fn run<S: Next>(
+        &self,
+        request: Request<Body>,
+        mut next: S,
+    ) -> Result<Response<Body>, S::Error> {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(self.takes).await;
+        next.call(request).await
+    }
+}
+
+/// A port that accepts and says nothing.
+async fn mute() -> (SocketAddr, TcpListener) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    (listener.local_addr().expect("an address"), listener)
+}
+
+fn replicas(addresses: &[SocketAddr]) -> Arc<Replicas> {
+    let replicas = Arc::new(Replicas::default());
+    replicas.become_those(&addresses.iter().copied().collect());
+    replicas
 }
 
 async fn client(addresses: &[SocketAddr]) -> HealthClient<Transport> {
@@ -69,14 +118,87 @@ async fn a_dead_replica_costs_no_call() {
 
 #[tokio::test]
 async fn a_replica_that_accepts_and_says_nothing_costs_half_of_the_time_and_only_once() {
-    let mute = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let (mute, _listens) = mute().await;
     let (alive, _, _) = replica().await;
-    let client = client(&[mute.local_addr().expect("an address"), alive]).await;
+    let client = client(&[mute, alive]).await;
     let begin = Instant::now();
     for _ in 0..20 {
         check(&client).await.expect("an answer");
     }
     assert!(begin.elapsed() < Duration::from_secs(4), "{:?}", begin.elapsed());
+}
+
+#[tokio::test]
+async fn one_call_finds_out_whether_a_silent_replica_is_well_and_costs_no_other_its_time() {
+    let (mute, _listens) = mute().await;
+    let (alive, _, _) = replica().await;
+    let replicas = replicas(&[mute, alive]);
+    let client = HealthClient::new(transport(Arc::clone(&replicas)));
+    // It was shunned, and is no more.
+    while replicas.now() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let known = replicas.known.load();
+    let silent = known.iter().find(|replica| replica.address == mute).expect("known");
+    silent.shunned_until.store(1, Ordering::Relaxed);
+    let begin = Instant::now();
+    let call = || async {
+        check(&client).await.expect("an answer");
+        begin.elapsed()
+    };
+    let took = join_all((0..20).map(|_| call())).await;
+    let slow = took.iter().filter(|took| **took > Duration::from_secs(1)).count();
+    assert_eq!(slow, 1, "{took:?}");
+}
+
+#[tokio::test]
+async fn a_replica_that_is_well_again_is_asked_again() {
+    let (one, _, first) = replica().await;
+    let (two, _, _) = replica().await;
+    let replicas = replicas(&[one, two]);
+    let client = HealthClient::new(transport(Arc::clone(&replicas)));
+    while replicas.now() < 2 {
+        tokio::task::yield_now().await;
+    }
+    let known = replicas.known.load();
+    let back = known.iter().find(|replica| replica.address == one).expect("known");
+    back.shunned_until.store(1, Ordering::Relaxed);
+    for _ in 0..10 {
+        check(&client).await.expect("an answer");
+    }
+    assert!(back.answers() && first.load(Ordering::SeqCst) >= 4);
+}
+
+#[tokio::test]
+async fn however_many_are_dead_or_silent_the_one_that_lives_is_found() {
+    let (alive, _, _) = replica().await;
+    let (silent, dead) = (vec![mute().await, mute().await, mute().await], nobody().await);
+    let mut addresses: Vec<_> = silent.iter().map(|(address, _)| *address).collect();
+    addresses.extend([dead, nobody().await, alive]);
+    let from_each = (0..addresses.len()).map(|turn| {
+        let replicas = replicas(&addresses);
+        replicas.turn.store(turn, Ordering::Relaxed);
+        let client = HealthClient::new(transport(replicas));
+        async move { check(&client).await }
+    });
+    for answer in join_all(from_each).await {
+        answer.expect("an answer");
+    }
+}
+
+#[tokio::test]
+async fn more_calls_than_replicas_take_at_once_wait_and_nobody_is_taken_for_silent() {
+    let takes = Duration::from_millis(500);
+    let ((one, first), (two, second)) = (slow_replica(takes).await, slow_replica(takes).await);
+    let replicas = replicas(&[one, two]);
+    let client = HealthClient::new(transport(Arc::clone(&replicas)));
+    // Five times what both take: more than half of the time of a call.
+    let calls = 1000;
+    for answer in join_all((0..calls).map(|_| check(&client))).await {
+        answer.expect("an answer");
+    }
+    assert_eq!(first.load(Ordering::SeqCst) + second.load(Ordering::SeqCst), calls, "asked once");
+    assert!(replicas.known.load().iter().all(|replica| replica.answers()));
 }
 
 #[tokio::test]
