@@ -1,8 +1,8 @@
 //! Health, per service and of all: NOT_SERVING until ready and while draining.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
+use tokio::sync::Mutex;
 use tonic::service::Routes;
 use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
@@ -13,7 +13,8 @@ use tonic_health::server::{HealthReporter, HealthService};
 pub struct Health {
     reporter: HealthReporter,
     services: Arc<[String]>,
-    draining: Arc<AtomicBool>,
+    /// Held while something is said, so that nothing is said after the drain began.
+    draining: Arc<Mutex<bool>>,
 }
 
 impl Health {
@@ -33,25 +34,37 @@ impl Health {
 
     /// Says whether every service is ready. Once draining, none is again.
     pub async fn set_all(&self, ready: bool) {
-        for service in self.services.iter() {
-            self.set(service, ready).await;
+        let draining = self.draining.lock().await;
+        if !*draining {
+            self.say(ready).await;
         }
-        self.set("", ready).await;
     }
 
     /// Says whether one service is ready. Once draining, it is not again.
     pub async fn set(&self, service: &str, ready: bool) {
-        if ready && self.draining.load(Ordering::SeqCst) {
-            return;
+        let draining = self.draining.lock().await;
+        if !*draining {
+            self.say_of(service, ready).await;
         }
-        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
-        self.reporter.set_service_status(service, status).await;
     }
 
     /// Says that no service is ready, from now on.
     pub(crate) async fn drain(&self) {
-        self.draining.store(true, Ordering::SeqCst);
-        self.set_all(false).await;
+        let mut draining = self.draining.lock().await;
+        *draining = true;
+        self.say(false).await;
+    }
+
+    async fn say(&self, ready: bool) {
+        for service in self.services.iter() {
+            self.say_of(service, ready).await;
+        }
+        self.say_of("", ready).await;
+    }
+
+    async fn say_of(&self, service: &str, ready: bool) {
+        let status = if ready { ServingStatus::Serving } else { ServingStatus::NotServing };
+        self.reporter.set_service_status(service, status).await;
     }
 
     /// Ends the streams of those who watch.
@@ -61,5 +74,51 @@ impl Health {
             reporter.clear_service_status(service).await;
         }
         reporter.clear_service_status("").await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::task::yield_now;
+    use tonic::IntoRequest as _;
+    use tonic_health::pb::HealthCheckRequest;
+    use tonic_health::pb::health_server::Health as _;
+
+    use super::*;
+
+    async fn serves(health: &Health, service: &str) -> bool {
+        let server = HealthService::from_health_reporter(health.reporter.clone());
+        let request = HealthCheckRequest { service: service.to_owned() };
+        let answer = server.check(request.into_request()).await.expect("an answer").into_inner();
+        answer.status == ServingStatus::Serving as i32
+    }
+
+    #[tokio::test]
+    async fn services_are_ready_when_somebody_says_so() {
+        let health = Health::new(["a", "b"]).await;
+        assert!(!serves(&health, "a").await && !serves(&health, "").await);
+        health.set_all(true).await;
+        assert!(serves(&health, "a").await && serves(&health, "b").await);
+        assert!(serves(&health, "").await);
+        health.set("a", false).await;
+        assert!(!serves(&health, "a").await && serves(&health, "b").await);
+    }
+
+    /// Whoever says that it is ready may be anywhere when the drain begins.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn once_draining_nothing_is_ready_again() {
+        for round in 0..10_000 {
+            let health = Health::new(["a", "b"]).await;
+            let saying = health.clone();
+            let saying = tokio::spawn(async move { saying.set_all(true).await });
+            for _ in 0..round % 8 {
+                yield_now().await;
+            }
+            health.drain().await;
+            saying.await.expect("said");
+            for service in ["a", "b", ""] {
+                assert!(!serves(&health, service).await, "{service:?} in round {round}");
+            }
+        }
     }
 }
