@@ -75,8 +75,43 @@ impl TestSchema {
     }
 
     pub async fn drop(self) {
-        let mut admin = PgConnection::connect(&self.url).await.expect("connect to Postgres");
-        let drop = format!("DROP SCHEMA {} CASCADE", self.name);
-        sqlx::raw_sql(AssertSqlSafe(drop)).execute(&mut admin).await.expect("drop the schema");
+        run(&self.url, format!("DROP SCHEMA {} CASCADE", self.name)).await;
     }
+}
+
+/// A database of its own on that Postgres, which comes and goes.
+#[derive(Debug)]
+pub struct TestDatabase {
+    server: String,
+    name: String,
+}
+
+impl TestDatabase {
+    pub async fn create() -> Self {
+        let TestSchema { url, name } = TestSchema::new();
+        let database = Self { server: url, name };
+        database.come().await;
+        database
+    }
+
+    pub fn url(&self) -> String {
+        let (server, _) = self.server.rsplit_once('/').expect("a database in the URL");
+        format!("{server}/{}", self.name)
+    }
+
+    /// Makes it, empty.
+    pub async fn come(&self) {
+        run(&self.server, format!("CREATE DATABASE {}", self.name)).await;
+    }
+
+    /// Ends every connection to it, and drops it.
+    pub async fn go(&self) {
+        run(&self.server, format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+    }
+}
+
+async fn run(url: &str, statement: String) {
+    let mut admin = PgConnection::connect(url).await.expect("connect to Postgres");
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut admin).await.expect("done");
+    admin.close().await.expect("closed");
 }

@@ -60,7 +60,7 @@ impl Cli {
             None => process::run(Part::Whole, self.settings.resolve()?).await,
             Some(Command::Run(settings)) => process::run(Part::Whole, settings.resolve()?).await,
             Some(Command::Migrate(settings)) => {
-                process::migrate(Part::Whole, settings.resolve()?).await
+                process::migrate(Part::Whole, settings.without_callers()?).await
             }
             Some(Command::Demo) => demo::run().await,
             Some(Command::Token(token)) => token.print(),

@@ -53,7 +53,9 @@ async fn run(part: Part, arguments: impl IntoIterator<Item = OsString>) -> Resul
     match read.command {
         None => process::run(part, check(part, read.settings.resolve()?)?).await,
         Some(Command::Run(settings)) => process::run(part, check(part, settings.resolve()?)?).await,
-        Some(Command::Migrate(settings)) => process::migrate(part, settings.resolve()?).await,
+        Some(Command::Migrate(settings)) => {
+            process::migrate(part, settings.without_callers()?).await
+        }
         Some(Command::Healthcheck(check)) => check.run().await,
     }
 }

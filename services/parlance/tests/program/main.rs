@@ -5,10 +5,15 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
+use parlance_db::testing::TestDatabase;
 use tempfile::TempDir;
 
 fn parlance(folder: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_parlance"));
+    program(env!("CARGO_BIN_EXE_parlance"), folder)
+}
+
+fn program(path: &str, folder: &Path) -> Command {
+    let mut command = Command::new(path);
     let inherited = std::env::vars_os().map(|(name, _)| name);
     for name in inherited.filter(|name| name.to_string_lossy().starts_with("PARLANCE_")) {
         command.env_remove(name);
@@ -193,6 +198,26 @@ fn a_wrong_setting_stops_the_start_with_one_line_wherever_it_stands() {
         let (code, text) = failure(&command.output().expect("the program"));
         assert_eq!(code, Some(2), "{text}");
         assert!(text.contains(named), "{text}");
+    }
+}
+
+/// As two replicas that start at once do. It verifies no caller, and needs no key.
+#[tokio::test]
+async fn schemas_may_be_brought_up_to_date_twice_at_once() {
+    let folder = TempDir::new().expect("a folder");
+    for path in [env!("CARGO_BIN_EXE_parlance-message"), env!("CARGO_BIN_EXE_parlance")] {
+        let database = TestDatabase::create().await;
+        let start = || {
+            let mut migrate = program(path, folder.path());
+            migrate.args(["migrate", "--store", &database.url()]).stderr(Stdio::piped());
+            migrate.spawn().expect("the program")
+        };
+        for migrating in [start(), start()] {
+            let output = migrating.wait_with_output().expect("an end");
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{path}: {said}");
+        }
+        database.go().await;
     }
 }
 
