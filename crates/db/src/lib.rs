@@ -9,8 +9,11 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
+mod ping;
 #[cfg(feature = "testing")]
 pub mod testing;
+
+pub use ping::Ping;
 
 /// How long a statement, or the wait for a connection, may take.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -158,15 +161,6 @@ impl Db {
             }
             Self::Postgres(db) => db.pool.close().await,
         }
-    }
-
-    /// Whether the database answers.
-    pub async fn ping(&self) -> Result<(), sqlx::Error> {
-        let ping =
-            async { read_db!(self, |pool| sqlx::query("SELECT 1").execute(pool).await.map(drop)) };
-        tokio::time::timeout(STATEMENT_TIMEOUT, ping)
-            .await
-            .unwrap_or(Err(sqlx::Error::PoolTimedOut))
     }
 
     /// How strong "stored" is: the settings that would lose acknowledged writes in

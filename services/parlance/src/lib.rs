@@ -11,6 +11,7 @@ mod failure;
 mod guide;
 mod healthcheck;
 pub mod process;
+mod readiness;
 pub mod service;
 mod services;
 pub mod settings;

@@ -5,7 +5,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parlance_db::Db;
 use parlance_rpc::{
     Auth, AuthConfig, Deadlines, Health, Internal, InternalKey, KeySource, Layers, Minter,
     RateLimit, Secret, Server, Shed, termination,
@@ -17,6 +16,7 @@ use tokio_util::sync::CancellationToken;
 use crate::Failure;
 use crate::data_dir::DataDir;
 use crate::guide::guide;
+use crate::readiness::Readiness;
 use crate::services::{self, Ground, Part, Services};
 use crate::settings::Config;
 use crate::values::Store;
@@ -24,11 +24,6 @@ use crate::values::Store;
 /// How long services may take to finish what they have begun, after the last
 /// connection is closed.
 const CLOSE: Duration = Duration::from_secs(30);
-
-/// How often databases are asked whether they are there, and how long they may
-/// take to answer.
-const PING: Duration = Duration::from_secs(1);
-const PING_WITHIN: Duration = Duration::from_secs(3);
 
 /// Runs everything until the process is asked to stop; then drains.
 pub async fn run(part: Part, config: Config) -> Result<(), Failure> {
@@ -100,7 +95,8 @@ impl Process {
             .map_err(|error| Failure::fatal("cannot tell the address", &error))?;
         let health = Health::new(services.names.iter().copied()).await;
         health.set_all(true).await;
-        tokio::spawn(watch(services.databases.clone(), health.clone(), shutdown.clone()));
+        let readiness = Readiness::of(&services.databases);
+        tokio::spawn(readiness.tell(health.clone(), shutdown.clone()));
         let server = Server { layers, health, draining, drain: config.drain };
         Ok(Self { address, minter, services, server, listener, shutdown, _data: data })
     }
@@ -134,23 +130,6 @@ pub async fn bump_epoch(config: Config) -> Result<(), Failure> {
 fn say(text: &str) {
     if let Err(error) = writeln!(std::io::stdout(), "{text}") {
         tracing::debug!(%error, "nobody reads the standard output");
-    }
-}
-
-/// Says that a process without its database is not ready. Other services may be
-/// away: their callers are told so one by one.
-async fn watch(databases: Vec<Db>, health: Health, shutdown: CancellationToken) {
-    let mut was_ready = true;
-    while shutdown.run_until_cancelled(tokio::time::sleep(PING)).await.is_some() {
-        let mut ready = true;
-        for db in &databases {
-            ready &= matches!(tokio::time::timeout(PING_WITHIN, db.ping()).await, Ok(Ok(())));
-        }
-        if ready != was_ready {
-            tracing::warn!(ready, "the database came or went");
-            health.set_all(ready).await;
-            was_ready = ready;
-        }
     }
 }
 
