@@ -19,7 +19,7 @@ use crate::guide::guide;
 use crate::readiness::Readiness;
 use crate::services::{self, Ground, Part, Services};
 use crate::settings::Config;
-use crate::values::Store;
+use crate::values::{Bus, Store};
 
 /// How long services may take to finish what they have begun, after the last
 /// connection is closed.
@@ -40,6 +40,12 @@ pub async fn run(part: Part, config: Config) -> Result<(), Failure> {
     tracing::info!(%part, %address, %store, durability, epoch, "started");
     if !services.durability.0.is_empty() {
         tracing::warn!("{durability}");
+    }
+    if part == Part::Message && config.bus == Bus::Memory {
+        tracing::warn!(
+            "the bus is memory: streams on other replicas hear of an event at the next look at \
+             the heads, and of notices never; set bus to a Redis if there is more than one"
+        );
     }
     say(&match &process.minter {
         Some(minter) => guide(*address, minter, clock.now()),

@@ -8,7 +8,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::cli::complain;
 use crate::healthcheck::Healthcheck;
 use crate::settings::{Config, Settings};
-use crate::values::Store;
+use crate::values::{Bus, Store};
 use crate::{Failure, Part, process};
 
 /// One service of Parlance, a chat backend for other backends, over gRPC
@@ -75,6 +75,9 @@ fn check(part: Part, config: Config) -> Result<Config, Failure> {
     if config.membership.is_none() && matches!(part, Part::Room | Part::Presence) {
         return wrong("membership is required");
     }
+    if config.bus == Bus::Memory && part == Part::Presence {
+        return wrong("bus must be a Redis: replicas share their sessions in it");
+    }
     Ok(config)
 }
 
@@ -92,11 +95,17 @@ mod tests {
         let postgres = ["--store", "postgres://x/y", "--auth-key", "hs256:/none"];
         let key = ["--internal-key-file", "/none"];
         let message = ["--message", "127.0.0.1:1"];
+        let membership = ["--membership", "127.0.0.1:1"];
         for (part, given, named) in [
             (Part::Message, vec![], "store must be"),
             (Part::Message, postgres.to_vec(), "internal-key-file is required"),
             (Part::Membership, [&postgres[..], &key].concat(), "message is required"),
             (Part::Room, [&postgres[..], &key, &message].concat(), "membership is required"),
+            (
+                Part::Presence,
+                [&postgres[..], &key, &message, &membership].concat(),
+                "bus must be a Redis",
+            ),
             (Part::Room, vec!["--message", "nowhere"], "must be HOST:PORT"),
         ] {
             let arguments = std::iter::once("it").chain(given).map(OsString::from);
