@@ -135,9 +135,20 @@ impl Presence {
         Self::of(Availability::Unknown)
     }
 
+    pub(crate) fn is_offline(&self) -> bool {
+        self.availability == Availability::Offline
+    }
+
     /// Without a status.
     pub fn of(availability: Availability) -> Self {
         Self { availability, status: Status::default(), last_seen: None }
+    }
+}
+
+impl From<Option<Seen>> for Presence {
+    /// Who cannot be told is unknown.
+    fn from(seen: Option<Seen>) -> Self {
+        seen.map_or_else(Self::unknown, Self::from)
     }
 }
 

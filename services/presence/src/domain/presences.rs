@@ -1,12 +1,14 @@
 //! What requests mean.
 
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::OptionFuture;
 use moka::sync::Cache;
-use parlance_types::{RoomId, TenantId, UserId};
+use parlance_types::{Micros, RoomId, TenantId, UserId};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
@@ -22,6 +24,9 @@ const MAX_COUNTED: i32 = 1000;
 
 /// How long the opening of a session waits until it is written down.
 const NOTE: Duration = Duration::from_millis(250);
+
+/// How long an answer waits for when users were last seen.
+const LAST_SEEN: Duration = Duration::from_millis(500);
 
 /// How many users are remembered as existing, or as seen this minute.
 const USERS: u64 = 100_000;
@@ -115,7 +120,8 @@ impl Presences {
         Ok(())
     }
 
-    /// The presence of users of a tenant, in their order.
+    /// The presence of users of a tenant, in their order. Those who cannot be told are
+    /// unknown; fails if nobody can.
     pub async fn get(
         &self,
         tenant_id: &TenantId,
@@ -125,14 +131,43 @@ impl Presences {
         let users: Vec<User> = user_ids.iter().map(user).collect();
         let seen = self.sessions.of_users(&users).await?;
         let mut presences: Vec<Presence> = seen.into_iter().map(Presence::from).collect();
-        let asked = user_ids.iter().zip(&presences);
-        let offline = asked.filter(|(_, presence)| presence.availability == Availability::Offline);
-        let offline: Vec<UserId> = offline.map(|(user_id, _)| user_id.clone()).collect();
-        let last_seen = self.store.last_seen(tenant_id, &offline).await?;
-        for (user_id, presence) in user_ids.iter().zip(&mut presences) {
-            presence.last_seen = last_seen.get(user_id).copied();
+        let offline = users.iter().zip(&presences).filter(|(_, presence)| presence.is_offline());
+        let last_seen = self.last_seen(offline.map(|(user, _)| user)).await;
+        for (user, presence) in users.iter().zip(&mut presences) {
+            presence.last_seen = last_seen.get(user).copied().flatten();
         }
         Ok(presences)
+    }
+
+    /// When users were last seen, if ever: of those of whom it can be read in time. How
+    /// present users are is told without it.
+    pub(super) async fn last_seen<'a>(
+        &self,
+        users: impl Iterator<Item = &'a User>,
+    ) -> HashMap<User, Option<Micros>> {
+        let mut by_tenant: BTreeMap<&TenantId, Vec<UserId>> = BTreeMap::new();
+        for (tenant_id, user_id) in users {
+            by_tenant.entry(tenant_id).or_default().push(user_id.clone());
+        }
+        let (due, mut read) = (Instant::now() + LAST_SEEN, HashMap::new());
+        for (tenant_id, user_ids) in by_tenant {
+            let times = timeout_at(due, self.store.last_seen(tenant_id, &user_ids)).await;
+            let Ok(times) = times else {
+                tracing::warn!("could not read in time when users were last seen");
+                break;
+            };
+            match times {
+                Ok(times) => read.extend(user_ids.into_iter().map(|user_id| {
+                    let time = times.get(&user_id).copied();
+                    ((tenant_id.clone(), user_id), time)
+                })),
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "could not read when users were last seen");
+                }
+            }
+        }
+        read
     }
 
     /// Counts the members of a room that the actor may see.

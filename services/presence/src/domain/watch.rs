@@ -2,19 +2,30 @@
 //! many watch them, so that it notices the end of a lease whoever held it, and a
 //! watcher hears of a user at most once per look.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream;
 use parlance_types::{Micros, TenantId, UserId};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::{Availability, Presence, Presences, User};
+use super::{Presence, Presences, User};
 use crate::Error;
+use crate::store::SEEN_EVERY;
 
-/// How many users one question to the state is about.
-const LOOK: usize = 500;
+/// How many users one question to the state is about, and how many questions are
+/// asked at once: a look reaches 32,000 users even while a part of the state is silent,
+/// so that every question takes its full second.
+const USERS: usize = 1000;
+const AT_ONCE: usize = 32;
+
+/// How long a look may take. Who was not reached by then was not seen. With the pace
+/// of the looks and what counts as stale this is the 6 s of the contract.
+const WITHIN: Duration = Duration::from_secs(2);
 
 /// Who is watched on this node.
 #[derive(Debug)]
@@ -31,6 +42,38 @@ struct Watched {
     found: Option<(Instant, Presence)>,
     /// When the last look began that was good.
     good: Instant,
+    /// When an offline user was last seen: the latest time that was ever read.
+    last_seen: Option<Micros>,
+    /// When that was read, since the user is offline.
+    read: Option<Instant>,
+}
+
+impl Watched {
+    fn new() -> Self {
+        Self { watchers: 0, found: None, good: Instant::now(), last_seen: None, read: None }
+    }
+
+    /// Whether it may be news when an offline user was last seen. Once in a while it is
+    /// without a change: the user came and went between two looks.
+    fn must_be_read(&self, now: Instant) -> bool {
+        self.read.is_none_or(|read| now.duration_since(read) >= SEEN_EVERY)
+    }
+
+    /// Takes in what a look found, and when an offline user was last seen, if ever, if that
+    /// was read.
+    fn learn(&mut self, began: Instant, mut found: Presence, read: Option<&Option<Micros>>) {
+        if !found.is_offline() {
+            self.read = None;
+        } else if let Some(time) = read {
+            self.last_seen = self.last_seen.max(*time);
+            self.read = Some(began);
+        }
+        if self.read.is_some() {
+            found.last_seen = self.last_seen;
+        }
+        self.good = began;
+        self.found = Some((began, found));
+    }
 }
 
 /// One who watches users, until it is dropped.
@@ -56,10 +99,36 @@ impl Watches {
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The users, with what was found of them.
-    fn all(&self) -> Vec<(User, Option<Presence>)> {
-        let found = |watched: &Watched| watched.found.as_ref().map(|(_, found)| found.clone());
-        self.users().iter().map(|(user, watched)| (user.clone(), found(watched))).collect()
+    fn all(&self) -> Vec<User> {
+        self.users().keys().cloned().collect()
+    }
+
+    /// Those of whom it must be read when they were last seen.
+    fn to_read<'a>(&self, found: &[(&'a User, Presence)]) -> Vec<&'a User> {
+        let (users, now) = (self.users(), Instant::now());
+        let must = |user| users.get(user).is_some_and(|watched| watched.must_be_read(now));
+        let offline = found.iter().filter(|(_, presence)| presence.is_offline());
+        offline.map(|(user, _)| *user).filter(|user| must(user)).collect()
+    }
+
+    /// Takes in when users were last seen, as one who watches them found it.
+    fn heed(&self, watcher: &Watcher) {
+        let mut users = self.users();
+        for (user_id, told) in &watcher.told {
+            if let Some(watched) = users.get_mut(&(watcher.tenant_id.clone(), user_id.clone())) {
+                watched.last_seen = watched.last_seen.max(told.last_seen);
+            }
+        }
+    }
+
+    /// Makes unknown who was not seen for too long, by the look that began then neither.
+    fn age(&self, began: Instant, stale: Duration) {
+        for watched in self.users().values_mut() {
+            if watched.good < began && watched.good.elapsed() > stale {
+                watched.read = None;
+                watched.found = Some((began, Presence::unknown()));
+            }
+        }
     }
 }
 
@@ -70,9 +139,8 @@ impl Presences {
         {
             let mut users = self.watches.users();
             for user_id in user_ids {
-                let fresh = || Watched { watchers: 0, found: None, good: Instant::now() };
                 let user = (tenant_id.clone(), user_id.clone());
-                users.entry(user).or_insert_with(fresh).watchers += 1;
+                users.entry(user).or_insert_with(Watched::new).watchers += 1;
             }
         }
         let unknown = |user_id: &UserId| (user_id.clone(), Presence::unknown());
@@ -84,6 +152,7 @@ impl Presences {
         for ((_, told), presence) in fresh.told.iter_mut().zip(presences) {
             *told = presence;
         }
+        fresh.watches.heed(&fresh);
         fresh.from = Instant::now();
         Ok(fresh)
     }
@@ -94,70 +163,53 @@ impl Presences {
         let mut pace = interval(self.options.watch);
         pace.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while shutdown.run_until_cancelled(pace.tick()).await.is_some() {
-            if let Err(error) = self.sessions.pulse().await {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "could not reach the state of presence");
-            }
-            self.look().await;
+            tokio::join!(self.pulse(), self.look());
         }
         self.notes.close();
         self.notes.wait().await;
     }
 
-    async fn look(&self) {
-        let users = self.watches.all();
-        for chunk in users.chunks(LOOK) {
-            let began = Instant::now();
-            let found = self.look_at(chunk).await;
-            if let Err(error) = &found {
-                let error = error as &dyn std::error::Error;
-                tracing::warn!(error, "could not look at those who are watched");
-            }
-            let mut found = found.ok().map(Vec::into_iter);
-            let mut watched_users = self.watches.users();
-            for (user, _) in chunk {
-                let presence = found.as_mut().and_then(Iterator::next);
-                let Some(watched) = watched_users.get_mut(user) else { continue };
-                if let Some(presence) = presence {
-                    watched.good = began;
-                    watched.found = Some((began, presence));
-                } else if began.duration_since(watched.good) > self.options.stale {
-                    watched.found = Some((began, Presence::unknown()));
-                }
-            }
+    async fn pulse(&self) {
+        if let Err(error) = self.sessions.pulse().await {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, "could not reach the state of presence");
         }
+    }
+
+    async fn look(&self) {
+        let (began, users) = (Instant::now(), self.watches.all());
+        let looks = stream::iter(users.chunks(USERS))
+            .for_each_concurrent(AT_ONCE, |users| self.look_at(users));
+        if timeout(WITHIN, looks).await.is_err() {
+            tracing::warn!("could not look in time at all of those who are watched");
+        }
+        self.watches.age(began, self.options.stale);
         self.watches.looked.send_replace(());
     }
 
-    /// What users are now. When they were last seen is read for those only of whom
-    /// it may be news.
-    async fn look_at(&self, users: &[(User, Option<Presence>)]) -> Result<Vec<Presence>, Error> {
-        let names: Vec<User> = users.iter().map(|(user, _)| user.clone()).collect();
-        let seen = self.sessions.of_users(&names).await?;
-        let mut presences: Vec<Presence> = seen.into_iter().map(Presence::from).collect();
-        let mut news: BTreeMap<&TenantId, Vec<UserId>> = BTreeMap::new();
-        for ((user, before), presence) in users.iter().zip(&mut presences) {
-            if presence.availability != Availability::Offline {
-                continue;
+    /// Looks at what users are now. When they were last seen is read for those only of
+    /// whom it may be news.
+    async fn look_at(&self, users: &[User]) {
+        let began = Instant::now();
+        let seen = match self.sessions.of_users(users).await {
+            Ok(seen) => seen,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "could not look at those who are watched");
+                return;
             }
-            match before {
-                Some(before) if before.availability == Availability::Offline => {
-                    presence.last_seen = before.last_seen;
-                }
-                _ => news.entry(&user.0).or_default().push(user.1.clone()),
-            }
-        }
-        let mut last_seen: BTreeMap<User, Micros> = BTreeMap::new();
-        for (tenant_id, user_ids) in news {
-            let times = self.store.last_seen(tenant_id, &user_ids).await?;
-            last_seen.extend(times.into_iter().map(|(id, time)| ((tenant_id.clone(), id), time)));
-        }
-        for ((user, _), presence) in users.iter().zip(&mut presences) {
-            if let Some(time) = last_seen.get(user) {
-                presence.last_seen = Some(*time);
+        };
+        let seen = users.iter().zip(seen);
+        let found: Vec<_> =
+            seen.filter_map(|(user, seen)| Some((user, Presence::from(seen?)))).collect();
+        let to_read = self.watches.to_read(&found);
+        let read = self.last_seen(to_read.into_iter()).await;
+        let mut users = self.watches.users();
+        for (user, presence) in found {
+            if let Some(watched) = users.get_mut(user) {
+                watched.learn(began, presence, read.get(user));
             }
         }
-        Ok(presences)
     }
 }
 
@@ -190,6 +242,7 @@ impl Watcher {
             if let Some((began, found)) = watched.and_then(|watched| watched.found.as_ref())
                 && *began >= self.from
                 && found != told
+                && !goes_back(told, found)
             {
                 told.clone_from(found);
                 changes.push((user_id.clone(), found.clone()));
@@ -197,6 +250,12 @@ impl Watcher {
         }
         changes
     }
+}
+
+/// Whether all that is new of an offline user is an older time: the user was told from
+/// a later reading than that of the looks.
+fn goes_back(told: &Presence, found: &Presence) -> bool {
+    told.is_offline() && found.is_offline() && found.last_seen < told.last_seen
 }
 
 impl Drop for Watcher {

@@ -87,7 +87,7 @@ async fn open(bed: &dyn Bed, device: &Device, session: &Session) {
 
 async fn seen(bed: &dyn Bed, user: &User) -> Seen {
     let seen = bed.sessions().of_users(std::slice::from_ref(user)).await.expect("an answer");
-    seen.into_iter().next().expect("one per user")
+    seen.into_iter().next().expect("one per user").expect("it can be reached")
 }
 
 async fn until(bed: &dyn Bed, user: &User, holds: impl Fn(&Seen) -> bool) -> Seen {
@@ -192,6 +192,7 @@ pub async fn users_are_answered_in_the_order_asked_for(bed: &dyn Bed) {
     let all = bed.sessions().of_users(&users).await.expect("an answer");
     assert_eq!(all.len(), users.len());
     for (n, (user, seen)) in users.iter().zip(all).enumerate() {
+        let seen = seen.expect("it can be reached");
         let statuses: Vec<_> = seen.sessions.iter().map(|s| s.status.as_str()).collect();
         let expected: &[&str] = if n % 3 == 0 { &[user.1.as_str()] } else { &[] };
         assert_eq!(statuses, expected);

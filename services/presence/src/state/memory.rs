@@ -97,7 +97,7 @@ impl Sessions for MemorySessions {
         Ok(())
     }
 
-    async fn of_users(&self, users: &[User]) -> Result<Vec<Seen>, StateError> {
+    async fn of_users(&self, users: &[User]) -> Result<Vec<Option<Seen>>, StateError> {
         let (state, now) = self.state();
         let complete = now.duration_since(state.since) >= self.doubt.lasts;
         let seen = |user: &User| {
@@ -105,7 +105,7 @@ impl Sessions for MemorySessions {
             let mut live: Vec<&Held> = sessions.filter(|held| held.ends > now).collect();
             live.sort_by_key(|held| held.opened);
             let sessions = live.into_iter().map(|held| held.session.clone()).collect();
-            Seen { sessions, complete }
+            Some(Seen { sessions, complete })
         };
         Ok(users.iter().map(seen).collect())
     }

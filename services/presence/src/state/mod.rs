@@ -75,8 +75,9 @@ pub trait Sessions: Debug + Send + Sync {
     /// Ends a session, if there is one.
     async fn close(&self, device: &Device) -> Result<(), StateError>;
 
-    /// The sessions of users, in their order.
-    async fn of_users(&self, users: &[User]) -> Result<Vec<Seen>, StateError>;
+    /// The sessions of users, in their order. `None`: the part of the state that holds
+    /// this user cannot be reached, while others can. Fails if none can.
+    async fn of_users(&self, users: &[User]) -> Result<Vec<Option<Seen>>, StateError>;
 
     /// A sign of life: leases can be renewed. Some node must give one more often than
     /// the gap of [`Doubt`].

@@ -10,7 +10,7 @@ use std::hash::Hasher;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use futures::future::{join_all, try_join_all};
+use futures::future::join_all;
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::cluster_async::ClusterConnection;
@@ -24,7 +24,7 @@ use super::{Doubt, MAX_SESSIONS, Opened, Seen, Sessions, StateError};
 use crate::domain::{Active, Device, Lease, Session, Status, User};
 
 /// Over how many shards users are spread.
-const SHARDS: u64 = 16;
+const SHARDS: usize = 16;
 
 /// How long one operation may take, its repeats included.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -54,9 +54,11 @@ enum Link {
     Cluster(Box<Cluster>),
 }
 
+/// Connections per shard: while a node is away its shards let their connection look for
+/// it all the time, and whoever shared it would wait.
 struct Cluster {
     client: ClusterClient,
-    connection: OnceCell<ClusterConnection>,
+    shards: [OnceCell<ClusterConnection>; SHARDS],
 }
 
 impl std::fmt::Debug for Cluster {
@@ -66,13 +68,14 @@ impl std::fmt::Debug for Cluster {
 }
 
 impl Link {
-    async fn query<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, RedisError> {
+    async fn query<T: FromRedisValue>(&self, shard: Shard, command: &Cmd) -> Result<T, RedisError> {
         match self {
             Self::Single(connection) => command.query_async(&mut connection.clone()).await,
             Self::Cluster(cluster) => {
-                let Cluster { client, connection } = &**cluster;
+                let Cluster { client, shards } = &**cluster;
                 let connect = || client.get_async_connection();
-                let mut connection = connection.get_or_try_init(connect).await?.clone();
+                let connection = shards[shard.0].get_or_try_init(connect).await?;
+                let mut connection = connection.clone();
                 command.query_async(&mut connection).await
             }
         }
@@ -98,6 +101,7 @@ impl Code {
 /// gets the text, which goes where the keys are. Loading it would need every node of a cluster.
 struct Call<'a> {
     code: &'a Code,
+    shard: Shard,
     keys: Vec<String>,
     arguments: Vec<Vec<u8>>,
 }
@@ -117,7 +121,7 @@ impl Call<'_> {
 
 /// A part of the users.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Shard(u64);
+struct Shard(usize);
 
 impl Shard {
     fn of((tenant_id, user_id): &User) -> Self {
@@ -126,7 +130,8 @@ impl Shard {
         hash.write(tenant_id.as_str().as_bytes());
         hash.write(&[0]);
         hash.write(user_id.as_str().as_bytes());
-        Self(hash.finish() % SHARDS)
+        let shard = hash.finish() % u64::try_from(SHARDS).expect("a few");
+        Self(usize::try_from(shard).expect("one of a few"))
     }
 
     fn marker(self, space: &str) -> String {
@@ -186,10 +191,12 @@ impl RedisSessions {
     pub fn on_cluster(nodes: &[String], space: &str, doubt: Doubt) -> Result<Self, StateError> {
         let client = ClusterClientBuilder::new(nodes.iter().map(String::as_str))
             .retries(1)
-            .connection_timeout(DEADLINE)
+            // It connects to every node, silent ones too, before it is of use.
+            .connection_timeout(DEADLINE / 4)
             .response_timeout(DEADLINE / 2)
             .build()?;
-        let cluster = Cluster { client, connection: OnceCell::new() };
+        let shards = std::array::from_fn(|_| OnceCell::new());
+        let cluster = Cluster { client, shards };
         Ok(Self::over(Link::Cluster(Box::new(cluster)), space, doubt))
     }
 
@@ -212,7 +219,7 @@ impl RedisSessions {
         keys: impl IntoIterator<Item = String>,
     ) -> Call<'a> {
         let keys = std::iter::once(shard.marker(&self.space)).chain(keys).collect();
-        let mut call = Call { code, keys, arguments: Vec::new() };
+        let mut call = Call { code, shard, keys, arguments: Vec::new() };
         call.arg(millis(self.doubt.gap)).arg(millis(self.doubt.lasts));
         call
     }
@@ -222,10 +229,11 @@ impl RedisSessions {
         let due = Instant::now() + DEADLINE;
         let attempts = async {
             loop {
-                let by_hash = self.link.query(&call.command("EVALSHA", &call.code.hash)).await;
+                let by_hash =
+                    self.link.query(call.shard, &call.command("EVALSHA", &call.code.hash)).await;
                 let answer = match by_hash {
                     Err(error) if error.kind() == UNKNOWN => {
-                        self.link.query(&call.command("EVAL", &call.code.text)).await
+                        self.link.query(call.shard, &call.command("EVAL", &call.code.text)).await
                     }
                     answer => answer,
                 };
@@ -268,6 +276,16 @@ fn is_lost(error: &RedisError) -> bool {
         || error.kind() == ErrorKind::ClusterConnectionNotFound
 }
 
+/// An outage is the pulse's to tell, once a second; this comes with every call.
+fn log(shard: Shard, error: &StateError) {
+    let cause = error as &dyn std::error::Error;
+    if matches!(error, StateError::Impossible(_)) {
+        tracing::error!(error = cause, shard = shard.0, "cannot read a part of the state");
+    } else {
+        tracing::debug!(error = cause, shard = shard.0, "could not read a part of the state");
+    }
+}
+
 #[async_trait]
 impl Sessions for RedisSessions {
     async fn open(&self, device: &Device, session: &Session) -> Result<Opened, StateError> {
@@ -302,21 +320,34 @@ impl Sessions for RedisSessions {
         Ok(())
     }
 
-    async fn of_users(&self, users: &[User]) -> Result<Vec<Seen>, StateError> {
+    async fn of_users(&self, users: &[User]) -> Result<Vec<Option<Seen>>, StateError> {
         let mut shards: BTreeMap<Shard, Vec<usize>> = BTreeMap::new();
         for (at, user) in users.iter().enumerate() {
             shards.entry(Shard::of(user)).or_default().push(at);
         }
         let reads = shards.into_iter().map(|(shard, places)| async move {
             let of_shard: Vec<&User> = places.iter().map(|at| &users[*at]).collect();
-            let seen = self.read(shard, &of_shard).await?;
-            Ok::<_, StateError>(places.into_iter().zip(seen))
+            (self.read(shard, &of_shard).await, shard, places)
         });
+        let (mut found, mut failed) = (vec![None; users.len()], None);
         // Over one connection, so that they go in one go.
-        let mut found: Vec<(usize, Seen)> =
-            try_join_all(reads).await?.into_iter().flatten().collect();
-        found.sort_by_key(|(at, _)| *at);
-        Ok(found.into_iter().map(|(_, seen)| seen).collect())
+        for (seen, shard, places) in join_all(reads).await {
+            match seen {
+                Ok(seen) => {
+                    for (at, seen) in places.into_iter().zip(seen) {
+                        found[at] = Some(seen);
+                    }
+                }
+                Err(error) => {
+                    log(shard, &error);
+                    failed = Some(error);
+                }
+            }
+        }
+        match failed {
+            Some(error) if found.iter().all(Option::is_none) => Err(error),
+            _ => Ok(found),
+        }
     }
 
     async fn pulse(&self) -> Result<(), StateError> {

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use parlance_bus::InProcessBus;
-use parlance_db::{Db, Location, Migrations, testing};
+use parlance_bus::testing::RedisCluster;
+use parlance_db::{Db, Location, Migrations, testing, write_db};
 use parlance_presence::domain::Leases;
 use parlance_presence::state::{Doubt, MemorySessions, RedisSessions, Sessions};
 use parlance_presence::{Ground, MIGRATIONS, Options, Service};
@@ -76,6 +77,8 @@ pub(crate) enum Home {
         url: String,
         space: String,
     },
+    /// In a cluster of one test's own.
+    Cluster(Vec<String>),
 }
 
 impl Home {
@@ -85,12 +88,16 @@ impl Home {
             Self::Redis { url, space } => {
                 Arc::new(RedisSessions::open(url, space, doubt()).expect("a URL"))
             }
+            Self::Cluster(nodes) => {
+                Arc::new(RedisSessions::on_cluster(nodes, "test", doubt()).expect("URLs"))
+            }
         }
     }
 
     async fn lose(&self) {
         match self {
             Self::Memory(sessions) => sessions.lose(),
+            Self::Cluster(_) => unreachable!("it is lost node by node"),
             Self::Redis { url, space } => {
                 let client = redis::Client::open(url.as_str()).expect("a URL");
                 let mut admin =
@@ -112,7 +119,7 @@ fn doubt() -> Doubt {
     Doubt { gap: Duration::from_secs(5), lasts: DOUBT }
 }
 
-fn options() -> Options {
+pub(crate) fn options() -> Options {
     let second = Duration::from_secs(1);
     Options {
         watch: LOOK,
@@ -139,6 +146,18 @@ pub(crate) async fn distributed<F: Future<Output = World>>(test: impl FnOnce(Wor
     testing::on_postgres(MIGRATIONS, async |db| {
         test(World::new(db, home.clone()).await).await.stop().await;
         home.lose().await;
+    })
+    .await;
+}
+
+/// Runs `test` on SQLite and a Redis Cluster, of which it may harm the nodes.
+pub(crate) async fn on_a_cluster<F: Future<Output = World>>(
+    test: impl FnOnce(World, RedisCluster) -> F,
+) {
+    let cluster = RedisCluster::start().await;
+    let home = Home::Cluster(cluster.url().servers().to_vec());
+    testing::on_sqlite(MIGRATIONS, async |db| {
+        test(World::new(db, home).await, cluster).await.stop().await;
     })
     .await;
 }
@@ -232,6 +251,33 @@ impl World {
         let service = self.fresh();
         self.run(service.clone());
         service
+    }
+
+    /// A node that is laid out differently.
+    pub(crate) fn node_with(&mut self, options: Options) -> Service {
+        let service = Service::open((self.ground)(), options);
+        self.run(service.clone());
+        service
+    }
+
+    /// A client of a user of the tenant acme, on a node.
+    pub(crate) fn user_on(&self, node: &Service, user: &str) -> Client {
+        self.on(node, caller("acme", Principal::User(UserId::new(user))))
+    }
+
+    /// Takes away the table of when users were last seen, as if the database failed.
+    pub(crate) async fn hide_last_seen(&self) {
+        self.change("ALTER TABLE last_seen RENAME TO hidden").await;
+    }
+
+    pub(crate) async fn show_last_seen(&self) {
+        self.change("ALTER TABLE hidden RENAME TO last_seen").await;
+    }
+
+    async fn change(&self, statement: &'static str) {
+        write_db!(&(self.ground)().db, |pool| {
+            sqlx::query(statement).execute(pool).await.map(drop).expect("changed");
+        });
     }
 
     /// Stops what runs.

@@ -6,6 +6,7 @@ crate::test_in_each_mode!(
     a_flapping_user_costs_a_bounded_number_of_frames,
     a_watcher_on_another_node_is_told_when_the_owner_of_a_lease_dies,
     who_was_last_seen_when_is_told_with_the_change,
+    when_a_user_was_last_seen_never_goes_back,
     streams_are_bounded_and_end_with_their_token_and_the_node,
     bad_fields_are_named,
 );
@@ -13,15 +14,17 @@ crate::test_in_each_mode!(
 mod suite {
     use std::time::Duration;
 
+    use parlance_presence::Options;
     use parlance_proto::presence::v1 as pb;
     use parlance_rpc::{Principal, Reason};
     use parlance_types::UserId;
     use pb::Availability::{Away, Offline, Online};
     use tokio::time::Instant;
+    use tokio_util::sync::CancellationToken;
 
     use crate::harness::{
         LOOK, START, World, assert_reason, assert_refused, assert_violation, caller, keeping, next,
-        opening, told, watching,
+        opening, options, told, watching,
     };
 
     fn is(user: &str, availability: pb::Availability) -> (String, pb::Availability) {
@@ -145,6 +148,53 @@ mod suite {
         let frame = next(&mut frames).await.expect("a frame").presences;
         assert_eq!(frame[0].availability(), Offline);
         assert_eq!(frame[0].last_seen_time.map(|time| time.seconds), Some(START));
+        world
+    }
+
+    /// Ann comes and goes between two looks; who watches her then learns of it first.
+    pub(super) async fn when_a_user_was_last_seen_never_goes_back(mut world: World) -> World {
+        let node = world.node_with(Options { watch: Duration::from_secs(1), ..options() });
+        world.settle().await;
+        let visit = async |user: &str| {
+            let visited = world.fresh();
+            let mut client = world.user_on(&visited, user);
+            client.open_session(opening("phone")).await.expect("opened");
+            close(&world, user, "phone").await;
+            let stopped = CancellationToken::new();
+            stopped.cancel();
+            visited.run(stopped).await;
+        };
+        let watch = async |user: &str| {
+            let mut client = world.user_on(&node, user);
+            let watch = client.watch_presence(watching(&["ann", "bob"])).await;
+            watch.expect("a stream").into_inner()
+        };
+        visit("ann").await;
+        let mut first = watch("eve").await;
+        assert_eq!(told(&mut first).await, [is("ann", Offline), is("bob", Offline)]);
+        world.open("bob", "phone").await;
+        assert_eq!(told(&mut first).await, [is("bob", Online)], "the node has looked at both");
+        world.clock.advance(120_000_000);
+        visit("ann").await;
+        let mut second = watch("cid").await;
+        let seen = |presence: &pb::Presence| presence.last_seen_time.map(|time| time.seconds);
+        let frame = next(&mut second).await.expect("a frame").presences;
+        assert_eq!(seen(&frame[0]), Some(START + 120));
+        close(&world, "bob", "phone").await;
+        // The looks tell the first one too, and the second nothing older.
+        for (frames, known) in [(&mut first, START), (&mut second, START + 120)] {
+            let (mut ann, mut bob) = (Some(known), Online);
+            while ann != Some(START + 120) || bob != Offline {
+                for presence in next(frames).await.expect("a frame").presences {
+                    if presence.user_id == "bob" {
+                        bob = presence.availability();
+                    } else if presence.availability() == Offline {
+                        assert!(seen(&presence) >= ann, "{presence:?}");
+                        ann = seen(&presence);
+                    }
+                }
+            }
+        }
         world
     }
 

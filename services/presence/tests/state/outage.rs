@@ -6,7 +6,7 @@ use futures::future::join_all;
 use parlance_bus::testing::RedisCluster;
 use parlance_presence::domain::{Device, Resource, User};
 use parlance_presence::state::conformance::{Bed as _, DOUBT};
-use parlance_presence::state::{RedisSessions, Sessions as _};
+use parlance_presence::state::{RedisSessions, Seen, Sessions as _};
 use parlance_types::{TenantId, UserId};
 use tokio::time::Instant;
 
@@ -71,16 +71,27 @@ async fn a_node_of_a_cluster_that_dies_takes_only_its_own_users_with_it() {
     let ask = |user| bed.sessions().of_users(std::slice::from_ref(user));
     for (user, answer) in users.iter().zip(join_all(users.iter().map(ask)).await) {
         match answer {
-            Ok(seen) => assert!(seen[0].complete, "{user:?} is on a node that lives"),
+            Ok(seen) => {
+                let seen = seen[0].as_ref().expect("an answer");
+                assert!(seen.complete, "{user:?} is on a node that lives");
+            }
             Err(_) => away.push(user.clone()),
         }
     }
     assert!(!away.is_empty() && away.len() < users.len(), "{} of {}", away.len(), users.len());
+    // Asked for together, those of the nodes that live are told.
+    let all = bed.sessions().of_users(&users).await.expect("an answer");
+    for (user, seen) in users.iter().zip(all) {
+        assert_eq!(seen.is_none(), away.contains(user), "{user:?}");
+    }
+    assert!(bed.sessions().of_users(&away).await.is_err(), "none can be told");
     assert!(bed.sessions().pulse().await.is_err(), "not every shard heard it");
     cluster.nodes[0].restart().await;
     let back = async {
         loop {
-            if let Ok(seen) = bed.sessions().of_users(&away).await {
+            let seen = bed.sessions().of_users(&away).await.unwrap_or_default();
+            let seen: Vec<_> = seen.into_iter().flatten().collect();
+            if seen.len() == away.len() {
                 return seen;
             }
         }
@@ -90,12 +101,51 @@ async fn a_node_of_a_cluster_that_dies_takes_only_its_own_users_with_it() {
     settled(&bed, &users).await;
 }
 
+/// One node of three stands still: its users cannot be told, and the others are told at once,
+/// by a process too that starts meanwhile.
+#[tokio::test]
+async fn a_node_of_a_cluster_that_stands_still_holds_up_only_its_own_users() {
+    let cluster = RedisCluster::start().await;
+    for node in &cluster.nodes {
+        let serve = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];
+        node.run(&serve).await.expect("set");
+    }
+    let bed = super::cluster_of(&cluster.url()).await;
+    let users: Vec<User> = (0..64)
+        .map(|number| (TenantId::new("acme"), UserId::new(format!("user-{number}"))))
+        .collect();
+    settled(&bed, &users).await;
+    cluster.nodes[0].pause().await;
+    let told = |seen: &[Option<Seen>]| seen.iter().flatten().count();
+    let seen = bed.sessions().of_users(&users).await.expect("an answer");
+    assert!((1..users.len()).contains(&told(&seen)), "{} of {}", told(&seen), users.len());
+    // Those who are asked for again and again do not hold up the others.
+    for _ in 0..3 {
+        let again = bed.sessions().of_users(&users).await.expect("an answer");
+        assert_eq!(told(&again), told(&seen));
+    }
+    let url = cluster.url();
+    let late = RedisSessions::on_cluster(url.servers(), &bed.space, DOUBT).expect("URLs");
+    let reached = async {
+        loop {
+            let found = late.of_users(&users).await.unwrap_or_default();
+            if told(&found) == told(&seen) {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), reached).await.expect("reached");
+    cluster.nodes[0].resume().await;
+    settled(&bed, &users).await;
+}
+
 /// Waits until nobody is in doubt.
 async fn settled(bed: &super::Redis, users: &[User]) {
     let settle = async {
         loop {
             let seen = bed.sessions().of_users(users).await;
-            if seen.is_ok_and(|seen| seen.iter().all(|seen| seen.complete)) {
+            let complete = |seen: &Option<Seen>| seen.as_ref().is_some_and(|seen| seen.complete);
+            if seen.is_ok_and(|seen| seen.iter().all(complete)) {
                 return;
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
