@@ -215,7 +215,7 @@ impl Services {
             membership,
             message,
         };
-        let options = parlance_presence::Options::default();
+        let options = ground.presence();
         let presence = parlance_presence::Service::open(presence, options);
         let server = presence.server(ground.draining.clone());
         self.serve(server.max_decoding_message_size(MAX_REQUEST));
@@ -363,6 +363,14 @@ impl Ground<'_> {
     /// How logs are written.
     fn writers(&self) -> store::Options {
         store::Options { writers: self.config.writers, ..store::Options::default() }
+    }
+
+    /// How presence is laid out.
+    fn presence(&self) -> parlance_presence::Options {
+        let default = parlance_presence::Options::default();
+        // What a drain has for requests is half of its bound, for streams too.
+        let spread = default.spread.min(self.config.drain / 4);
+        parlance_presence::Options { life: self.config.stream_life.clone(), spread, ..default }
     }
 
     /// How logs are followed.

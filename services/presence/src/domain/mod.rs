@@ -4,6 +4,7 @@ mod presence;
 mod presences;
 mod watch;
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 pub use presence::{
@@ -26,6 +27,13 @@ pub struct Options {
     pub leases: Leases,
     /// Open presence streams of one caller on this node.
     pub streams_per_caller: usize,
+    /// How long a stream lives; drawn per stream.
+    pub life: RangeInclusive<Duration>,
+    /// How long a stream may not be read before it ends.
+    pub stall: Duration,
+    /// Over which time streams end when the node drains, so that their clients do not
+    /// come to the others all at once.
+    pub spread: Duration,
 }
 
 /// The leases that may be asked for.
@@ -45,6 +53,9 @@ impl Default for Options {
             typing: seconds(30),
             leases: Leases::default(),
             streams_per_caller: 50,
+            life: seconds(48 * 60)..=seconds(72 * 60),
+            stall: seconds(60),
+            spread: seconds(3),
         }
     }
 }

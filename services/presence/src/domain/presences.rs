@@ -13,7 +13,7 @@ use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::watch::Watches;
-use super::{Availability, Device, Leases, Options, Presence, Session, User};
+use super::{Availability, Device, Options, Presence, Session, User};
 use crate::Error;
 use crate::clients::{Members, Notices, Roster};
 use crate::state::{Opened, Sessions};
@@ -78,8 +78,8 @@ impl Presences {
         }
     }
 
-    pub fn leases(&self) -> Leases {
-        self.options.leases
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
     }
 
     /// Opens a session, or replaces what is said of it. The user comes into being.

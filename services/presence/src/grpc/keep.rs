@@ -10,7 +10,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tracing::Instrument as _;
 
-use super::streams::{Frames, Life};
+use super::streams::Frames;
 use super::{PresenceGrpc, codec, user};
 use crate::Error;
 use crate::domain::{Device, Presences};
@@ -42,7 +42,7 @@ impl PresenceGrpc {
         let request = pb::OpenSessionRequest { resource, availability, status, lease };
         let (device, session) = self.open_session(user, request, left).await?;
         let (sender, frames) = mpsc::channel(FRAMES);
-        let life = Life::new(caller, &*self.clock, &self.draining);
+        let life = self.life(caller);
         let presences = self.presences.clone();
         let keeping = async move {
             let ended = tokio::select! {

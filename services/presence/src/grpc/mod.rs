@@ -17,8 +17,8 @@ use parlance_types::Clock;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
-use self::streams::Frames;
 pub(crate) use self::streams::Streams;
+use self::streams::{Frames, Life};
 use crate::Error;
 use crate::domain::{Device, Presences, User};
 
@@ -46,6 +46,11 @@ impl PresenceGrpc {
         Ok((caller(&request)?, remaining(&request), request.into_inner()))
     }
 
+    /// How long a stream that begins now lives.
+    fn life(&self, caller: &Caller) -> Life {
+        Life::new(caller, &*self.clock, &self.draining, self.presences.options())
+    }
+
     /// Opens the session of a request.
     async fn open_session(
         &self,
@@ -53,7 +58,7 @@ impl PresenceGrpc {
         request: pb::OpenSessionRequest,
         left: Duration,
     ) -> Result<(Device, pb::Session), Error> {
-        let (resource, session) = parse::session(request, self.presences.leases())?;
+        let (resource, session) = parse::session(request, self.presences.options().leases)?;
         let device = Device { user, resource };
         within(left, self.presences.open(&device, &session, left)).await?;
         let session = codec::session(&device.resource, &session);

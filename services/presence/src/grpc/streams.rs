@@ -1,5 +1,5 @@
 //! What every stream of the service shares: a bounded number per caller, frames
-//! from a task, and three ways to end.
+//! from a task, and the ways to end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,12 +8,13 @@ use std::time::Duration;
 use parlance_rpc::{Caller, Principal};
 use parlance_types::{Clock, TenantId};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
 use crate::Error;
+use crate::domain::Options;
 
 /// The frames of a call.
 pub(super) type Frames<T> = ReceiverStream<Result<T, Status>>;
@@ -41,7 +42,10 @@ pub(super) struct OpenStream {
 #[derive(Debug)]
 pub(super) struct Life {
     expires: Instant,
+    over: Instant,
     draining: CancellationToken,
+    /// How long after the drain began.
+    drained_after: Duration,
 }
 
 impl Streams {
@@ -74,20 +78,35 @@ impl Drop for OpenStream {
 }
 
 impl Life {
-    /// As long as the caller's token holds and the node serves.
-    pub(super) fn new(caller: &Caller, clock: &dyn Clock, draining: &CancellationToken) -> Self {
+    /// As long as the caller's token holds, the node serves, and streams live.
+    pub(super) fn new(
+        caller: &Caller,
+        clock: &dyn Clock,
+        draining: &CancellationToken,
+        options: &Options,
+    ) -> Self {
         let left = u64::try_from(caller.expires.saturating_sub(clock.now())).unwrap_or(0);
-        let expires = Instant::now() + Duration::from_micros(left).min(FOREVER);
-        Self { expires, draining: draining.clone() }
+        let now = Instant::now();
+        Self {
+            expires: now + Duration::from_micros(left).min(FOREVER),
+            over: now + rand::random_range(options.life.clone()),
+            draining: draining.clone(),
+            drained_after: rand::random_range(Duration::ZERO..=options.spread),
+        }
     }
 
-    /// Waits for the end; `None`: the reader has gone.
+    /// Waits for the end; `None`: the reader has gone, or shall come again.
     pub(super) async fn over<T>(&self, frames: &mpsc::Sender<T>) -> Option<Error> {
+        let drained = async {
+            self.draining.cancelled().await;
+            sleep(self.drained_after).await;
+        };
         tokio::select! {
             biased;
             () = frames.closed() => None,
             () = sleep_until(self.expires) => Some(Error::TokenExpired),
-            () = self.draining.cancelled() => Some(Error::Draining),
+            () = drained => Some(Error::Draining),
+            () = sleep_until(self.over) => None,
         }
     }
 }

@@ -6,11 +6,12 @@ use parlance_proto::presence::v1 as pb;
 use parlance_rpc::Caller;
 use parlance_types::UserId;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 use tracing::Instrument as _;
 
-use super::streams::{Frames, Life};
+use super::streams::Frames;
 use super::{PresenceGrpc, codec, within};
 use crate::Error;
 use crate::domain::{Presence, Watcher};
@@ -32,11 +33,12 @@ impl PresenceGrpc {
         let watcher = within(left, watch).await?;
         // One frame at a time: while it is not read, changes add up behind it.
         let (sender, frames) = mpsc::channel(1);
-        let life = Life::new(caller, &*self.clock, &self.draining);
+        let life = self.life(caller);
+        let stall = self.presences.options().stall;
         let watching = async move {
             let ended = tokio::select! {
                 ended = life.over(&sender) => ended,
-                () = tell(watcher, &sender) => None,
+                () = tell(watcher, &sender, stall) => None,
             };
             if let Some(ended) = ended {
                 let wait = Duration::from_secs(10);
@@ -51,12 +53,13 @@ impl PresenceGrpc {
     }
 }
 
-/// Tells what users are and become, until the reader has gone.
-async fn tell(mut watcher: Watcher, frames: &mpsc::Sender<Frame>) {
+/// Tells what users are and become, until the reader has gone, or did not read for so
+/// long as a stream may stall.
+async fn tell(mut watcher: Watcher, frames: &mpsc::Sender<Frame>, stall: Duration) {
     let mut news = watcher.now();
     loop {
         // A place first, so that what is told is the latest.
-        let Ok(place) = frames.reserve().await else { return };
+        let Ok(Ok(place)) = timeout(stall, frames.reserve()).await else { return };
         if news.is_empty() {
             news = watcher.changes().await;
         }

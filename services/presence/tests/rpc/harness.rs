@@ -127,6 +127,8 @@ pub(crate) fn options() -> Options {
         typing: TYPING,
         leases: Leases { shortest: second / 10, default: 30 * second, longest: 60 * second },
         streams_per_caller: 3,
+        spread: Duration::from_millis(100),
+        ..Options::default()
     }
 }
 

@@ -8,23 +8,27 @@ crate::test_in_each_mode!(
     who_was_last_seen_when_is_told_with_the_change,
     when_a_user_was_last_seen_never_goes_back,
     streams_are_bounded_and_end_with_their_token_and_the_node,
+    a_stream_ends_well_when_its_life_is_over,
+    a_stream_that_is_not_read_ends,
+    a_draining_node_ends_its_streams_one_after_the_other,
     bad_fields_are_named,
 );
 
 mod suite {
     use std::time::Duration;
 
+    use futures::future::join_all;
     use parlance_presence::Options;
     use parlance_proto::presence::v1 as pb;
     use parlance_rpc::{Principal, Reason};
     use parlance_types::UserId;
     use pb::Availability::{Away, Offline, Online};
-    use tokio::time::Instant;
+    use tokio::time::{Instant, sleep, timeout};
     use tokio_util::sync::CancellationToken;
 
     use crate::harness::{
-        LOOK, START, World, assert_reason, assert_refused, assert_violation, caller, keeping, next,
-        opening, options, told, watching,
+        LOOK, PATIENCE, START, World, assert_reason, assert_refused, assert_violation, caller,
+        keeping, next, opening, options, told, watching,
     };
 
     fn is(user: &str, availability: pb::Availability) -> (String, pb::Availability) {
@@ -195,6 +199,73 @@ mod suite {
                 }
             }
         }
+        world
+    }
+
+    pub(super) async fn a_stream_ends_well_when_its_life_is_over(mut world: World) -> World {
+        let life = Duration::from_millis(100)..=Duration::from_millis(200);
+        let node = world.node_with(Options { life, ..options() });
+        let mut eve = world.user_on(&node, "eve");
+        let watch = eve.watch_presence(watching(&["ann"])).await;
+        let mut watched = watch.expect("a stream").into_inner();
+        let kept = eve.keep_session(keeping("phone", Duration::from_secs(30))).await;
+        let mut kept = kept.expect("kept").into_inner();
+        let all = async {
+            while watched.message().await.expect("no error").is_some() {}
+            while kept.message().await.expect("no error").is_some() {}
+        };
+        timeout(PATIENCE, all).await.expect("they end in time");
+        assert_eq!(world.presence("eve").await.availability(), Online, "the session lives on");
+        world
+    }
+
+    pub(super) async fn a_stream_that_is_not_read_ends(mut world: World) -> World {
+        let stall = Duration::from_millis(200);
+        let node = world.node_with(Options { stall, ..options() });
+        let mut eve = world.user_on(&node, "eve");
+        let mut open = Vec::new();
+        for _ in 0..3 {
+            open.push(eve.watch_presence(watching(&["ann"])).await.expect("a stream"));
+        }
+        let again = async {
+            while let Err(refused) = eve.watch_presence(watching(&["ann"])).await {
+                assert_reason(&refused, Reason::TooManyStreams);
+                sleep(LOOK).await;
+            }
+        };
+        timeout(PATIENCE, again).await.expect("room for another");
+        for stream in open {
+            let mut frames = stream.into_inner();
+            assert_eq!(told(&mut frames).await.len(), 1, "what was sent before");
+            assert_eq!(frames.message().await.expect("no error"), None);
+        }
+        world
+    }
+
+    pub(super) async fn a_draining_node_ends_its_streams_one_after_the_other(
+        mut world: World,
+    ) -> World {
+        let spread = Duration::from_secs(1);
+        let node = world.node_with(Options { spread, ..options() });
+        let mut open = Vec::new();
+        for number in 0..10 {
+            let mut client = world.user_on(&node, &format!("user {number}"));
+            let watch = client.watch_presence(watching(&["nobody"])).await;
+            open.push(watch.expect("a stream").into_inner());
+        }
+        let began = Instant::now();
+        world.draining.cancel();
+        let ends = open.into_iter().map(|mut frames| async move {
+            loop {
+                if let Err(ended) = next(&mut frames).await {
+                    assert_reason(&ended, Reason::Draining);
+                    return began.elapsed();
+                }
+            }
+        });
+        let ends = join_all(ends).await;
+        let (first, last) = (ends.iter().min().expect("ten"), ends.iter().max().expect("ten"));
+        assert!(*last > *first + spread / 10, "{ends:?}");
         world
     }
 
