@@ -21,7 +21,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::database::Database;
 use crate::postgres::Postgres;
 use crate::redis::Redis;
-use crate::replica::Replica;
+use crate::replica::{self, Replica};
 use crate::{Client, TENANT};
 
 /// The services.
@@ -194,6 +194,11 @@ impl Cluster {
 
     pub async fn resume(&self, name: Name) {
         self.replicas[&name].signal("CONT").await;
+    }
+
+    /// Whether a replica says that it is ready.
+    pub async fn serving(&self, name: Name) -> bool {
+        replica::serves(self.replicas[&name].port).await
     }
 
     /// Stops and starts every replica, one after the other.

@@ -93,7 +93,7 @@ impl Replica {
     }
 }
 
-async fn serves(port: u16) -> bool {
+pub(crate) async fn serves(port: u16) -> bool {
     let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).expect("an address");
     let check = async {
         let channel = endpoint.connect().await.ok()?;

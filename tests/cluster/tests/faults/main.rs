@@ -7,6 +7,7 @@ mod kinds;
 mod pauses;
 mod postgres;
 mod presence;
+mod readiness;
 mod redis;
 mod removal;
 mod rooms;
