@@ -23,7 +23,7 @@ REPLICAS := 2
 REDIS := single
 
 .PHONY: up
-up: ## Start the suite: REPLICAS of each service (2), a Postgres, a REDIS: single, cluster or none
+up: ## Start the suite: REPLICAS of each service (2), a Postgres, a REDIS: single or cluster
 	@scripts/setup-tests servers grpcurl
 	@scripts/suite up --replicas $(REPLICAS) --redis $(REDIS)
 

@@ -274,7 +274,7 @@ def main():
     where = arguments.add_mutually_exclusive_group()
     where.add_argument("--postgres", action="store_true", help="on TEST_POSTGRES_URL")
     where.add_argument(
-        "--suite", nargs="?", const="single", choices=["single", "cluster", "none"],
+        "--suite", nargs="?", const="single", choices=["single", "cluster"],
         help="on a suite of its own, with a Redis of this kind",
     )
     where.add_argument("--addresses", nargs="?", const=STATE, help="the file that `make up` wrote")

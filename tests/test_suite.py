@@ -80,11 +80,3 @@ def test_what_up_prints_can_be_pasted_and_down_leaves_nothing():
         for seen in ('"seq": "3"', '"name": "Tea"', "AVAILABILITY_ONLINE"):
             assert seen in ran.stdout
     assert left_of(state) == []
-
-
-def test_without_redis_events_still_reach_the_other_replica(chance):
-    """Streams look at the heads of their logs."""
-    some = {"ai": dialogues(limit=2)["ai"]}
-    with started("none") as (state, _), Suite(state) as suite:
-        assert "redis" not in state.read_text()
-        Replay(suite, some, chance.randrange(2**32)).run()
