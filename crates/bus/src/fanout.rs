@@ -4,7 +4,7 @@ use tokio::sync::{broadcast, mpsc};
 
 use crate::Heard;
 
-/// How many payloads a subscriber may lag behind before it is disturbed.
+/// How many payloads a subscriber may lag behind before it loses some.
 pub(crate) const QUEUE: usize = 1024;
 
 /// Payloads that are on their way to one subscriber, beyond the queue.
@@ -28,6 +28,10 @@ impl Fanout {
         }
     }
 
+    pub(crate) fn subscribers(&self) -> usize {
+        self.0.receiver_count()
+    }
+
     pub(crate) fn subscribe(&self) -> mpsc::Receiver<Heard> {
         let mut queue = self.0.subscribe();
         let (sender, receiver) = mpsc::channel(HAND);
@@ -36,7 +40,7 @@ impl Fanout {
                 let heard = tokio::select! {
                     heard = queue.recv() => match heard {
                         Ok(heard) => heard,
-                        Err(broadcast::error::RecvError::Lagged(_)) => Heard::Disturbed,
+                        Err(broadcast::error::RecvError::Lagged(_)) => Heard::Lagged,
                         Err(broadcast::error::RecvError::Closed) => return,
                     },
                     () = sender.closed() => return,

@@ -24,6 +24,14 @@ impl Bus for InProcessBus {
         self.fanout.tell(Heard::Payload(payload));
     }
 
+    fn publish_notice(&self, shard: u16, payload: Bytes) {
+        self.publish(shard, payload);
+    }
+
+    fn reaches_others(&self) -> bool {
+        self.fanout.subscribers() > 1
+    }
+
     fn subscribe(&self) -> mpsc::Receiver<Heard> {
         self.fanout.subscribe()
     }

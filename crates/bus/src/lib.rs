@@ -21,8 +21,10 @@ pub const SHARDS: u16 = 256;
 pub enum Heard {
     /// A payload that a node published, perhaps this one.
     Payload(Bytes),
-    /// Payloads may have been lost: everything is suspect.
+    /// Payloads from or to some node may have been lost: everything is suspect.
     Disturbed,
+    /// This subscriber was too slow, so that payloads to it alone were lost.
+    Lagged,
 }
 
 /// Whether the bus carries payloads at present.
@@ -36,12 +38,19 @@ pub enum State {
 /// Carries payloads to every subscriber of every node.
 ///
 /// Payloads of one publisher and shard arrive in order or not at all. After any
-/// loss that can be noticed every subscriber hears [`Heard::Disturbed`], at once
-/// or when the bus is up again.
+/// loss that can be noticed every subscriber hears [`Heard::Disturbed`] (or
+/// [`Heard::Lagged`], if the loss is its own), at once or when the bus is up again.
 pub trait Bus: std::fmt::Debug + Send + Sync {
     /// Hands a payload to the bus; `shard` is below [`SHARDS`]. Never waits and
     /// never fails: what cannot be carried is dropped and counted.
     fn publish(&self, shard: u16, payload: Bytes);
+
+    /// The same for what passes: it waits behind every payload of `publish`, and when it
+    /// is dropped nobody is told.
+    fn publish_notice(&self, shard: u16, payload: Bytes);
+
+    /// Whether anybody but the one subscriber that asks can hear what is published.
+    fn reaches_others(&self) -> bool;
 
     /// Hears everything published from now on, in a bounded queue. To be called
     /// within a tokio runtime.
@@ -52,6 +61,6 @@ pub trait Bus: std::fmt::Debug + Send + Sync {
     /// told when it is up.
     fn state(&self) -> watch::Receiver<State>;
 
-    /// Payloads of this node that were dropped so far.
+    /// Payloads of this node that were dropped so far, without notices.
     fn dropped(&self) -> u64;
 }

@@ -5,11 +5,13 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::try_join_all;
-use redis::aio::{ConnectionLike, MultiplexedConnection};
+use redis::aio::MultiplexedConnection;
 use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
-use redis::{AsyncConnectionConfig, Client, Cmd, ProtocolVersion, PushInfo, RedisError, Value};
+use redis::{
+    AsyncConnectionConfig, Client, Pipeline, ProtocolVersion, PushInfo, RedisError, Value,
+};
 
 use super::ear::{Channels, Ear};
 use super::{Options, RedisUrl, Shared};
@@ -72,14 +74,15 @@ impl Connection {
         Ok(Self { conn, ear, canaries })
     }
 
-    /// Publishes payloads of one channel, in order.
+    /// Publishes payloads of one channel, in order, in one round trip.
     pub(super) async fn publish(&self, channel: &str, payloads: &[Bytes]) -> Result<(), Lost> {
         let mut conn = self.conn.clone();
+        let name = if matches!(conn, Conn::Single(_)) { "PUBLISH" } else { "SPUBLISH" };
+        let mut pipeline = Pipeline::with_capacity(payloads.len());
         for payload in payloads {
-            let name = if matches!(conn, Conn::Single(_)) { "PUBLISH" } else { "SPUBLISH" };
-            let mut command = redis::cmd(name);
-            conn.run(command.arg(channel).arg(payload.as_ref())).await?;
+            pipeline.cmd(name).arg(channel).arg(payload.as_ref()).ignore();
         }
+        conn.run(&pipeline).await?;
         Ok(())
     }
 }
@@ -125,12 +128,11 @@ impl Conn {
         Ok(())
     }
 
-    async fn run(&mut self, command: &Cmd) -> Result<(), RedisError> {
+    async fn run(&mut self, pipeline: &Pipeline) -> Result<(), RedisError> {
         match self {
-            Self::Single(conn) => conn.req_packed_command(command).await,
-            Self::Cluster(conn) => conn.req_packed_command(command).await,
+            Self::Single(conn) => pipeline.exec_async(conn).await,
+            Self::Cluster(conn) => pipeline.exec_async(conn).await,
         }
-        .map(drop)
     }
 }
 

@@ -20,7 +20,7 @@ use bytes::Bytes;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use self::session::Link;
+use self::session::{Link, Unsent};
 use crate::fanout::Fanout;
 use crate::{Bus, Heard, State};
 
@@ -30,7 +30,7 @@ pub struct Options {
     /// What tells this deployment from others on the same Redis: letters, digits,
     /// `-` and `_`.
     pub tag: String,
-    /// Payloads that may wait for Redis; more are dropped.
+    /// Payloads that may wait for Redis, and as many notices; more are dropped.
     pub queue: usize,
     /// The time between two canaries; one that is not back by then is missed.
     pub canary: Duration,
@@ -62,9 +62,13 @@ pub struct RedisBus(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     shared: Arc<Shared>,
-    outbound: mpsc::Sender<(u16, Bytes)>,
+    payloads: mpsc::Sender<Outbound>,
+    notices: mpsc::Sender<Outbound>,
     link: JoinHandle<()>,
 }
+
+/// A payload and its shard.
+type Outbound = (u16, Bytes);
 
 /// What the bus and its session share.
 #[derive(Debug)]
@@ -78,23 +82,34 @@ impl RedisBus {
     /// A bus that connects in the background, and whenever it must: Redis need not
     /// be there. To be called within a tokio runtime.
     pub fn start(url: &RedisUrl, options: Options) -> Self {
-        let (outbound, unsent) = mpsc::channel(options.queue);
+        let (payloads, unsent) = mpsc::channel(options.queue);
+        let (notices, unsent_notices) = mpsc::channel(options.queue);
         let shared = Arc::new(Shared {
             fanout: Fanout::default(),
             state: watch::Sender::new(State::Down),
             dropped: AtomicU64::new(0),
         });
+        let unsent = Unsent { payloads: unsent, notices: unsent_notices };
         let link = Link::new(url.clone(), options, Arc::clone(&shared), unsent);
-        Self(Arc::new(Inner { shared, outbound, link: tokio::spawn(link.run()) }))
+        Self(Arc::new(Inner { shared, payloads, notices, link: tokio::spawn(link.run()) }))
     }
 }
 
 impl Bus for RedisBus {
     fn publish(&self, shard: u16, payload: Bytes) {
-        let up = *self.0.shared.state.borrow() == State::Up;
-        if !up || self.0.outbound.try_send((shard, payload)).is_err() {
+        if !self.0.shared.is_up() || self.0.payloads.try_send((shard, payload)).is_err() {
             self.0.shared.drop_payloads(1);
         }
+    }
+
+    fn publish_notice(&self, shard: u16, payload: Bytes) {
+        if !self.0.shared.is_up() || self.0.notices.try_send((shard, payload)).is_err() {
+            tracing::debug!("a notice is dropped");
+        }
+    }
+
+    fn reaches_others(&self) -> bool {
+        true
     }
 
     fn subscribe(&self) -> mpsc::Receiver<Heard> {
@@ -117,6 +132,10 @@ impl Drop for Inner {
 }
 
 impl Shared {
+    fn is_up(&self) -> bool {
+        *self.state.borrow() == State::Up
+    }
+
     fn drop_payloads(&self, count: u64) {
         self.dropped.fetch_add(count, Ordering::Relaxed);
     }

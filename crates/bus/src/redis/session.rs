@@ -11,10 +11,10 @@ use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::connection::{Connection, Lost};
 use super::ear::Channels;
-use super::{Options, RedisUrl, Shared};
+use super::{Options, Outbound, RedisUrl, Shared};
 use crate::State;
 
-/// Payloads that are sent at once, those of one shard one after the other.
+/// Payloads that are sent at once.
 const BATCH: usize = 256;
 
 /// The task that keeps the sessions of a bus.
@@ -22,8 +22,17 @@ pub(super) struct Link {
     url: RedisUrl,
     options: Options,
     shared: Arc<Shared>,
-    unsent: mpsc::Receiver<(u16, Bytes)>,
+    unsent: Unsent,
+    /// Payloads that are being sent.
+    batch: Vec<Outbound>,
     channels: Channels,
+}
+
+/// What waits for a session.
+pub(super) struct Unsent {
+    pub(super) payloads: mpsc::Receiver<Outbound>,
+    /// Their turn comes when no payload waits.
+    pub(super) notices: mpsc::Receiver<Outbound>,
 }
 
 impl Link {
@@ -31,10 +40,10 @@ impl Link {
         url: RedisUrl,
         options: Options,
         shared: Arc<Shared>,
-        unsent: mpsc::Receiver<(u16, Bytes)>,
+        unsent: Unsent,
     ) -> Self {
         let channels = Channels::new(&options.tag);
-        Self { url, options, shared, unsent, channels }
+        Self { url, options, shared, unsent, batch: Vec::new(), channels }
     }
 
     /// Works until the bus is dropped.
@@ -67,77 +76,93 @@ impl Link {
 
     /// Publishes until something is wrong. OK once nobody can publish any more.
     async fn session(&mut self, connection: &Connection) -> Result<(), Lost> {
-        let mut canary = interval(self.options.canary);
-        canary.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut beat, mut told) = (0, None);
-        let mut batch = Vec::with_capacity(BATCH);
-        loop {
-            tokio::select! {
-                biased;
-                () = connection.ear.ended() => return Err(Lost::Ended),
-                _ = canary.tick() => {
-                    if !connection.ear.heard_canaries(beat) {
-                        return Err(Lost::MissedCanary);
-                    }
-                    beat += 1;
-                    self.within(connection, release(connection, beat)).await?;
-                    let dropped = self.shared.dropped.load(Ordering::Relaxed);
-                    if told != Some(dropped) {
-                        self.tell_of_loss(connection).await?;
-                        told = Some(dropped);
-                    }
-                }
-                count = self.unsent.recv_many(&mut batch, BATCH) => {
-                    if count == 0 {
-                        return Ok(());
-                    }
-                    self.publish(connection, std::mem::take(&mut batch)).await?;
-                }
-            }
-        }
-    }
-
-    async fn publish(&self, connection: &Connection, batch: Vec<(u16, Bytes)>) -> Result<(), Lost> {
-        let count = batch.len() as u64;
-        let mut shards: BTreeMap<u16, Vec<Bytes>> = BTreeMap::new();
-        for (shard, payload) in batch {
-            shards.entry(shard).or_default().push(payload);
-        }
-        let send = async |shard: u16, payloads: &[Bytes]| {
-            connection.publish(&self.channels.shard(shard), payloads).await
-        };
-        let all = try_join_all(shards.iter().map(|(shard, payloads)| send(*shard, payloads)));
-        let done = self.within(connection, async { all.await.map(drop) }).await;
-        if done.is_err() {
-            // Some may have got through; all count as lost.
-            self.shared.drop_payloads(count);
-        }
-        done
-    }
-
-    /// Tells every node that payloads from or to this one may be missing.
-    async fn tell_of_loss(&self, connection: &Connection) -> Result<(), Lost> {
-        let lost = self.channels.lost();
-        self.within(connection, connection.publish(&lost, &[Bytes::new()])).await
-    }
-
-    /// Does something as long as the session lasts.
-    async fn within(
-        &self,
-        connection: &Connection,
-        doing: impl Future<Output = Result<(), Lost>>,
-    ) -> Result<(), Lost> {
+        let Self { options, shared, unsent, batch, channels, .. } = self;
+        // Side by side: canaries go out while a batch is on its way.
         tokio::select! {
-            done = doing => done,
+            biased;
             () = connection.ear.ended() => Err(Lost::Ended),
+            lost = watch(connection, options, shared, channels) => lost,
+            done = carry(connection, unsent, batch, channels) => done,
         }
     }
 
     fn drop_unsent(&mut self) {
-        while self.unsent.try_recv().is_ok() {
-            self.shared.drop_payloads(1);
+        // Of a batch some may have got through; all count as lost.
+        let mut count = std::mem::take(&mut self.batch).len();
+        while self.unsent.payloads.try_recv().is_ok() {
+            count += 1;
+        }
+        self.shared.drop_payloads(count as u64);
+        while self.unsent.notices.try_recv().is_ok() {}
+    }
+}
+
+/// Sends canaries, and tells every node when payloads of this one were lost. Ends when
+/// something is wrong.
+async fn watch(
+    connection: &Connection,
+    options: &Options,
+    shared: &Shared,
+    channels: &Channels,
+) -> Result<(), Lost> {
+    let mut canary = interval(options.canary);
+    canary.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut beat, mut told) = (0, None);
+    loop {
+        canary.tick().await;
+        if !connection.ear.heard_canaries(beat) {
+            return Err(Lost::MissedCanary);
+        }
+        beat += 1;
+        release(connection, beat).await?;
+        let dropped = shared.dropped.load(Ordering::Relaxed);
+        if told != Some(dropped) {
+            connection.publish(&channels.lost(), &[Bytes::new()]).await?;
+            told = Some(dropped);
         }
     }
+}
+
+/// Publishes what comes, in batches: those of one shard in order. `batch` holds what may
+/// have to be counted as lost.
+async fn carry(
+    connection: &Connection,
+    unsent: &mut Unsent,
+    batch: &mut Vec<Outbound>,
+    channels: &Channels,
+) -> Result<(), Lost> {
+    let mut notices = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            count = unsent.payloads.recv_many(batch, BATCH) => {
+                if count == 0 {
+                    return Ok(());
+                }
+                publish(connection, channels, batch).await?;
+                batch.clear();
+            }
+            _ = unsent.notices.recv_many(&mut notices, BATCH), if !unsent.notices.is_closed() => {
+                publish(connection, channels, &notices).await?;
+                notices.clear();
+            }
+        }
+    }
+}
+
+async fn publish(
+    connection: &Connection,
+    channels: &Channels,
+    batch: &[Outbound],
+) -> Result<(), Lost> {
+    let mut shards: BTreeMap<u16, Vec<Bytes>> = BTreeMap::new();
+    for (shard, payload) in batch {
+        shards.entry(*shard).or_default().push(payload.clone());
+    }
+    let send = async |shard: u16, payloads: &[Bytes]| {
+        connection.publish(&channels.shard(shard), payloads).await
+    };
+    try_join_all(shards.iter().map(|(shard, payloads)| send(*shard, payloads))).await.map(drop)
 }
 
 /// Sends a canary to every server.

@@ -28,6 +28,7 @@ macro_rules! test_bus {
                 payloads_arrive_byte_for_byte,
                 a_subscriber_that_lags_too_far_is_told_so,
                 no_loss_in_a_flood_goes_unnoticed,
+                notices_are_carried_and_crowd_out_no_payload,
                 publishing_needs_no_runtime_and_no_subscriber,
             );
         }
@@ -113,7 +114,7 @@ pub async fn a_subscriber_that_lags_too_far_is_told_so(nodes: Nodes<'_>) {
         here.publish(0, Bytes::from_static(b"x"));
         payload(&mut quick).await;
     }
-    super::until_disturbed(&mut slow).await;
+    while next(&mut slow).await != Heard::Lagged {}
     // It goes on from there.
     here.publish(0, Bytes::from_static(b"last"));
     while payload(&mut slow).await != "last" {}
@@ -129,10 +130,24 @@ pub async fn no_loss_in_a_flood_goes_unnoticed(nodes: Nodes<'_>) {
     while count < FLOOD {
         match next(&mut heard).await {
             Heard::Payload(_) => count += 1,
-            Heard::Disturbed => return,
+            Heard::Disturbed | Heard::Lagged => return,
         }
     }
     assert_eq!(here.dropped(), 0);
+}
+
+pub async fn notices_are_carried_and_crowd_out_no_payload(nodes: Nodes<'_>) {
+    let (here, there) = (up(nodes).await, up(nodes).await);
+    let (_ours, mut heard) = (here.subscribe(), there.subscribe());
+    assert!(here.reaches_others());
+    here.publish_notice(0, "notice".into());
+    assert_eq!(payload(&mut heard).await, "notice");
+    for _ in 0..FLOOD {
+        here.publish_notice(0, "notice".into());
+    }
+    here.publish(0, "payload".into());
+    while payload(&mut heard).await != "payload" {}
+    assert_eq!(here.dropped(), 0, "nobody has to look for notices");
 }
 
 pub async fn publishing_needs_no_runtime_and_no_subscriber(nodes: Nodes<'_>) {

@@ -21,6 +21,14 @@ pub struct Receipt {
     pub delivered: Seq,
 }
 
+impl Receipt {
+    /// Marks only rise, so the greatest are the latest.
+    pub(super) fn raised_to(&self, other: &Self) -> Self {
+        let (read, delivered) = (self.read.max(other.read), self.delivered.max(other.delivered));
+        Self { user_id: self.user_id.clone(), read, delivered }
+    }
+}
+
 /// A member is typing, or stopped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Typing {
@@ -42,7 +50,7 @@ pub(super) struct Mail {
     pub(super) ready: VecDeque<LogId>,
     /// Whether the user's list of rooms may have changed.
     pub(super) rooms_changed: bool,
-    pub(super) receipts: BTreeMap<(LogId, UserId), (Seq, Seq)>,
+    pub(super) receipts: BTreeMap<(LogId, UserId), Receipt>,
     pub(super) typing: BTreeMap<(LogId, UserId), Option<Instant>>,
 }
 
@@ -57,31 +65,29 @@ impl Mailbox {
         self.notify.notify_one();
     }
 
-    /// Marks only rise, so the greatest is the latest.
-    pub(super) fn receipt(&self, log_id: LogId, receipt: &Receipt) {
+    pub(super) fn receipts(&self, receipts: &[(LogId, Receipt)]) {
         let mut mail = lock(&self.mail);
-        let key = (log_id, receipt.user_id.clone());
-        let has_room = mail.receipts.len() < NOTICES;
-        match mail.receipts.get_mut(&key) {
-            Some((read, delivered)) => {
-                *read = receipt.read.max(*read);
-                *delivered = receipt.delivered.max(*delivered);
-            }
-            None if has_room => {
-                mail.receipts.insert(key, (receipt.read, receipt.delivered));
-            }
-            None => {}
+        for (log_id, receipt) in receipts {
+            let key = (*log_id, receipt.user_id.clone());
+            let latest = match mail.receipts.get(&key) {
+                Some(before) => before.raised_to(receipt),
+                None if mail.receipts.len() < NOTICES => receipt.clone(),
+                None => continue,
+            };
+            mail.receipts.insert(key, latest);
         }
         drop(mail);
         self.notify.notify_one();
     }
 
     /// The latest is what counts.
-    pub(super) fn typing(&self, log_id: LogId, typing: &Typing) {
+    pub(super) fn typing(&self, typing: &[(LogId, Typing)]) {
         let mut mail = lock(&self.mail);
-        let key = (log_id, typing.user_id.clone());
-        if mail.typing.len() < NOTICES || mail.typing.contains_key(&key) {
-            mail.typing.insert(key, typing.until);
+        for (log_id, typing) in typing {
+            let key = (*log_id, typing.user_id.clone());
+            if mail.typing.len() < NOTICES || mail.typing.contains_key(&key) {
+                mail.typing.insert(key, typing.until);
+            }
         }
         drop(mail);
         self.notify.notify_one();

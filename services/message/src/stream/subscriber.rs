@@ -18,7 +18,7 @@ use self::rooms::{Done, Joining};
 use super::attach::{Refused, Start};
 use super::blocks::{Block, BlockId};
 use super::hub::{Attached, Following, Inner, count};
-use super::mailbox::Mailbox;
+use super::mailbox::{Mailbox, Receipt};
 use super::outlet::{Ended, Frames, Outlet, outlet};
 use super::typists::Typists;
 use super::{Hub, TooManyStreams};
@@ -183,7 +183,7 @@ impl Subscriber {
                 self.flush().await?;
             }
         }
-        for ((log_id, user_id), (read, delivered)) in mail.receipts {
+        for ((log_id, user_id), Receipt { read, delivered, .. }) in mail.receipts {
             if let Some(room) = self.rooms.get(&log_id) {
                 let room_id = &room.attached.subscription.log.place.room_id;
                 let receipt = frames::receipt(room_id, &user_id, read, delivered);

@@ -350,6 +350,38 @@ pub(crate) async fn receipts_cross_nodes_and_are_told_again_after_a_disturbance(
     assert_eq!((told.user_id.as_str(), told.read_seq, told.delivered_seq), ("bob", 1, 2));
 }
 
+pub(crate) async fn disturbances_cost_a_payload_and_not_one_per_notice(db: Db) {
+    const RECEIPTS: usize = 500;
+    let bus = TestBus::new(Mood::Reliable);
+    let here = Node::start(&db, bus.clone(), hints_only()).await;
+    let there = Node::start(&db, bus.clone(), hints_only()).await;
+    let room = here.room("r", &["ann"]).await;
+    let mut reader = there.subscribe("ann", latest(&["r"])).await;
+    reader.attached().await;
+    reader.caught_up().await;
+    let before = bus.published();
+    for user in 0..RECEIPTS {
+        let user_id = UserId::new(user.to_string());
+        here.hub.notify(room.log_id, &Receipt { user_id, read: 1, delivered: 2 });
+    }
+    for _ in 0..RECEIPTS {
+        assert!(matches!(reader.next().await, Frame::Notice(_)));
+    }
+    for _ in 0..10 {
+        bus.disturb();
+    }
+    // All of them are told again, once for all disturbances.
+    for _ in 0..RECEIPTS {
+        assert!(matches!(reader.next().await, Frame::Notice(_)));
+    }
+    let disturbed = || here.hub.counters().disturbed.load(Ordering::Relaxed);
+    until("all disturbances are heard", || disturbed() == 10).await;
+    let seq = here.send(&room, "not behind them").await;
+    assert_eq!(reader.event().await.seq, seq);
+    let payloads = bus.published() - before;
+    assert!(payloads < 20, "{payloads}");
+}
+
 pub(crate) async fn an_outage_is_unavailable_and_never_an_answer(db: Db) {
     let node = Node::start(&db, TestBus::new(Mood::Reliable), quick()).await;
     let room = node.room("r", &["ann"]).await;

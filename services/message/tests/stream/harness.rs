@@ -340,6 +340,7 @@ pub(crate) struct TestBus {
     mood: Mutex<Mood>,
     subscribers: Mutex<Vec<mpsc::Sender<Heard>>>,
     held: Mutex<(usize, Vec<Bytes>)>,
+    published: AtomicUsize,
     /// Payloads swallowed in silence.
     swallowed: AtomicUsize,
     state: watch::Sender<State>,
@@ -348,9 +349,9 @@ pub(crate) struct TestBus {
 impl TestBus {
     pub(crate) fn new(mood: Mood) -> Arc<Self> {
         let (subscribers, held) = (Mutex::default(), Mutex::default());
-        let swallowed = AtomicUsize::new(0);
+        let (published, swallowed) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let state = watch::Sender::new(State::Up);
-        Arc::new(Self { mood: Mutex::new(mood), subscribers, held, swallowed, state })
+        Arc::new(Self { mood: Mutex::new(mood), subscribers, held, published, swallowed, state })
     }
 
     pub(crate) fn set(&self, mood: Mood) {
@@ -364,6 +365,11 @@ impl TestBus {
 
     pub(crate) fn disturb(&self) {
         self.deliver(&Heard::Disturbed);
+    }
+
+    /// Payloads that were published so far.
+    pub(crate) fn published(&self) -> usize {
+        self.published.load(Ordering::SeqCst)
     }
 
     /// Waits until at least so many payloads were swallowed in silence.
@@ -382,6 +388,7 @@ impl TestBus {
 
 impl Bus for TestBus {
     fn publish(&self, _shard: u16, payload: Bytes) {
+        self.published.fetch_add(1, Ordering::SeqCst);
         let mood = *self.mood.lock().expect("a mood");
         if mood == Mood::Silent {
             self.swallowed.fetch_add(1, Ordering::SeqCst);
@@ -405,6 +412,14 @@ impl Bus for TestBus {
         for payload in now {
             self.deliver(&Heard::Payload(payload));
         }
+    }
+
+    fn publish_notice(&self, shard: u16, payload: Bytes) {
+        self.publish(shard, payload);
+    }
+
+    fn reaches_others(&self) -> bool {
+        true
     }
 
     fn subscribe(&self) -> mpsc::Receiver<Heard> {

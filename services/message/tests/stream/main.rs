@@ -51,6 +51,7 @@ test_on_each_db!(parlance_message::MIGRATIONS, crate::suite =>
     what_another_node_deleted_is_not_replayed_though_its_hint_is_lost,
     a_removal_on_another_node_is_obeyed_at_its_place,
     receipts_cross_nodes_and_are_told_again_after_a_disturbance,
+    disturbances_cost_a_payload_and_not_one_per_notice,
     an_outage_is_unavailable_and_never_an_answer,
     an_expired_token_ends_the_stream_within_a_second,
     a_store_that_hangs_holds_up_neither_the_end_of_a_stream_nor_its_other_rooms,

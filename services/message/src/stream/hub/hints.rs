@@ -104,26 +104,40 @@ pub(super) fn of_batch(node: u64, batch: &[Appended]) -> Vec<(u16, Bytes)> {
     shards.into_iter().map(payload).collect()
 }
 
-/// The payload that tells other nodes of a receipt.
-pub(super) fn of_receipt(node: u64, log_id: LogId, receipt: &Receipt) -> (u16, Bytes) {
-    let hint = ReceiptHint {
-        log_id: id_bytes(log_id),
-        user_id: receipt.user_id.to_string(),
-        read: receipt.read,
-        delivered: receipt.delivered,
-    };
-    let hints = Hints { node, receipts: vec![hint], ..Hints::default() };
-    (shard(log_id), hints.encode_to_vec().into())
+/// The payloads that tell other nodes of notices, one per shard.
+pub(super) fn of_notices(
+    node: u64,
+    receipts: Vec<(LogId, Receipt)>,
+    typing: Vec<(LogId, Typing)>,
+) -> impl Iterator<Item = (u16, Bytes)> {
+    let mut shards: BTreeMap<u16, Hints> = BTreeMap::new();
+    for (log_id, receipt) in receipts {
+        let hint = ReceiptHint {
+            log_id: id_bytes(log_id),
+            user_id: receipt.user_id.into_string(),
+            read: receipt.read,
+            delivered: receipt.delivered,
+        };
+        shards.entry(shard(log_id)).or_default().receipts.push(hint);
+    }
+    let now = Instant::now();
+    for (log_id, typing) in typing {
+        // 0 if it is over by now.
+        let left =
+            typing.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
+        let lasts = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
+        let (log, user_id) = (id_bytes(log_id), typing.user_id.into_string());
+        let hint = TypingHint { log_id: log, user_id, lasts };
+        shards.entry(shard(log_id)).or_default().typing.push(hint);
+    }
+    let payload = move |(shard, hints)| (shard, Hints { node, ..hints }.encode_to_vec().into());
+    shards.into_iter().map(payload)
 }
 
-/// The payload that tells other nodes who is typing.
-pub(super) fn of_typing(node: u64, log_id: LogId, typing: &Typing) -> (u16, Bytes) {
-    let left = typing.until.map(|until| until.saturating_duration_since(Instant::now()));
-    let lasts = left.map_or(0, |left| u32::try_from(left.as_millis()).unwrap_or(u32::MAX));
-    let (log, user_id) = (id_bytes(log_id), typing.user_id.to_string());
-    let hint = TypingHint { log_id: log, user_id, lasts };
-    let hints = Hints { node, typing: vec![hint], ..Hints::default() };
-    (shard(log_id), hints.encode_to_vec().into())
+/// Whether a node published the payload; without decoding it.
+pub(super) fn is_from(node: u64, payload: &[u8]) -> bool {
+    // `Hints` begins with the node: tag 1, eight bytes.
+    payload.strip_prefix(&[9]).is_some_and(|rest| rest.starts_with(&node.to_le_bytes()))
 }
 
 impl LogHint {
@@ -217,10 +231,27 @@ mod tests {
         assert_eq!(payloads.iter().map(|(shard, _)| *shard).collect::<Vec<_>>(), [1, 2]);
         let hints = Hints::decode(payloads[0].1.clone()).expect("hints");
         assert_eq!((hints.node, hints.logs.len()), (1, 2));
+        assert!(is_from(1, &payloads[0].1) && !is_from(2, &payloads[0].1));
         let hint = &hints.logs[0];
         assert_eq!(hint.log_id(), Some(LogId(Uuid::from_u128(1))));
         assert_eq!(hint.events(), appended(1, 10).events);
         assert_eq!(hint.users().next(), Some((TenantId::new("t"), UserId::new("ann"))));
+    }
+
+    #[test]
+    fn notices_of_a_shard_share_a_payload() {
+        let log = |n| LogId(Uuid::from_u128(n));
+        let receipt = |user| Receipt { user_id: UserId::new(user), read: 1, delivered: 2 };
+        let typing = Typing { user_id: UserId::new("bob"), until: None };
+        let receipts =
+            vec![(log(1), receipt("ann")), (log(1), receipt("bob")), (log(257), receipt("ann"))];
+        let payloads: Vec<_> = of_notices(7, receipts, vec![(log(1), typing.clone())]).collect();
+        assert_eq!(payloads.len(), 1);
+        assert!(is_from(7, &payloads[0].1));
+        let hints = Hints::decode(payloads[0].1.clone()).expect("hints");
+        assert_eq!((hints.node, hints.receipts.len()), (7, 3));
+        assert_eq!(hints.receipts[1].receipt(), Some((log(1), receipt("bob"))));
+        assert_eq!(hints.typing[0].typing(), Some((log(1), typing)));
     }
 
     #[test]

@@ -6,20 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use bytes::Bytes;
 use parlance_bus::{Heard as HeardOnBus, State};
 use parlance_types::{LogId, Seq, TenantId, UserId};
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 
 use super::hints::{self, Hints};
-use super::{Inner, Log, RECENT, Unavailable, count};
-use crate::domain::{Appended, EpochId, RoomKind, StoredEvent};
+use super::{Inner, Log, Unavailable, count};
+use crate::domain::{Appended, EpochId, StoredEvent};
 use crate::store::Head;
 use crate::stream::entry::Entry;
 use crate::stream::lock;
 use crate::stream::log::Missing;
-use crate::stream::mailbox::Receipt;
 
 /// Heads that one query asks for.
 const HEADS: usize = 500;
@@ -49,43 +47,36 @@ impl Inner {
                 self.rooms_changed(&(appended.tenant_id.clone(), user.clone()));
             }
         }
-        for payload in hints::of_batch(self.node, batch) {
-            self.tell(payload);
+        if self.bus.reaches_others() {
+            for (shard, payload) in hints::of_batch(self.node, batch) {
+                self.bus.publish(shard, payload);
+            }
         }
-    }
-
-    pub(super) fn notify(&self, log_id: LogId, receipt: &Receipt) {
-        self.deliver(log_id, receipt);
-        let mut recent = lock(&self.recent);
-        if recent.len() >= RECENT {
-            recent.clear();
-        }
-        recent.insert((log_id, receipt.user_id.clone()), receipt.clone());
-        drop(recent);
-        self.tell(hints::of_receipt(self.node, log_id, receipt));
     }
 
     /// Listens to the other nodes.
     pub(super) async fn listen(self: Arc<Self>, mut heard: mpsc::Receiver<HeardOnBus>) {
         while let Some(heard) = heard.recv().await {
             match heard {
+                HeardOnBus::Payload(payload) if hints::is_from(self.node, &payload) => {}
                 HeardOnBus::Payload(payload) => match Hints::decode(payload) {
-                    Ok(hints) if hints.node == self.node => {}
                     Ok(hints) => self.take(&hints),
                     Err(error) => tracing::warn!(%error, "ignored a payload of the bus"),
                 },
+                HeardOnBus::Lagged => self.suspect_all(),
                 HeardOnBus::Disturbed => {
-                    count(&self.counters.disturbed);
-                    self.check_now.notify_one();
+                    self.suspect_all();
                     if self.bus_is_up() {
-                        for ((log_id, _), receipt) in lock(&self.recent).iter() {
-                            self.tell(hints::of_receipt(self.node, *log_id, receipt));
-                        }
+                        self.tell_notices_again();
                     }
-                    self.tell_typing_again();
                 }
             }
         }
+    }
+
+    fn suspect_all(&self) {
+        count(&self.counters.disturbed);
+        self.check_now.notify_one();
     }
 
     /// Looks at heads, every now and then and whenever something is suspect; often
@@ -212,10 +203,7 @@ impl Inner {
                 self.rooms_changed(&user);
             }
         }
-        for (log_id, receipt) in hints.receipts.iter().filter_map(hints::ReceiptHint::receipt) {
-            self.deliver(log_id, &receipt);
-        }
-        self.take_typing(&hints.typing);
+        self.take_notices(hints);
     }
 
     fn hear(self: &Arc<Self>, log: &Arc<Log>, epoch: &EpochId, events: &[StoredEvent], last: Seq) {
@@ -267,19 +255,6 @@ impl Inner {
         if let Some(follower) = lock(&self.users).get(user) {
             follower.mailboxes.values().for_each(|mailbox| mailbox.rooms_changed());
         }
-    }
-
-    /// Gives a receipt to the streams of its room; not in channels.
-    fn deliver(&self, log_id: LogId, receipt: &Receipt) {
-        let Some(log) = self.log(log_id) else { return };
-        let state = lock(&log.state);
-        if matches!(state.kind(), Some(RoomKind::Direct | RoomKind::Group)) {
-            state.wakers().for_each(|mailbox| mailbox.receipt(log_id, receipt));
-        }
-    }
-
-    pub(super) fn tell(&self, (shard, payload): (u16, Bytes)) {
-        self.bus.publish(shard, payload);
     }
 
     pub(super) fn bus_is_up(&self) -> bool {

@@ -6,7 +6,7 @@ mod learn;
 mod notices;
 mod read;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 
@@ -19,6 +19,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 pub(super) use self::attach::{Attached, Target};
+use self::notices::Notices;
 use super::blocks::{Block, BlockId};
 use super::budget::Budget;
 use super::entry::Place;
@@ -27,9 +28,6 @@ use super::mailbox::{Mailbox, Receipt, Typing};
 use super::{Options, lock};
 use crate::domain::{Appended, Publish};
 use crate::store::Store;
-
-/// Receipts of this node that are told again after a disturbance.
-const RECENT: usize = 1024;
 
 /// Follows logs for the streams of one node.
 #[derive(Clone, Debug)]
@@ -96,8 +94,8 @@ pub(super) struct Inner {
     /// Open streams per user, and per tenant of those that act for nobody.
     streams: Mutex<HashMap<(TenantId, Option<UserId>), usize>>,
     next_stream: AtomicU64,
-    recent: Mutex<BTreeMap<(LogId, UserId), Receipt>>,
-    recent_typing: Mutex<BTreeMap<(LogId, UserId), Typing>>,
+    notices: Mutex<Notices>,
+    notices_due: Notify,
     check_now: Notify,
 }
 
@@ -162,8 +160,8 @@ impl Hub {
             users: Mutex::default(),
             streams: Mutex::default(),
             next_stream: AtomicU64::default(),
-            recent: Mutex::default(),
-            recent_typing: Mutex::default(),
+            notices: Mutex::default(),
+            notices_due: Notify::new(),
             check_now: Notify::new(),
         }))
     }
@@ -188,6 +186,7 @@ impl Hub {
         let heard = hub.bus.subscribe();
         tokio::spawn(until().run_until_cancelled_owned(Arc::clone(hub).listen(heard)));
         tokio::spawn(until().run_until_cancelled_owned(Arc::clone(hub).check()));
+        tokio::spawn(until().run_until_cancelled_owned(Arc::clone(hub).tell_notices()));
     }
 
     /// Tells the streams of a room, on every node, how far a member has come.
