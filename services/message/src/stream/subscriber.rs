@@ -19,7 +19,7 @@ use super::attach::{Refused, Start};
 use super::blocks::{Block, BlockId};
 use super::hub::{Attached, Following, Inner, count};
 use super::mailbox::{Mailbox, Receipt};
-use super::outlet::{Ended, Frames, Outlet, outlet};
+use super::outlet::{Ended, Frames, Last, Outlet, outlet};
 use super::typists::Typists;
 use super::{Hub, TooManyStreams};
 use crate::codec::frames;
@@ -78,13 +78,6 @@ struct Listing {
     done: bool,
 }
 
-/// The end of a stream: what the reader finds after what was queued.
-#[derive(Debug, Default)]
-struct Last {
-    frames: Vec<Frame>,
-    ended: Option<Ended>,
-}
-
 #[derive(Debug)]
 struct Subscriber {
     hub: Arc<Inner>,
@@ -113,6 +106,8 @@ struct Subscriber {
     typists: Typists,
     chunk: Vec<Frame>,
     chunk_bytes: usize,
+    /// Whether its reader did not read for too long.
+    stalled: bool,
     heartbeat: Instant,
     life: Instant,
     expires: Instant,
@@ -143,6 +138,7 @@ impl Hub {
             typists: Typists::default(),
             chunk: Vec::new(),
             chunk_bytes: 0,
+            stalled: false,
             heartbeat: now + rand::random_range(hub.options.heartbeat.clone()),
             life: now + rand::random_range(hub.options.life.clone()),
             expires: now + follow.expires_in,
@@ -151,7 +147,8 @@ impl Hub {
         };
         tokio::spawn(async move {
             let last = subscriber.run().await;
-            subscriber.outlet.end(last.frames, last.ended);
+            let (outlet, patience, instead) = subscriber.end(&last);
+            outlet.end(last, patience, instead).await;
         });
         Ok(frames)
     }
@@ -165,6 +162,16 @@ impl Subscriber {
                 return last;
             }
         }
+    }
+
+    /// Lets go of everything but what the reader is still to find: how long that is kept,
+    /// and what comes instead of it then.
+    fn end(self, last: &Last) -> (Outlet, Duration, Vec<Frame>) {
+        let patience = if self.stalled { Duration::ZERO } else { self.hub.options.stall };
+        // Without cursors: what would come before them is let go.
+        let go_away = || frames::go_away(self.hub.go_away_after(), std::iter::empty());
+        let instead = last.ended.is_none().then(go_away).into_iter().collect();
+        (self.outlet, patience, instead)
     }
 
     /// Gives every room that has something one chunk's worth, then waits for more.
@@ -201,7 +208,7 @@ impl Subscriber {
         let stops = self.typists.next();
         tokio::select! {
             biased;
-            () = self.outlet.chunks.closed() => Err(Last::default()),
+            () = self.outlet.gone.cancelled() => Err(Last::default()),
             () = sleep_until(self.expires) => Err(self.expired()),
             () = self.follow.draining.cancelled() => Err(self.go_away()),
             () = sleep_until(self.life) => Err(self.go_away()),
@@ -272,7 +279,8 @@ impl Subscriber {
             () = sleep_until(self.life) => true,
             () = sleep_until(stall) => {
                 count(&self.hub.counters.stalled);
-                true
+                self.stalled = true;
+                return Err(Last::default());
             }
         };
         Err(if went_away { self.go_away() } else { self.expired() })
@@ -308,7 +316,7 @@ impl Subscriber {
         let given = self.follow.rooms.iter().filter_map(|wanted| {
             Some((wanted.room_id.clone(), Some(wanted.start.as_ref()?.cursor()?)))
         });
-        let after = rand::random_range(Duration::ZERO..=self.hub.options.go_away_after);
+        let after = self.hub.go_away_after();
         let go_away = frames::go_away(after, followed.chain(joining).chain(given));
         self.put(go_away);
         Last { frames: std::mem::take(&mut self.chunk), ended: None }

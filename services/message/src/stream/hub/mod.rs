@@ -9,6 +9,7 @@ mod read;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::time::Duration;
 
 use moka::future::Cache;
 use parlance_bus::Bus;
@@ -240,6 +241,11 @@ impl Inner {
         streams.insert(of.clone(), open + 1);
         drop(streams);
         Ok(OpenStream { hub: Arc::clone(self), of })
+    }
+
+    /// How long a client is asked to wait before it comes again.
+    pub(super) fn go_away_after(&self) -> Duration {
+        rand::random_range(Duration::ZERO..=self.options.go_away_after)
     }
 
     /// Hears from now on when the user's list of rooms changes.

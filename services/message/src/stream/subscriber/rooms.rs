@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use parlance_types::{LogId, RoomId, Seq};
 
-use super::{Last, Room, Subscriber};
+use super::{Room, Subscriber};
 use crate::codec::frames::{self, ClosedReason, ResetReason};
 use crate::stream::Unavailable;
 use crate::stream::attach::{Refused, Start};
 use crate::stream::blocks::Block;
 use crate::stream::hub::{Attached, Target};
-use crate::stream::outlet::Ended;
+use crate::stream::outlet::{Ended, Last};
 
 /// A room on its way to being followed.
 #[derive(Clone, Debug)]
