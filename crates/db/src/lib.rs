@@ -9,11 +9,16 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{ConnectOptions, Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
 
+mod lent;
 mod ping;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use ping::Ping;
+pub use self::lent::{Lent, lend};
+pub use self::ping::Ping;
+
+/// How long a connection may be idle and still count as alive.
+const IDLE: Duration = Duration::from_secs(1);
 
 /// How long a statement, or the wait for a connection, may take.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -218,6 +223,17 @@ async fn open_postgres(
     let pool = PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(STATEMENT_TIMEOUT)
+        // One that was in use a moment ago need not be asked whether it lives.
+        .test_before_acquire(false)
+        .before_acquire(|conn, meta| {
+            Box::pin(async move {
+                if meta.idle_for < IDLE {
+                    return Ok(true);
+                }
+                let ping = tokio::time::timeout(IDLE, conn.ping()).await;
+                ping.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
+            })
+        })
         .connect_with(options.clone())
         .await?;
     let create = format!("CREATE SCHEMA IF NOT EXISTS {quoted}");

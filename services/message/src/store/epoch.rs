@@ -1,6 +1,6 @@
 //! Epochs: stretches of history that were not rewound.
 
-use parlance_db::{Db, STATEMENT_TIMEOUT, WritePool, read_db, write_db};
+use parlance_db::{Db, STATEMENT_TIMEOUT, WritePool, lend, read_db, write_db};
 use parlance_types::Micros;
 use sqlx::PgConnection;
 
@@ -26,9 +26,10 @@ enum Because {
 
 /// The present epoch.
 pub(super) async fn present(db: &Db) -> Result<EpochId, Error> {
-    let (_, id): (i64, String) =
-        bounded(async { read_db!(db, |pool| sqlx::query_as(PRESENT_EPOCH).fetch_one(pool).await) })
-            .await?;
+    let (_, id): (i64, String) = bounded(async {
+        read_db!(db, |pool| sqlx::query_as(PRESENT_EPOCH).fetch_one(&mut *lend(pool).await?).await)
+    })
+    .await?;
     Ok(EpochId(id))
 }
 

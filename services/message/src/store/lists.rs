@@ -1,6 +1,6 @@
 //! What the logs of one user come to: unread counts, and the list by activity.
 
-use parlance_db::{Db, read_db};
+use parlance_db::{Db, lend, read_db};
 use parlance_types::{LogId, MessageId, Micros, RoomId, Seq, TenantId, UserId};
 use uuid::Uuid;
 
@@ -57,7 +57,7 @@ pub(super) async fn unread(
         read_db!(db, |pool| sqlx::query_as(select)
             .bind(tenant_id.as_str())
             .bind(user_id.as_str())
-            .fetch_all(pool)
+            .fetch_all(&mut *lend(pool).await?)
             .await)
     })
     .await?;
@@ -83,7 +83,7 @@ pub(super) async fn recount(
         read_db!(db, |pool| sqlx::query_as(select)
             .bind(tenant_id.as_str())
             .bind(user_id.as_str())
-            .fetch_all(pool)
+            .fetch_all(&mut *lend(pool).await?)
             .await)
     })
     .await?;
@@ -111,7 +111,7 @@ pub(super) async fn logs_of(
         read_db!(db, |pool| sqlx::query_as(select)
             .bind(tenant_id.as_str())
             .bind(user_id.as_str())
-            .fetch_all(pool)
+            .fetch_all(&mut *lend(pool).await?)
             .await)
     })
     .await?;
@@ -245,7 +245,7 @@ async fn page(
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .bind(time)
             .bind(log_id)
-            .fetch_all(pool)
+            .fetch_all(&mut *lend(pool).await?)
             .await)
     })
     .await?;

@@ -1,7 +1,7 @@
 //! What members have read and received. Each change is one statement on one row,
 //! beside the appends and without the lock of the head.
 
-use parlance_db::{Db, read_db, write_db};
+use parlance_db::{Db, lend, read_db, write_db};
 use parlance_types::{LogId, Seq, UserId};
 
 use super::read::bounded;
@@ -84,7 +84,7 @@ pub(super) async fn flag(db: &Db, log_id: LogId, user_id: &UserId) -> Result<(),
         write_db!(db, |pool| sqlx::query(FLAG)
             .bind(log_id.0)
             .bind(user_id.as_str())
-            .execute(pool)
+            .execute(&mut *lend(pool).await?)
             .await
             .map(|done| done.rows_affected()))
     });
@@ -110,7 +110,7 @@ async fn raise(
                 .bind(log_id.0)
                 .bind(user_id.as_str())
                 .bind(seq)
-                .fetch_optional(pool)
+                .fetch_optional(&mut *lend(pool).await?)
                 .await)
         })
         .await?;
@@ -135,7 +135,7 @@ async fn standing(
         read_db!(db, |pool| sqlx::query_as(STANDING)
             .bind(log_id.0)
             .bind(user_id.as_str())
-            .fetch_optional(pool)
+            .fetch_optional(&mut *lend(pool).await?)
             .await)
     })
     .await?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use parlance_db::{Db, read_db};
+use parlance_db::{Db, lend, read_db};
 use parlance_types::{LogId, MessageId, Micros, RoomId, Seq, TenantId, UserId};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
@@ -20,7 +20,8 @@ const READ_TIMEOUT: Duration = Duration::from_secs(5);
 /// How many keys one statement asks for.
 const CHUNK: usize = 500;
 
-/// Bounds a statement.
+/// Bounds a statement, on a connection that is lent: given up half-way it costs the pool
+/// nothing.
 pub(super) async fn bounded<T>(
     statement: impl Future<Output = Result<T, sqlx::Error>>,
 ) -> Result<T, Error> {
@@ -66,7 +67,7 @@ pub(super) async fn view(
         read_db!(db, |pool| sqlx::query_as(VIEW)
             .bind(log_id.0)
             .bind(viewer)
-            .fetch_optional(pool)
+            .fetch_optional(&mut *lend(pool).await?)
             .await)
     })
     .await?;
@@ -154,7 +155,7 @@ pub(super) async fn messages(
             .bind(last)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .bind(visible.1)
-            .fetch_all(pool)
+            .fetch_all(&mut *lend(pool).await?)
             .await)
     })
     .await?;
@@ -217,7 +218,7 @@ pub(super) async fn events(
             .bind(log_id.0)
             .bind(from)
             .bind(to)
-            .fetch_all(pool)
+            .fetch_all(&mut *lend(pool).await?)
             .await)
     })
     .await?;
@@ -242,7 +243,7 @@ pub(super) async fn heads(db: &Db, log_ids: &[LogId]) -> Result<Vec<Head>, Error
                     list.push_bind(log_id.0);
                 }
                 select.push(")");
-                select.build_query_as().persistent(false).fetch_all(pool).await
+                select.build_query_as().persistent(false).fetch_all(&mut *lend(pool).await?).await
             })
         })
         .await?;
@@ -270,7 +271,7 @@ pub(super) async fn user_heads(db: &Db, users: &[(TenantId, UserId)]) -> Result<
                          FROM wanted w JOIN user_heads u
                            ON u.tenant_id = w.tenant_id AND u.user_id = w.user_id",
                 );
-                select.build_query_as().persistent(false).fetch_all(pool).await
+                select.build_query_as().persistent(false).fetch_all(&mut *lend(pool).await?).await
             })
         })
         .await?;
@@ -310,7 +311,7 @@ pub(super) async fn cursor(
         read_db!(db, |pool| sqlx::query_as(select)
             .bind(log_id.0)
             .bind(&epoch.0)
-            .fetch_optional(pool)
+            .fetch_optional(&mut *lend(pool).await?)
             .await)
     })
     .await

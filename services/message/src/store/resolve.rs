@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use moka::future::Cache;
-use parlance_db::{Db, read_db};
+use parlance_db::{Db, lend, read_db};
 use parlance_types::{LogId, RoomId, TenantId};
 use uuid::Uuid;
 
@@ -44,7 +44,7 @@ impl Resolver {
             read_db!(&self.db, |pool| sqlx::query_as(select)
                 .bind(tenant_id.as_str())
                 .bind(room_id.as_str())
-                .fetch_optional(pool)
+                .fetch_optional(&mut *lend(pool).await?)
                 .await)
         })
         .await?;

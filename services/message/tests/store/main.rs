@@ -8,5 +8,6 @@ mod lists;
 mod marks;
 mod races;
 mod sends;
+mod silence;
 mod walks;
 mod world;
