@@ -1,11 +1,11 @@
 //! Epochs: stretches of history that were not rewound.
 
-use parlance_db::{Db, STATEMENT_TIMEOUT, WritePool, lend, read_db, write_db};
+use parlance_db::{Db, STATEMENT_TIMEOUT, lend, read_db};
 use parlance_types::Micros;
-use sqlx::PgConnection;
+use tokio::time::timeout;
 
 use super::read::bounded;
-use super::sql::PRESENT_EPOCH;
+use super::sql::{Conn, PRESENT_EPOCH, on};
 use crate::Error;
 use crate::domain::EpochId;
 
@@ -53,15 +53,14 @@ pub(super) async fn leave(
     Ok(())
 }
 
-/// Begins a new epoch if the server behind `conn` is not the one written last.
-pub(super) async fn check_witness(
-    db: &Db,
-    conn: &mut PgConnection,
-    now: Micros,
-) -> Result<(), Error> {
-    let witness: String = sqlx::query_scalar(WITNESS).fetch_one(&mut *conn).await?;
-    let seen: String = sqlx::query_scalar("SELECT seen FROM witness").fetch_one(conn).await?;
-    if seen != witness && begin(db, now, Because::Witness(witness)).await?.is_some() {
+/// Begins a new epoch if the server behind `conn` is not the one written last: there, and
+/// not where another connection may still lead.
+pub(super) async fn check_witness(conn: &mut Conn, now: Micros) -> Result<(), Error> {
+    let (witness, seen): (String, String) = on!(&mut *conn, |c| {
+        let witness = sqlx::query_scalar(WITNESS).fetch_one(&mut *c).await?;
+        (witness, sqlx::query_scalar("SELECT seen FROM witness").fetch_one(c).await?)
+    });
+    if seen != witness && begin_on(conn, now, Because::Witness(witness)).await?.is_some() {
         tracing::warn!("another database server than the one written last: a new epoch begins");
     }
     Ok(())
@@ -70,57 +69,59 @@ pub(super) async fn check_witness(
 /// The same when a store is opened; SQLite, whose file can be put back unseen, gets
 /// a new epoch at every start.
 pub(super) async fn check_at_start(db: &Db, now: Micros) -> Result<(), Error> {
-    match db {
-        Db::Sqlite(_) => bump(db, now, "start").await.map(drop),
-        Db::Postgres(postgres) => {
-            let mut conn = postgres.pool.acquire().await?;
-            check_witness(db, &mut conn, now).await
-        }
+    if matches!(db, Db::Sqlite(_)) {
+        return bump(db, now, "start").await.map(drop);
     }
+    let check = async { check_witness(&mut Conn::take(db).await?, now).await };
+    timeout(STATEMENT_TIMEOUT, check).await.unwrap_or(Err(Error::StoreTimeout))
 }
 
 /// In a task of its own: a request that is cancelled must not leave a transaction open.
 async fn begin(db: &Db, now: Micros, because: Because) -> Result<Option<EpochId>, Error> {
-    let task = tokio::spawn(begin_in_task(db.clone(), now, because));
-    match tokio::time::timeout(STATEMENT_TIMEOUT, task).await {
-        Ok(Ok(begun)) => Ok(begun?),
-        Ok(Err(_)) | Err(_) => Err(Error::StoreTimeout),
-    }
+    let db = db.clone();
+    let task = tokio::spawn(async move {
+        let mut conn = Conn::take(&db).await?;
+        let begun = timeout(STATEMENT_TIMEOUT, begin_on(&mut conn, now, because)).await;
+        conn.end(matches!(begun, Ok(Ok(_))));
+        Ok(begun.map_err(|_| Error::StoreTimeout)??)
+    });
+    task.await.unwrap_or(Err(Error::StoreTimeout))
 }
 
-async fn begin_in_task(
-    db: Db,
+/// Begins it in a transaction on `conn`; not if there is no reason for it any more.
+async fn begin_on(
+    conn: &mut Conn,
     now: Micros,
     because: Because,
 ) -> Result<Option<EpochId>, sqlx::Error> {
+    conn.begin().await?;
+    // One at a time: the row is the lock.
+    let lock = "UPDATE witness SET seen = seen RETURNING seen";
+    let seen: String = on!(&mut *conn, |c| sqlx::query_scalar(lock).fetch_one(c).await?);
+    let reason = match because {
+        Because::Asked(reason) => Some(reason),
+        Because::Rewound(epoch, reason) => {
+            let (_, present): (i64, String) =
+                on!(&mut *conn, |c| sqlx::query_as(PRESENT_EPOCH).fetch_one(c).await?);
+            (present == epoch.0).then_some(reason)
+        }
+        Because::Witness(witness) if witness == seen => None,
+        Because::Witness(witness) => {
+            let update = "UPDATE witness SET seen = $1";
+            on!(&mut *conn, |c| sqlx::query(update).bind(witness).execute(c).await.map(drop)?);
+            Some("another server or timeline".to_owned())
+        }
+    };
+    let Some(reason) = reason else {
+        conn.rollback().await?;
+        return Ok(None);
+    };
     let id = format!("{:016x}", rand::random::<u64>());
-    write_db!(&db, |pool| {
-        let mut tx = pool.begin_write().await?;
-        // One at a time: the row is the lock.
-        let seen: String = sqlx::query_scalar("UPDATE witness SET seen = seen RETURNING seen")
-            .fetch_one(&mut *tx)
-            .await?;
-        let reason = match because {
-            Because::Asked(reason) => reason,
-            Because::Rewound(epoch, reason) => {
-                let (_, present): (i64, String) =
-                    sqlx::query_as(PRESENT_EPOCH).fetch_one(&mut *tx).await?;
-                if present != epoch.0 {
-                    return Ok(None);
-                }
-                reason
-            }
-            Because::Witness(witness) if witness == seen => return Ok(None),
-            Because::Witness(witness) => {
-                let update = "UPDATE witness SET seen = $1";
-                sqlx::query(update).bind(witness).execute(&mut *tx).await?;
-                "another server or timeline".to_owned()
-            }
-        };
-        let insert = "INSERT INTO epochs (number, epoch_id, started_at, reason)
-                      SELECT COALESCE(MAX(number), 0) + 1, $1, $2, $3 FROM epochs";
-        sqlx::query(insert).bind(&id).bind(now).bind(reason).execute(&mut *tx).await?;
-        tx.commit().await?;
+    let insert = "INSERT INTO epochs (number, epoch_id, started_at, reason)
+                  SELECT COALESCE(MAX(number), 0) + 1, $1, $2, $3 FROM epochs";
+    on!(&mut *conn, |c| {
+        sqlx::query(insert).bind(&id).bind(now).bind(reason).execute(c).await.map(drop)?;
     });
+    conn.commit().await?;
     Ok(Some(EpochId(id)))
 }

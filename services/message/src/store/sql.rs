@@ -1,6 +1,7 @@
 //! One SQL body for both databases, and the log under its lock.
 
 use bytes::Bytes;
+use parlance_db::Db;
 use parlance_types::{LogId, Micros, RoomId, Seq, TenantId, UserId};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, Sqlite};
@@ -41,6 +42,21 @@ pub(super) mod kind {
 }
 
 impl Conn {
+    /// A connection for one transaction; the pool is rid of one to Postgres.
+    pub(super) async fn take(db: &Db) -> Result<Self, sqlx::Error> {
+        Ok(match db {
+            Db::Sqlite(db) => Self::Sqlite(db.write.acquire().await?),
+            Db::Postgres(db) => Self::Postgres(Box::new(db.pool.acquire().await?.detach())),
+        })
+    }
+
+    /// Gives the connection up; `clean`: no transaction is open on it.
+    pub(super) fn end(self, clean: bool) {
+        if let (Self::Sqlite(conn), false) = (self, clean) {
+            drop(conn.detach());
+        }
+    }
+
     /// Begins a transaction; on SQLite with the write lock taken.
     pub(super) async fn begin(&mut self) -> Result<(), sqlx::Error> {
         let begin = match self {

@@ -289,8 +289,7 @@ impl Writer {
         };
         match conn {
             Conn::Postgres(_) if clean => self.conn = Some(conn),
-            Conn::Sqlite(conn) if !clean => drop(conn.detach()),
-            _ => {}
+            _ => conn.end(clean),
         }
         result
     }
@@ -300,7 +299,7 @@ impl Writer {
             return Ok(conn);
         }
         let conn = match &self.db {
-            Db::Sqlite(db) => db.write.acquire().await.map(Conn::Sqlite).map_err(Error::Store),
+            Db::Sqlite(_) => Conn::take(&self.db).await.map_err(Error::Store),
             Db::Postgres(db) => {
                 let connect = self.connect_postgres(db);
                 timeout(self.options.deadline, connect).await.unwrap_or(Err(Error::StoreTimeout))
@@ -314,8 +313,9 @@ impl Writer {
         let mut conn = db.options.clone().options(SETTINGS).connect().await?;
         let isolation = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED";
         sqlx::query(isolation).execute(&mut conn).await?;
-        epoch::check_witness(&self.db, &mut conn, self.clock.now()).await?;
-        Ok(Conn::Postgres(Box::new(conn)))
+        let mut conn = Conn::Postgres(Box::new(conn));
+        epoch::check_witness(&mut conn, self.clock.now()).await?;
+        Ok(conn)
     }
 }
 

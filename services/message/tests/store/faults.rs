@@ -8,6 +8,7 @@ use parlance_message::store::{CursorCheck, Options};
 use parlance_message::{Error, MIGRATIONS};
 use parlance_types::Seq;
 use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 
 use crate::world::{World, draft, eventually, gained, options};
 
@@ -125,6 +126,26 @@ async fn another_server_behind_the_same_address_begins_an_epoch_before_the_first
         let other = World::with(db, options()).await;
         assert_eq!(other.store.epoch().await.expect("an epoch"), third.epoch);
         assert_eq!(other.say(log_id, "ann", "four").await.epoch, third.epoch);
+    })
+    .await;
+}
+
+/// The pool may still reach the server that was written before.
+#[tokio::test]
+async fn a_writer_begins_the_epoch_of_its_server_there() {
+    testing::on_postgres(MIGRATIONS, async |db| {
+        let (db, pool, name) = name(db);
+        let Db::Postgres(mut postgres) = db else { panic!("a Postgres") };
+        postgres.pool = PgPoolOptions::new().connect_lazy_with(postgres.options.clone());
+        let reads = postgres.pool.clone();
+        let world = World::with(Db::Postgres(postgres), Options { writers: 1, ..options() }).await;
+        let log_id = world.group("r", &["ann"]).await;
+        let first = world.say(log_id, "ann", "one").await;
+        let elsewhere = "UPDATE witness SET seen = 'elsewhere'";
+        sqlx::query(elsewhere).execute(&pool).await.expect("rewound");
+        reads.close().await;
+        assert_eq!(kill(&pool, &name).await, 1);
+        assert_ne!(world.say(log_id, "ann", "two").await.epoch, first.epoch);
     })
     .await;
 }
