@@ -17,14 +17,14 @@ mod trouble;
 mod writer;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parlance_db::Db;
 use parlance_types::{Clock, LogId, Micros, RequestId, RoomId, Seq, TenantId, UserId};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -37,9 +37,6 @@ use crate::domain::{
     StoredEvent, View,
 };
 use crate::{Error, codec};
-
-/// How often cursors may begin an epoch: one that was made up must not do it at will.
-const BUMP_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How the write path is laid out.
 #[derive(Clone, Debug)]
@@ -76,8 +73,8 @@ struct Inner {
     writers: Vec<mpsc::Sender<Job>>,
     closing: CancellationToken,
     tasks: TaskTracker,
-    /// When a cursor last made this process begin an epoch.
-    bumped: Mutex<Option<Instant>>,
+    /// Whether a cursor may begin an epoch: the database may be another since none did.
+    doubt: Arc<AtomicBool>,
     unknown_commits: Arc<AtomicU64>,
 }
 
@@ -176,6 +173,7 @@ impl Store {
         let count = if matches!(db, Db::Sqlite(_)) { 1 } else { options.writers.max(1) };
         let mut writers = Vec::with_capacity(count);
         let unknown_commits = Arc::<AtomicU64>::default();
+        let doubt = Arc::new(AtomicBool::new(true));
         for _ in 0..count {
             let (sender, jobs) = mpsc::channel(options.queue.max(1));
             writers.push(sender);
@@ -188,6 +186,7 @@ impl Store {
                 jobs,
                 closing: closing.clone(),
                 conn: None,
+                doubt: Arc::clone(&doubt),
                 unknown_commits: Arc::clone(&unknown_commits),
             };
             tasks.spawn(writer.run());
@@ -201,7 +200,7 @@ impl Store {
                 writers,
                 closing,
                 tasks,
-                bumped: Mutex::new(None),
+                doubt,
                 unknown_commits,
             }),
         })
@@ -371,8 +370,9 @@ impl Store {
     }
 
     /// Whether a cursor of `epoch` at `seq` still holds. One above the head of its own
-    /// epoch begins a new epoch: history was rewound unnoticed. At most one a minute,
-    /// since cursors can be made up; the cursor is refused all the same.
+    /// epoch begins a new epoch: history was rewound unnoticed. Once per connection of this
+    /// process to its database, since cursors can be made up and a running server is not
+    /// rewound; the cursor is refused all the same.
     pub async fn check_cursor(
         &self,
         log_id: LogId,
@@ -390,9 +390,10 @@ impl Store {
             Some(next) => Ok(CursorCheck::Rewound { keep_through: next - 1 }),
             None if seq <= row.head => Ok(CursorCheck::Holds),
             None => {
-                if row.epoch == row.present && self.may_bump() {
+                if row.epoch == row.present && self.inner.doubt.load(Ordering::Relaxed) {
                     let reason = "a cursor above the head";
                     epoch::leave(&self.inner.db, self.inner.clock.now(), epoch, reason).await?;
+                    self.inner.doubt.store(false, Ordering::Relaxed);
                 }
                 Ok(CursorCheck::Rewound { keep_through: row.head })
             }
@@ -473,16 +474,6 @@ impl Store {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(Error::StoreTimeout),
         }
-    }
-
-    /// Whether a cursor may begin an epoch now.
-    fn may_bump(&self) -> bool {
-        let mut bumped = self.inner.bumped.lock().unwrap_or_else(PoisonError::into_inner);
-        let may = bumped.is_none_or(|last| last.elapsed() >= BUMP_INTERVAL);
-        if may {
-            *bumped = Some(Instant::now());
-        }
-        may
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parlance_db::{Db, PostgresDb};
@@ -82,6 +82,8 @@ pub(super) struct Writer {
     pub(super) closing: CancellationToken,
     /// The connection, where it is the writer's own.
     pub(super) conn: Option<Conn>,
+    /// Set with every new connection: cursors may show that it is another database.
+    pub(super) doubt: Arc<AtomicBool>,
     pub(super) unknown_commits: Arc<AtomicU64>,
 }
 
@@ -315,6 +317,7 @@ impl Writer {
         sqlx::query(isolation).execute(&mut conn).await?;
         let mut conn = Conn::Postgres(Box::new(conn));
         epoch::check_witness(&mut conn, self.clock.now()).await?;
+        self.doubt.store(true, Ordering::Relaxed);
         Ok(conn)
     }
 }

@@ -9,7 +9,7 @@ use crate::world::World;
 
 test_on_each_db!(parlance_message::MIGRATIONS, crate::epochs =>
     a_cursor_of_an_old_epoch_holds_below_the_next_ones_first_event,
-    a_cursor_above_the_head_begins_an_epoch_at_most_once_a_minute,
+    a_cursor_above_the_head_begins_an_epoch_once_per_connection,
     an_unknown_epoch_is_told,
     a_rewound_log_is_noticed,
 );
@@ -43,7 +43,7 @@ async fn a_cursor_of_an_old_epoch_holds_below_the_next_ones_first_event(db: Db) 
     assert_ne!(published[0].epoch, published[published.len() - 1].epoch);
 }
 
-async fn a_cursor_above_the_head_begins_an_epoch_at_most_once_a_minute(db: Db) {
+async fn a_cursor_above_the_head_begins_an_epoch_once_per_connection(db: Db) {
     let world = World::open(db).await;
     let (store, log_id) = (&world.store, world.group("r", &["ann"]).await);
     let first = store.epoch().await.expect("an epoch");

@@ -130,6 +130,29 @@ async fn another_server_behind_the_same_address_begins_an_epoch_before_the_first
     .await;
 }
 
+/// A database that was restored may come with a new connection only.
+#[tokio::test]
+async fn cursors_may_begin_an_epoch_again_after_a_reconnect() {
+    testing::on_postgres(MIGRATIONS, async |db| {
+        let (db, pool, name) = name(db);
+        let world = World::with(db, Options { writers: 1, ..options() }).await;
+        let log_id = world.group("r", &["ann"]).await;
+        // Whether a made-up cursor of the present epoch begins the next one.
+        let begins = async || {
+            let epoch = world.store.epoch().await.expect("an epoch");
+            world.store.check_cursor(log_id, &epoch, 1 << 62).await.expect("checked");
+            world.store.epoch().await.expect("an epoch") != epoch
+        };
+        assert!(begins().await);
+        assert!(!begins().await);
+        kill(&pool, &name).await;
+        world.say(log_id, "ann", "one").await;
+        assert!(begins().await);
+        assert!(!begins().await);
+    })
+    .await;
+}
+
 /// The pool may still reach the server that was written before.
 #[tokio::test]
 async fn a_writer_begins_the_epoch_of_its_server_there() {
