@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the planner of a writer is told: probe by index, once and for all. Statistics
 /// of a new database would lead it astray.
-const SETTINGS: [(&str, &str); 8] = [
+const SETTINGS: [(&str, &str); 9] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
@@ -37,8 +37,14 @@ const SETTINGS: [(&str, &str); 8] = [
     ("enable_mergejoin", "off"),
     ("jit", "off"),
     ("statement_timeout", "5000"),
-    ("idle_in_transaction_session_timeout", "5000"),
+    // A head that is held longer holds up its own log, and not all others of a batch.
+    ("lock_timeout", "2000"),
+    // What a replica holds that stands still in the middle of a change.
+    ("idle_in_transaction_session_timeout", "1000"),
 ];
+
+/// Payloads that share one transaction, in bytes; the last one may exceed it.
+const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
 /// How many events are published again of a log whose last commit was in doubt.
 const TAIL: Seq = 16;
@@ -128,13 +134,18 @@ impl Writer {
             (*log_id, sender.clone(), request_id.clone())
         };
         let mut seen = HashSet::from([key(&first)]);
+        let mut bytes = first.entry.payload.len();
         let mut batch = vec![first];
         let mut rest = None;
         while batch.len() < self.options.batch
+            && bytes < BATCH_BYTES
             && let Ok(job) = self.jobs.try_recv()
         {
             match job {
-                Job::Send(send) if seen.insert(key(&send)) => batch.push(send),
+                Job::Send(send) if seen.insert(key(&send)) => {
+                    bytes += send.entry.payload.len();
+                    batch.push(send);
+                }
                 other => {
                     rest = Some(other);
                     break;
@@ -147,17 +158,17 @@ impl Writer {
         (batch, rest)
     }
 
-    /// Appends a batch and answers. What fails for no reason that a batch could have is
-    /// halved until the bad entry fails alone.
+    /// Appends a batch and answers. What fails for a reason that one entry can have is halved
+    /// until the bad entry fails alone; what waited too long for a log is run log by log.
     async fn send(&mut self, batch: Vec<Send>) {
-        let mut batches = vec![batch];
-        while let Some(mut batch) = batches.pop() {
+        let mut batches = vec![(batch, false)];
+        while let Some((batch, found)) = batches.pop() {
             if batch.is_empty() {
                 continue;
             }
             let entries: Vec<Entry> = batch.iter().map(|send| send.entry.clone()).collect();
             let waits = || batch.iter().any(|send| !send.reply.is_closed());
-            let (outcomes, found) = self.append(&entries, waits).await;
+            let (outcomes, found) = self.append(&entries, found, waits).await;
             match outcomes {
                 Ok(outcomes) => {
                     self.publish(append::appended(&entries, &outcomes, found));
@@ -165,19 +176,10 @@ impl Writer {
                         let _ = send.reply.send(self.sent(&send.entry, outcome).await);
                     }
                 }
-                Err(Error::Store(error))
-                    if batch.len() > 1 && trouble(&error) == Trouble::Refused =>
-                {
-                    let second = batch.split_off(batch.len() / 2);
-                    batches.extend([second, batch]);
-                }
                 Err(error) => {
-                    let text = error.to_string();
-                    let mut first = Some(error);
-                    for send in batch {
-                        let error = first.take().unwrap_or_else(|| unreachable(text.as_str()));
-                        let _ = send.reply.send(Err(error));
-                    }
+                    let parts = parts(batch, &error).map_err(|batch| fail(batch, error));
+                    // What may have been stored before the batch was parted still may.
+                    batches.extend(parts.into_iter().flatten().rev().map(|part| (part, found)));
                 }
             }
         }
@@ -203,14 +205,15 @@ impl Writer {
         }
     }
 
-    /// Runs the append until the database has answered. Also says whether it may have
+    /// Runs the append until the database has answered. Takes and says whether it may have
     /// been run before, so that what is found stored is this run's own.
     async fn append(
         &mut self,
         entries: &[Entry],
+        interrupted: bool,
         waits: impl Fn() -> bool,
     ) -> (Result<Vec<Outcome>, Error>, bool) {
-        let mut attempts = Attempts::new();
+        let mut attempts = Attempts { interrupted, ..Attempts::new() };
         loop {
             let result = match self.connect().await {
                 Ok(mut conn) => {
@@ -322,6 +325,42 @@ impl Writer {
     }
 }
 
+/// What to run instead of a batch that failed; the batch itself if nothing.
+fn parts(mut batch: Vec<Send>, error: &Error) -> Result<Vec<Vec<Send>>, Vec<Send>> {
+    let Error::Store(error) = error else { return Err(batch) };
+    match trouble(error) {
+        Trouble::Refused if batch.len() > 1 => {
+            let second = batch.split_off(batch.len() / 2);
+            Ok(vec![batch, second])
+        }
+        Trouble::Stuck if batch.first().map(log_of) != batch.last().map(log_of) => {
+            let mut parts: Vec<Vec<Send>> = Vec::new();
+            for send in batch {
+                match parts.last_mut() {
+                    Some(part) if part.last().map(log_of) == Some(log_of(&send)) => part.push(send),
+                    _ => parts.push(vec![send]),
+                }
+            }
+            Ok(parts)
+        }
+        _ => Err(batch),
+    }
+}
+
+fn log_of(send: &Send) -> LogId {
+    send.entry.log_id
+}
+
+/// Answers every entry of a batch with its error.
+fn fail(batch: Vec<Send>, error: Error) {
+    let text = error.to_string();
+    let mut first = Some(error);
+    for send in batch {
+        let error = first.take().unwrap_or_else(|| unreachable(text.as_str()));
+        let _ = send.reply.send(Err(error));
+    }
+}
+
 /// The end of a log, where a change that is found made must be.
 async fn tail(db: &Db, log_id: LogId) -> Option<Appended> {
     let view = read::view(db, log_id, None).await.ok()??;
@@ -379,7 +418,7 @@ impl Attempts {
     fn go_on(&self, error: &Error, waits: impl Fn() -> bool) -> bool {
         let patient = self.interrupted || self.began.elapsed() < PATIENCE;
         let passing = match error {
-            Error::Store(error) => trouble(error) != Trouble::Refused,
+            Error::Store(error) => !matches!(trouble(error), Trouble::Refused | Trouble::Failed),
             Error::StoreTimeout => true,
             _ => false,
         };

@@ -252,6 +252,30 @@ async fn a_database_that_cannot_be_reached_is_an_outage_and_stores_nothing() {
     .await;
 }
 
+/// Whoever holds the head of a room for long holds up that room only.
+#[tokio::test]
+async fn a_head_that_is_held_does_not_fail_the_other_rooms_of_its_batch() {
+    testing::on_postgres(MIGRATIONS, async |db| {
+        let (db, pool, _) = name(db);
+        let world = World::with(db, Options { writers: 1, ..options() }).await;
+        let (held, free) = (world.group("a", &["ann"]).await, world.group("b", &["ann"]).await);
+        let mut holder = pool.begin().await.expect("a transaction");
+        let lock = "UPDATE heads SET head = head WHERE log_id = $1";
+        sqlx::query(lock).bind(held.0).execute(&mut *holder).await.expect("locked");
+        let send = |log_id| world.store.send(draft(log_id, "ann", None, "x"));
+        // The first goes alone, the others wait for it and share a batch.
+        let (first, others) =
+            tokio::join!(send(free), join_all([send(held), send(free), send(held), send(free)]));
+        assert_eq!(first.expect("sent").message_id.seq, 3);
+        for (n, sent) in others.into_iter().enumerate() {
+            assert_eq!(sent.is_ok(), n % 2 == 1, "{sent:?}");
+        }
+        holder.rollback().await.expect("unlocked");
+        assert_eq!((world.head(held).await, world.head(free).await), (2, 5));
+    })
+    .await;
+}
+
 /// Why the append is a function. A statement that waits for a lock reads as of before
 /// it waited: it misses a removal that was committed meanwhile. Each statement of a
 /// function takes a snapshot of its own.
