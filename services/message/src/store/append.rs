@@ -159,7 +159,7 @@ async fn step_by_step(
     let mut outcomes = Vec::with_capacity(entries.len());
     for entries in entries.chunk_by(|a, b| a.log_id == b.log_id) {
         let log_id = entries[0].log_id;
-        let Some(mut log) = Log::lock(conn, log_id, now).await? else {
+        let Some(mut log) = Log::lock(conn, log_id, None, now).await? else {
             outcomes.extend(entries.iter().map(|_| Outcome {
                 verdict: Verdict::NoLog,
                 seq: 0,
@@ -230,7 +230,8 @@ async fn judge(conn: &mut Conn, log: &Log, entry: &Entry) -> Result<Outcome, Err
 /// The epoch that an event was stored in.
 async fn epoch_of(conn: &mut Conn, log_id: LogId, seq: Seq) -> Result<EpochId, sqlx::Error> {
     let select = "SELECT e.epoch_id FROM log_epochs l JOIN epochs e ON e.number = l.epoch
-                  WHERE l.log_id = $1 AND l.first_seq <= $2 ORDER BY l.first_seq DESC LIMIT 1";
+                  WHERE l.log_id = $1 AND l.first_seq <= $2
+                  ORDER BY l.first_seq DESC, l.epoch DESC LIMIT 1";
     let id =
         on!(conn, |c| sqlx::query_scalar(select).bind(log_id.0).bind(seq).fetch_one(c).await?);
     Ok(EpochId(id))

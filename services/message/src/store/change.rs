@@ -122,8 +122,8 @@ async fn lock(
     message_id: MessageId,
     tenant_id: &str,
 ) -> Result<Log, Error> {
-    let log = Log::lock(conn, message_id.log_id, now).await?;
-    log.filter(|log| log.row.tenant_id == tenant_id).ok_or(Error::MessageNotFound)
+    let log = Log::lock(conn, message_id.log_id, Some(tenant_id), now).await?;
+    log.ok_or(Error::MessageNotFound)
 }
 
 /// The role of who changes a message: of a member who may see it.

@@ -18,7 +18,7 @@ pub(super) async fn apply(
     now: Micros,
     batch: &FactBatch,
 ) -> Result<(Applied, Option<Appended>), Error> {
-    let mut log = match Log::lock(conn, batch.log_id, now).await? {
+    let mut log = match Log::lock(conn, batch.log_id, None, now).await? {
         Some(log) => log,
         None => create(conn, now, batch).await?,
     };
@@ -75,16 +75,11 @@ async fn create(conn: &mut Conn, now: Micros, batch: &FactBatch) -> Result<Log, 
     };
     insert_head(conn, now, batch, identity).await?;
     // Locked only now: another may have created it meanwhile.
-    let log = Log::lock(conn, batch.log_id, now).await?.ok_or(Error::LogNotFound)?;
+    let mut log = Log::lock(conn, batch.log_id, None, now).await?.ok_or(Error::LogNotFound)?;
     if log.row.head == 0 {
         take_room_id(conn, batch, identity).await?;
-        let insert = "INSERT INTO log_epochs (log_id, epoch, first_seq) VALUES ($1, $2, 1)";
-        on!(conn, |c| sqlx::query(insert)
-            .bind(batch.log_id.0)
-            .bind(log.row.epoch)
-            .execute(c)
-            .await?
-            .rows_affected());
+        // In the epoch that holds under the lock, which may have begun since the insert.
+        log.enter_epoch(conn, 1).await?;
     }
     Ok(log)
 }

@@ -119,9 +119,10 @@ pub(super) struct Log {
     events: Vec<StoredEvent>,
 }
 
-/// Takes the lock: the row comes back as the last holder of the lock left it.
+/// Takes the lock: the row comes back as the last holder of the lock left it. A log of
+/// another tenant than the one that is named is neither locked nor waited for.
 const LOCK: &str = "
-    UPDATE heads SET head = head WHERE log_id = $1
+    UPDATE heads SET head = head WHERE log_id = $1 AND ($2 IS NULL OR tenant_id = $2)
     RETURNING tenant_id, room_id, kind, head, head_time, ord, last_message, closed_seq,
               post_rule, allow_preview, history, epoch, applied_membership, applied_room";
 
@@ -140,19 +141,40 @@ pub(super) const PRESENT_EPOCH: &str =
     "SELECT number, epoch_id FROM epochs ORDER BY number DESC LIMIT 1";
 
 impl Log {
-    /// Locks a log; `None` if there is none.
+    /// Locks a log; `None` if there is none, or not of the tenant.
     pub(super) async fn lock(
         conn: &mut Conn,
         log_id: LogId,
+        tenant_id: Option<&str>,
         now: Micros,
     ) -> Result<Option<Self>, sqlx::Error> {
-        let row: Option<HeadRow> =
-            on!(conn, |c| sqlx::query_as(LOCK).bind(log_id.0).fetch_optional(c).await?);
+        let row: Option<HeadRow> = on!(conn, |c| sqlx::query_as(LOCK)
+            .bind(log_id.0)
+            .bind(tenant_id)
+            .fetch_optional(c)
+            .await?);
         let Some(row) = row else { return Ok(None) };
         // Read under the lock, so that the epochs of a log never go back.
         let (number, id): (i64, String) =
             on!(conn, |c| sqlx::query_as(PRESENT_EPOCH).fetch_one(c).await?);
         Ok(Some(Self { id: log_id, row, epoch: (number, EpochId(id)), now, events: Vec::new() }))
+    }
+
+    /// Notes that the log is of the present epoch from `first` on.
+    pub(super) async fn enter_epoch(
+        &mut self,
+        conn: &mut Conn,
+        first: Seq,
+    ) -> Result<(), sqlx::Error> {
+        self.row.epoch = self.epoch.0;
+        let insert = "INSERT INTO log_epochs (log_id, epoch, first_seq) VALUES ($1, $2, $3)";
+        on!(conn, |c| sqlx::query(insert)
+            .bind(self.id.0)
+            .bind(self.epoch.0)
+            .bind(first)
+            .execute(c)
+            .await
+            .map(drop))
     }
 
     pub(super) const fn epoch(&self) -> &EpochId {
@@ -172,23 +194,16 @@ impl Log {
         if event.kind == kind::MESSAGE {
             row.last_message = seq;
         }
+        let ord = row.ord;
         if row.epoch < self.epoch.0 {
-            row.epoch = self.epoch.0;
-            let insert = "INSERT INTO log_epochs (log_id, epoch, first_seq) VALUES ($1, $2, $3)";
-            on!(&mut *conn, |c| sqlx::query(insert)
-                .bind(self.id.0)
-                .bind(row.epoch)
-                .bind(seq)
-                .execute(c)
-                .await?
-                .rows_affected());
+            self.enter_epoch(conn, seq).await?;
         }
         let (request_id, digest) = event.request.unzip();
         on!(conn, |c| sqlx::query(INSERT_EVENT)
             .bind(self.id.0)
             .bind(seq)
             .bind(time)
-            .bind(row.ord)
+            .bind(ord)
             .bind(event.kind)
             .bind(event.sender)
             .bind(request_id)

@@ -1,15 +1,15 @@
 //! Facts of the services above on their way into a log.
 
-use parlance_db::{Db, test_on_each_db};
-use parlance_message::Error;
+use parlance_db::{Db, test_on_each_db, testing};
 use parlance_message::domain::{Fact, History, PostRule, Role, RoomKind, Source};
 use parlance_message::store::Applied;
+use parlance_message::{Error, MIGRATIONS};
 use parlance_proto::message::v1 as pb;
 use parlance_types::{LogId, RoomId, Seq};
 use uuid::Uuid;
 
 use crate::world::{
-    World, closed, creation, event, facts, gained, grant, lost, role, tenant, user,
+    World, closed, creation, event, eventually, facts, gained, grant, lost, role, tenant, user,
 };
 
 test_on_each_db!(parlance_message::MIGRATIONS, crate::facts =>
@@ -198,4 +198,43 @@ async fn a_hundred_users_join_and_leave_in_one_event(db: Db) {
     let gone = world.send(log_id, "user-99", "new", "x").await;
     assert!(matches!(gone, Err(Error::NotAMember)));
     assert_eq!(world.head(log_id).await, 6);
+}
+
+/// An epoch that begins while a log is created: the log begins in one of the two.
+#[tokio::test]
+async fn a_log_begins_in_one_epoch() {
+    testing::on_postgres(MIGRATIONS, async |db: Db| {
+        let Db::Postgres(postgres) = &db else { panic!("a Postgres") };
+        let world = World::open(db.clone()).await;
+        world.group("other", &["ann"]).await;
+        let log_id = LogId(Uuid::now_v7());
+        // The creation has read the epoch, and waits for this row.
+        let mut before = postgres.pool.begin().await.expect("a transaction");
+        let insert = "INSERT INTO heads SELECT (jsonb_populate_record(
+                          h, jsonb_build_object('log_id', $1::uuid))).* FROM heads h";
+        sqlx::query(insert).bind(log_id.0).execute(&mut *before).await.expect("a row");
+        let rules = pb::LogRules::default();
+        let batch = creation(&tenant(), log_id, "r", RoomKind::Group, rules, &["ann"]);
+        let bump = async {
+            eventually("the creation waits", async || {
+                let waits = "SELECT COUNT(*) FROM pg_stat_activity
+                              WHERE wait_event = 'transactionid' AND query LIKE '%INTO heads%'
+                                AND pid IN (SELECT pid FROM pg_locks
+                                             WHERE relation = 'heads'::regclass)";
+                let count = sqlx::query_scalar::<_, i64>(waits).fetch_one(&postgres.pool).await;
+                count.expect("a count") == 1
+            })
+            .await;
+            world.store.bump_epoch("a test").await.expect("an epoch");
+            before.rollback().await.expect("rolled back");
+        };
+        let (created, ()) = tokio::join!(world.store.apply(batch), bump);
+        created.expect("created");
+        let epochs = "SELECT COUNT(*) FROM log_epochs WHERE log_id = $1 AND first_seq = 1";
+        let epochs = sqlx::query_scalar::<_, i64>(epochs).bind(log_id.0);
+        assert_eq!(epochs.fetch_one(&postgres.pool).await.expect("a count"), 1);
+        let epoch = world.say(log_id, "ann", "x").await.epoch;
+        assert_eq!(epoch, world.store.epoch().await.expect("an epoch"));
+    })
+    .await;
 }

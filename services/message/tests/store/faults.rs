@@ -4,13 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use parlance_db::{Db, testing};
+use parlance_message::domain::Deletion;
 use parlance_message::store::{CursorCheck, Options};
 use parlance_message::{Error, MIGRATIONS};
-use parlance_types::Seq;
+use parlance_types::{Seq, TenantId};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
-use crate::world::{World, draft, eventually, gained, options};
+use crate::world::{World, draft, eventually, gained, options, user};
 
 /// Names the connections of a store, so that a test ends only its own.
 fn name(db: Db) -> (Db, PgPool, String) {
@@ -272,6 +273,27 @@ async fn a_head_that_is_held_does_not_fail_the_other_rooms_of_its_batch() {
         }
         holder.rollback().await.expect("unlocked");
         assert_eq!((world.head(held).await, world.head(free).await), (2, 5));
+    })
+    .await;
+}
+
+/// Nor does it wait: how long an answer takes tells nothing of other tenants.
+#[tokio::test]
+async fn a_change_by_another_tenant_takes_no_lock() {
+    testing::on_postgres(MIGRATIONS, async |db| {
+        let (db, pool, _) = name(db);
+        let world = World::with(db, options()).await;
+        let log_id = world.group("r", &["ann"]).await;
+        let message_id = world.say(log_id, "ann", "one").await.message_id;
+        let mut holder = pool.begin().await.expect("a transaction");
+        let lock = "UPDATE heads SET head = head WHERE log_id = $1";
+        sqlx::query(lock).bind(log_id.0).execute(&mut *holder).await.expect("locked");
+        let actor = Some(user("ann"));
+        let foreign = Deletion { tenant_id: TenantId::new("other"), message_id, actor };
+        let refused = world.store.delete(foreign).await;
+        assert!(matches!(refused, Err(Error::MessageNotFound)), "{refused:?}");
+        holder.rollback().await.expect("unlocked");
+        world.delete(message_id, "ann").await.expect("deleted");
     })
     .await;
 }
