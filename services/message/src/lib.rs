@@ -13,6 +13,7 @@ pub mod grpc;
 mod service;
 pub mod store;
 pub mod stream;
+mod vital;
 
 pub use error::Error;
 pub use service::{Config, Service};

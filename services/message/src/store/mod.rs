@@ -36,6 +36,7 @@ use crate::domain::{
     Deletion, Draft, Edit, Edited, EpochId, FactBatch, Marks, Message, Publish, Role, Sent,
     StoredEvent, View,
 };
+use crate::vital::vital;
 use crate::{Error, codec};
 
 /// How the write path is laid out.
@@ -189,7 +190,7 @@ impl Store {
                 doubt: Arc::clone(&doubt),
                 unknown_commits: Arc::clone(&unknown_commits),
             };
-            tasks.spawn(writer.run());
+            tasks.spawn(vital("writer", writer.run()));
         }
         Ok(Self {
             inner: Arc::new(Inner {

@@ -29,6 +29,7 @@ use super::mailbox::{Mailbox, Receipt, Typing};
 use super::{Options, lock};
 use crate::domain::{Appended, Publish};
 use crate::store::Store;
+use crate::vital::vital;
 
 /// Follows logs for the streams of one node.
 #[derive(Clone, Debug)]
@@ -183,11 +184,13 @@ impl Hub {
         if hub.started.set((store, Handle::current())).is_err() {
             return;
         }
-        let until = || shutdown.clone();
         let heard = hub.bus.subscribe();
-        tokio::spawn(until().run_until_cancelled_owned(Arc::clone(hub).listen(heard)));
-        tokio::spawn(until().run_until_cancelled_owned(Arc::clone(hub).check()));
-        tokio::spawn(until().run_until_cancelled_owned(Arc::clone(hub).tell_notices()));
+        let (listen, check) = (Arc::clone(hub).listen(heard), Arc::clone(hub).check());
+        let until = || shutdown.clone();
+        tokio::spawn(until().run_until_cancelled_owned(vital("listener", listen)));
+        tokio::spawn(until().run_until_cancelled_owned(vital("head check", check)));
+        let tell = Arc::clone(hub).tell_notices();
+        tokio::spawn(until().run_until_cancelled_owned(vital("notices", tell)));
     }
 
     /// Tells the streams of a room, on every node, how far a member has come.
