@@ -21,7 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use parlance_db::Db;
+use parlance_db::{Db, read_db};
 use parlance_types::{Clock, LogId, Micros, RequestId, RoomId, Seq, TenantId, UserId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -218,6 +218,11 @@ impl Store {
         self.inner.closing.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
+    }
+
+    /// How many reads the database is asked at once at most.
+    pub fn read_connections(&self) -> u32 {
+        read_db!(&self.inner.db, |pool| pool.options().get_max_connections())
     }
 
     /// The id of the present epoch.

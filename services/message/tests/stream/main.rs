@@ -6,6 +6,7 @@ mod follow;
 mod harness;
 mod lifetime;
 mod redis;
+mod turns;
 mod typing;
 
 use parlance_db::test_on_each_db;

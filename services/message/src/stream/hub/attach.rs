@@ -53,7 +53,8 @@ impl Inner {
         }
         let mut tried = None;
         loop {
-            let log_id = self.ask(self.store()?.resolve(tenant_id, &target.room_id)).await?;
+            let log_id =
+                self.ask_in_turn(self.store()?.resolve(tenant_id, &target.room_id)).await?;
             let Some(log_id) = log_id.filter(|log_id| tried != Some(*log_id)) else {
                 return Ok(Err(Refused::RoomNotFound));
             };
@@ -110,7 +111,7 @@ impl Inner {
     ) -> Result<Result<(View, Seq, CursorCheck), Refused>, Unavailable> {
         let store = self.store()?;
         let look = async || {
-            let view = self.ask(store.view(log_id, user)).await?;
+            let view = self.ask_in_turn(store.view(log_id, user)).await?;
             let view = view.ok_or(Refused::RoomNotFound);
             Ok(view.and_then(|view| attach::admit(&view, user).map(|joined| (view, joined))))
         };
@@ -123,7 +124,7 @@ impl Inner {
             Start::After { epoch, seq } if *seq > 0 => match frames::parse_epoch(log_id, epoch) {
                 None => CursorCheck::UnknownEpoch,
                 Some(epoch) if epoch == view.epoch && *seq <= view.head => CursorCheck::Holds,
-                Some(epoch) => self.ask(store.check_cursor(log_id, &epoch, *seq)).await?,
+                Some(epoch) => self.ask_in_turn(store.check_cursor(log_id, &epoch, *seq)).await?,
             },
             _ => CursorCheck::Holds,
         };

@@ -234,12 +234,12 @@ impl Inner {
 
     /// Heals a log in the background; if `wait`, after hints that cross had time to come.
     fn plan_heal(self: &Arc<Self>, log: &Arc<Log>, wait: bool) {
-        let Some((_, runtime)) = self.started.get() else { return };
+        let Some(started) = self.started.get() else { return };
         if log.heal_planned.swap(true, Ordering::AcqRel) {
             return;
         }
         let (hub, log) = (Arc::clone(self), Arc::clone(log));
-        runtime.spawn(async move {
+        started.runtime.spawn(async move {
             if wait {
                 count(&hub.counters.reorder_waited);
                 tokio::time::sleep(hub.options.reorder_wait).await;

@@ -15,7 +15,7 @@ use moka::future::Cache;
 use parlance_bus::Bus;
 use parlance_types::{LogId, TenantId, UserId};
 use tokio::runtime::Handle;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -87,7 +87,7 @@ pub(super) struct Inner {
     pub(super) options: Options,
     pub(super) counters: Counters,
     bus: Arc<dyn Bus>,
-    started: OnceLock<(Store, Handle)>,
+    started: OnceLock<Started>,
     logs: RwLock<HashMap<LogId, Arc<Log>>>,
     generations: Arc<AtomicU64>,
     budget: Arc<Budget>,
@@ -99,6 +99,16 @@ pub(super) struct Inner {
     notices: Mutex<Notices>,
     notices_due: Notify,
     check_now: Notify,
+}
+
+/// What a hub has once it follows logs.
+#[derive(Debug)]
+struct Started {
+    store: Store,
+    runtime: Handle,
+    /// Turns of streams, and of what heals for them, at the connections that read: the
+    /// other half is left to those who call.
+    turns: Semaphore,
 }
 
 /// A log in use.
@@ -181,7 +191,9 @@ impl Hub {
     /// Starts following logs, until `shutdown`. To be called once.
     pub fn start(&self, store: Store, shutdown: &CancellationToken) {
         let hub = &self.0;
-        if hub.started.set((store, Handle::current())).is_err() {
+        let half = usize::try_from(store.read_connections() / 2).unwrap_or(usize::MAX);
+        let turns = Semaphore::new(half.clamp(1, Semaphore::MAX_PERMITS));
+        if hub.started.set(Started { store, runtime: Handle::current(), turns }).is_err() {
             return;
         }
         let heard = hub.bus.subscribe();

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Inner, Log, Subscription, Unavailable, count};
+use super::{Inner, Log, Started, Subscription, Unavailable, count};
 use crate::Error;
 use crate::store::Store;
 use crate::stream::batch::Batch;
@@ -25,9 +25,11 @@ enum Uncached {
 
 impl Inner {
     pub(in crate::stream) fn store(&self) -> Result<&Store, Unavailable> {
-        let (store, _) =
-            self.started.get().ok_or_else(|| Unavailable(Arc::new(Error::Draining)))?;
-        Ok(store)
+        Ok(&self.started()?.store)
+    }
+
+    fn started(&self) -> Result<&Started, Unavailable> {
+        self.started.get().ok_or_else(|| Unavailable(Arc::new(Error::Draining)))
     }
 
     /// Asks the store, within a deadline.
@@ -37,6 +39,19 @@ impl Inner {
     ) -> Result<T, Unavailable> {
         let answer = tokio::time::timeout(self.options.deadline, question).await;
         answer.unwrap_or(Err(Error::StoreTimeout)).map_err(|error| Unavailable(Arc::new(error)))
+    }
+
+    /// The same for what many streams may want at once: in its turn.
+    pub(in crate::stream) async fn ask_in_turn<T>(
+        &self,
+        question: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Unavailable> {
+        let turns = &self.started()?.turns;
+        let question = async {
+            let _turn = turns.acquire().await.map_err(|_| Error::Draining)?;
+            question.await
+        };
+        self.ask(question).await
     }
 
     /// A block of a log: from memory, or read once however many streams want it.
@@ -111,7 +126,8 @@ impl Inner {
     }
 
     async fn read_events(&self, log: &Log, from: i64, to: i64) -> Result<Vec<Entry>, Unavailable> {
-        let events = self.ask(self.store()?.events(log.place.log_id, from, to)).await?;
+        let events = self.store()?.events(log.place.log_id, from, to);
+        let events = self.ask_in_turn(events).await?;
         let entries = events.iter().map(|event| Entry::encode(&log.place, event));
         entries.collect::<Result<_, _>>().map_err(|error| {
             tracing::error!(log_id = %log.place.log_id, %error, "could not read an event");

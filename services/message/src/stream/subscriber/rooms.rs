@@ -92,7 +92,7 @@ impl Subscriber {
         let (hub, tenant_id) = (Arc::clone(&self.hub), self.follow.tenant_id.clone());
         let Some(user) = self.follow.user.clone() else { return };
         self.jobs.spawn(async move {
-            let list = async || hub.ask(hub.store()?.logs_of(&tenant_id, &user)).await;
+            let list = async || hub.ask_in_turn(hub.store()?.logs_of(&tenant_id, &user)).await;
             Done::Listed(list().await)
         });
     }
