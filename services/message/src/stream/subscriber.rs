@@ -21,7 +21,7 @@ use super::hub::{Attached, Following, Inner, count};
 use super::mailbox::{Mailbox, Receipt};
 use super::outlet::{Ended, Frames, Last, Outlet, outlet};
 use super::typists::Typists;
-use super::{Hub, TooManyStreams};
+use super::{Hub, TooManyStreams, Unavailable};
 use crate::codec::frames;
 
 /// Chunks between a stream's task and the transport.
@@ -101,6 +101,8 @@ struct Subscriber {
     begun: bool,
     /// Named rooms that were refused before the first was not.
     refused: BTreeMap<usize, (RoomId, Refused)>,
+    /// Rooms that could not be attached before the first was, and why one of them.
+    failed: Option<(Vec<RoomId>, Unavailable)>,
     /// Rooms to pull from.
     ready: VecDeque<LogId>,
     typists: Typists,
@@ -134,6 +136,7 @@ impl Hub {
             listing: Listing { due: follow.all_my_rooms, ..Listing::default() },
             begun: follow.all_my_rooms,
             refused: BTreeMap::new(),
+            failed: None,
             ready: VecDeque::new(),
             typists: Typists::default(),
             chunk: Vec::new(),

@@ -1,15 +1,17 @@
 //! What a stream delivers when nothing goes wrong.
 
-use parlance_db::Db;
+use parlance_db::{Db, write_db};
 use parlance_message::domain::RoomKind;
-use parlance_message::stream::Receipt;
+use parlance_message::stream::{Options, Receipt};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_rpc::{Principal, Reason};
 use parlance_types::UserId;
 use tonic::Code;
 
-use crate::harness::{all_rooms, event, from, latest, node, seqs, text};
+use crate::harness::{
+    Mood, Node, TestBus, all_rooms, event, from, latest, node, quick, seqs, text,
+};
 
 pub(crate) async fn a_stream_replays_then_catches_up_then_is_live(db: Db) {
     let node = node(&db).await;
@@ -200,4 +202,27 @@ pub(crate) async fn what_cannot_be_followed_is_named(db: Db) {
     let refused = service.subscribe(all_rooms(pb::StreamStart::Latest)).await;
     let status = refused.expect_err("a service has no rooms");
     assert_eq!(Reason::of(&status), Some(Reason::UserRequired));
+}
+
+pub(crate) async fn a_room_that_cannot_be_attached_is_tried_again_beside_the_others(db: Db) {
+    let options = Options { attaching: 1, ..quick() };
+    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
+    let (bad, _good) = (node.room("bad", &["ann"]).await, node.room("good", &["ann"]).await);
+    let kind = async |kind: i16| {
+        let update = "UPDATE heads SET kind = $1 WHERE log_id = $2";
+        write_db!(&db, |pool| {
+            let update = sqlx::query(update).bind(kind).bind(bad.log_id.0).execute(pool);
+            update.await.expect("an update");
+        });
+    };
+    kind(99).await;
+    let failed = node.try_subscribe("ann", latest(&["bad"])).await.err().expect("a failure");
+    assert_eq!(failed.code(), Code::Internal);
+    let failed = node.try_subscribe("ann", latest(&["bad", "none"])).await.err();
+    assert_eq!(failed.expect("a failure").code(), Code::Internal);
+    let mut reader = node.subscribe("ann", latest(&["bad", "good"])).await;
+    assert_eq!(reader.attached().await.room_id, "good");
+    reader.caught_up().await;
+    kind(RoomKind::Group as i16).await;
+    assert_eq!(reader.attached().await.room_id, "bad");
 }

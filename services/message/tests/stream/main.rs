@@ -23,6 +23,7 @@ mod suite {
 test_on_each_db!(parlance_message::MIGRATIONS, crate::suite =>
     a_stream_replays_then_catches_up_then_is_live,
     resuming_from_any_cursor_gives_what_a_full_replay_gives,
+    a_room_that_cannot_be_attached_is_tried_again_beside_the_others,
     a_stream_follows_all_rooms_of_its_user_as_they_come_and_go,
     cursors_of_known_rooms_are_honoured_among_all_rooms,
     a_kind_that_is_not_known_passes_untouched,

@@ -104,8 +104,7 @@ impl Subscriber {
                 match attached {
                     Ok(Ok(attached)) => self.attached(&room_id, attached),
                     Ok(Err(refused)) => self.refused(room_id, refused),
-                    Err(unavailable) if !self.begun => return Err(self.failed(unavailable)),
-                    Err(_) => self.later(Done::Attach(room_id)),
+                    Err(unavailable) => self.unavailable(room_id, unavailable),
                 }
             }
             Done::Listed(Ok(rooms)) => {
@@ -113,20 +112,53 @@ impl Subscriber {
                 self.listed(rooms);
             }
             Done::Listed(Err(unavailable)) if !self.listing.done => {
-                return Err(self.failed(unavailable));
+                return Err(self.fails(unavailable));
             }
-            Done::Listed(Err(_)) => self.later(Done::List),
+            Done::Listed(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "could not list the rooms of a user; trying again");
+                self.later(Done::List);
+            }
             Done::Attach(room_id) => self.waiting.push_back(room_id),
             Done::List => (self.listing.running, self.listing.due) = (false, true),
             Done::Block(log_id, read) => self.has_read(log_id, read),
             Done::Pull(log_id) => self.retry(log_id),
         }
-        Ok(())
+        self.check_begun()
+    }
+
+    /// The call fails if nothing came of any room, and of some for want of the store.
+    fn check_begun(&mut self) -> Result<(), Last> {
+        let waits_for_none = self.attaching == 0 && self.waiting.is_empty();
+        match self.failed.take() {
+            Some((_, unavailable)) if !self.begun && waits_for_none => Err(self.fails(unavailable)),
+            failed => {
+                self.failed = failed;
+                Ok(())
+            }
+        }
+    }
+
+    /// A room could not be attached. Until one is, the others are waited for first.
+    fn unavailable(&mut self, room_id: RoomId, unavailable: Unavailable) {
+        tracing::warn!(
+            error = &unavailable as &dyn std::error::Error,
+            "could not attach a room to a stream; trying again"
+        );
+        if self.begun {
+            self.later(Done::Attach(room_id));
+        } else {
+            let (rooms, _) = self.failed.get_or_insert((Vec::new(), unavailable));
+            rooms.push(room_id);
+        }
     }
 
     fn attached(&mut self, room_id: &RoomId, attached: Attached) {
         self.joining.remove(room_id);
         self.begun = true;
+        for room_id in self.failed.take().into_iter().flat_map(|(rooms, _)| rooms) {
+            self.later(Done::Attach(room_id));
+        }
         for (_, (room_id, refused)) in std::mem::take(&mut self.refused) {
             self.put(closed(&room_id, refused));
         }
@@ -228,7 +260,7 @@ impl Subscriber {
         Last { frames: std::mem::take(&mut self.chunk), ended: refused }
     }
 
-    fn failed(&mut self, unavailable: Unavailable) -> Last {
+    fn fails(&mut self, unavailable: Unavailable) -> Last {
         Last { frames: std::mem::take(&mut self.chunk), ended: Some(unavailable.into()) }
     }
 }
