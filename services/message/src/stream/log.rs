@@ -29,6 +29,9 @@ pub struct LogState<W> {
     /// `None` until the log was looked at.
     live: Option<Live>,
     ahead: Ahead,
+    /// Whether hints of several epochs came before the ring ran: which of them is the
+    /// present one, and what was heard of it, only the database knows.
+    mixed: bool,
     subscriptions: HashMap<SubscriptionId, Subscription<W>>,
     next: SubscriptionId,
 }
@@ -36,6 +39,8 @@ pub struct LogState<W> {
 #[derive(Debug)]
 struct Live {
     ring: Ring,
+    /// The head that the ring began at.
+    began: Seq,
     kind: RoomKind,
     history: History,
     /// The first event still stored.
@@ -88,9 +93,10 @@ pub struct Heard {
 /// What became of a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Started {
-    /// The ring goes on from here at least; `behind` if it must be healed up to the view.
+    /// The ring goes on from here at least; `behind` if it must be healed first.
     Running { behind: bool },
-    /// The ring is of another epoch: the database must be asked.
+    /// The view does not go with the ring, or with what was heard of: the database must be
+    /// asked, and looked at again.
     Suspect,
 }
 
@@ -126,6 +132,7 @@ impl<W> LogState<W> {
             live: None,
             ahead: Ahead::new(EpochId::default(), 0, &budget),
             budget,
+            mixed: false,
             subscriptions: HashMap::new(),
             next: 0,
         }
@@ -174,16 +181,20 @@ impl<W> LogState<W> {
             let (place, budget) = (Arc::clone(&self.place), Arc::clone(&self.budget));
             let ring = Ring::new(place, view.epoch.clone(), view.head, self.limits, budget);
             let (history, first) = (view.rules.history, view.first_seq);
-            self.live = Some(Live { ring, kind: view.kind, history, first });
+            self.live = Some(Live { ring, began: view.head, kind: view.kind, history, first });
             if self.ahead.epoch != view.epoch {
                 self.ahead = Ahead::new(view.epoch.clone(), 0, &self.budget);
             }
             self.settle();
+            if std::mem::take(&mut self.mixed) {
+                return Started::Suspect;
+            }
         }
-        match self.position() {
-            Some((epoch, head)) if *epoch == view.epoch => {
+        match &self.live {
+            // What lies between the view and a ring that began later, nobody passed.
+            Some(live) if *live.ring.epoch() == view.epoch && view.head >= live.began => {
                 self.ahead.top = self.ahead.top.max(view.head);
-                Started::Running { behind: head < view.head }
+                Started::Running { behind: self.missing().is_some() }
             }
             _ => Started::Suspect,
         }
@@ -202,6 +213,7 @@ impl<W> LogState<W> {
                 return Heard { suspect: true, ..Heard::default() };
             }
         } else if self.ahead.epoch != *epoch {
+            self.mixed |= self.ahead.top > 0;
             self.ahead = Ahead::new(epoch.clone(), 0, &self.budget);
         }
         self.ahead.top = self.ahead.top.max(last);
@@ -221,6 +233,7 @@ impl<W> LogState<W> {
     /// Forgets everything: history may have been rewound. Streams must look again.
     pub fn drop_ring(&mut self) {
         self.live = None;
+        self.mixed = false;
         self.ahead = Ahead::new(EpochId::default(), 0, &self.budget);
         self.renew();
         for subscription in self.subscriptions.values_mut() {
@@ -395,4 +408,64 @@ fn pass<'a>(
         }
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use parlance_types::{LogId, RoomId, TenantId};
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::Rules;
+
+    fn state() -> LogState<()> {
+        let place = Place { log_id: LogId(Uuid::from_u128(1)), room_id: RoomId::new("r") };
+        let limits = Limits { events: 8, bytes: 10_000 };
+        LogState::new(Arc::new(place), limits, Arc::new(Budget::new(10_000)), Arc::default())
+    }
+
+    fn epoch(id: &str) -> EpochId {
+        EpochId(id.to_owned())
+    }
+
+    fn view(epoch_id: &str, head: Seq) -> View {
+        View {
+            tenant_id: TenantId::new("t"),
+            log_id: LogId(Uuid::from_u128(1)),
+            room_id: RoomId::new("r"),
+            kind: RoomKind::Group,
+            rules: Rules::default(),
+            head,
+            epoch: epoch(epoch_id),
+            first_seq: 1,
+            closed: None,
+            member: None,
+        }
+    }
+
+    #[test]
+    fn what_was_heard_of_before_the_ring_ran_is_missing_when_it_does() {
+        let mut state = state();
+        state.hear(&epoch("e"), [], 5);
+        assert_eq!(state.start(&view("e", 3)), Started::Running { behind: true });
+        assert_eq!(state.missing(), Some((epoch("e"), 4)));
+    }
+
+    #[test]
+    fn hints_of_two_epochs_before_the_ring_runs_are_looked_into() {
+        let mut state = state();
+        state.hear(&epoch("new"), [], 4);
+        state.hear(&epoch("old"), [], 3);
+        assert_eq!(state.start(&view("new", 3)), Started::Suspect);
+        assert_eq!(state.start(&view("new", 4)), Started::Running { behind: true });
+    }
+
+    #[test]
+    fn a_view_of_before_the_ring_began_is_looked_at_again() {
+        let mut state = state();
+        assert_eq!(state.start(&view("e", 5)), Started::Running { behind: false });
+        // A removal at 4 would not be known.
+        assert_eq!(state.start(&view("e", 3)), Started::Suspect);
+        assert_eq!(state.start(&view("e", 5)), Started::Running { behind: false });
+    }
 }

@@ -266,7 +266,7 @@ impl World {
             match self.state.start(&view) {
                 Started::Suspect => {
                     self.state.unsubscribe(id);
-                    self.check_epoch();
+                    self.act(&Act::Head);
                     continue;
                 }
                 Started::Running { behind: false } => {}
