@@ -8,6 +8,9 @@ use parlance_types::{LogId, Micros, RoomId, Seq};
 use crate::codec::{self, Body};
 use crate::domain::{Effects, StoredEvent};
 
+/// What an event in memory takes beside its bytes: a short message takes less than this.
+const OVERHEAD: usize = 160;
+
 /// A log and the room whose log it is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -43,9 +46,9 @@ impl Entry {
         })
     }
 
-    /// How many bytes it holds.
+    /// How many bytes it takes.
     pub fn bytes(&self) -> usize {
-        self.frame.bytes().len()
+        self.frame.bytes().len() + OVERHEAD
     }
 
     /// Whether it carries a message's content that the deletion of `target` takes away.

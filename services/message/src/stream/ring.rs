@@ -18,7 +18,7 @@ const FLOOR: usize = 8 * 1024;
 pub struct Limits {
     /// Events, at least 1.
     pub events: usize,
-    /// Bytes of encoded events; the newest event is held whatever its size.
+    /// Bytes that its events take; the newest event is held whatever its size.
     pub bytes: usize,
 }
 
@@ -225,7 +225,7 @@ mod tests {
     #[test]
     fn rings_shrink_while_the_budget_of_their_node_is_spent() {
         let limits = Limits { events: 1000, bytes: 1_000_000 };
-        let budget = Arc::new(Budget::new(50_000));
+        let budget = Arc::new(Budget::new(100_000));
         let fill = |ring: &mut Ring| {
             for _ in 0..300 {
                 ring.accept(sent(ring.head() + 1));
