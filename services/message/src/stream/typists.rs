@@ -35,9 +35,9 @@ impl Typists {
         self.0.extract_if(.., |_, until| *until <= now).map(|(key, _)| key).collect()
     }
 
-    /// Forgets a room that is no longer followed.
-    pub(super) fn forget(&mut self, log_id: LogId) {
-        self.0.retain(|(log, _), _| *log != log_id);
+    /// Takes out those in a room that is no longer followed.
+    pub(super) fn leave(&mut self, log_id: LogId) -> Vec<UserId> {
+        self.0.extract_if(.., |(log, _), _| *log == log_id).map(|((_, user), _)| user).collect()
     }
 }
 
@@ -74,7 +74,7 @@ mod tests {
         let told = (0..2 * TYPISTS).filter(|n| typists.hear(LOG, user(*n), Some(now))).count();
         assert_eq!(told, TYPISTS);
         assert!(typists.hear(LOG, user(0), None), "those who are in it still stop");
-        typists.forget(LOG);
+        assert_eq!(typists.leave(LOG).len(), TYPISTS - 1);
         assert_eq!(typists.next(), None);
     }
 }

@@ -66,5 +66,6 @@ test_on_each_db!(parlance_message::MIGRATIONS, crate::suite =>
     a_user_has_a_bounded_number_of_streams,
     those_who_act_for_nobody_have_a_bounded_number_of_streams,
     typing_ends_by_itself_on_every_stream_but_its_own,
+    who_stops_while_a_room_is_looked_at_again_is_not_typing_for_ever,
     typing_crosses_nodes_and_ends_though_its_node_is_gone,
 );

@@ -57,3 +57,19 @@ pub(crate) async fn typing_crosses_nodes_and_ends_though_its_node_is_gone(db: Db
     drop(near);
     assert_eq!(told(&mut ann).await, ("bob".to_owned(), false));
 }
+
+pub(crate) async fn who_stops_while_a_room_is_looked_at_again_is_not_typing_for_ever(db: Db) {
+    let node = node(&db).await;
+    let room = node.room("r", &["ann", "bob"]).await;
+    let mut ann = follow(&node, "ann").await;
+    node.hub.typing(room.log_id, &typing("bob", Duration::from_hours(1)));
+    assert_eq!(told(&mut ann).await, ("bob".to_owned(), true));
+    node.store.bump_epoch("a test").await.expect("a new epoch");
+    let seq = node.send(&room, "in the new epoch").await;
+    assert_eq!(told(&mut ann).await, ("bob".to_owned(), false));
+    assert_eq!(ann.attached().await.resume_from, seq - 1);
+    assert_eq!(ann.event().await.seq, seq);
+    ann.caught_up().await;
+    node.hub.typing(room.log_id, &typing("bob", Duration::from_hours(1)));
+    assert_eq!(told(&mut ann).await, ("bob".to_owned(), true));
+}

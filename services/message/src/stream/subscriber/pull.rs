@@ -66,7 +66,7 @@ impl Subscriber {
                 };
                 self.put(frames::closed(&room_id, seq, reason));
                 self.rooms.remove(&log_id);
-                self.typists.forget(log_id);
+                self.typists.leave(log_id);
                 // The user may be a member again, or the room id may have a new life.
                 self.listing.due |= self.follow.all_my_rooms;
             }

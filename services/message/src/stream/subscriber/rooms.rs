@@ -235,6 +235,10 @@ impl Subscriber {
         let epoch = frames::epoch_token(log_id, &cursor.epoch);
         let start = Start::After { epoch, seq: cursor.position() };
         let room_id = room.attached.subscription.log.place.room_id.clone();
+        // Who stops meanwhile is not heard; who goes on is told of anew.
+        for user_id in self.typists.leave(log_id) {
+            self.put(frames::typing(&room_id, &user_id, false));
+        }
         self.join(Target { room_id, log_id: Some(log_id), start }, Origin::Followed);
     }
 
