@@ -311,10 +311,8 @@ impl Subscriber {
             let epoch = frames::epoch_token(place.log_id, &cursor.epoch);
             (place.room_id.clone(), Some((epoch, cursor.position())))
         });
-        let joining = self
-            .joining
-            .iter()
-            .map(|(room_id, joining)| (room_id.clone(), joining.target.start.cursor()));
+        let joining =
+            self.joining.iter().map(|(room_id, joining)| (room_id.clone(), joining.cursor.clone()));
         // Given before the list of rooms was known, and not used yet.
         let given = self.follow.rooms.iter().filter_map(|wanted| {
             Some((wanted.room_id.clone(), Some(wanted.start.as_ref()?.cursor()?)))

@@ -326,6 +326,30 @@ pub(crate) async fn heads_are_polled_while_the_bus_is_away(db: Db) {
     assert_eq!(reader.event().await.seq, seq);
 }
 
+pub(crate) async fn a_room_that_is_on_its_way_is_gone_on_with_from_its_join(db: Db) {
+    let bus = TestBus::new(Mood::Silent);
+    let here = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
+    let there = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
+    here.room("known", &["ann"]).await;
+    let mut reader = there.subscribe("ann", all_rooms(pb::StreamStart::Latest)).await;
+    reader.attached().await;
+    reader.caught_up().await;
+    let room = here.room("on its way", &["ann"]).await;
+    write_db!(&db, |pool| {
+        let update = sqlx::query("UPDATE heads SET kind = 99 WHERE log_id = $1");
+        update.bind(room.log_id.0).execute(pool).await.expect("a room that no one can attach");
+    });
+    here.room("later", &["ann"]).await;
+    bus.disturb();
+    assert_eq!(reader.attached().await.room_id, "later");
+    there.draining.cancel();
+    let frames = reader.rest().await;
+    let Some(Frame::GoAway(go_away)) = frames.last() else { panic!("go away") };
+    let stands = go_away.cursors.iter().find(|stands| stands.room_id == "on its way");
+    let cursor = stands.and_then(|stands| stands.cursor.clone()).expect("a cursor");
+    assert_eq!((cursor.seq, cursor.epoch.ends_with(&room.log_id.to_string())), (1, true));
+}
+
 pub(crate) async fn what_another_node_deleted_is_not_replayed_though_its_hint_is_lost(db: Db) {
     let bus = TestBus::new(Mood::Reliable);
     let here = Node::start(&db, bus.clone(), hints_only()).await;

@@ -51,6 +51,7 @@ test_on_each_db!(parlance_message::MIGRATIONS, crate::suite =>
     a_log_that_lost_its_end_resets_open_streams,
     a_disturbed_bus_makes_heads_be_checked_at_once,
     heads_are_polled_while_the_bus_is_away,
+    a_room_that_is_on_its_way_is_gone_on_with_from_its_join,
     what_another_node_deleted_is_not_replayed_though_its_hint_is_lost,
     a_removal_on_another_node_is_obeyed_at_its_place,
     receipts_cross_nodes_and_are_told_again_after_a_disturbance,

@@ -7,6 +7,7 @@ use parlance_types::{LogId, RoomId, Seq};
 
 use super::{Room, Subscriber};
 use crate::codec::frames::{self, ClosedReason, ResetReason};
+use crate::domain::EpochId;
 use crate::stream::Unavailable;
 use crate::stream::attach::{Refused, Start};
 use crate::stream::blocks::Block;
@@ -17,6 +18,8 @@ use crate::stream::outlet::{Ended, Last};
 #[derive(Clone, Debug)]
 pub(super) struct Joining {
     pub(super) target: Target,
+    /// What a client that is sent away goes on with.
+    pub(super) cursor: Option<(String, Seq)>,
     origin: Origin,
 }
 
@@ -35,7 +38,8 @@ enum Origin {
 #[derive(Debug)]
 pub(super) enum Done {
     Attached(RoomId, Result<Result<Attached, Refused>, Unavailable>),
-    Listed(Result<Vec<(LogId, RoomId, Seq)>, Unavailable>),
+    /// The epoch before the list was read, and the list.
+    Listed(Result<(EpochId, Vec<(LogId, RoomId, Seq)>), Unavailable>),
     Block(LogId, Result<Arc<Block>, Unavailable>),
     /// The time to try again has come.
     Attach(RoomId),
@@ -60,9 +64,14 @@ impl Subscriber {
     }
 
     fn join(&mut self, target: Target, origin: Origin) {
+        let cursor = target.start.cursor();
+        self.join_at(target, cursor, origin);
+    }
+
+    fn join_at(&mut self, target: Target, cursor: Option<(String, Seq)>, origin: Origin) {
         let room_id = target.room_id.clone();
         self.waiting.push_back(room_id.clone());
-        self.joining.insert(room_id, Joining { target, origin });
+        self.joining.insert(room_id, Joining { target, cursor, origin });
     }
 
     /// Starts the jobs whose turn has come.
@@ -92,7 +101,11 @@ impl Subscriber {
         let (hub, tenant_id) = (Arc::clone(&self.hub), self.follow.tenant_id.clone());
         let Some(user) = self.follow.user.clone() else { return };
         self.jobs.spawn(async move {
-            let list = async || hub.ask_in_turn(hub.store()?.logs_of(&tenant_id, &user)).await;
+            let list = async || {
+                let store = hub.store()?;
+                let epoch = hub.ask_in_turn(store.epoch()).await?;
+                Ok((epoch, hub.ask_in_turn(store.logs_of(&tenant_id, &user)).await?))
+            };
             Done::Listed(list().await)
         });
     }
@@ -107,9 +120,9 @@ impl Subscriber {
                     Err(unavailable) => self.unavailable(room_id, unavailable),
                 }
             }
-            Done::Listed(Ok(rooms)) => {
+            Done::Listed(Ok((epoch, rooms))) => {
                 self.listing.running = false;
-                self.listed(rooms);
+                self.listed(&epoch, rooms);
             }
             Done::Listed(Err(unavailable)) if !self.listing.done => {
                 return Err(self.fails(unavailable));
@@ -198,7 +211,7 @@ impl Subscriber {
     }
 
     /// Attaches the rooms of the user that are not followed yet.
-    fn listed(&mut self, rooms: Vec<(LogId, RoomId, Seq)>) {
+    fn listed(&mut self, epoch: &EpochId, rooms: Vec<(LogId, RoomId, Seq)>) {
         let first = !std::mem::replace(&mut self.listing.done, true);
         let wanted = std::mem::take(&mut self.follow.rooms);
         let mut named: BTreeMap<RoomId, (usize, Option<Start>)> = wanted
@@ -216,11 +229,16 @@ impl Subscriber {
                 !self.joining.contains_key(room_id) && !followed.contains(room_id)
             })
             .collect();
-        for (log_id, room_id, _) in fresh {
+        for (log_id, room_id, joined) in fresh {
             let named = named.remove(&room_id).and_then(|(_, start)| start);
             let otherwise = if first { self.follow.start.clone() } else { Start::Join };
             let start = named.unwrap_or(otherwise);
-            self.join(Target { room_id, log_id: Some(log_id), start }, Origin::Listed);
+            let cursor = match start {
+                Start::Join => Some((frames::epoch_token(log_id, epoch), (joined - 1).max(0))),
+                _ => start.cursor(),
+            };
+            let target = Target { room_id, log_id: Some(log_id), start };
+            self.join_at(target, cursor, Origin::Listed);
         }
         for (room_id, (at, start)) in named {
             let start = start.unwrap_or_else(|| self.follow.start.clone());
