@@ -20,7 +20,8 @@ pub struct Lent<DB: Database>(PoolConnection<DB>);
 
 /// Takes a connection of a pool.
 pub async fn lend<DB: Database>(pool: &Pool<DB>) -> Result<Lent<DB>, Error> {
-    pool.acquire().await.map(Lent)
+    // Boxed: it is large, and within the future of every read.
+    Box::pin(pool.acquire()).await.map(Lent)
 }
 
 impl<DB: Database> Deref for Lent<DB> {

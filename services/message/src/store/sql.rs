@@ -45,8 +45,10 @@ impl Conn {
     /// A connection for one transaction; the pool is rid of one to Postgres.
     pub(super) async fn take(db: &Db) -> Result<Self, sqlx::Error> {
         Ok(match db {
-            Db::Sqlite(db) => Self::Sqlite(db.write.acquire().await?),
-            Db::Postgres(db) => Self::Postgres(Box::new(db.pool.acquire().await?.detach())),
+            Db::Sqlite(db) => Self::Sqlite(Box::pin(db.write.acquire()).await?),
+            Db::Postgres(db) => {
+                Self::Postgres(Box::new(Box::pin(db.pool.acquire()).await?.detach()))
+            }
         })
     }
 

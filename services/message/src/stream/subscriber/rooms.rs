@@ -34,12 +34,15 @@ enum Origin {
     Followed,
 }
 
+/// A room of the user, and the event that made the user a member.
+type Listed = (LogId, RoomId, Seq);
+
 /// What a job of a stream came to.
 #[derive(Debug)]
 pub(super) enum Done {
     Attached(RoomId, Result<Result<Attached, Refused>, Unavailable>),
     /// The epoch before the list was read, and the list.
-    Listed(Result<(EpochId, Vec<(LogId, RoomId, Seq)>), Unavailable>),
+    Listed(Result<(EpochId, Vec<Listed>), Unavailable>),
     Block(LogId, Result<Arc<Block>, Unavailable>),
     /// The time to try again has come.
     Attach(RoomId),
@@ -211,7 +214,7 @@ impl Subscriber {
     }
 
     /// Attaches the rooms of the user that are not followed yet.
-    fn listed(&mut self, epoch: &EpochId, rooms: Vec<(LogId, RoomId, Seq)>) {
+    fn listed(&mut self, epoch: &EpochId, rooms: Vec<Listed>) {
         let first = !std::mem::replace(&mut self.listing.done, true);
         let wanted = std::mem::take(&mut self.follow.rooms);
         let mut named: BTreeMap<RoomId, (usize, Option<Start>)> = wanted
