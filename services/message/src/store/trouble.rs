@@ -44,7 +44,7 @@ fn of_code(code: &str) -> Trouble {
         };
     }
     match code {
-        // The last three also of a server that became a standby: another one is written now.
+        // Also of a server that became a standby: another one is written now.
         "40003" | "25006" | "25P02" | "25P03" => Trouble::Lost,
         // Serialization, deadlock.
         "40001" | "40P01" => Trouble::Busy,
@@ -52,7 +52,7 @@ fn of_code(code: &str) -> Trouble {
         "57014" | "55P03" => Trouble::Stuck,
         // A page that is corrupt: of one log, perhaps.
         "XX001" | "XX002" => Trouble::Refused,
-        _ => match &code[..code.len().min(2)] {
+        _ => match code.get(..2).unwrap_or_default() {
             "08" => Trouble::Lost,
             "57" if code.starts_with("57P") => Trouble::Lost,
             // Data, constraints, limits of the program, what a function raises.

@@ -177,7 +177,7 @@ impl Writer {
                     }
                 }
                 Err(error) => {
-                    let parts = parts(batch, &error).map_err(|batch| fail(batch, error));
+                    let parts = parts(batch, &entries, &error).map_err(|batch| fail(batch, error));
                     // What may have been stored before the batch was parted still may.
                     batches.extend(parts.into_iter().flatten().rev().map(|part| (part, found)));
                 }
@@ -225,7 +225,9 @@ impl Writer {
                 Err(error) => Err(error),
             };
             match result {
-                Err(error) if attempts.go_on(&error, &waits) => attempts.pause().await,
+                Err(error) if !is_parted(entries, &error) && attempts.go_on(&error, &waits) => {
+                    attempts.pause().await;
+                }
                 result => return (result, attempts.interrupted),
             }
         }
@@ -325,30 +327,31 @@ impl Writer {
     }
 }
 
+/// Whether the logs of a batch are to be run one by one: one of them is held.
+fn is_parted(entries: &[Entry], error: &Error) -> bool {
+    let logs = |entry: Option<&Entry>| entry.map(|entry| entry.log_id);
+    matches!(error, Error::Store(error) if trouble(error) == Trouble::Stuck)
+        && logs(entries.first()) != logs(entries.last())
+}
+
 /// What to run instead of a batch that failed; the batch itself if nothing.
-fn parts(mut batch: Vec<Send>, error: &Error) -> Result<Vec<Vec<Send>>, Vec<Send>> {
-    let Error::Store(error) = error else { return Err(batch) };
-    match trouble(error) {
-        Trouble::Refused if batch.len() > 1 => {
+fn parts(
+    mut batch: Vec<Send>,
+    entries: &[Entry],
+    error: &Error,
+) -> Result<Vec<Vec<Send>>, Vec<Send>> {
+    if is_parted(entries, error) {
+        let by_log = entries.chunk_by(|a, b| a.log_id == b.log_id);
+        let parts = by_log.map(|of_log| batch.drain(..of_log.len()).collect());
+        return Ok(parts.collect());
+    }
+    match error {
+        Error::Store(error) if batch.len() > 1 && trouble(error) == Trouble::Refused => {
             let second = batch.split_off(batch.len() / 2);
             Ok(vec![batch, second])
         }
-        Trouble::Stuck if batch.first().map(log_of) != batch.last().map(log_of) => {
-            let mut parts: Vec<Vec<Send>> = Vec::new();
-            for send in batch {
-                match parts.last_mut() {
-                    Some(part) if part.last().map(log_of) == Some(log_of(&send)) => part.push(send),
-                    _ => parts.push(vec![send]),
-                }
-            }
-            Ok(parts)
-        }
         _ => Err(batch),
     }
-}
-
-fn log_of(send: &Send) -> LogId {
-    send.entry.log_id
 }
 
 /// Answers every entry of a batch with its error.
