@@ -84,7 +84,7 @@ pub(crate) async fn a_stream_that_is_not_read_is_ended_and_costs_others_nothing(
 
     // Its place is free though its reader is still there, who finds what was on its way,
     // without a hole, and no cursor beyond it; and goes on there.
-    let mut resumed = node.subscribe("ann", from(&room, "", 0)).await;
+    let mut resumed = room_for(&node, from(&room, "", 0)).await;
     let epoch = resumed.attached().await.epoch;
     drop(resumed);
     let frames = stalled.rest().await;
