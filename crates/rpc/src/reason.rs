@@ -41,6 +41,8 @@ reasons! {
     TokenMissing = "TOKEN_MISSING" => Unauthenticated,
     TokenInvalid = "TOKEN_INVALID" => Unauthenticated,
     TokenExpired = "TOKEN_EXPIRED" => Unauthenticated,
+    /// Whether the token is good cannot be told: keys cannot be read.
+    KeysUnavailable = "KEYS_UNAVAILABLE" => Unavailable,
     InvalidField = "INVALID_FIELD" => InvalidArgument,
     MessageTooLarge = "MESSAGE_TOO_LARGE" => InvalidArgument,
     /// The call makes no sense without a user.

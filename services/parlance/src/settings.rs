@@ -51,9 +51,13 @@ pub struct Settings {
     pub writers: Option<usize>,
 
     /// A key that callers' tokens are signed with: hs256:FILE (a secret of at least 32
-    /// bytes), eddsa:FILE, es256:FILE, rs256:FILE (a public key as PEM) or jwks:FILE. May be
-    /// given several times; in the environment separated by commas. Read again when the
-    /// file changes [default with SQLite: a secret made at the first start]
+    /// bytes), eddsa:FILE, es256:FILE, rs256:FILE (a public key as PEM), jwks:FILE, or
+    /// jwks:https://HOST/PATH for a key set at its issuer (http:// too). May be given several
+    /// times; in the environment separated by commas. A file is read again when it changes; a
+    /// URL every 5 minutes, and at once, at most once a minute, when a token names a key that
+    /// is not known. Until a URL answers, tokens that only its keys could tell are refused as
+    /// KEYS_UNAVAILABLE; later the last good keys are kept. SSL_CERT_FILE names certificates
+    /// of a private CA [default with SQLite: a secret made at the first start]
     #[arg(long, env = "PARLANCE_AUTH_KEY", value_name = "KEY", value_delimiter = ',')]
     #[serde(deserialize_with = "parsed_list")]
     pub auth_key: Vec<KeySource>,

@@ -1,26 +1,55 @@
 //! The keys that tokens are verified with, and where they come from.
 
+use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Uri;
 use jsonwebtoken::jwk::{
     AlgorithmParameters, EllipticCurve, Jwk, JwkSet, KeyAlgorithm, PublicKeyUse,
 };
 use jsonwebtoken::{Algorithm, DecodingKey};
+use tokio::time::timeout;
 
+use super::fetch::Fetcher;
 use super::token::Secret;
 
-/// The most keys of one file.
+/// The most keys of one source.
 const MAX_KEYS: usize = 64;
 
+/// How long a file may take to be read.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+
 /// Where keys come from, and which algorithm they are for. Written
-/// `hs256:FILE`, `eddsa:FILE`, `es256:FILE`, `rs256:FILE` or `jwks:FILE`.
+/// `hs256:FILE`, `eddsa:FILE`, `es256:FILE`, `rs256:FILE`, `jwks:FILE`,
+/// `jwks:https://...` or `jwks:http://...`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeySource {
     kind: Kind,
-    path: PathBuf,
+    place: Place,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Place {
+    File(PathBuf),
+    Url(Uri),
+}
+
+/// For people: `the key file F`, `the keys at URL`.
+impl fmt::Display for KeySource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.place {
+            Place::File(path) => write!(f, "the key file {}", path.display()),
+            // Not what follows a question mark: it may be a secret.
+            Place::Url(url) => {
+                let scheme = url.scheme_str().unwrap_or_default();
+                let host = url.authority().map_or("", |authority| authority.as_str());
+                write!(f, "the keys at {scheme}://{host}{}", url.path())
+            }
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,14 +64,14 @@ enum Kind {
 
 /// A text that names no key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be hs256:FILE, eddsa:FILE, es256:FILE, rs256:FILE or jwks:FILE")]
+#[error("must be hs256:FILE, eddsa:FILE, es256:FILE, rs256:FILE, jwks:FILE or jwks:URL")]
 pub struct InvalidKeySource;
 
 impl FromStr for KeySource {
     type Err = InvalidKeySource;
 
     fn from_str(text: &str) -> Result<Self, InvalidKeySource> {
-        let (kind, path) = text.split_once(':').ok_or(InvalidKeySource)?;
+        let (kind, place) = text.split_once(':').ok_or(InvalidKeySource)?;
         let kind = match kind {
             "hs256" => Kind::Secret,
             "eddsa" => Kind::Pem(Algorithm::EdDSA),
@@ -51,22 +80,35 @@ impl FromStr for KeySource {
             "jwks" => Kind::Jwks,
             _ => return Err(InvalidKeySource),
         };
-        if path.is_empty() { Err(InvalidKeySource) } else { Ok(Self { kind, path: path.into() }) }
+        let place = match place.split_once("://") {
+            Some(("http" | "https", _)) if kind == Kind::Jwks => Place::Url(url(place)?),
+            _ if place.is_empty() => return Err(InvalidKeySource),
+            _ => Place::File(place.into()),
+        };
+        Ok(Self { kind, place })
     }
+}
+
+/// The address of a host, without a password: it would be sent to nobody.
+fn url(text: &str) -> Result<Uri, InvalidKeySource> {
+    let url: Uri = text.parse().map_err(|_| InvalidKeySource)?;
+    let authority = url.authority().ok_or(InvalidKeySource)?;
+    let plain = !authority.host().is_empty() && !authority.as_str().contains('@');
+    if plain { Ok(url) } else { Err(InvalidKeySource) }
 }
 
 impl KeySource {
     /// The HS256 secret in a file.
     pub fn secret(path: impl Into<PathBuf>) -> Self {
-        Self { kind: Kind::Secret, path: path.into() }
+        Self { kind: Kind::Secret, place: Place::File(path.into()) }
     }
 }
 
 /// Why keys could not be loaded.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot use the key file {path}")]
+#[error("cannot use {used}")]
 pub struct KeyError {
-    path: String,
+    used: String,
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
@@ -86,6 +128,11 @@ impl Key {
         Self { id: None, algorithm: Algorithm::HS256, verifying, internal: true }
     }
 
+    /// Whether it is known by this id.
+    pub(super) fn is_named(&self, id: &str) -> bool {
+        self.id.as_deref() == Some(id)
+    }
+
     /// Whether a token with this header may have been signed by this key. The
     /// algorithm is the key's: one that the token chose instead fits no key.
     pub(super) fn fits(&self, algorithm: Algorithm, id: Option<&str>) -> bool {
@@ -94,47 +141,48 @@ impl Key {
     }
 }
 
-/// The bytes of every key file, to see when one changes.
-pub(super) async fn read(sources: &[KeySource]) -> Result<Vec<Vec<u8>>, KeyError> {
-    let mut files = Vec::with_capacity(sources.len());
-    for source in sources {
-        let read = tokio::time::timeout(Duration::from_secs(5), tokio::fs::read(&source.path));
-        let file = match read.await {
-            Ok(file) => file.map_err(|error| source.error(error))?,
-            Err(elapsed) => return Err(source.error(elapsed)),
-        };
-        files.push(file);
-    }
-    Ok(files)
-}
-
-/// The keys in the files, which [`read`] read.
-pub(super) fn parse(sources: &[KeySource], files: &[Vec<u8>]) -> Result<Vec<Key>, KeyError> {
-    let mut keys = Vec::new();
-    for (source, file) in sources.iter().zip(files) {
-        keys.extend(source.keys(file).map_err(|error| source.error(error))?);
-    }
-    Ok(keys)
-}
-
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 impl KeySource {
     fn error(&self, source: impl Into<BoxError>) -> KeyError {
-        KeyError { path: self.path.display().to_string(), source: source.into() }
+        KeyError { used: self.to_string(), source: source.into() }
     }
 
-    fn keys(&self, file: &[u8]) -> Result<Vec<Key>, BoxError> {
+    pub(super) fn is_url(&self) -> bool {
+        matches!(self.place, Place::Url(_))
+    }
+
+    /// What the source says at present. `fetcher` is there if the source is a URL.
+    pub(super) async fn read(&self, fetcher: Option<&Fetcher>) -> Result<Vec<u8>, KeyError> {
+        match (&self.place, fetcher) {
+            (Place::File(path), _) => match timeout(READ_WITHIN, tokio::fs::read(path)).await {
+                Ok(file) => file.map_err(|error| self.error(error)),
+                Err(elapsed) => Err(self.error(elapsed)),
+            },
+            (Place::Url(url), Some(fetcher)) => {
+                fetcher.fetch(url).await.map_err(|error| self.error(error))
+            }
+            (Place::Url(_), None) => Err(self.error("nobody fetches it")),
+        }
+    }
+
+    /// The keys in what the source said.
+    pub(super) fn keys(&self, said: &[u8]) -> Result<Vec<Arc<Key>>, KeyError> {
+        let keys = self.parse(said).map_err(|error| self.error(error))?;
+        Ok(keys.into_iter().map(Arc::new).collect())
+    }
+
+    fn parse(&self, said: &[u8]) -> Result<Vec<Key>, BoxError> {
         let one =
             |algorithm, verifying| vec![Key { id: None, algorithm, verifying, internal: false }];
         Ok(match self.kind {
             Kind::Secret => {
-                let secret = Secret::new(file)?;
+                let secret = Secret::new(said)?;
                 one(Algorithm::HS256, DecodingKey::from_secret(secret.as_bytes()))
             }
-            Kind::Pem(algorithm) => one(algorithm, public_key(algorithm, file)?),
+            Kind::Pem(algorithm) => one(algorithm, public_key(algorithm, said)?),
             Kind::Jwks => {
-                let set: JwkSet = serde_json::from_slice(file)?;
+                let set: JwkSet = serde_json::from_slice(said)?;
                 let keys: Vec<Key> = set.keys.iter().filter_map(from_jwk).take(MAX_KEYS).collect();
                 if keys.is_empty() {
                     return Err("the set holds no signing key for EdDSA, ES256 or RS256".into());
@@ -177,13 +225,13 @@ fn from_jwk(jwk: &Jwk) -> Option<Key> {
 /// The present keys, with what they verified lately.
 #[derive(Debug)]
 pub(super) struct KeySet {
-    pub(super) keys: Vec<Key>,
+    pub(super) keys: Vec<Arc<Key>>,
     /// By the hash of the token. A new set begins with none.
     pub(super) verified: moka::sync::Cache<[u8; 32], Arc<super::token::Grant>>,
 }
 
 impl KeySet {
-    pub(super) fn new(keys: Vec<Key>) -> Self {
+    pub(super) fn new(keys: Vec<Arc<Key>>) -> Self {
         let verified = moka::sync::Cache::builder()
             .max_capacity(10_000)
             .time_to_live(Duration::from_mins(5))

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use http::{HeaderMap, Request, Response};
-use jsonwebtoken::Validation;
+use jsonwebtoken::{Algorithm, Validation};
 use parlance_types::{Clock, Micros, UserId};
 use sha2::{Digest, Sha256};
 use tokio_util::sync::CancellationToken;
@@ -19,9 +18,13 @@ use crate::step::{Next, Step};
 use crate::trace::Seen;
 use crate::{Caller, Principal, Reason, Refusal, violation};
 
+mod fetch;
+mod keyring;
 mod keys;
 mod token;
 
+use fetch::Fetcher;
+use keyring::{Keyring, Pace};
 use keys::{Key, KeySet};
 use token::Grant;
 
@@ -33,9 +36,6 @@ pub use token::{InvalidSecret, Minter, Role, Secret};
 /// the binary form of the key.
 const ACTING_USER: &str = "parlance-acting-user";
 const ACTING_USER_BIN: &str = "parlance-acting-user-bin";
-
-/// How often the key files are looked at.
-const RELOAD: Duration = Duration::from_secs(3);
 
 /// The longest token, in bytes.
 const MAX_TOKEN: usize = 4096;
@@ -80,6 +80,10 @@ pub enum AuthError {
 
 /// The step that verifies callers: puts a [`Caller`] into the extensions of a
 /// request, or answers UNAUTHENTICATED. Health and reflection are open to all.
+///
+/// A token of a key that is not known yet has the key sets at URLs read again first,
+/// and waits for that. While one of them cannot be read nobody can tell whether such
+/// a token is good: UNAVAILABLE.
 #[derive(Clone, Debug)]
 pub struct Auth(Arc<Verifier>);
 
@@ -87,50 +91,74 @@ pub struct Auth(Arc<Verifier>);
 struct Verifier {
     config: AuthConfig,
     clock: Arc<dyn Clock>,
-    keys: ArcSwap<KeySet>,
-    /// The key files as they were first read.
-    files: Vec<Vec<u8>>,
+    ring: Arc<Keyring>,
+}
+
+/// Why a token grants nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Denied {
+    /// It is not good, whatever other keys there may be.
+    Invalid,
+    /// No key that is known signed it.
+    Unknown,
 }
 
 impl Auth {
-    /// Loads the keys.
+    /// Loads the keys. Files must be of use; a URL need not answer yet.
     pub async fn load(config: AuthConfig, clock: Arc<dyn Clock>) -> Result<Self, AuthError> {
+        let fetcher = config.keys.iter().any(KeySource::is_url).then(Fetcher::new);
+        Self::fetching(config, clock, fetcher, Pace::default()).await
+    }
+
+    async fn fetching(
+        config: AuthConfig,
+        clock: Arc<dyn Clock>,
+        fetcher: Option<Fetcher>,
+        pace: Pace,
+    ) -> Result<Self, AuthError> {
         if config.audience == internal::AUDIENCE {
             return Err(AuthError::Audience);
         }
-        let files = keys::read(&config.keys).await?;
-        let keys = ArcSwap::from_pointee(key_set(&config, &files)?);
-        Ok(Self(Arc::new(Verifier { config, clock, keys, files })))
+        let internal = config.internal.iter().map(|key| Arc::new(Key::internal(&key.0))).collect();
+        let (keys, time) = (config.keys.clone(), Arc::clone(&clock));
+        let ring = Keyring::open(keys, internal, fetcher, time, pace).await?;
+        Ok(Self(Arc::new(Verifier { config, clock, ring: Arc::new(ring) })))
     }
 
-    /// Loads keys again when their files change, until `shutdown`. Keeps the last
-    /// good ones when that fails.
+    /// Loads keys again when their files change, and now and then from their URLs,
+    /// until `shutdown`. Keeps the last good ones of a source when that fails.
     pub async fn reload(self, shutdown: CancellationToken) {
-        let mut seen = Ok(self.0.files.clone());
-        while shutdown.run_until_cancelled(tokio::time::sleep(RELOAD)).await.is_some() {
-            let files = keys::read(&self.0.config.keys).await.map_err(|error| describe(&error));
-            if files == seen {
-                continue;
-            }
-            let keys = files
-                .as_ref()
-                .map_err(Clone::clone)
-                .and_then(|files| key_set(&self.0.config, files).map_err(|error| describe(&error)));
-            match keys {
-                Ok(keys) => {
-                    self.0.keys.store(Arc::new(keys));
-                    tracing::info!("loaded the keys of callers again");
-                }
-                Err(error) => tracing::error!(error, "the keys of callers stay as they are"),
-            }
-            seen = files;
-        }
+        let ring = Arc::clone(&self.0.ring);
+        shutdown.run_until_cancelled(ring.keep()).await;
     }
 
-    /// The caller that the headers of a request name.
+    /// The caller that the headers of a request name, by the keys that are known.
     pub fn verify(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
+        let grant = self.0.grant(bearer(headers)?);
+        let grant = grant.map_err(|denied| self.0.refusal(denied))?;
+        self.caller(headers, &grant)
+    }
+
+    /// The same; a key that is not known yet is looked for first.
+    async fn learn(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
         let token = bearer(headers)?;
-        let grant = self.0.grant(token)?;
+        let ring = &self.0.ring;
+        let mut grant = self.0.grant(token);
+        if matches!(grant, Err(Denied::Unknown)) {
+            let Some(_place) = ring.wait() else { return Err(unavailable()) };
+            // The second time after one that had begun before this request came.
+            while matches!(grant, Err(Denied::Unknown))
+                && let Some(renewal) = ring.look_for_unknown()
+            {
+                renewal.await;
+                grant = self.0.grant(token);
+            }
+        }
+        let grant = grant.map_err(|denied| self.0.refusal(denied))?;
+        self.caller(headers, &grant)
+    }
+
+    fn caller(&self, headers: &HeaderMap, grant: &Grant) -> Result<Caller, Refusal> {
         let leeway = Micros::try_from(self.0.config.leeway.as_micros()).unwrap_or(Micros::MAX);
         let expires = grant.ends.saturating_add(leeway);
         let now = self.0.clock.now();
@@ -145,36 +173,24 @@ impl Auth {
     }
 }
 
-/// An error with its cause, on one line.
-fn describe(error: &KeyError) -> String {
-    let cause = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
-    format!("{error}: {cause}")
-}
-
-fn key_set(config: &AuthConfig, files: &[Vec<u8>]) -> Result<KeySet, KeyError> {
-    let mut keys = keys::parse(&config.keys, files)?;
-    keys.extend(config.internal.iter().map(|key| Key::internal(&key.0)));
-    Ok(KeySet::new(keys))
-}
-
 impl Verifier {
     /// What a token grants, whatever the time.
-    fn grant(&self, token: &str) -> Result<Arc<Grant>, Refusal> {
-        let keys = self.keys.load();
+    fn grant(&self, token: &str) -> Result<Arc<Grant>, Denied> {
+        let keys = self.ring.present();
         let hash: [u8; 32] = Sha256::digest(token).into();
         if let Some(grant) = keys.verified.get(&hash) {
             return Ok(grant);
         }
-        let grant = Arc::new(self.check(&keys.keys, token).ok_or_else(invalid)?);
+        let grant = Arc::new(self.check(&keys, token)?);
         keys.verified.insert(hash, Arc::clone(&grant));
         Ok(grant)
     }
 
     /// Checks the signature, then the issuer and audience that go with its key.
-    fn check(&self, keys: &[Key], token: &str) -> Option<Grant> {
-        let header = jsonwebtoken::decode_header(token).ok()?;
-        let fitting = keys.iter().filter(|key| key.fits(header.alg, header.kid.as_deref()));
-        for key in fitting {
+    fn check(&self, set: &KeySet, token: &str) -> Result<Grant, Denied> {
+        let header = jsonwebtoken::decode_header(token).map_err(|_| Denied::Invalid)?;
+        let id = header.kid.as_deref();
+        for key in set.keys.iter().filter(|key| key.fits(header.alg, id)) {
             let Ok(data) = jsonwebtoken::decode::<Claims>(token, &key.verifying, &rules(key))
             else {
                 continue;
@@ -185,10 +201,22 @@ impl Verifier {
                 (self.config.issuer.as_str(), self.config.audience.as_str())
             };
             if data.claims.is_for(issuer, audience) {
-                return data.claims.grant(key.internal);
+                return data.claims.grant(key.internal).ok_or(Denied::Invalid);
             }
         }
-        None
+        // Key sets hold nothing else.
+        let public = [Algorithm::EdDSA, Algorithm::ES256, Algorithm::RS256].contains(&header.alg);
+        let named = id.is_some_and(|id| set.keys.iter().any(|key| key.is_named(id)));
+        let unknown = public && !named && self.ring.has_urls();
+        Err(if unknown { Denied::Unknown } else { Denied::Invalid })
+    }
+
+    /// An outage is not the token's fault.
+    fn refusal(&self, denied: Denied) -> Refusal {
+        match denied {
+            Denied::Unknown if self.ring.in_doubt() => unavailable(),
+            Denied::Unknown | Denied::Invalid => invalid(),
+        }
     }
 }
 
@@ -206,6 +234,10 @@ fn rules(key: &Key) -> Validation {
 /// Says nothing of what is wrong: that would help to forge a token.
 fn invalid() -> Refusal {
     Refusal::new(Reason::TokenInvalid, "the token is not valid")
+}
+
+fn unavailable() -> Refusal {
+    Refusal::new(Reason::KeysUnavailable, "the keys of callers cannot be read at present")
 }
 
 /// The bearer token of a request.
@@ -275,7 +307,7 @@ impl Step for Auth {
         // Nothing but this step says who calls.
         request.extensions_mut().remove::<Caller>();
         if !is_open(request.uri().path()) {
-            let caller = match self.verify(request.headers()) {
+            let caller = match self.learn(request.headers()).await {
                 Ok(caller) => caller,
                 Err(refusal) => return Ok(Status::from(refusal).into_http()),
             };

@@ -12,8 +12,11 @@ use tempfile::TempDir;
 use super::*;
 use crate::Internal;
 
+mod urls;
+
 const NOW: Micros = 1_800_000_000_000_000;
 const SECOND: Micros = 1_000_000;
+const RELOAD: Duration = Duration::from_secs(3);
 
 /// A key pair: what signs, and the public half as a file holds it.
 struct Pair {
