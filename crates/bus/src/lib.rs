@@ -8,7 +8,7 @@ mod redis;
 pub mod testing;
 
 pub use self::in_process::InProcessBus;
-pub use self::redis::{InvalidRedisUrl, Options, RedisBus, RedisUrl};
+pub use self::redis::{InvalidRedisUrl, Options, RedisBus, RedisUrl, Tallies, TallyError};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};

@@ -12,7 +12,7 @@ use tower::util::BoxCloneSyncService;
 use crate::faults::{BadInput, CatchPanics};
 use crate::observe::Observe;
 use crate::step::{Next, Step, StepLayer};
-use crate::{Auth, Deadlines, RateLimit, Shed, Transport, in_process};
+use crate::{Auth, Deadlines, RateLimit, Shed, TenantRate, Transport, in_process};
 
 /// The largest request of a caller, in bytes; every public server is built with
 /// it (`max_decoding_message_size`).
@@ -26,13 +26,15 @@ pub type App = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
 /// The steps that every request passes: name and log it, catch panics, word
 /// refusals of bad input, bound its time, shed load, verify the caller, limit the
-/// caller's rate and share.
+/// caller's rate, the tenant's, and the caller's share.
 #[derive(Clone, Debug)]
 pub struct Layers {
     pub auth: Auth,
     pub deadlines: Deadlines,
     /// Network calls only: what the suite asks of itself was admitted already.
     pub rate: Option<RateLimit>,
+    /// Network calls only, likewise.
+    pub tenant_rate: Option<TenantRate>,
     pub shed: Option<Shed>,
     /// The requests that are not finished yet, health and reflection apart.
     pub in_flight: TaskTracker,
@@ -46,6 +48,7 @@ impl Layers {
             auth,
             deadlines: Deadlines::default(),
             rate: RateLimit::new(1000, 2000),
+            tenant_rate: None,
             shed: Some(Shed::new(4096)),
             in_flight: TaskTracker::new(),
         }
@@ -53,16 +56,22 @@ impl Layers {
 
     /// Services as the network reaches them.
     pub fn network(&self, routes: Routes) -> App {
-        self.wrap(routes, self.shed.clone(), self.rate.clone())
+        self.wrap(routes, self.shed.clone(), self.rate.clone(), self.tenant_rate.clone())
     }
 
     /// Services as other services in this process reach them: callers are verified
     /// and calls are bounded all the same.
     pub fn in_process(&self, routes: Routes) -> Transport {
-        in_process(self.wrap(routes, None, None))
+        in_process(self.wrap(routes, None, None, None))
     }
 
-    fn wrap(&self, routes: Routes, shed: Option<Shed>, rate: Option<RateLimit>) -> App {
+    fn wrap(
+        &self,
+        routes: Routes,
+        shed: Option<Shed>,
+        rate: Option<RateLimit>,
+        tenant_rate: Option<TenantRate>,
+    ) -> App {
         let share = shed.as_ref().map(Shed::share);
         let services = ServiceBuilder::new()
             .layer(StepLayer(Observe::new(self.in_flight.clone())))
@@ -72,6 +81,7 @@ impl Layers {
             .layer(StepLayer(shed))
             .layer(StepLayer(self.auth.clone()))
             .layer(StepLayer(rate))
+            .layer(StepLayer(tenant_rate))
             .layer(StepLayer(share))
             .service(routes.prepare());
         BoxCloneSyncService::new(services)

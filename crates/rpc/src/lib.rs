@@ -20,6 +20,7 @@ mod reflection;
 mod serve;
 mod shed;
 mod step;
+mod tenant;
 mod trace;
 mod transport;
 
@@ -39,5 +40,6 @@ pub use reflection::with_reflection;
 pub use serve::{Server, termination};
 pub use shed::Shed;
 pub use step::{Next, Step, StepLayer, Stepped};
+pub use tenant::{Merge, TenantRate};
 pub use trace::carry;
 pub use transport::{Transport, in_process, remote};

@@ -71,6 +71,8 @@ reasons! {
     EtagMismatch = "ETAG_MISMATCH" => Aborted,
     RoomFull = "ROOM_FULL" => ResourceExhausted,
     RateLimited = "RATE_LIMITED" => ResourceExhausted,
+    /// The tenant as a whole, not one of its callers.
+    TenantRateLimited = "TENANT_RATE_LIMITED" => ResourceExhausted,
     Overloaded = "OVERLOADED" => ResourceExhausted,
     TooManyStreams = "TOO_MANY_STREAMS" => ResourceExhausted,
     TooManySessions = "TOO_MANY_SESSIONS" => ResourceExhausted,
@@ -94,6 +96,7 @@ struct Details {
     message: String,
     field: Option<(String, String)>,
     retry_after: Option<Duration>,
+    subject: Option<String>,
     metadata: HashMap<String, String>,
 }
 
@@ -108,15 +111,22 @@ pub fn violation(field: impl Into<String>, rule: impl Into<String>) -> Refusal {
 impl Refusal {
     /// A refusal for `reason`. The message is for people: concise, lowercase.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        let (field, retry_after, metadata) = (None, None, HashMap::new());
+        let (field, retry_after, subject, metadata) = (None, None, None, HashMap::new());
         let message = message.into();
-        Self(Box::new(Details { reason, message, field, retry_after, metadata }))
+        Self(Box::new(Details { reason, message, field, retry_after, subject, metadata }))
     }
 
     /// Says when to try again (RetryInfo).
     #[must_use]
     pub fn retry_after(mut self, delay: Duration) -> Self {
         self.0.retry_after = Some(delay);
+        self
+    }
+
+    /// Says whose quota is used up (QuotaFailure).
+    #[must_use]
+    pub fn about(mut self, subject: impl Into<String>) -> Self {
+        self.0.subject = Some(subject.into());
         self
     }
 
@@ -134,7 +144,7 @@ impl Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let Details { reason, message, field, retry_after, metadata } = *refusal.0;
+        let Details { reason, message, field, retry_after, subject, metadata } = *refusal.0;
         let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, metadata);
         if let Some((field, rule)) = field {
             details.add_bad_request_violation(field, rule);
@@ -146,7 +156,8 @@ impl From<Refusal> for Status {
             details.add_precondition_failure_violation(reason.as_str(), "", &message);
         }
         if reason.code() == Code::ResourceExhausted {
-            details.add_quota_failure_violation(reason.as_str(), &message);
+            let subject = subject.as_deref().unwrap_or(reason.as_str());
+            details.add_quota_failure_violation(subject, &message);
         }
         Self::with_error_details(reason.code(), message, details)
     }

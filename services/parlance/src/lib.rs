@@ -15,6 +15,7 @@ mod readiness;
 pub mod service;
 mod services;
 pub mod settings;
+mod tenant_rate;
 mod token;
 pub mod values;
 

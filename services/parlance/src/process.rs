@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use parlance_bus::Tallies;
 use parlance_rpc::{
     Auth, AuthConfig, Deadlines, Health, Internal, InternalKey, KeySource, Layers, Minter,
-    RateLimit, Secret, Server, Shed, termination,
+    RateLimit, Secret, Server, Shed, TenantRate, termination,
 };
 use parlance_types::{Clock, SystemClock};
 use tokio::net::TcpListener;
@@ -19,6 +20,7 @@ use crate::guide::guide;
 use crate::readiness::Readiness;
 use crate::services::{self, Ground, Part, Services};
 use crate::settings::Config;
+use crate::tenant_rate;
 use crate::values::{Bus, Store};
 
 /// How long services may take to finish what they have begun, after the last
@@ -82,7 +84,8 @@ impl Process {
         let auth = auth(config, keys, shared, Arc::clone(&clock)).await?;
         tokio::spawn(auth.clone().reload(shutdown.clone()));
 
-        let layers = layers(config, auth);
+        let mut layers = layers(config, auth);
+        layers.tenant_rate = tenant_rate(part, config, &shutdown)?;
         let draining = CancellationToken::new();
         let ground = Ground {
             config,
@@ -192,6 +195,21 @@ async fn auth(
     Auth::load(auth, clock)
         .await
         .map_err(|error| Failure::Usage(format!("auth-key: {}", crate::failure::chain(&error))))
+}
+
+/// The limit of a tenant: shared by the replicas of a part, if they have a Redis.
+fn tenant_rate(
+    part: Part,
+    config: &Config,
+    shutdown: &CancellationToken,
+) -> Result<Option<TenantRate>, Failure> {
+    let (rate, burst) = (config.tenant_rate, config.tenant_burst);
+    let Bus::Redis(url) = &config.bus else { return Ok(TenantRate::alone(rate, burst)) };
+    let Some(rate) = TenantRate::shared(rate, burst) else { return Ok(None) };
+    let tallies = Tallies::open(url, &config.bus_tag, part.program());
+    let tallies = tallies.map_err(|error| Failure::fatal("cannot use Redis", &error))?;
+    tokio::spawn(tenant_rate::share(rate.clone(), tallies, shutdown.clone()));
+    Ok(Some(rate))
 }
 
 fn layers(config: &Config, auth: Auth) -> Layers {

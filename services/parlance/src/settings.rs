@@ -97,6 +97,18 @@ pub struct Settings {
     /// [default: 2000]
     #[arg(long, env = "PARLANCE_BURST", value_name = "CALLS")]
     pub burst: Option<u32>,
+    /// Calls a second that all callers of one tenant may make together on average, over all
+    /// replicas of a service if they share a Redis, up to 1000000; 0 is no limit. Replicas
+    /// tell each other every 100 ms what they admitted: N of them may admit up to
+    /// (N - 1) x (tenant-burst + 0.2 s of tenant-rate + 1) + 1 calls above the limit, not per
+    /// second but once, and admit nothing until that is made up for. While Redis is away
+    /// each allows the whole limit [default: 0]
+    #[arg(long, env = "PARLANCE_TENANT_RATE", value_name = "CALLS")]
+    pub tenant_rate: Option<u32>,
+    /// Calls that all callers of one tenant may make at once, up to 2000000; 0 is no limit.
+    /// Less than 0.2 s of tenant-rate costs some of the rate [default: twice tenant-rate]
+    #[arg(long, env = "PARLANCE_TENANT_BURST", value_name = "CALLS")]
+    pub tenant_burst: Option<u32>,
     /// Calls handled at once before more are refused, 1 to 1000000 [default: 4096]
     #[arg(long, env = "PARLANCE_MAX_CALLS", value_name = "CALLS")]
     pub max_calls: Option<usize>,
@@ -159,6 +171,9 @@ pub struct Config {
     /// Calls a second; 0 is no limit.
     pub rate: u32,
     pub burst: u32,
+    /// Calls of all callers of a tenant, likewise.
+    pub tenant_rate: u32,
+    pub tenant_burst: u32,
     pub max_calls: usize,
     pub deadline: Duration,
     pub max_deadline: Duration,
@@ -221,6 +236,8 @@ impl Settings {
             membership,
             rate,
             burst,
+            tenant_rate,
+            tenant_burst,
             max_calls,
             deadline,
             max_deadline,
@@ -240,6 +257,8 @@ impl Settings {
         let life = time("stream-life", self.stream_life, hours(1), seconds(1)..=hours(24))?;
         let jitter = within("stream-jitter", self.stream_jitter, 20, 0..=90)?;
         let max_deadline = time("max-deadline", self.max_deadline, minutes(1), ms(100)..=hours(1))?;
+        let tenant_rate = within("tenant-rate", self.tenant_rate, 0, 0..=1_000_000)?;
+        let twice = 2 * tenant_rate;
         let config = Config {
             listen: self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7070))),
             store: self.store.unwrap_or_else(|| Store::Sqlite("./data".into())),
@@ -256,6 +275,8 @@ impl Settings {
             internal_keys: self.internal_key_file,
             rate: within("rate", self.rate, 1000, 0..=1_000_000)?,
             burst: within("burst", self.burst, 2000, 0..=1_000_000)?,
+            tenant_rate,
+            tenant_burst: within("tenant-burst", self.tenant_burst, twice, 0..=2_000_000)?,
             max_calls: within("max-calls", self.max_calls, 4096, 1..=1_000_000)?,
             deadline: time("deadline", self.deadline, seconds(10), ms(100)..=minutes(10))?,
             max_deadline,

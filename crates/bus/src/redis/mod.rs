@@ -8,8 +8,10 @@
 mod connection;
 mod ear;
 mod session;
+mod tallies;
 mod url;
 
+pub use self::tallies::{Tallies, TallyError};
 pub use self::url::{InvalidRedisUrl, RedisUrl};
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! The conformance suite on every bus, and Redis with its faults.
 
 mod faults;
+mod tallies;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};

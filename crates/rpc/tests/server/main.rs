@@ -13,7 +13,7 @@ use parlance_proto::membership::v1::roster_service_client::RosterServiceClient;
 use parlance_proto::membership::v1::{EnsureUserRequest, GetUserRequest, UpsertUserRequest, User};
 use parlance_proto::message::v1::log_service_client::LogServiceClient;
 use parlance_proto::message::v1::{ApplyFactsRequest, RoomCursor, SubscribeRequest};
-use parlance_rpc::{RateLimit, Reason, Shed};
+use parlance_rpc::{RateLimit, Reason, Shed, TenantRate};
 use parlance_types::{TenantId, UserId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -219,6 +219,31 @@ async fn a_caller_that_calls_too_often_is_told_when_to_come_back() {
     assert_eq!(Reason::of(&status), Some(Reason::RateLimited));
     assert_eq!(status.code(), Code::ResourceExhausted);
     assert!(status.get_details_quota_failure().is_some());
+    let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
+    tokio::time::sleep(delay.expect("a delay")).await;
+    assert!(users.get_user(harness.get("me")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_tenant_that_calls_too_often_is_told_when_to_come_back_and_others_are_not() {
+    let limit = TenantRate::alone(2, 1);
+    let harness = Harness::with(Duration::from_secs(1), |mut layers| {
+        layers.tenant_rate = limit;
+        layers
+    })
+    .await;
+    let mut users = harness.users();
+    assert!(users.get_user(harness.get("me")).await.is_ok());
+    let status = users.get_user(harness.get("me")).await.expect_err("refused");
+    assert_eq!(Reason::of(&status), Some(Reason::TenantRateLimited));
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    let quota = status.get_details_quota_failure().expect("a quota");
+    assert_eq!(quota.violations[0].subject, "tenant:acme");
+    // The suite itself is exempt, whomever it calls for.
+    let message = GetUserRequest { user_id: "internal".to_owned() };
+    let wait = Duration::from_secs(5);
+    let ours = harness.internal.request(&TenantId::new("acme"), None, wait, message);
+    assert!(users.get_user(ours).await.is_ok());
     let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
     tokio::time::sleep(delay.expect("a delay")).await;
     assert!(users.get_user(harness.get("me")).await.is_ok());

@@ -47,6 +47,8 @@ fn a_wrong_value_is_one_line_that_names_it() {
         ("colour = 1", "colour"),
         ("rate = -1", "rate"),
         ("rate = 1000001", "rate must be 0 to 1000000, not 1000001"),
+        ("tenant_rate = 1000001", "tenant-rate must be 0 to 1000000, not 1000001"),
+        ("tenant_burst = 2000001", "tenant-burst must be 0 to 2000000, not 2000001"),
         ("writers = 0", "writers must be 1 to 64, not 0"),
         ("drain = '1ms'", "drain must be 100ms to 1h, not 1ms"),
         ("drain = 'soon'", "must be a whole number and ms, s, m or h"),
@@ -69,6 +71,14 @@ fn a_wrong_value_is_one_line_that_names_it() {
     let missing = Settings { config: Some("/nowhere/parlance.toml".into()), ..Settings::default() };
     let error = missing.resolve().expect_err("no file").to_string();
     assert!(error.contains("/nowhere/parlance.toml"), "{error}");
+}
+
+#[test]
+fn the_burst_of_a_tenant_is_twice_its_rate_if_nothing_is_said() {
+    let limits = |text| with(text, Settings::default()).map(|it| (it.tenant_rate, it.tenant_burst));
+    assert_eq!(limits(""), Ok((0, 0)));
+    assert_eq!(limits("tenant_rate = 50"), Ok((50, 100)));
+    assert_eq!(limits("tenant_rate = 50\ntenant_burst = 7"), Ok((50, 7)));
 }
 
 #[test]

@@ -1,0 +1,60 @@
+//! Shares the limits of tenants with the other replicas of a service.
+
+use std::time::Duration;
+
+use futures::StreamExt as _;
+use parlance_bus::Tallies;
+use parlance_rpc::{Merge, TenantRate};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+/// How often what was admitted is merged.
+const EVERY: Duration = Duration::from_millis(100);
+
+/// How long the merges of all tenants may take.
+const WITHIN: Duration = Duration::from_millis(500);
+
+/// How many merges are under way at once.
+const AT_ONCE: usize = 64;
+
+/// Merges what the callers of each tenant used, until `stop`. Without Redis every
+/// process goes on alone.
+pub(crate) async fn share(rate: TenantRate, tallies: Tallies, stop: CancellationToken) {
+    let mut ticks = interval(EVERY);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut alone = false;
+    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+        let due = Instant::now() + WITHIN;
+        let merges = rate.begin();
+        if merges.is_empty() {
+            continue;
+        }
+        let merges = merges.into_iter().map(|merge| one(&rate, &tallies, merge, due));
+        let merges = futures::stream::iter(merges).buffer_unordered(AT_ONCE);
+        let failed = merges.fold(false, async |failed, done| failed || !done).await;
+        match (alone, failed) {
+            (false, true) => tracing::warn!("limits of tenants are this process's own for now"),
+            (true, false) => tracing::info!("limits of tenants are shared again"),
+            _ => {}
+        }
+        alone = failed;
+    }
+}
+
+/// Whether one merge was made.
+async fn one(rate: &TenantRate, tallies: &Tallies, merge: Merge, due: Instant) -> bool {
+    let added = tallies.add(merge.tenant_id.as_str(), merge.used, merge.own);
+    match timeout_at(due, added).await {
+        Ok(Ok(left)) => {
+            rate.merged(&merge, left);
+            return true;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "cannot share the limit of a tenant"),
+        Err(_) => tracing::debug!("redis took too long to share the limit of a tenant"),
+    }
+    rate.failed(&merge);
+    false
+}
+
+#[cfg(test)]
+mod tests;
