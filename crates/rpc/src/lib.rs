@@ -37,7 +37,7 @@ pub use layers::{App, Layers, MAX_INTERNAL, MAX_REQUEST};
 pub use rate::RateLimit;
 pub use reason::{Reason, Refusal, violation};
 pub use reflection::with_reflection;
-pub use serve::{Server, termination};
+pub use serve::{ConnectionLimits, Server, termination};
 pub use shed::Shed;
 pub use step::{Next, Step, StepLayer, Stepped};
 pub use tenant::{Merge, TenantRate};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use parlance_bus::Tallies;
 use parlance_rpc::{
-    Auth, AuthConfig, Deadlines, Health, Internal, InternalKey, KeySource, Layers, Minter,
-    RateLimit, Secret, Server, Shed, TenantRate, termination,
+    Auth, AuthConfig, ConnectionLimits, Deadlines, Health, Internal, InternalKey, KeySource,
+    Layers, Minter, RateLimit, Secret, Server, Shed, TenantRate, termination,
 };
 use parlance_types::{Clock, SystemClock};
 use tokio::net::TcpListener;
@@ -106,7 +106,11 @@ impl Process {
         health.set_all(true).await;
         let readiness = Readiness::of(&services.databases);
         tokio::spawn(readiness.tell(health.clone(), shutdown.clone()));
-        let server = Server { layers, health, draining, drain: config.drain };
+        let limits = ConnectionLimits {
+            per_address: config.connections_per_address,
+            ..ConnectionLimits::default()
+        };
+        let server = Server { layers, health, limits, draining, drain: config.drain };
         Ok(Self { address, minter, services, server, listener, shutdown, _data: data })
     }
 

@@ -112,6 +112,10 @@ pub struct Settings {
     /// Calls handled at once before more are refused, 1 to 1000000 [default: 4096]
     #[arg(long, env = "PARLANCE_MAX_CALLS", value_name = "CALLS")]
     pub max_calls: Option<usize>,
+    /// Connections from one address at once, 1 to 16384; of IPv6, from one network of 64
+    /// bits. Behind a proxy that hides addresses all clients are one [default: 1024]
+    #[arg(long, env = "PARLANCE_CONNECTIONS_PER_ADDRESS", value_name = "COUNT")]
+    pub connections_per_address: Option<usize>,
     /// How long a call may take when its client does not say, 100ms to 10m [default: 10s]
     #[arg(long, env = "PARLANCE_DEADLINE", value_name = "TIME")]
     #[serde(deserialize_with = "parsed")]
@@ -175,6 +179,7 @@ pub struct Config {
     pub tenant_rate: u32,
     pub tenant_burst: u32,
     pub max_calls: usize,
+    pub connections_per_address: usize,
     pub deadline: Duration,
     pub max_deadline: Duration,
     pub streams_per_user: usize,
@@ -239,6 +244,7 @@ impl Settings {
             tenant_rate,
             tenant_burst,
             max_calls,
+            connections_per_address,
             deadline,
             max_deadline,
             streams_per_user,
@@ -278,6 +284,12 @@ impl Settings {
             tenant_rate,
             tenant_burst: within("tenant-burst", self.tenant_burst, twice, 0..=2_000_000)?,
             max_calls: within("max-calls", self.max_calls, 4096, 1..=1_000_000)?,
+            connections_per_address: within(
+                "connections-per-address",
+                self.connections_per_address,
+                1024,
+                1..=16_384,
+            )?,
             deadline: time("deadline", self.deadline, seconds(10), ms(100)..=minutes(10))?,
             max_deadline,
             streams_per_user: within("streams-per-user", self.streams_per_user, 100, 1..=10_000)?,

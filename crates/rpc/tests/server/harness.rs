@@ -14,8 +14,9 @@ use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
 use parlance_proto::message::v1::stream_service_server::{StreamService, StreamServiceServer};
 use parlance_proto::message::v1::{SubscribeRequest, SubscribeResponse};
 use parlance_rpc::{
-    Auth, AuthConfig, Health, Internal, InternalKey, KeySource, Layers, MAX_REQUEST, Minter,
-    Principal, Reason, Role, Secret, Server, Transport, caller, carry, internal, remaining,
+    Auth, AuthConfig, ConnectionLimits, Health, Internal, InternalKey, KeySource, Layers,
+    MAX_REQUEST, Minter, Principal, Reason, Role, Secret, Server, Transport, caller, carry,
+    internal, remaining,
 };
 use parlance_types::{Clock, SystemClock, TenantId, UserId};
 use tempfile::TempDir;
@@ -27,6 +28,8 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::transport::Channel;
 use tonic::{Request, Response, Status};
+
+pub(crate) type StreamClient = StreamServiceClient<Channel>;
 
 pub(crate) const USERS: &str = "parlance.membership.v1.UserService";
 pub(crate) const MINUTE: Duration = Duration::from_mins(1);
@@ -167,6 +170,18 @@ impl Harness {
     }
 
     pub(crate) async fn with(drain: Duration, change: impl FnOnce(Layers) -> Layers) -> Self {
+        Self::limiting(ConnectionLimits::default(), drain, change).await
+    }
+
+    pub(crate) async fn limited(limits: ConnectionLimits) -> Self {
+        Self::limiting(limits, Duration::from_secs(10), |layers| layers).await
+    }
+
+    async fn limiting(
+        limits: ConnectionLimits,
+        drain: Duration,
+        change: impl FnOnce(Layers) -> Layers,
+    ) -> Self {
         let folder = TempDir::new().expect("a folder");
         let key = folder.path().join("key");
         let secret = Secret::random();
@@ -194,7 +209,7 @@ impl Harness {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let shutdown = CancellationToken::new();
-        let program = Server { layers, health: health.clone(), draining, drain };
+        let program = Server { layers, health: health.clone(), limits, draining, drain };
         let served = tokio::spawn(program.serve(listener, routes, shutdown.clone()));
         let (issuer, audience) = ("parlance".to_owned(), "parlance".to_owned());
         let minter = Minter { secret, issuer, audience };

@@ -1,11 +1,13 @@
 //! What is logged of a request, and what never is.
 
 use std::io;
+use std::sync::LazyLock;
 
 use parlance_proto::membership::v1::{UpsertUserRequest, User};
 use parlance_proto::message::v1::SubscribeRequest;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
+use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
@@ -35,8 +37,15 @@ impl MakeWriter<'_> for Lines {
     }
 }
 
+/// While there is only one subscriber the library asks that of the thread that reaches
+/// a line first, and never asks again: a thread of another test has none, and would turn
+/// the line off for everyone. So there is always another one.
+static ANOTHER: LazyLock<[Dispatch; 2]> =
+    LazyLock::new(|| [(); 2].map(|()| Dispatch::new(tracing_subscriber::registry())));
+
 /// Catches what this thread logs, down to debug lines.
 fn catch() -> (mpsc::UnboundedReceiver<String>, DefaultGuard) {
+    LazyLock::force(&ANOTHER);
     let (sender, lines) = mpsc::unbounded_channel();
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(tracing::Level::DEBUG)

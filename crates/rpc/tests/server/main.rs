@@ -1,6 +1,8 @@
 //! The layers and the server, through real gRPC.
 
+mod connections;
 mod drain;
+mod floods;
 mod harness;
 mod logs;
 

@@ -49,6 +49,7 @@ fn a_wrong_value_is_one_line_that_names_it() {
         ("rate = 1000001", "rate must be 0 to 1000000, not 1000001"),
         ("tenant_rate = 1000001", "tenant-rate must be 0 to 1000000, not 1000001"),
         ("tenant_burst = 2000001", "tenant-burst must be 0 to 2000000, not 2000001"),
+        ("connections_per_address = 0", "connections-per-address must be 1 to 16384, not 0"),
         ("writers = 0", "writers must be 1 to 64, not 0"),
         ("drain = '1ms'", "drain must be 100ms to 1h, not 1ms"),
         ("drain = 'soon'", "must be a whole number and ms, s, m or h"),
