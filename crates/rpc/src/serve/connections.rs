@@ -174,7 +174,9 @@ impl Connections {
         }
         let began = Instant::now();
         let settled_by = began + self.limits.handshake;
-        if !matches!(timeout_at(settled_by, speaks_http2(&stream)).await, Ok(true)) {
+        // One that says nothing does not hold up the end.
+        let speaks = timeout_at(settled_by, speaks_http2(&stream));
+        if !matches!(self.close.run_until_cancelled(speaks).await, Some(Ok(true))) {
             return;
         }
         let app =

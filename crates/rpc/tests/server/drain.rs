@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use parlance_proto::message::v1::SubscribeRequest;
+use parlance_rpc::ConnectionLimits;
 use tokio::net::TcpStream;
 use tokio_stream::StreamExt;
 use tonic_health::pb::HealthCheckRequest;
@@ -81,5 +82,20 @@ async fn a_draining_server_cuts_what_does_not_end_within_the_bound() {
     assert!(began.elapsed() >= drain);
     assert!(began.elapsed() < drain + Duration::from_secs(5));
     assert!(stream.next().await.is_none_or(|frame| frame.is_err()));
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_connection_that_says_nothing_does_not_hold_up_the_end() {
+    let handshake = Duration::from_hours(1);
+    let limits = ConnectionLimits { handshake, ..ConnectionLimits::default() };
+    let harness = Harness::limited(limits).await;
+    let silent = TcpStream::connect(harness.address).await.expect("a connection");
+    // The server has seen it once it answers on a later one.
+    assert!(harness.users().get_user(harness.get("me")).await.is_ok());
+    let began = tokio::time::Instant::now();
+    harness.shutdown.cancel();
+    harness.served.await.expect("a task").expect("served");
+    assert!(began.elapsed() < Duration::from_secs(10), "it is not a matter of the bound");
     drop(silent);
 }
