@@ -84,7 +84,14 @@ fmt: setup ## Format the code and the contracts, fill in docs/behaviours.md
 	scripts/behaviours
 
 .PHONY: bench
-bench: setup ## Measure the append beside bare inserts, on SQLite and a private Postgres
+PROGRAMS = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release
+bench: setup ## Measure the suite beside bare Postgres, Redis and tonic; QUICK=1 for a first look
+	cargo build --release --package parlance --package parlance-bench --bins
+	TEST_PARLANCE_PROGRAMS=$(PROGRAMS) scripts/with-postgres \
+	  $(PROGRAMS)/parlance-bench $(if $(QUICK),--quick) $(BENCH)
+
+.PHONY: bench-append
+bench-append: setup ## Measure the append alone beside bare inserts, on SQLite and a private Postgres
 	scripts/with-postgres cargo bench --package parlance-message --bench append
 
 .PHONY: setup

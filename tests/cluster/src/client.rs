@@ -16,9 +16,9 @@ use parlance_proto::message::v1::message_service_client::MessageServiceClient;
 use parlance_proto::message::v1::operator_service_client::OperatorServiceClient;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
 use parlance_proto::message::v1::{
-    GetCountersRequest, GetUnreadRequest, HealingCounters, MarkReadRequest, MessageContent,
-    RecountUnreadRequest, RoomKind, RoomUnread, SendMessageRequest, SendMessageResponse,
-    SubscribeRequest, SubscribeResponse,
+    GetCountersRequest, GetCountersResponse, GetUnreadRequest, HealingCounters, MarkReadRequest,
+    MessageContent, RecountUnreadRequest, RoomKind, RoomUnread, SendMessageRequest,
+    SendMessageResponse, SubscribeRequest, SubscribeResponse,
 };
 use parlance_proto::presence::v1::presence_service_client::PresenceServiceClient;
 use parlance_proto::room::v1::room_service_client::RoomServiceClient;
@@ -180,11 +180,15 @@ impl Client {
 
     /// What a replica of message had to heal, as an operator sees it.
     pub(crate) async fn healing(&self, replica: usize) -> HealingCounters {
+        self.counters(replica).await.healing.expect("counters")
+    }
+
+    pub(crate) async fn counters(&self, replica: usize) -> GetCountersResponse {
         let rpc = |channel, request| async move {
             OperatorServiceClient::new(channel).get_counters(request).await
         };
         let answer = self.once((Kind::Message, replica), GetCountersRequest {}, rpc).await;
-        answer.expect("counters").healing.expect("counters")
+        answer.expect("counters")
     }
 
     /// What a replica of membership had to heal, as an operator sees it.

@@ -61,14 +61,23 @@ impl fmt::Display for Name {
     }
 }
 
-/// How long a replica may take to drain.
+/// How long a replica of the tests may take to drain.
 const DRAIN: Duration = Duration::from_secs(5);
+
+/// What tests change of the settings: less of everything, and soon.
+const HASTY: [(&str, &str); 4] =
+    [("--connections", "6"), ("--writers", "2"), ("--head-check", "200ms"), ("--drain", "5s")];
 
 /// One cluster at a time: each has the machine for itself.
 static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// The folder of the programs.
 static PROGRAMS: OnceCell<PathBuf> = OnceCell::const_new();
+
+/// The folder of the programs, which are built the first time.
+pub(crate) async fn programs() -> &'static Path {
+    PROGRAMS.get_or_init(built).await
+}
 
 /// A running suite.
 #[derive(Debug)]
@@ -86,22 +95,28 @@ impl Cluster {
     /// Starts `count` replicas of each service, all at once, and waits until all
     /// are ready.
     pub async fn start(count: usize) -> Self {
-        Self::on(count, Database::create().await, Redis::start().await).await
+        Self::on(count, Database::create().await, Redis::start().await, &HASTY).await
+    }
+
+    /// As `start`, with the settings that an installation has by default; only the
+    /// rate of a caller is without limit.
+    pub async fn with_defaults(count: usize) -> Self {
+        Self::on(count, Database::create().await, Redis::start().await, &[]).await
     }
 
     /// As `start`, on a Postgres of its own, which may be crashed.
     pub async fn beside(count: usize, postgres: &Postgres) -> Self {
-        Self::on(count, Database::on(postgres.url()).await, Redis::start().await).await
+        Self::on(count, Database::on(postgres.url()).await, Redis::start().await, &HASTY).await
     }
 
     /// As `start`, on a Redis Cluster.
     pub async fn on_redis_cluster(count: usize) -> Self {
-        Self::on(count, Database::create().await, Redis::start_cluster().await).await
+        Self::on(count, Database::create().await, Redis::start_cluster().await, &HASTY).await
     }
 
-    async fn on(count: usize, database: Database, redis: Redis) -> Self {
+    async fn on(count: usize, database: Database, redis: Redis, settings: &[(&str, &str)]) -> Self {
         let alone = ALONE.lock().await;
-        let programs = PROGRAMS.get_or_init(programs).await;
+        let programs = programs().await;
         let folder = tempfile::Builder::new().prefix("parlance-cluster-").tempdir();
         let folder = folder.expect("a folder");
         let write = |name: &str| {
@@ -126,12 +141,10 @@ impl Cluster {
             ("--internal-key-file", internal.display().to_string()),
             ("--message", addresses(Kind::Message)),
             ("--membership", addresses(Kind::Membership)),
-            ("--connections", "6".to_owned()),
-            ("--writers", "2".to_owned()),
-            ("--head-check", "200ms".to_owned()),
-            ("--drain", format!("{}s", DRAIN.as_secs())),
             ("--rate", "0".to_owned()),
         ];
+        let settings = settings.iter().map(|(flag, value)| (*flag, (*value).to_owned()));
+        let shared: Vec<_> = shared.into_iter().chain(settings).collect();
         let replica = |(name, port): (&Name, &u16)| {
             let mut arguments = vec!["--listen".to_owned(), format!("127.0.0.1:{port}")];
             arguments
@@ -220,14 +233,32 @@ impl Cluster {
     }
 
     fn client(&self, role: Role, subject: &str) -> Client {
-        let (tenant, subject) = (TenantId::new(TENANT), UserId::new(subject));
-        let life = Duration::from_hours(2);
-        let token = self.minter.token(&tenant, role, &subject, SystemClock.now(), life);
+        let token = token(&self.minter, role, subject);
         let channels = Kind::ALL.map(|kind| {
             let replicas = self.replicas.iter().filter(|(name, _)| name.0 == kind);
             replicas.map(|(_, replica)| channel(replica.port)).collect()
         });
         Client::new(channels, &token)
+    }
+
+    /// A token of a user.
+    pub fn token(&self, user: &str) -> String {
+        token(&self.minter, Role::User, user)
+    }
+
+    /// Where a replica listens.
+    pub fn address(&self, name: Name) -> String {
+        format!("http://127.0.0.1:{}", self.replicas[&name].port)
+    }
+
+    /// The process of a replica that runs.
+    pub fn process_id(&self, name: Name) -> u32 {
+        self.replicas[&name].process_id().expect("it runs")
+    }
+
+    /// Whether a replica of message hears of others by the bus.
+    pub async fn bus_is_up(&self, name: Name) -> bool {
+        self.client(Role::Operator, "tests").counters(name.1).await.bus_up
     }
 
     /// Calls a replica as another service of the suite does.
@@ -318,7 +349,13 @@ fn add(sum: &mut HealingCounters, more: &HealingCounters) {
     sum.unknown_commits += more.unknown_commits;
 }
 
-fn channel(port: u16) -> Channel {
+/// A token that holds for as long as tests may take.
+pub(crate) fn token(minter: &Minter, role: Role, subject: &str) -> String {
+    let (tenant, subject) = (TenantId::new(TENANT), UserId::new(subject));
+    minter.token(&tenant, role, &subject, SystemClock.now(), Duration::from_hours(2))
+}
+
+pub(crate) fn channel(port: u16) -> Channel {
     let endpoint = Endpoint::from_shared(format!("http://127.0.0.1:{port}")).expect("an address");
     endpoint.connect_timeout(Duration::from_secs(1)).tcp_nodelay(true).connect_lazy()
 }
@@ -338,7 +375,7 @@ pub(crate) fn free_port() -> u16 {
 
 /// The folder of the programs, built from what stands in the tree: beside the
 /// folder of the tests.
-async fn programs() -> PathBuf {
+async fn built() -> PathBuf {
     if let Some(given) = std::env::var_os("TEST_PARLANCE_PROGRAMS") {
         return given.into();
     }

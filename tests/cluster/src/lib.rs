@@ -20,6 +20,7 @@ pub mod checker;
 pub mod client;
 pub mod cluster;
 pub mod database;
+mod embedded;
 pub mod history;
 pub mod postgres;
 pub mod redis;
@@ -29,6 +30,7 @@ mod viewer;
 
 pub use client::Client;
 pub use cluster::{Cluster, Kind, Name};
+pub use embedded::Embedded;
 pub use traffic::{Plan, Traffic};
 pub use viewer::Viewer;
 

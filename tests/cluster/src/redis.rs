@@ -34,7 +34,7 @@ impl Redis {
     }
 
     /// As the services are told.
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         let urls: Vec<_> = self.servers().iter().map(RedisServer::url).collect();
         let servers = urls.iter().flat_map(RedisUrl::servers);
         match self {

@@ -59,6 +59,10 @@ impl Replica {
         kib * 1024
     }
 
+    pub(crate) fn process_id(&self) -> Option<u32> {
+        self.process.as_ref().and_then(Child::id)
+    }
+
     /// Waits until it serves.
     pub(crate) async fn ready(&mut self) {
         let end = Instant::now() + PATIENCE;
@@ -87,7 +91,7 @@ impl Replica {
     }
 
     pub(crate) async fn signal(&self, signal: &str) {
-        let id = self.process.as_ref().and_then(Child::id).expect("started");
+        let id = self.process_id().expect("started");
         let sent = Command::new("kill").args([format!("-{signal}"), id.to_string()]).status();
         assert!(sent.await.expect("kill").success());
     }

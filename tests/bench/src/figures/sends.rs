@@ -1,0 +1,84 @@
+//! S1 and S2: durable sends a second beside bare inserts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::fresh_id;
+use crate::bare::Inserts;
+use crate::caller::Caller;
+use crate::load::{Rate, rate};
+use crate::measured::{Measured, ROOMS, SENDERS, numbered};
+use crate::plan::Plan;
+use crate::report::{Figure, Goal, Spread};
+use crate::rounds::interleave;
+
+/// Sends in flight.
+pub(crate) const IN_FLIGHT: usize = 128;
+
+/// The room that everybody writes to.
+const HOT: &str = "hot";
+
+pub(crate) async fn measure(plan: &Plan, suite: &Measured) {
+    suite.room(HOT, 0).await;
+    suite.many_rooms().await;
+    let inserts = Inserts::open(suite).await;
+    let senders = Arc::new(suite.senders(suite.replicas()).await);
+    let step = async |kind: usize, length: Duration| match kind {
+        0 => inserts.rate(length).await,
+        1 => hot(&senders, HOT, length).await,
+        _ => spread(&senders, length).await,
+    };
+    for kind in 0..3 {
+        step(kind, plan.sends / 3).await;
+    }
+    let rounds = interleave("sends", plan.rounds, 3, async |kind| step(kind, plan.sends).await);
+    let rounds = rounds.await;
+    let many = format!("{ROOMS} rooms");
+    for (kind, id, what, target, stretch) in
+        [(1, "S1", "one hot room", 0.8, 1.2), (2, "S2", many.as_str(), 0.6, 0.8)]
+    {
+        let per_second = |kind: usize| rounds.iter().map(move |round| round[kind].per_second);
+        let ratio = Spread::of(per_second(kind).zip(per_second(0)).map(|(sent, bare)| sent / bare));
+        let (sent, bare) = (Spread::of(per_second(kind)), Spread::of(per_second(0)));
+        let failed: usize = rounds.iter().map(|round| round[kind].failed).sum();
+        let figure = Figure {
+            id,
+            what: format!("{what} / {}", inserts.name()),
+            ratio,
+            target: Some(Goal::AtLeast(target)),
+            stretch: Some(Goal::AtLeast(stretch)),
+            absolute: format!("{sent:.0} sends/s, {bare:.0} inserts/s{}", told(failed)),
+        };
+        figure.print();
+    }
+    inserts.close().await;
+}
+
+/// Says how many calls failed, if any did.
+pub(crate) fn told(failed: usize) -> String {
+    if failed == 0 { String::new() } else { format!("; {failed} sends FAILED") }
+}
+
+/// Everybody sends to one room.
+pub(crate) async fn hot(senders: &Arc<Vec<Caller>>, room: &'static str, length: Duration) -> Rate {
+    let senders = Arc::clone(senders);
+    rate(IN_FLIGHT, length, move |worker, _| {
+        let sender = senders[worker % SENDERS].clone();
+        async move { sender.send(room, fresh_id()).await.is_ok() }
+    })
+    .await
+}
+
+/// Everybody sends to the rooms of their own, one after the other.
+async fn spread(senders: &Arc<Vec<Caller>>, length: Duration) -> Rate {
+    let senders = Arc::clone(senders);
+    rate(IN_FLIGHT, length, move |worker, number| {
+        let (sender, own) = (worker % SENDERS, ROOMS / SENDERS);
+        // Workers of one sender begin at different rooms.
+        let begin = worker / SENDERS * (own / (IN_FLIGHT / SENDERS));
+        let room = numbered(sender + SENDERS * ((begin + number) % own));
+        let sender = senders[sender].clone();
+        async move { sender.send(&room, fresh_id()).await.is_ok() }
+    })
+    .await
+}
