@@ -86,7 +86,8 @@ fmt: setup ## Format the code and the contracts, fill in docs/behaviours.md
 .PHONY: bench
 PROGRAMS = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release
 bench: setup ## Measure the suite beside bare Postgres, Redis and tonic; QUICK=1 for a first look
-	cargo build --release --package parlance --package parlance-bench --bins
+	cargo build --release --package parlance --bins
+	cargo build --release --package parlance-bench
 	TEST_PARLANCE_PROGRAMS=$(PROGRAMS) scripts/with-postgres \
 	  $(PROGRAMS)/parlance-bench $(if $(QUICK),--quick) $(BENCH)
 

@@ -19,7 +19,7 @@ use prost::Message as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
 use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::broadcast;
+use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::{BroadcastStream, TcpListenerStream};
 use tonic::{Request, Response, Status};
 
@@ -69,8 +69,8 @@ pub(crate) async fn serve(Arguments { frame_bytes }: Arguments) {
         .add_service(bare)
         .serve_with_incoming(TcpListenerStream::new(listener));
     let obey = async {
-        let mut lines = BufReader::new(tokio::io::stdin()).lines();
-        while let Ok(Some(line)) = lines.next_line().await {
+        let mut lines = input();
+        while let Some(line) = lines.recv().await {
             let (how, count) = line.split_once(' ').expect("a word and a number");
             let count = count.parse().expect("a number");
             let frame = event(frame_bytes);
@@ -85,6 +85,19 @@ pub(crate) async fn serve(Arguments { frame_bytes }: Arguments) {
         ended = server => ended.expect("a server"),
         () = obey => {}
     }
+}
+
+/// The lines of the standard input.
+fn input() -> mpsc::UnboundedReceiver<String> {
+    let (lines, received) = mpsc::unbounded_channel();
+    std::thread::spawn(move || {
+        for line in std::io::stdin().lines().map_while(Result::ok) {
+            if lines.send(line).is_err() {
+                return;
+            }
+        }
+    });
+    received
 }
 
 /// An event's frame of this size that says when it was made.

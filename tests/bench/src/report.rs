@@ -40,7 +40,7 @@ pub(crate) struct Figure {
 
 pub(crate) fn heading() {
     let (id, what, ratio) = ("id", "what", "ratio");
-    println!("{id:<4}{what:<44}{ratio:<24}{:<15}{:<13}absolute", "target", "stretch");
+    println!("{id:<4}{what:<50}{ratio:<24}{:<15}{:<13}absolute", "target", "stretch");
 }
 
 impl Figure {
@@ -52,7 +52,7 @@ impl Figure {
             Some(goal) => format!("{goal}"),
         };
         let (target, stretch) = (goal(target, "met"), goal(stretch, "met"));
-        println!("{id:<4}{what:<44}{:<24}{target:<15}{stretch:<13}{absolute}", ratio.to_string());
+        println!("{id:<4}{what:<50}{:<24}{target:<15}{stretch:<13}{absolute}", ratio.to_string());
     }
 }
 

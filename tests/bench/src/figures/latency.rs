@@ -44,13 +44,14 @@ pub(crate) async fn measure(plan: &Plan, suite: &Measured) {
     hops.times(count / 4).await;
     let rounds = interleave("latency", plan.rounds, 2, async |kind| match kind {
         0 => hops.times(count).await,
-        _ => vec![way.times(count).await],
+        _ => way.times(count).await.into(),
     });
     let rounds = rounds.await;
     for (at, (percent, target, stretch)) in PERCENTILES.into_iter().enumerate() {
         let ours = || rounds.iter().map(|round| round[1][0][at]);
         let sum = || rounds.iter().map(|round| round[0].iter().map(|hop| hop[at]).sum::<f64>());
         let hop = |hop: usize| Spread::of(rounds.iter().map(|round| round[0][hop][at])).median;
+        let ack = Spread::of(rounds.iter().map(|round| round[1][1][at])).median;
         let parts = hops.names.iter().enumerate();
         let parts = parts.map(|(number, name)| format!("{name} {:.0}", hop(number)));
         let parts: Vec<_> = parts.collect();
@@ -60,7 +61,11 @@ pub(crate) async fn measure(plan: &Plan, suite: &Measured) {
             ratio: Spread::of(ours().zip(sum()).map(|(ours, sum)| ours / sum)),
             target: Some(Goal::AtMost(target)),
             stretch: Some(Goal::AtMost(stretch)),
-            absolute: format!("{:.0} us; {} us", Spread::of(ours()), parts.join(", ")),
+            absolute: format!(
+                "{:.0} us, ack {ack:.0} us; {} us",
+                Spread::of(ours()),
+                parts.join(", ")
+            ),
         };
         figure.print();
     }
@@ -69,7 +74,7 @@ pub(crate) async fn measure(plan: &Plan, suite: &Measured) {
 
 /// A histogram of microseconds.
 fn histogram() -> Histogram<u64> {
-    Histogram::new(3).expect("three digits")
+    Histogram::new_with_bounds(1, 60_000_000, 3).expect("three digits")
 }
 
 fn record(histogram: &mut Histogram<u64>, time: Duration) {
@@ -99,31 +104,37 @@ impl Way {
     }
 
     /// Sends by the clock, whether what was sent before has arrived or not, and takes
-    /// the time from when each should have been sent.
-    async fn times(&mut self, count: usize) -> Times {
+    /// the time from when each should have been sent: to its arrival, and to its
+    /// acknowledgement.
+    async fn times(&mut self, count: usize) -> [Times; 2] {
         let mut ticks = ticks(count, EVERY);
         let run = super::fresh_id();
         let (mut sends, mut due, mut arrived) = (JoinSet::new(), Vec::new(), 0);
-        let mut histogram = histogram();
+        let (mut arrivals, mut acks) = (histogram(), histogram());
         while arrived < count {
             tokio::select! {
                 Some((number, at)) = ticks.recv() => {
                     due.push(at);
                     let (sender, id) = (Arc::clone(&self.sender), format!("{run} {number} "));
-                    sends.spawn(async move { sender.send(ROOM, id).await.expect("sent") });
+                    sends.spawn(async move {
+                        sender.send(ROOM, id).await.expect("sent");
+                        at.elapsed()
+                    });
                 }
                 frame = self.stream.message() => {
                     let now = Instant::now();
                     let frame = frame.expect("a frame").expect("a frame");
                     if let Some(number) = number(&frame) {
-                        record(&mut histogram, now - due[number]);
+                        record(&mut arrivals, now - due[number]);
                         arrived += 1;
                     }
                 }
             }
         }
-        sends.join_all().await;
-        times(&histogram)
+        for ack in sends.join_all().await {
+            record(&mut acks, ack);
+        }
+        [times(&arrivals), times(&acks)]
     }
 }
 

@@ -8,8 +8,10 @@ use crate::process::memory;
 use crate::report::{Figure, Goal, Spread};
 use crate::rounds::interleave;
 
-/// Streams, each of a user of its own, and how many of them share a connection.
-const STREAMS: usize = 2000;
+/// Users with two streams each, and how many of the streams share a connection. A room
+/// takes at most 1,000 members.
+const USERS: usize = 950;
+const STREAMS: usize = 2 * USERS;
 const EACH: usize = 100;
 
 /// The size of an event's frame: none is sent.
@@ -18,8 +20,8 @@ const FRAME: usize = 330;
 const ROOM: &str = "idle";
 
 pub(crate) async fn measure(plan: &Plan, suite: &mut Measured) {
-    suite.room(ROOM, STREAMS).await;
-    let tokens = suite.listeners(STREAMS);
+    suite.room(ROOM, USERS).await;
+    let tokens = [suite.listeners(USERS), suite.listeners(USERS)].concat();
     let rounds = interleave("memory", plan.memory, 2, async |kind| {
         if kind == 0 {
             let blaster = Blaster::start(FRAME).await;
