@@ -73,11 +73,11 @@ impl Deadlines {
 }
 
 impl Step for Deadlines {
-    async fn run<S: Next>(
+    async fn run<N: Next>(
         &self,
         mut request: Request<Body>,
-        mut next: S,
-    ) -> Result<Response<Body>, S::Error> {
+        next: &N,
+    ) -> Result<Response<Body>, N::Error> {
         let asked = match asked(request.headers()) {
             Ok(asked) => asked,
             Err(refusal) => return Ok(Status::from(refusal).into_http()),

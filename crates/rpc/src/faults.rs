@@ -21,12 +21,12 @@ use crate::{Reason, Refusal, violation};
 pub(crate) struct CatchPanics;
 
 impl Step for CatchPanics {
-    async fn run<S: Next>(
+    async fn run<N: Next>(
         &self,
         request: Request<Body>,
-        mut next: S,
-    ) -> Result<Response<Body>, S::Error> {
-        let call = AssertUnwindSafe(async move { next.call(request).await });
+        next: &N,
+    ) -> Result<Response<Body>, N::Error> {
+        let call = AssertUnwindSafe(next.call(request));
         match call.catch_unwind().await {
             Ok(response) => Ok(response?.map(|body| Body::new(Caught(Some(body))))),
             Err(_) => Ok(panicked().into_http()),
@@ -76,11 +76,11 @@ impl http_body::Body for Caught {
 pub(crate) struct BadInput;
 
 impl Step for BadInput {
-    async fn run<S: Next>(
+    async fn run<N: Next>(
         &self,
         request: Request<Body>,
-        mut next: S,
-    ) -> Result<Response<Body>, S::Error> {
+        next: &N,
+    ) -> Result<Response<Body>, N::Error> {
         let response = next.call(request).await?;
         // Input is read before the answer begins: the status is in the headers.
         if !response.headers().contains_key("grpc-status") {

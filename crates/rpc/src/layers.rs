@@ -11,7 +11,7 @@ use tower::util::BoxCloneSyncService;
 
 use crate::faults::{BadInput, CatchPanics};
 use crate::observe::Observe;
-use crate::step::{Next, Step, StepLayer};
+use crate::step::{Last, Next, Step, StepLayer, Steps};
 use crate::{Auth, Deadlines, RateLimit, Shed, TenantRate, Transport, in_process};
 
 /// The largest request of a caller, in bytes; every public server is built with
@@ -83,18 +83,18 @@ impl Layers {
             .layer(StepLayer(rate))
             .layer(StepLayer(tenant_rate))
             .layer(StepLayer(share))
-            .service(routes.prepare());
-        BoxCloneSyncService::new(services)
+            .service(Last(routes.prepare()));
+        BoxCloneSyncService::new(Steps::new(services))
     }
 }
 
 /// A step that may be left out.
 impl<T: Step> Step for Option<T> {
-    async fn run<S: Next>(
+    async fn run<N: Next>(
         &self,
         request: Request<Body>,
-        mut next: S,
-    ) -> Result<Response<Body>, S::Error> {
+        next: &N,
+    ) -> Result<Response<Body>, N::Error> {
         match self {
             Some(step) => step.run(request, next).await,
             None => next.call(request).await,

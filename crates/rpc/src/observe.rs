@@ -38,11 +38,11 @@ impl Observe {
 }
 
 impl Step for Observe {
-    async fn run<S: Next>(
+    async fn run<N: Next>(
         &self,
         mut request: Request<Body>,
-        mut next: S,
-    ) -> Result<Response<Body>, S::Error> {
+        next: &N,
+    ) -> Result<Response<Body>, N::Error> {
         let trace = Trace::of(request.headers());
         let seen = Arc::new(Seen::default());
         request.extensions_mut().insert(Arc::clone(&seen));

@@ -78,11 +78,11 @@ impl<C: Clock + Clone + Send + Sync + 'static> Step for RateLimit<C>
 where
     C::Instant: Send + Sync,
 {
-    async fn run<S: Next>(
+    async fn run<N: Next>(
         &self,
         request: Request<Body>,
-        mut next: S,
-    ) -> Result<Response<Body>, S::Error> {
+        next: &N,
+    ) -> Result<Response<Body>, N::Error> {
         if let Some(caller) = request.extensions().get::<Caller>()
             && let Err(refusal) = self.check(caller)
         {

@@ -84,11 +84,11 @@ fn overloaded(message: &str) -> Response<Body> {
 }
 
 impl Step for Shed {
-    async fn run<S: Next>(
+    async fn run<N: Next>(
         &self,
         request: Request<Body>,
-        mut next: S,
-    ) -> Result<Response<Body>, S::Error> {
+        next: &N,
+    ) -> Result<Response<Body>, N::Error> {
         if is_health(request.uri().path()) {
             return next.call(request).await;
         }
@@ -100,11 +100,11 @@ impl Step for Shed {
 }
 
 impl Step for Share {
-    async fn run<S: Next>(
+    async fn run<N: Next>(
         &self,
         request: Request<Body>,
-        mut next: S,
-    ) -> Result<Response<Body>, S::Error> {
+        next: &N,
+    ) -> Result<Response<Body>, N::Error> {
         let caller = request.extensions().get::<Caller>();
         let caller = caller.filter(|it| !matches!(it.principal, Principal::Internal(_)));
         let Some(caller) = caller else { return next.call(request).await };

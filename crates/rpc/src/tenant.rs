@@ -171,7 +171,7 @@ impl Step for TenantRate {
     async fn run<S: Next>(
         &self,
         request: Request<Body>,
-        mut next: S,
+        next: &S,
     ) -> Result<Response<Body>, S::Error> {
         if let Some(caller) = request.extensions().get::<Caller>()
             && let Err(refusal) = self.check(caller)

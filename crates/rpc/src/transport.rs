@@ -8,8 +8,6 @@ use tonic::transport::{self, Channel};
 use tower::Service;
 use tower::util::{BoxCloneSyncService, MapErr};
 
-use crate::step::Next;
-
 /// Carries requests to another service, over the network or within the process.
 ///
 /// Every generated client takes one: `RoomServiceClient::new(transport)`.
@@ -23,7 +21,11 @@ pub fn remote(channel: Channel) -> Transport {
 /// Reaches services that live in this process, without a socket.
 pub fn in_process<S>(services: S) -> Transport
 where
-    S: Next + Service<Request<Body>, Error = Infallible> + Sync,
+    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
 {
     BoxCloneSyncService::new(MapErr::new(services, |never: Infallible| match never {}))
 }

@@ -299,11 +299,11 @@ fn is_internal(path: &str) -> bool {
 }
 
 impl Step for Auth {
-    async fn run<S: Next>(
+    async fn run<N: Next>(
         &self,
         mut request: Request<Body>,
-        mut next: S,
-    ) -> Result<Response<Body>, S::Error> {
+        next: &N,
+    ) -> Result<Response<Body>, N::Error> {
         // Nothing but this step says who calls.
         request.extensions_mut().remove::<Caller>();
         if !is_open(request.uri().path()) {

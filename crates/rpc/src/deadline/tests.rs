@@ -4,7 +4,7 @@ use tokio_stream::StreamExt;
 use tower::{Layer, ServiceExt, service_fn};
 
 use super::*;
-use crate::step::StepLayer;
+use crate::step::{Last, StepLayer, Steps};
 
 const UNARY: &str = "/parlance.message.v1.MessageService/SendMessage";
 const STREAM: &str = "/parlance.message.v1.StreamService/Subscribe";
@@ -38,7 +38,7 @@ async fn answer(
             Ok::<_, std::convert::Infallible>(Response::new(Body::new(StreamBody::new(frames))))
         }
     });
-    let service = StepLayer(Deadlines::default()).layer(service);
+    let service = Steps::new(StepLayer(Deadlines::default()).layer(Last(service)));
     let response = service.oneshot(request(path, timeout)).await.expect("an answer");
     (response, receiver.await.ok().flatten())
 }

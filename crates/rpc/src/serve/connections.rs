@@ -16,6 +16,7 @@ use tonic::body::Body;
 use tower::ServiceExt;
 
 use super::watched::{Allowance, Progress, Watched};
+use crate::gather::Gather;
 use crate::layers::App;
 
 /// The most calls at once on one connection.
@@ -182,6 +183,7 @@ impl Connections {
         let app =
             app.map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));
         let progress = Arc::new(Progress::default());
+        let stream = Gather::new(stream);
         let stream = Watched::new(stream, self.allowances(), Arc::clone(&progress));
         let connection =
             self.builder().serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
