@@ -5,9 +5,10 @@ use tokio::net::TcpListener;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_health::server::HealthReporter;
+use tower::Layer as _;
 
 use super::*;
-use crate::step::{Next, Step, StepLayer};
+use crate::step::{Last, Next, Step, StepLayer, Steps};
 
 /// A server of the health service; gone when its task is aborted.
 async fn replica() -> (SocketAddr, tokio::task::JoinHandle<()>, Arc<AtomicUsize>) {
@@ -44,6 +45,7 @@ async fn slow_replica(takes: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
     let address = listener.local_addr().expect("an address");
     let calls = Arc::new(AtomicUsize::new(0));
     let slow = StepLayer(Slow { takes, calls: Arc::clone(&calls) });
+    let slow = tower::layer::layer_fn(move |routes| Steps::new(slow.layer(Last(routes))));
     let health = tonic_health::server::HealthService::from_health_reporter(HealthReporter::new());
     let server = tonic_health::pb::health_server::HealthServer::new(health);
     tokio::spawn(async move {
@@ -65,7 +67,7 @@ impl Step for Slow {
     async fn run<S: Next>(
         &self,
         request: Request<Body>,
-        mut next: S,
+        next: &S,
     ) -> Result<Response<Body>, S::Error> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(self.takes).await;

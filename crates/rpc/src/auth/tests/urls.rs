@@ -20,7 +20,7 @@ use tower::{ServiceBuilder, ServiceExt as _};
 
 use super::*;
 use crate::Deadlines;
-use crate::step::StepLayer;
+use crate::step::{Last, StepLayer, Steps};
 
 /// For what never comes.
 const NEVER: Duration = Duration::from_hours(1);
@@ -380,6 +380,7 @@ async fn who_waits_for_keys_waits_within_the_deadline_and_takes_no_reading_along
     let issuer = Issuer::start(set(&[&known])).await;
     let gate = Gate::open(&[&issuer.url()], CALM).await;
     issuer.answers(Answer::Silence);
+    let ok = async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::empty()));
     let call = async |within: &str| {
         let mut request = Request::new(Body::empty());
         *request.headers_mut() = headers(&new.token());
@@ -387,7 +388,8 @@ async fn who_waits_for_keys_waits_within_the_deadline_and_takes_no_reading_along
         let services = ServiceBuilder::new()
             .layer(StepLayer(Deadlines::default()))
             .layer(StepLayer(gate.auth.clone()))
-            .service_fn(async |_| Ok::<_, Infallible>(Response::new(Body::empty())));
+            .service(Last(tower::service_fn(ok)));
+        let services = Steps::new(services);
         let response = services.oneshot(request).await.expect("an answer");
         Status::from_header_map(response.headers()).and_then(|status| Reason::of(&status))
     };
