@@ -3,9 +3,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::task::Context;
 
+use futures::task::AtomicWaker;
 use parlance_types::{LogId, Seq, UserId};
-use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::lock;
@@ -37,11 +39,17 @@ pub struct Typing {
     pub until: Option<Instant>,
 }
 
-/// What waits for a stream.
+/// What waits for a stream, and how far it has come with it.
 #[derive(Debug, Default)]
 pub(super) struct Mailbox {
     mail: Mutex<Mail>,
-    notify: Notify,
+    reader: AtomicWaker,
+    /// How often the stream has looked.
+    looks: AtomicU64,
+    /// Whether it found nothing when it looked last.
+    idle: AtomicBool,
+    /// Whether nobody has read the stream for too long.
+    stalled: AtomicBool,
 }
 
 #[derive(Debug, Default)]
@@ -57,12 +65,12 @@ pub(super) struct Mail {
 impl Mailbox {
     pub(super) fn ready(&self, log_id: LogId) {
         lock(&self.mail).ready.push_back(log_id);
-        self.notify.notify_one();
+        self.reader.wake();
     }
 
     pub(super) fn rooms_changed(&self) {
         lock(&self.mail).rooms_changed = true;
-        self.notify.notify_one();
+        self.reader.wake();
     }
 
     pub(super) fn receipts(&self, receipts: &[(LogId, Receipt)]) {
@@ -77,7 +85,7 @@ impl Mailbox {
             mail.receipts.insert(key, latest);
         }
         drop(mail);
-        self.notify.notify_one();
+        self.reader.wake();
     }
 
     /// The latest is what counts.
@@ -90,15 +98,48 @@ impl Mailbox {
             }
         }
         drop(mail);
-        self.notify.notify_one();
+        self.reader.wake();
     }
 
-    pub(super) fn take(&self) -> Mail {
-        std::mem::take(&mut *lock(&self.mail))
+    /// Takes what is there; whoever looks is woken when more comes.
+    /// `ready` comes empty and changes places with the logs that have something.
+    pub(super) fn take(&self, ready: &mut VecDeque<LogId>, context: &Context<'_>) -> Mail {
+        self.looks.fetch_add(1, Ordering::Relaxed);
+        self.idle.store(false, Ordering::Relaxed);
+        self.reader.register(context.waker());
+        let mut mail = lock(&self.mail);
+        std::mem::swap(&mut mail.ready, ready);
+        let empty = Mail { ready: std::mem::take(&mut mail.ready), ..Mail::default() };
+        std::mem::replace(&mut mail, empty)
     }
 
-    /// Waits for mail; returns at once if some came since the last wait.
-    pub(super) async fn wait(&self) {
-        self.notify.notified().await;
+    /// Nothing was there, and the reader has everything that was.
+    pub(super) fn rest(&self) {
+        self.idle.store(true, Ordering::Relaxed);
+    }
+
+    /// How often the stream has looked, if there is something that it should look for.
+    pub(super) fn owing(&self) -> Option<u64> {
+        let owing = !self.idle.load(Ordering::Relaxed) || !lock(&self.mail).is_empty();
+        owing.then(|| self.looks.load(Ordering::Relaxed))
+    }
+
+    /// Tells the stream to go, when it is read again; false if it was told before.
+    pub(super) fn give_up(&self) -> bool {
+        !self.stalled.swap(true, Ordering::Relaxed)
+    }
+
+    /// Whether the stream was told to go.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.stalled.load(Ordering::Relaxed)
+    }
+}
+
+impl Mail {
+    fn is_empty(&self) -> bool {
+        self.ready.is_empty()
+            && !self.rooms_changed
+            && self.receipts.is_empty()
+            && self.typing.is_empty()
     }
 }

@@ -26,7 +26,8 @@ pub struct Options {
     pub reorder_wait: Duration,
     /// What is handed to the transport at once.
     pub chunk: BatchLimits,
-    /// How long a stream may not read before it is ended.
+    /// How long a stream may not be read before it is given up; found out by the check
+    /// of heads.
     pub stall: Duration,
     /// The time between two heartbeats; drawn anew each time.
     pub heartbeat: RangeInclusive<Duration>,

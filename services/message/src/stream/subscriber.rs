@@ -1,31 +1,31 @@
-//! One open stream: a task that pulls from the rooms that have something and
-//! hands chunks to the transport at the pace at which they are read.
+//! One open stream. Whenever the transport wants a frame it pulls from the rooms that
+//! have something, a chunk at a time: a stream has no task and no queue of its own, and
+//! goes at the pace at which it is read.
 
 mod pull;
 mod rooms;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use parlance_proto::frame::Frame;
 use parlance_types::{LogId, RoomId, Seq, TenantId, UserId};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Instant, Sleep, sleep_until};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use self::rooms::{Done, Joining};
 use super::attach::{Refused, Start};
 use super::blocks::{Block, BlockId};
-use super::hub::{Attached, Following, Inner, count};
+use super::hub::{Attached, Following, Inner};
 use super::mailbox::{Mailbox, Receipt};
-use super::outlet::{Ended, Frames, Last, Outlet, outlet};
+use super::outlet::{Ended, Frames};
 use super::typists::Typists;
 use super::{Hub, TooManyStreams, Unavailable};
 use crate::codec::frames;
-
-/// Chunks between a stream's task and the transport.
-const CHUNKS: usize = 2;
 
 /// A room to follow, and where from; `None`: as the request says for all.
 #[derive(Clone, Debug)]
@@ -79,13 +79,12 @@ struct Listing {
 }
 
 #[derive(Debug)]
-struct Subscriber {
+pub(super) struct Subscriber {
     hub: Arc<Inner>,
     follow: Follow,
     /// Hears of the user's list of rooms.
     following: Option<Following>,
     mailbox: Arc<Mailbox>,
-    outlet: Outlet,
     rooms: HashMap<LogId, Room>,
     /// Rooms on their way to being followed.
     joining: BTreeMap<RoomId, Joining>,
@@ -105,27 +104,34 @@ struct Subscriber {
     failed: Option<(Vec<RoomId>, Unavailable)>,
     /// Rooms to pull from.
     ready: VecDeque<LogId>,
+    /// The place of those that the mailbox holds.
+    heard: VecDeque<LogId>,
     typists: Typists,
-    chunk: Vec<Frame>,
+    /// What the transport takes next.
+    chunk: VecDeque<Frame>,
     chunk_bytes: usize,
-    /// Whether its reader did not read for too long.
-    stalled: bool,
+    /// Whether the stream ends once what is in the chunk was taken; and why, if it fails.
+    ended: bool,
+    failure: Option<Ended>,
     heartbeat: Instant,
     life: Instant,
     expires: Instant,
+    /// Goes off at the first of the times at which there is something to do.
+    alarm: Pin<Box<Sleep>>,
+    draining: Pin<Box<WaitForCancellationFutureOwned>>,
 }
 
 impl Hub {
     /// Opens a stream. It ends when its reader is dropped, and counts as open until then.
     pub fn follow(&self, follow: Follow) -> Result<Frames, TooManyStreams> {
         let hub = Arc::clone(&self.0);
-        let open = hub.open_stream(&follow.tenant_id, follow.user.as_ref())?;
-        let (outlet, frames) = outlet(CHUNKS, open);
+        let mailbox = Arc::default();
+        let open = hub.open_stream(&follow.tenant_id, follow.user.as_ref(), &mailbox)?;
         let now = Instant::now();
+        let heartbeat = now + rand::random_range(hub.options.heartbeat.clone());
         let mut subscriber = Subscriber {
             following: None,
-            mailbox: Arc::default(),
-            outlet,
+            mailbox,
             rooms: HashMap::new(),
             joining: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -138,60 +144,73 @@ impl Hub {
             refused: BTreeMap::new(),
             failed: None,
             ready: VecDeque::new(),
+            heard: VecDeque::new(),
             typists: Typists::default(),
-            chunk: Vec::new(),
+            chunk: VecDeque::new(),
             chunk_bytes: 0,
-            stalled: false,
-            heartbeat: now + rand::random_range(hub.options.heartbeat.clone()),
+            ended: false,
+            failure: None,
+            heartbeat,
             life: now + rand::random_range(hub.options.life.clone()),
             expires: now + follow.expires_in,
+            alarm: Box::pin(sleep_until(heartbeat)),
+            draining: Box::pin(follow.draining.clone().cancelled_owned()),
             hub,
             follow,
         };
-        tokio::spawn(async move {
-            let last = subscriber.run().await;
-            let (outlet, patience, instead) = subscriber.end(&last);
-            outlet.end(last, patience, instead).await;
-        });
-        Ok(frames)
+        subscriber.begin();
+        Ok(Frames::new(subscriber, open))
     }
 }
 
 impl Subscriber {
-    async fn run(&mut self) -> Last {
-        self.begin();
+    /// The next frame, then how the stream ended.
+    pub(super) fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame, Ended>>> {
         loop {
-            if let Err(last) = self.turn().await {
-                return last;
+            if let Some(frame) = self.chunk.pop_front() {
+                return Poll::Ready(Some(Ok(frame)));
             }
+            if self.ended {
+                return Poll::Ready(self.failure.take().map(Err));
+            }
+            ready!(self.poll_turn(context));
         }
     }
 
-    /// Lets go of everything but what the reader is still to find: how long that is kept,
-    /// and what comes instead of it then.
-    fn end(self, last: &Last) -> (Outlet, Duration, Vec<Frame>) {
-        let patience = if self.stalled { Duration::ZERO } else { self.hub.options.stall };
-        // Without cursors: what would come before them is let go.
-        let go_away = || frames::go_away(self.hub.go_away_after(), std::iter::empty());
-        let instead = last.ended.is_none().then(go_away).into_iter().collect();
-        (self.outlet, patience, instead)
+    /// Waits until there is a frame, or an end without one.
+    pub(super) fn poll_begun(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        loop {
+            if !self.chunk.is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+            if self.ended {
+                return Poll::Ready(self.failure.take().map_or(Ok(()), Err));
+            }
+            ready!(self.poll_turn(context));
+        }
     }
 
-    /// Gives every room that has something one chunk's worth, then waits for more.
-    async fn turn(&mut self) -> Result<(), Last> {
+    /// Fills the empty chunk by turns from every room that has something. Ready once
+    /// there is a frame or an end, or another turn to take.
+    fn poll_turn(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        self.chunk_bytes = 0;
+        if Instant::now() >= self.expires {
+            self.end(Some(Ended::TokenExpired));
+            return Poll::Ready(());
+        }
         self.launch();
-        let mail = self.mailbox.take();
-        for log_id in mail.ready {
+        let mail = self.mailbox.take(&mut self.heard, context);
+        while let Some(log_id) = self.heard.pop_front() {
             self.queue(log_id);
         }
         self.listing.due |= mail.rooms_changed;
-        for _ in 0..self.ready.len() {
-            if let Some(log_id) = self.ready.pop_front() {
-                self.drain(log_id);
-            }
-            if self.chunk_is_full() {
-                self.flush().await?;
-            }
+        while !self.chunk_is_full()
+            && let Some(log_id) = self.ready.pop_front()
+        {
+            self.drain(log_id);
         }
         for ((log_id, user_id), Receipt { read, delivered, .. }) in mail.receipts {
             if let Some(room) = self.rooms.get(&log_id) {
@@ -201,33 +220,53 @@ impl Subscriber {
             }
         }
         self.tell_typing(mail.typing);
-        self.flush().await?;
         self.launch();
         if self.is_over() {
-            return Err(self.over());
+            self.over();
+        } else if self.mailbox.is_given_up() {
+            self.go_away();
         }
+        let on = self.ended || self.poll_others(context);
+        if on || !self.chunk.is_empty() || !self.ready.is_empty() {
+            return Poll::Ready(());
+        }
+        self.mailbox.rest();
+        Poll::Pending
+    }
 
-        let busy = !self.ready.is_empty();
-        let stops = self.typists.next();
-        tokio::select! {
-            biased;
-            () = self.outlet.gone.cancelled() => Err(Last::default()),
-            () = sleep_until(self.expires) => Err(self.expired()),
-            () = self.follow.draining.cancelled() => Err(self.go_away()),
-            () = sleep_until(self.life) => Err(self.go_away()),
-            () = sleep_until(self.heartbeat) => {
-                self.beat();
-                Ok(())
-            }
-            Some(done) = self.jobs.join_next() => match done {
-                Ok(done) => self.done(done),
-                // Jobs are not cancelled, so one that ended otherwise has panicked.
-                Err(_) => Err(self.go_away()),
-            },
-            () = self.mailbox.wait() => Ok(()),
-            () = sleep_until(stops.unwrap_or(self.life)), if stops.is_some() => Ok(()),
-            () = std::future::ready(()), if busy => Ok(()),
+    /// What happens to a stream beside its mail. Says whether anything did.
+    fn poll_others(&mut self, context: &mut Context<'_>) -> bool {
+        let times =
+            [Some(self.expires), Some(self.life), Some(self.heartbeat), self.typists.next()];
+        let due = times.into_iter().flatten().min().unwrap_or(self.life);
+        if self.alarm.deadline() != due {
+            self.alarm.as_mut().reset(due);
         }
+        if self.alarm.as_mut().poll(context).is_ready() {
+            let now = Instant::now();
+            if now >= self.expires {
+                self.end(Some(Ended::TokenExpired));
+            } else if now >= self.life {
+                self.go_away();
+            } else if now >= self.heartbeat {
+                self.beat();
+            }
+            return true;
+        }
+        if self.draining.as_mut().poll(context).is_ready() {
+            self.go_away();
+            return true;
+        }
+        if self.jobs.is_empty() {
+            return false;
+        }
+        match self.jobs.poll_join_next(context) {
+            Poll::Ready(Some(Ok(done))) => self.done(done),
+            // Jobs are not cancelled, so one that ended otherwise has panicked.
+            Poll::Ready(Some(Err(_))) => self.go_away(),
+            Poll::Ready(None) | Poll::Pending => return false,
+        }
+        true
     }
 
     /// Tells who began to type and who stopped, by saying so or by going quiet.
@@ -255,38 +294,12 @@ impl Subscriber {
 
     fn put(&mut self, frame: Frame) {
         self.chunk_bytes += frame.bytes().len();
-        self.chunk.push(frame);
+        self.chunk.push_back(frame);
     }
 
     fn chunk_is_full(&self) -> bool {
         let limits = self.hub.options.chunk;
         self.chunk.len() >= limits.frames || self.chunk_bytes >= limits.bytes
-    }
-
-    /// Hands the chunk to the transport, waiting for the reader but not for ever.
-    async fn flush(&mut self) -> Result<(), Last> {
-        if self.chunk.is_empty() {
-            return Ok(());
-        }
-        let stall = Instant::now() + self.hub.options.stall;
-        let went_away = tokio::select! {
-            biased;
-            place = self.outlet.chunks.reserve() => {
-                let Ok(place) = place else { return Err(Last::default()) };
-                place.send(std::mem::take(&mut self.chunk));
-                self.chunk_bytes = 0;
-                return Ok(());
-            }
-            () = sleep_until(self.expires) => false,
-            () = self.follow.draining.cancelled() => true,
-            () = sleep_until(self.life) => true,
-            () = sleep_until(stall) => {
-                count(&self.hub.counters.stalled);
-                self.stalled = true;
-                return Err(Last::default());
-            }
-        };
-        Err(if went_away { self.go_away() } else { self.expired() })
     }
 
     /// Says where rooms stand that moved since the client was last told.
@@ -299,12 +312,14 @@ impl Subscriber {
             })
         });
         let heartbeat = frames::heartbeat(moved);
+        // What a burst took is given back when there is time.
+        self.chunk.shrink_to_fit();
         self.put(heartbeat);
         self.heartbeat = Instant::now() + rand::random_range(self.hub.options.heartbeat.clone());
     }
 
-    /// The chunk, then where every room stands.
-    fn go_away(&mut self) -> Last {
+    /// Ends the stream with where every room stands.
+    fn go_away(&mut self) {
         let followed = self.rooms.values().map(|room| {
             let place = &room.attached.subscription.log.place;
             let cursor = &room.attached.cursor;
@@ -320,10 +335,11 @@ impl Subscriber {
         let after = self.hub.go_away_after();
         let go_away = frames::go_away(after, followed.chain(joining).chain(given));
         self.put(go_away);
-        Last { frames: std::mem::take(&mut self.chunk), ended: None }
+        self.end(None);
     }
 
-    fn expired(&mut self) -> Last {
-        Last { frames: std::mem::take(&mut self.chunk), ended: Some(Ended::TokenExpired) }
+    /// Ends the stream after what was put out so far.
+    fn end(&mut self, failure: Option<Ended>) {
+        (self.ended, self.failure) = (true, failure);
     }
 }

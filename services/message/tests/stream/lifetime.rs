@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parlance_db::Db;
@@ -206,6 +207,30 @@ pub(crate) async fn a_user_has_a_bounded_number_of_streams(db: Db) {
     node.subscribe("bob", latest(&["r"])).await;
     // One that its reader gave up makes room for another.
     drop(first);
+    let again = async {
+        while node.try_subscribe("ann", latest(&["r"])).await.is_err() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), again).await.expect("room for another");
+}
+
+pub(crate) async fn a_stream_counts_as_open_until_its_reader_is_gone(db: Db) {
+    let mut options = hints_only();
+    options.stall = Duration::from_millis(100);
+    options.head_check = Duration::from_millis(20);
+    options.streams_per_user = 1;
+    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
+    let room = node.room("r", &["ann"]).await;
+    let stalled = node.subscribe("ann", latest(&["r"])).await;
+    let counters = node.hub.counters();
+    while counters.stalled.load(Ordering::Relaxed) == 0 {
+        node.send(&room, "x").await;
+    }
+    // It is over, but what nobody read is still in memory.
+    let refused = node.try_subscribe("ann", latest(&["r"])).await.err().expect("a refusal");
+    assert_eq!(Reason::of(&refused), Some(Reason::TooManyStreams));
+    drop(stalled);
     let again = async {
         while node.try_subscribe("ann", latest(&["r"])).await.is_err() {
             tokio::task::yield_now().await;

@@ -33,6 +33,13 @@ async fn streams_that_read_leave_connections_to_those_who_call() {
             caught_up += usize::from(matches!(reader.next().await, Frame::CaughtUp(_)));
         }
 
+        // A stream pulls as it is read.
+        let reading = tokio::spawn(async move {
+            loop {
+                reader.next().await;
+            }
+        });
+
         // Whoever reads events waits; each room has more of them than its ring holds.
         let mut conn = postgres.options.connect().await.expect("a connection");
         let lock = "BEGIN; LOCK TABLE events IN ACCESS EXCLUSIVE MODE";
@@ -54,6 +61,7 @@ async fn streams_that_read_leave_connections_to_those_who_call() {
         let view = node.store.view(rooms[0].log_id, None);
         let view = tokio::time::timeout(Duration::from_secs(4), view).await;
         assert!(view.expect("no waiting for the streams").expect("a view").is_some());
+        reading.abort();
         conn.close().await.expect("unlocked");
     })
     .await;

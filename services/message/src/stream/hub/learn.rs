@@ -94,6 +94,7 @@ impl Inner {
                 tracing::warn!(error = error as &dyn std::error::Error, "could not check heads");
             }
             self.sweep();
+            self.give_up_stalled();
             let mut wait = self.options.head_check;
             if away {
                 count(&self.counters.polled);

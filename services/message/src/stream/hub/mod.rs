@@ -95,6 +95,8 @@ pub(super) struct Inner {
     users: Mutex<HashMap<(TenantId, UserId), Follower>>,
     /// Open streams per user, and per tenant of those that act for nobody.
     streams: Mutex<HashMap<(TenantId, Option<UserId>), usize>>,
+    /// Every open stream.
+    reading: Mutex<HashMap<u64, Reading>>,
     next_stream: AtomicU64,
     notices: Mutex<Notices>,
     notices_due: Notify,
@@ -137,10 +139,20 @@ pub(super) struct Subscription {
     pub(super) id: SubscriptionId,
 }
 
+/// How a stream is being read.
+#[derive(Debug)]
+struct Reading {
+    mailbox: Arc<Mailbox>,
+    /// How often it had looked for mail when it was last seen to go on, and when that was.
+    looks: u64,
+    since: Instant,
+}
+
 /// An open stream, counted until it is dropped.
 #[derive(Debug)]
 pub(super) struct OpenStream {
     hub: Arc<Inner>,
+    id: u64,
     of: (TenantId, Option<UserId>),
 }
 
@@ -171,6 +183,7 @@ impl Hub {
             blocks,
             users: Mutex::default(),
             streams: Mutex::default(),
+            reading: Mutex::default(),
             next_stream: AtomicU64::default(),
             notices: Mutex::default(),
             notices_due: Notify::new(),
@@ -242,6 +255,7 @@ impl Inner {
         self: &Arc<Self>,
         tenant_id: &TenantId,
         user: Option<&UserId>,
+        mailbox: &Arc<Mailbox>,
     ) -> Result<OpenStream, TooManyStreams> {
         let most = match user {
             Some(_) => self.options.streams_per_user,
@@ -255,7 +269,10 @@ impl Inner {
         }
         streams.insert(of.clone(), open + 1);
         drop(streams);
-        Ok(OpenStream { hub: Arc::clone(self), of })
+        let id = self.next_stream.fetch_add(1, Ordering::Relaxed);
+        let reading = Reading { mailbox: Arc::clone(mailbox), looks: 0, since: Instant::now() };
+        lock(&self.reading).insert(id, reading);
+        Ok(OpenStream { hub: Arc::clone(self), id, of })
     }
 
     /// How long a client is asked to wait before it comes again.
@@ -314,6 +331,24 @@ impl Inner {
         logs.values().map(Arc::clone).collect()
     }
 
+    /// Gives up the streams that have something to read which nobody has read for too
+    /// long.
+    fn give_up_stalled(&self) {
+        for reading in lock(&self.reading).values_mut() {
+            match reading.mailbox.owing() {
+                Some(looks) if looks == reading.looks => {
+                    if reading.since.elapsed() >= self.options.stall && reading.mailbox.give_up() {
+                        count(&self.counters.stalled);
+                    }
+                }
+                looks => {
+                    reading.looks = looks.unwrap_or(reading.looks);
+                    reading.since = Instant::now();
+                }
+            }
+        }
+    }
+
     /// Drops the rings that no stream has used for a while; the others shrink where the
     /// node has no room for them.
     fn sweep(&self) {
@@ -331,6 +366,7 @@ impl Inner {
 
 impl Drop for OpenStream {
     fn drop(&mut self) {
+        lock(&self.hub.reading).remove(&self.id);
         let mut streams = lock(&self.hub.streams);
         if let Some(open) = streams.get_mut(&self.of) {
             *open -= 1;

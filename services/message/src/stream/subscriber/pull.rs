@@ -45,12 +45,12 @@ impl Subscriber {
         if pulled == Pull::More {
             room.block = block;
         }
-        let room_id = subscription.log.place.room_id.clone();
+        let place = Arc::clone(&subscription.log.place);
         for out in batch.outs {
             self.put(match out {
                 Out::Event(_, frame) => frame,
-                Out::Skipped { from, to } => frames::skipped(&room_id, from, to),
-                Out::CaughtUp(seq) => frames::caught_up(&room_id, seq),
+                Out::Skipped { from, to } => frames::skipped(&place.room_id, from, to),
+                Out::CaughtUp(seq) => frames::caught_up(&place.room_id, seq),
             });
         }
         match pulled {
@@ -64,7 +64,7 @@ impl Subscriber {
                     End::Removed(seq) => (seq, ClosedReason::Removed),
                     End::Deleted(seq) => (seq, ClosedReason::RoomDeleted),
                 };
-                self.put(frames::closed(&room_id, seq, reason));
+                self.put(frames::closed(&place.room_id, seq, reason));
                 self.rooms.remove(&log_id);
                 self.typists.leave(log_id);
                 // The user may be a member again, or the room id may have a new life.

@@ -12,7 +12,7 @@ use crate::stream::Unavailable;
 use crate::stream::attach::{Refused, Start};
 use crate::stream::blocks::Block;
 use crate::stream::hub::{Attached, Target};
-use crate::stream::outlet::{Ended, Last};
+use crate::stream::outlet::Ended;
 
 /// A room on its way to being followed.
 #[derive(Clone, Debug)]
@@ -113,7 +113,7 @@ impl Subscriber {
         });
     }
 
-    pub(super) fn done(&mut self, done: Done) -> Result<(), Last> {
+    pub(super) fn done(&mut self, done: Done) {
         match done {
             Done::Attached(room_id, attached) => {
                 self.attaching -= 1;
@@ -128,7 +128,7 @@ impl Subscriber {
                 self.listed(&epoch, rooms);
             }
             Done::Listed(Err(unavailable)) if !self.listing.done => {
-                return Err(self.fails(unavailable));
+                self.end(Some(unavailable.into()));
             }
             Done::Listed(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
@@ -140,18 +140,17 @@ impl Subscriber {
             Done::Block(log_id, read) => self.has_read(log_id, read),
             Done::Pull(log_id) => self.retry(log_id),
         }
-        self.check_begun()
+        self.check_begun();
     }
 
     /// The call fails if nothing came of any room, and of some for want of the store.
-    fn check_begun(&mut self) -> Result<(), Last> {
+    fn check_begun(&mut self) {
         let waits_for_none = self.attaching == 0 && self.waiting.is_empty();
-        match self.failed.take() {
-            Some((_, unavailable)) if !self.begun && waits_for_none => Err(self.fails(unavailable)),
-            failed => {
-                self.failed = failed;
-                Ok(())
-            }
+        if !self.begun
+            && waits_for_none
+            && let Some((_, unavailable)) = self.failed.take()
+        {
+            self.end(Some(unavailable.into()));
         }
     }
 
@@ -277,16 +276,12 @@ impl Subscriber {
     }
 
     /// The end of a stream without rooms: OK, or why the first was refused if all were.
-    pub(super) fn over(&mut self) -> Last {
+    pub(super) fn over(&mut self) {
         let refused = self.refused.pop_first().map(|(_, (_, refused))| match refused {
             Refused::RoomNotFound => Ended::RoomNotFound,
             Refused::NotAMember => Ended::NotAMember,
         });
-        Last { frames: std::mem::take(&mut self.chunk), ended: refused }
-    }
-
-    fn fails(&mut self, unavailable: Unavailable) -> Last {
-        Last { frames: std::mem::take(&mut self.chunk), ended: Some(unavailable.into()) }
+        self.end(refused);
     }
 }
 
