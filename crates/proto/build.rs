@@ -30,6 +30,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     std::fs::create_dir_all(&streaming)?;
     generate()
         .build_client(false)
+        .codec_path("crate::frame::FrameCodec")
         .out_dir(&streaming)
         .extern_path(FRAME, "crate::frame::Frame")
         .extern_path(".parlance.message.v1", "crate::message::v1")

@@ -1,8 +1,17 @@
 //! A frame of a stream that was encoded before its receivers were known.
 
+use std::marker::PhantomData;
+
 use bytes::{Buf, BufMut, Bytes};
 use prost::encoding::{DecodeContext, WireType};
 use prost::{DecodeError, Message};
+use tonic::codec::{BufferSettings, Codec};
+use tonic_prost::ProstCodec;
+
+/// How much of a stream is encoded ahead of the transport, in bytes: what every idle
+/// stream holds, and where what is ready is cut.
+const BUFFER: usize = 1024;
+const AHEAD: usize = 32 * 1024;
 
 /// An encoded `parlance.message.v1.SubscribeResponse`, shared by reference count.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -46,5 +55,34 @@ impl Message for Frame {
 
     fn clear(&mut self) {
         *self = Self::default();
+    }
+}
+
+/// Protobuf, with little memory for each stream.
+#[derive(Debug)]
+pub struct FrameCodec<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for FrameCodec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> Codec for FrameCodec<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = <ProstCodec<T, U> as Codec>::Encoder;
+    type Decoder = <ProstCodec<T, U> as Codec>::Decoder;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstCodec::<T, U>::raw_encoder(BufferSettings::new(BUFFER, AHEAD))
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        ProstCodec::<T, U>::raw_decoder(BufferSettings::new(BUFFER, AHEAD))
     }
 }

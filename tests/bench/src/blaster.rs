@@ -4,6 +4,8 @@
 //! It is told what to do line by line: `loud N` streams N events to everybody, `quiet N`
 //! makes them for nobody; after each it says `done`. It ends with its input.
 
+use std::convert::Infallible;
+use std::future::{Ready, ready};
 use std::pin::Pin;
 use std::process::Stdio;
 use std::sync::Arc;
@@ -13,7 +15,6 @@ use futures::{Stream, StreamExt as _, stream};
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame as Kind;
-use parlance_proto::streaming::stream_service_server::{StreamService, StreamServiceServer};
 use parlance_types::{Clock as _, SystemClock};
 use prost::Message as _;
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, Lines};
@@ -21,7 +22,11 @@ use tokio::net::TcpListener;
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::sync::{broadcast, mpsc};
 use tokio_stream::wrappers::{BroadcastStream, TcpListenerStream};
+use tonic::body::Body;
+use tonic::server::{Grpc, ServerStreamingService};
 use tonic::{Request, Response, Status};
+use tonic_prost::ProstCodec;
+use tower::service_fn;
 
 /// Bursts that a slow stream may be behind.
 const BACKLOG: usize = 1024;
@@ -35,17 +40,17 @@ pub(crate) struct Arguments {
 type Burst = Arc<[Frame]>;
 
 /// Streams bursts to whoever subscribes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Bare(broadcast::Sender<Burst>);
 
-#[tonic::async_trait]
-impl StreamService for Bare {
-    type SubscribeStream = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
+type Frames = Pin<Box<dyn Stream<Item = Result<Frame, Status>> + Send>>;
 
-    async fn subscribe(
-        &self,
-        _: Request<pb::SubscribeRequest>,
-    ) -> Result<Response<Self::SubscribeStream>, Status> {
+impl ServerStreamingService<pb::SubscribeRequest> for Bare {
+    type Response = Frame;
+    type ResponseStream = Frames;
+    type Future = Ready<Result<Response<Frames>, Status>>;
+
+    fn call(&mut self, _: Request<pb::SubscribeRequest>) -> Self::Future {
         let hello =
             [Kind::Attached(pb::Attached::default()), Kind::CaughtUp(pb::CaughtUp::default())];
         let hello = hello.map(|frame| Frame::encode(&pb::SubscribeResponse { frame: Some(frame) }));
@@ -54,7 +59,8 @@ impl StreamService for Bare {
             let burst = burst.unwrap_or_else(|_| Arc::from([]));
             stream::iter((0..burst.len()).map(move |at| burst[at].clone()))
         });
-        Ok(Response::new(Box::pin(stream::iter(hello).chain(live).map(Ok))))
+        let frames: Frames = Box::pin(stream::iter(hello).chain(live).map(Ok));
+        ready(Ok(Response::new(frames)))
     }
 }
 
@@ -64,10 +70,17 @@ pub(crate) async fn serve(Arguments { frame_bytes }: Arguments) {
     println!("{}", listener.local_addr().expect("an address").port());
     let (everybody, _) = broadcast::channel(BACKLOG);
     let (nobody, _) = broadcast::channel(BACKLOG);
-    let bare = StreamServiceServer::new(Bare(everybody.clone()));
+    let bare = Bare(everybody.clone());
+    // As tonic comes, whatever is asked for.
+    let service = service_fn(move |request: http::Request<Body>| {
+        let bare = bare.clone();
+        async move {
+            let codec = ProstCodec::<Frame, pb::SubscribeRequest>::default();
+            Ok::<_, Infallible>(Grpc::new(codec).server_streaming(bare, request).await)
+        }
+    });
     let server = tonic::transport::Server::builder()
-        .add_service(bare)
-        .serve_with_incoming(TcpListenerStream::new(listener));
+        .serve_with_incoming(service, TcpListenerStream::new(listener));
     let obey = async {
         let mut lines = input();
         while let Some(line) = lines.recv().await {

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rate {
     pub per_second: f64,
+    pub done: f64,
     /// Calls that failed: they are not in the rate.
     pub failed: usize,
 }
@@ -44,5 +45,6 @@ where
         done += more;
         failed += lost;
     }
-    Rate { per_second: done as f64 / began.elapsed().as_secs_f64(), failed }
+    let done = done as f64;
+    Rate { per_second: done / began.elapsed().as_secs_f64(), done, failed }
 }

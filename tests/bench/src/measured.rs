@@ -79,10 +79,10 @@ impl Measured {
         }
     }
 
-    /// The process of the first replica of message.
-    pub(crate) fn process_id(&self) -> u32 {
+    /// The process of a replica of message.
+    pub(crate) fn process_id(&self, replica: usize) -> u32 {
         match self {
-            Self::Distributed(cluster) => cluster.process_id(Kind::Message.replica(0)),
+            Self::Distributed(cluster) => cluster.process_id(Kind::Message.replica(replica)),
             Self::Embedded(embedded) => embedded.process_id(),
         }
     }

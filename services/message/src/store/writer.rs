@@ -12,6 +12,7 @@ use parlance_db::{Db, PostgresDb};
 use parlance_types::{Clock, LogId, MessageId, Micros, Seq};
 use sqlx::ConnectOptions;
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -111,6 +112,8 @@ impl Writer {
             }
             match next.take() {
                 Some(Job::Send(first)) => {
+                    // Those that came with it are on their way into the queue.
+                    yield_now().await;
                     let batch;
                     (batch, next) = self.batch(first);
                     self.send(batch).await;

@@ -6,7 +6,7 @@ use super::fresh_id;
 use crate::audience::Audience;
 use crate::blaster::Blaster;
 use crate::caller::Caller;
-use crate::measured::{Measured, SENDERS};
+use crate::measured::Measured;
 use crate::plan::Plan;
 use crate::process::cpu;
 use crate::report::{Figure, Goal, Spread};
@@ -28,9 +28,9 @@ pub(crate) async fn measure(plan: &Plan, suite: &Measured) {
         suite.room(room, STREAMS).await;
     }
     let tokens = suite.listeners(STREAMS);
-    let senders = suite.senders(1).await;
+    let sender = suite.senders(1).await.swap_remove(0);
     let ours = Audience::open(&suite.address(0), LOUD, &tokens, EACH).await;
-    let burst = Suite { process: suite.process_id(), senders, audience: ours };
+    let burst = Suite { process: suite.process_id(0), sender, audience: ours };
     burst.delivers(1, 1).await;
     let blaster = Blaster::start(burst.audience.frame_bytes()).await;
     let audience = Audience::open(&blaster.address, LOUD, &tokens, EACH).await;
@@ -99,7 +99,7 @@ const fn count(events: usize) -> f64 {
 #[derive(Debug)]
 struct Suite {
     process: u32,
-    senders: Vec<Caller>,
+    sender: Caller,
     audience: Audience,
 }
 
@@ -118,9 +118,9 @@ impl Suite {
         Costs { loud, quiet, events: times * size }
     }
 
-    /// Sends so many at once, by turns from every sender.
+    /// Sends so many at once on one connection, so that they arrive together.
     async fn burst(&self, room: &str, size: usize) {
-        let sends = (0..size).map(|at| self.senders[at % SENDERS].send(room, fresh_id()));
+        let sends = (0..size).map(|_| self.sender.send(room, fresh_id()));
         for sent in join_all(sends).await {
             sent.expect("sent");
         }

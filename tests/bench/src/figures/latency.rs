@@ -37,6 +37,19 @@ type Times = [f64; PERCENTILES.len()];
 
 pub(crate) async fn measure(plan: &Plan, suite: &Measured) {
     suite.room(ROOM, 1).await;
+    // A thread with a runtime of its own: what passes from thread to thread within the
+    // client would be counted as well.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.expect("a runtime");
+    tokio::task::block_in_place(move || {
+        std::thread::scope(move |scope| {
+            let measuring = scope.spawn(move || runtime.block_on(timed(plan, suite)));
+            measuring.join().expect("measured");
+        });
+    });
+}
+
+async fn timed(plan: &Plan, suite: &Measured) {
     let mut hops = Hops::open(suite).await;
     let mut way = Way::open(suite).await;
     let count = usize::try_from(plan.latency.as_millis() / EVERY.as_millis()).expect("few");

@@ -31,7 +31,7 @@ pub(crate) async fn measure(plan: &Plan, suite: &mut Measured) {
         }
         // Memory that was used before would be used again, and not be seen.
         suite.restart().await;
-        per_stream(suite.process_id(), &suite.address(0), &tokens).await
+        per_stream(suite.process_id(0), &suite.address(0), &tokens).await
     });
     let rounds = rounds.await;
     let kind = |kind: usize| rounds.iter().map(move |round| round[kind]);

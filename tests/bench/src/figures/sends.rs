@@ -9,6 +9,7 @@ use crate::caller::Caller;
 use crate::load::{Rate, rate};
 use crate::measured::{Measured, ROOMS, SENDERS, numbered};
 use crate::plan::Plan;
+use crate::process::cpu;
 use crate::report::{Figure, Goal, Spread};
 use crate::rounds::interleave;
 
@@ -17,6 +18,22 @@ pub(crate) const IN_FLIGHT: usize = 128;
 
 /// The room that everybody writes to.
 const HOT: &str = "hot";
+
+/// What a round of calls came to, and the CPU time that it took, in microseconds: of
+/// the message processes, and of this one.
+struct Round {
+    rate: Rate,
+    times: [f64; 2],
+}
+
+fn times(suite: &Measured) -> [f64; 2] {
+    let servers = (0..suite.replicas()).map(|replica| cpu(suite.process_id(replica)));
+    [servers.sum(), cpu(std::process::id())]
+}
+
+fn difference(end: [f64; 2], begin: [f64; 2]) -> [f64; 2] {
+    [end[0] - begin[0], end[1] - begin[1]]
+}
 
 pub(crate) async fn measure(plan: &Plan, suite: &Measured) {
     suite.room(HOT, 0).await;
@@ -31,23 +48,36 @@ pub(crate) async fn measure(plan: &Plan, suite: &Measured) {
     for kind in 0..3 {
         step(kind, plan.sends / 3).await;
     }
-    let rounds = interleave("sends", plan.rounds, 3, async |kind| step(kind, plan.sends).await);
+    let rounds = interleave("sends", plan.rounds, 3, async |kind| {
+        let begin = times(suite);
+        let rate = step(kind, plan.sends).await;
+        Round { rate, times: difference(times(suite), begin) }
+    });
     let rounds = rounds.await;
     let many = format!("{ROOMS} rooms");
     for (kind, id, what, target, stretch) in
         [(1, "S1", "one hot room", 0.8, 1.2), (2, "S2", many.as_str(), 0.6, 0.8)]
     {
-        let per_second = |kind: usize| rounds.iter().map(move |round| round[kind].per_second);
+        let per_second = |kind: usize| rounds.iter().map(move |round| round[kind].rate.per_second);
         let ratio = Spread::of(per_second(kind).zip(per_second(0)).map(|(sent, bare)| sent / bare));
         let (sent, bare) = (Spread::of(per_second(kind)), Spread::of(per_second(0)));
-        let failed: usize = rounds.iter().map(|round| round[kind].failed).sum();
+        let failed: usize = rounds.iter().map(|round| round[kind].rate.failed).sum();
+        let each = |at: usize| {
+            Spread::of(rounds.iter().map(|round| round[kind].times[at] / round[kind].rate.done))
+        };
         let figure = Figure {
             id,
             what: format!("{what} / {}", inserts.name()),
             ratio,
             target: Some(Goal::AtLeast(target)),
             stretch: Some(Goal::AtLeast(stretch)),
-            absolute: format!("{sent:.0} sends/s, {bare:.0} inserts/s{}", told(failed)),
+            absolute: format!(
+                "{sent:.0} sends/s, {bare:.0} inserts/s; CPU of a send: message {:.0} us, client \
+                 {:.0} us{}",
+                each(0),
+                each(1),
+                told(failed)
+            ),
         };
         figure.print();
     }
