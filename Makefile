@@ -88,7 +88,7 @@ PROGRAMS = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release
 bench: setup ## Measure the suite beside bare Postgres, Redis and tonic; QUICK=1 for a first look
 	cargo build --release --package parlance --bins
 	cargo build --release --package parlance-bench
-	TEST_PARLANCE_PROGRAMS=$(PROGRAMS) scripts/with-postgres \
+	TEST_PARLANCE_PROGRAMS=$(PROGRAMS) TEST_POSTGRES_FOLDER=$${TMPDIR:-/tmp} scripts/with-postgres \
 	  $(PROGRAMS)/parlance-bench $(if $(QUICK),--quick) $(BENCH)
 
 .PHONY: bench-append
