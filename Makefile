@@ -88,7 +88,8 @@ PROGRAMS = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release
 bench: setup ## Measure the suite beside bare Postgres, Redis and tonic; QUICK=1 for a first look
 	cargo build --release --package parlance --bins
 	cargo build --release --package parlance-bench
-	TEST_PARLANCE_PROGRAMS=$(PROGRAMS) TEST_POSTGRES_FOLDER=$${TMPDIR:-/tmp} scripts/with-postgres \
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; chmod 711 "$$folder"; export TMPDIR="$$folder"; \
+	  TEST_PARLANCE_PROGRAMS=$(PROGRAMS) TEST_POSTGRES_FOLDER="$$folder" scripts/with-postgres \
 	  $(PROGRAMS)/parlance-bench $(if $(QUICK),--quick) $(BENCH)
 
 .PHONY: bench-append
