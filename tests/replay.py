@@ -22,7 +22,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent / "client"))
 import chatterbot_corpus  # noqa: E402
 import generated  # noqa: E402, F401
 import yaml  # noqa: E402
-from parlance.message.v1 import message_service_pb2  # noqa: E402
+from parlance.message.v1 import mark_service_pb2 as mark_pb  # noqa: E402
 from parlance_client import persist  # noqa: E402
 from postgres import database  # noqa: E402
 from server import Server  # noqa: E402
@@ -249,10 +249,10 @@ class Replay:
         marks = {}
         for reader in topic.readers[1:]:
             marks[reader] = self._chance.choice(sorted(topic.sent))
-            request = message_service_pb2.MarkReadRequest(
+            request = mark_pb.MarkReadRequest(
                 room_id=topic.room_id, seq=marks[reader]
             )
-            reply = persist(self._user(reader).messages.MarkRead, request)
+            reply = persist(self._user(reader).marks.MarkRead, request)
             assert reply.read_seq == marks[reader]
         return marks
 

@@ -17,8 +17,10 @@ from server import TENANT, Server
 from subscriber import Subscriber
 
 from parlance.membership.v1 import membership_service_pb2
+from parlance.message.v1 import inbox_service_pb2 as inbox_pb
+from parlance.message.v1 import mark_service_pb2 as mark_pb
 from parlance.message.v1 import message_pb2, message_service_pb2, stream_service_pb2
-from parlance.room.v1 import room_service_pb2
+from parlance.room.v1 import room_list_service_pb2 as list_pb
 
 
 def new_room(server, *users):
@@ -239,7 +241,7 @@ def test_a_flood_is_refused_in_words_and_what_was_admitted_is_done():
             assert len(admitted) == 8
             for _ in range(50):
                 with pytest.raises(grpc.RpcError) as over:
-                    calm.messages.GetUnread(message_service_pb2.GetUnreadRequest(), timeout=10)
+                    calm.inbox.GetUnread(inbox_pb.GetUnreadRequest(), timeout=10)
                 judge_overloaded(over.value)
             assert server.health() == "SERVING"
         finally:
@@ -314,15 +316,15 @@ def test_unread_equals_its_naive_count_on_a_random_walk(server, chance):
 
         def read(room, user):
             upto = chance.randint(1, stream.seq(room))
-            request = message_service_pb2.MarkReadRequest(room_id=room, seq=upto)
-            reply = persist(clients[user].messages.MarkRead, request)
+            request = mark_pb.MarkReadRequest(room_id=room, seq=upto)
+            reply = persist(clients[user].marks.MarkRead, request)
             naive.marks[room, user] = max(naive.marks.get((room, user), 0), upto)
             assert reply.read_seq >= upto
             return 0
 
         def read_all(room, user):
-            request = message_service_pb2.MarkAllReadRequest(room_id=room)
-            naive.marks[room, user] = persist(clients[user].messages.MarkAllRead, request).read_seq
+            request = mark_pb.MarkAllReadRequest(room_id=room)
+            naive.marks[room, user] = persist(clients[user].marks.MarkAllRead, request).read_seq
             return 0
 
         def come_or_go(room, user):
@@ -372,7 +374,7 @@ def test_tenants_with_equal_ids_see_nothing_of_each_other(server):
             subscriber = subscribers[tenant].wait_for("same", last[tenant].seq)
             assert [text for _, _, text in subscriber.messages("same")] == expected
             assert not subscriber.faults
-            mine = persist(users[1].rooms.ListMyRooms, room_service_pb2.ListMyRoomsRequest())
+            mine = persist(users[1].lists.ListMyRooms, list_pb.ListMyRoomsRequest())
             assert [entry.room.name for entry in mine.rooms] == [f"of {tenant}"]
     foreign = message_service_pb2.GetMessageRequest(message_id=last["left"].message_id)
     assert refusal(sides["right"][0].messages.GetMessage, foreign) == "MESSAGE_NOT_FOUND"

@@ -18,7 +18,8 @@ from parlance.membership.v1 import membership_service_pb2 as membership_pb
 from parlance.membership.v1 import user_service_pb2 as user_pb
 from parlance.message.v1 import event_pb2, message_pb2
 from parlance.message.v1 import message_service_pb2 as message_pb
-from parlance.presence.v1 import presence_service_pb2 as presence_pb
+from parlance.presence.v1 import session_service_pb2 as session_pb
+from parlance.room.v1 import room_pb2
 from parlance.room.v1 import room_service_pb2 as room_pb
 
 
@@ -98,7 +99,7 @@ def talk(anna, boris_id, stranger, secrets):
     create.name = hide("name of a taken id")
     assert anna(client.rooms.CreateRoom, create) == "ROOM_ID_TAKEN"
     update = room_pb.UpdateRoomRequest(
-        room=room_pb.Room(room_id="den", name=hide("late name"), etag="old"),
+        room=room_pb2.Room(room_id="den", name=hide("late name"), etag="old"),
         update_mask=field_mask_pb2.FieldMask(paths=["name"]),
     )
     assert anna(client.rooms.UpdateRoom, update) == "ETAG_MISMATCH"
@@ -131,8 +132,8 @@ def talk(anna, boris_id, stranger, secrets):
     last = anna(client.messages.DeleteMessage, delete).seq
     edit.content.text = hide("edit of the deleted")
     assert anna(client.messages.EditMessage, edit) == "MESSAGE_DELETED"
-    here = presence_pb.OpenSessionRequest(resource="phone", status=hide("status"))
-    assert anna(client.presence.OpenSession, here).session
+    here = session_pb.OpenSessionRequest(resource="phone", status=hide("status"))
+    assert anna(client.sessions.OpenSession, here).session
     remove = membership_pb.RemoveMembersRequest(
         room_id="den", user_ids=[boris_id], reason=hide("reason")
     )

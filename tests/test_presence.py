@@ -3,7 +3,10 @@ import pytest
 from parlance_client import DEADLINE, reason
 from subscriber import Subscriber
 
+from parlance.presence.v1 import availability_pb2 as availability
 from parlance.presence.v1 import presence_service_pb2 as pb
+from parlance.presence.v1 import session_service_pb2 as session_pb
+from parlance.presence.v1 import typing_service_pb2 as typing_pb
 
 
 def presence(client, user_id):
@@ -16,23 +19,23 @@ def test_a_session_is_watched_from_its_opening_on(server):
     """B-135, B-204."""
     anna, boris = server.user("anna-here"), server.user("boris-here")
     # After a start, who has no session is unknown: devices may yet come back.
-    assert presence(boris, "anna-here").availability == pb.AVAILABILITY_UNKNOWN
+    assert presence(boris, "anna-here").availability == availability.AVAILABILITY_UNKNOWN
     watched = pb.WatchPresenceRequest(user_ids=["anna-here"])
     frames = boris.presence.WatchPresence(watched, timeout=60)
-    assert [p.availability for p in next(frames).presences] == [pb.AVAILABILITY_UNKNOWN]
-    kept = anna.presence.KeepSession(pb.KeepSessionRequest(resource="phone", status="at sea"))
+    assert [p.availability for p in next(frames).presences] == [availability.AVAILABILITY_UNKNOWN]
+    kept = anna.sessions.KeepSession(session_pb.KeepSessionRequest(resource="phone", status="at sea"))
     assert next(kept).session.lease.seconds == 30
     [change] = next(frames).presences
-    assert (change.availability, change.status) == (pb.AVAILABILITY_ONLINE, "at sea")
-    away = pb.OpenSessionRequest(resource="phone", availability=pb.AVAILABILITY_AWAY)
-    anna.presence.OpenSession(away, timeout=DEADLINE)
+    assert (change.availability, change.status) == (availability.AVAILABILITY_ONLINE, "at sea")
+    away = session_pb.OpenSessionRequest(resource="phone", availability=availability.AVAILABILITY_AWAY)
+    anna.sessions.OpenSession(away, timeout=DEADLINE)
     [change] = next(frames).presences
-    assert (change.availability, change.status) == (pb.AVAILABILITY_AWAY, "")
+    assert (change.availability, change.status) == (availability.AVAILABILITY_AWAY, "")
     frames.cancel()
     kept.cancel()
-    anna.presence.CloseSession(pb.CloseSessionRequest(resource="phone"), timeout=DEADLINE)
+    anna.sessions.CloseSession(session_pb.CloseSessionRequest(resource="phone"), timeout=DEADLINE)
     with pytest.raises(grpc.RpcError) as refused:
-        anna.presence.Heartbeat(pb.HeartbeatRequest(resource="phone"), timeout=DEADLINE)
+        anna.sessions.Heartbeat(session_pb.HeartbeatRequest(resource="phone"), timeout=DEADLINE)
     assert reason(refused.value) == "SESSION_NOT_FOUND"
 
 
@@ -44,8 +47,8 @@ def test_typing_reaches_the_streams_of_the_others(server):
     with Subscriber(boris, [room]) as stream:
         stream.wait_attached(room)
         for typing in (True, False):
-            request = pb.SetTypingRequest(room_id=room, typing=typing)
-            anna.presence.SetTyping(request, timeout=DEADLINE)
+            request = typing_pb.SetTypingRequest(room_id=room, typing=typing)
+            anna.typing.SetTyping(request, timeout=DEADLINE)
             stream.wait(
                 lambda me, want=typing: me.notices and me.notices[-1].typing.typing == want
             )

@@ -6,17 +6,22 @@ from grpc_reflection.v1alpha import reflection_pb2
 from parlance_client import details, reason
 from server import TENANT
 
-from parlance.message.v1 import message_pb2, message_service_pb2
+from parlance.message.v1 import inbox_service_pb2, message_pb2, message_service_pb2
 
 PUBLIC = [
     "parlance.membership.v1.MembershipService",
     "parlance.membership.v1.OperatorService",
     "parlance.membership.v1.UserService",
+    "parlance.message.v1.InboxService",
+    "parlance.message.v1.MarkService",
     "parlance.message.v1.MessageService",
     "parlance.message.v1.OperatorService",
     "parlance.message.v1.StreamService",
     "parlance.presence.v1.PresenceService",
+    "parlance.presence.v1.SessionService",
+    "parlance.presence.v1.TypingService",
     "parlance.room.v1.OperatorService",
+    "parlance.room.v1.RoomListService",
     "parlance.room.v1.RoomService",
 ]
 
@@ -87,10 +92,10 @@ def test_a_call_without_a_good_token_is_unauthenticated(server):
         assert error.code() == grpc.StatusCode.UNAUTHENTICATED, claims
         assert reason(error) == expected, claims
     stub = server.channel().unary_unary(
-        "/parlance.message.v1.MessageService/GetUnread",
-        request_serializer=message_service_pb2.GetUnreadRequest.SerializeToString,
-        response_deserializer=message_service_pb2.GetUnreadResponse.FromString,
+        "/parlance.message.v1.InboxService/GetUnread",
+        request_serializer=inbox_service_pb2.GetUnreadRequest.SerializeToString,
+        response_deserializer=inbox_service_pb2.GetUnreadResponse.FromString,
     )
     with pytest.raises(grpc.RpcError) as refused:
-        stub(message_service_pb2.GetUnreadRequest(), timeout=10)
+        stub(inbox_service_pb2.GetUnreadRequest(), timeout=10)
     assert reason(refused.value) == "TOKEN_MISSING"

@@ -8,6 +8,7 @@ from load import Load
 from parlance_client import persist, reason
 from subscriber import Subscriber
 
+from parlance.message.v1 import mark_service_pb2 as mark_pb
 from parlance.message.v1 import message_pb2, message_service_pb2, stream_service_pb2
 
 SENDERS = 4
@@ -205,8 +206,8 @@ def test_rooms_members_and_marks_are_there_after_a_restart(own_server, signal_na
     room = set_up(own_server, "anna", "boris", "clara")
     anna, boris = own_server.user("anna"), own_server.user("boris")
     seqs = [anna.send(room, f"line {number}").seq for number in range(4)]
-    mark = message_service_pb2.MarkReadRequest(room_id=room, seq=seqs[1])
-    persist(boris.messages.MarkRead, mark)
+    mark = mark_pb.MarkReadRequest(room_id=room, seq=seqs[1])
+    persist(boris.marks.MarkRead, mark)
     anna.remove(room, "clara")
     getattr(own_server, signal_name)()
     own_server.start()

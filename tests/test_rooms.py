@@ -11,6 +11,9 @@ from subscriber import Subscriber
 
 from parlance.membership.v1 import membership_service_pb2 as membership_pb
 from parlance.message.v1 import event_pb2, message_pb2, message_service_pb2
+from parlance.message.v1 import inbox_service_pb2 as inbox_pb
+from parlance.room.v1 import room_list_service_pb2 as list_pb
+from parlance.room.v1 import room_pb2
 from parlance.room.v1 import room_service_pb2 as room_pb
 
 
@@ -29,7 +32,7 @@ def refused(method, request):
 
 def update(room_id, *paths, **fields):
     return room_pb.UpdateRoomRequest(
-        room=room_pb.Room(room_id=room_id, **fields),
+        room=room_pb2.Room(room_id=room_id, **fields),
         update_mask=field_mask_pb2.FieldMask(paths=paths),
         request_id=uuid.uuid4().hex,
     )
@@ -116,7 +119,7 @@ def test_a_room_takes_as_many_members_as_its_capacity(server):
     """B-054: all or none."""
     (_, anna), (boris_id, _), (clara_id, _) = users(server, "anna", "boris", "clara")
     request = room_pb.CreateRoomRequest(
-        kind=event_pb2.ROOM_KIND_GROUP, settings=room_pb.RoomSettings(capacity=2)
+        kind=event_pb2.ROOM_KIND_GROUP, settings=room_pb2.RoomSettings(capacity=2)
     )
     room = persist(anna.rooms.CreateRoom, request).room.room_id
     both = membership_pb.AddMembersRequest(room_id=room, user_ids=[boris_id, clara_id])
@@ -129,9 +132,9 @@ def test_a_room_takes_as_many_members_as_its_capacity(server):
 
 def my_rooms(client, page_size, between=lambda: None):
     """The walk through a user's rooms; `between` happens after every page."""
-    request, seen, sizes = room_pb.ListMyRoomsRequest(page_size=page_size), [], []
+    request, seen, sizes = list_pb.ListMyRoomsRequest(page_size=page_size), [], []
     while True:
-        page = persist(client.rooms.ListMyRooms, request)
+        page = persist(client.lists.ListMyRooms, request)
         seen += [entry.room.room_id for entry in page.rooms]
         sizes.append(len(page.rooms))
         request.page_token = page.next_page_token
@@ -183,18 +186,18 @@ def test_too_many_calls_are_refused_with_the_time_to_wait():
     """B-191: and after that time the next one is not."""
     with Server(options=["--rate", "5", "--burst", "5"]) as server:
         anna = server.user("anna")
-        request = message_service_pb2.GetUnreadRequest()
+        request = inbox_pb.GetUnreadRequest()
         with pytest.raises(grpc.RpcError) as over:
             for _ in range(50):
-                anna.messages.GetUnread(request, timeout=10)
+                anna.inbox.GetUnread(request, timeout=10)
         error = over.value
         assert (error.code(), reason(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "RATE_LIMITED")
         assert details(error)["QuotaFailure"].violations
         assert 0 < retry_after(error) <= 2
         # It waits as long as it was told, and is served.
-        assert persist(anna.messages.GetUnread, request).total == 0
+        assert persist(anna.inbox.GetUnread, request).total == 0
         # Another user is not held up.
-        assert server.user("boris").messages.GetUnread(request, timeout=10).total == 0
+        assert server.user("boris").inbox.GetUnread(request, timeout=10).total == 0
         server.stop()
 
 

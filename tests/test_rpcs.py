@@ -13,10 +13,19 @@ from test_reflection import PUBLIC, reflect
 from parlance.membership.v1 import membership_service_pb2 as membership_pb
 from parlance.membership.v1 import user_service_pb2 as user_pb
 from parlance.message.v1 import event_pb2, message_pb2
+from parlance.message.v1 import inbox_service_pb2 as inbox_pb
+from parlance.message.v1 import mark_service_pb2 as mark_pb
 from parlance.message.v1 import message_service_pb2 as message_pb
+from parlance.room.v1 import room_list_service_pb2 as list_pb
+from parlance.room.v1 import room_pb2
 from parlance.room.v1 import room_service_pb2 as room_pb
 
-INTERNAL = ["parlance.membership.v1.RosterService", "parlance.message.v1.LogService"]
+INTERNAL = [
+    "parlance.membership.v1.RosterService",
+    "parlance.message.v1.FactService",
+    "parlance.message.v1.NoticeRelayService",
+    "parlance.message.v1.UserLogService",
+]
 STRANGE_KEY = b"a key that the server does not know"
 OWNER, ADMIN, MEMBER = (
     event_pb2.MEMBER_ROLE_OWNER,
@@ -107,7 +116,7 @@ def test_internal_services_are_out_of_reach_for_every_caller(server):
 def test_what_the_transport_refuses_has_a_code_and_no_reason(server):
     """docs/errors.md says so: the request reached no service."""
     channel, token = server.channel(), server.token("anna")
-    known = "/parlance.message.v1.MessageService/GetUnread"
+    known = "/parlance.message.v1.InboxService/GetUnread"
     good = [("authorization", f"Bearer {token}")]
     for path, more, compression, code in (
         (f"{known}ish", [], None, grpc.StatusCode.UNIMPLEMENTED),
@@ -116,7 +125,7 @@ def test_what_the_transport_refuses_has_a_code_and_no_reason(server):
         (known, [("x-padding", "x" * 9000)], None, grpc.StatusCode.UNKNOWN),
     ):
         # Long enough that the client compresses it when it may.
-        request = message_pb.GetUnreadRequest(room_ids=["a room"] * 50).SerializeToString()
+        request = inbox_pb.GetUnreadRequest(room_ids=["a room"] * 50).SerializeToString()
         with pytest.raises(grpc.RpcError) as error:
             call = channel.unary_unary(path)
             call(request, metadata=good + more, compression=compression, timeout=10)
@@ -138,7 +147,7 @@ def refused(method, request):
 
 def rename(room_id, name):
     return room_pb.UpdateRoomRequest(
-        room=room_pb.Room(room_id=room_id, name=name),
+        room=room_pb2.Room(room_id=room_id, name=name),
         update_mask=field_mask_pb2.FieldMask(paths=["name"]),
         request_id=uuid.uuid4().hex,
     )
@@ -215,32 +224,32 @@ def test_marks_are_told_to_the_other_and_a_flag_changes_no_count(server):
     last = anna.send(room, "hello").seq
 
     def my_room():
-        [entry] = persist(boris.rooms.ListMyRooms, room_pb.ListMyRoomsRequest()).rooms
+        [entry] = persist(boris.lists.ListMyRooms, list_pb.ListMyRoomsRequest()).rooms
         return entry.unread, entry.marked_unread
 
     def unread():
-        request = message_pb.GetUnreadRequest(room_ids=[room])
-        [entry] = persist(boris.messages.GetUnread, request).rooms
+        request = inbox_pb.GetUnreadRequest(room_ids=[room])
+        [entry] = persist(boris.inbox.GetUnread, request).rooms
         return entry.unread, entry.marked_unread
 
     with Subscriber(anna, rooms=[room]) as follower:
         follower.wait_for(room, last)
-        arrived = message_pb.MarkDeliveredRequest(room_id=room, seq=last)
-        assert persist(boris.messages.MarkDelivered, arrived).delivered_seq == last
+        arrived = mark_pb.MarkDeliveredRequest(room_id=room, seq=last)
+        assert persist(boris.marks.MarkDelivered, arrived).delivered_seq == last
         follower.wait(lambda me: me.notices)
         [notice] = follower.notices
         receipt = notice.receipt
         assert (receipt.user_id, receipt.delivered_seq) == (boris_id, last)
         assert receipt.read_seq < last
         arrived.seq = last + 1
-        assert refused(boris.messages.MarkDelivered, arrived) == "INVALID_FIELD"
+        assert refused(boris.marks.MarkDelivered, arrived) == "INVALID_FIELD"
         assert unread() == my_room() == (1, False)
-        persist(boris.messages.MarkUnread, message_pb.MarkUnreadRequest(room_id=room))
+        persist(boris.marks.MarkUnread, mark_pb.MarkUnreadRequest(room_id=room))
         assert unread() == my_room() == (1, True)
-        persist(boris.messages.MarkRead, message_pb.MarkReadRequest(room_id=room, seq=last))
+        persist(boris.marks.MarkRead, mark_pb.MarkReadRequest(room_id=room, seq=last))
         assert unread() == my_room() == (0, False)
         follower.wait(lambda me: me.notices[-1].receipt.read_seq == last)
-        persist(boris.messages.MarkUnread, message_pb.MarkUnreadRequest(room_id=room))
+        persist(boris.marks.MarkUnread, mark_pb.MarkUnreadRequest(room_id=room))
         assert unread() == my_room() == (0, True)
 
 
@@ -283,7 +292,7 @@ def test_a_room_is_read_and_its_latest_messages_are_one_call_away(server):
     assert [message.content.text for message in page.messages] == [
         f"line {number}" for number in range(2, 12)
     ]
-    [entry] = persist(boris.rooms.ListMyRooms, room_pb.ListMyRoomsRequest()).rooms
+    [entry] = persist(boris.lists.ListMyRooms, list_pb.ListMyRoomsRequest()).rooms
     assert entry.room == read
     assert entry.last_message == page.messages[-1]
 
@@ -296,9 +305,9 @@ def test_what_is_unread_in_a_channel_counts_as_elsewhere(server):
     persist(boris.members.JoinRoom, membership_pb.JoinRoomRequest(room_id=room))
     seqs = [anna.send(room, f"news {number}").seq for number in range(3)]
     assert boris.unread(room) == ({room: 3}, 3)
-    [entry] = persist(boris.rooms.ListMyRooms, room_pb.ListMyRoomsRequest()).rooms
+    [entry] = persist(boris.lists.ListMyRooms, list_pb.ListMyRoomsRequest()).rooms
     assert entry.unread == 3
-    persist(boris.messages.MarkRead, message_pb.MarkReadRequest(room_id=room, seq=seqs[1]))
+    persist(boris.marks.MarkRead, mark_pb.MarkReadRequest(room_id=room, seq=seqs[1]))
     assert boris.unread(room) == ({room: 1}, 1)
 
 
@@ -339,10 +348,10 @@ def test_an_operator_acts_for_the_whole_tenant_as_a_service_does(server):
     assert refused(operator.members.JoinRoom, membership_pb.JoinRoomRequest(room_id=room)) == (
         "USER_REQUIRED"
     )
-    assert refused(operator.messages.MarkAllRead, message_pb.MarkAllReadRequest(room_id=room)) == (
+    assert refused(operator.marks.MarkAllRead, mark_pb.MarkAllReadRequest(room_id=room)) == (
         "USER_REQUIRED"
     )
-    assert refused(operator.rooms.ListMyRooms, room_pb.ListMyRoomsRequest()) == "USER_REQUIRED"
+    assert refused(operator.lists.ListMyRooms, list_pb.ListMyRoomsRequest()) == "USER_REQUIRED"
     abroad = Client(server.channel(), server.token("olga", role="operator", tenant="elsewhere"))
     assert refused(abroad.rooms.GetRoom, room_pb.GetRoomRequest(room_id=room)) == "ROOM_NOT_FOUND"
     persist(operator.rooms.DeleteRoom, room_pb.DeleteRoomRequest(room_id=room))

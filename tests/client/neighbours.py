@@ -2,7 +2,9 @@
 
 import threading
 
+from parlance.presence.v1 import availability_pb2
 from parlance.presence.v1 import presence_service_pb2 as pb
+from parlance.presence.v1 import session_service_pb2 as session_pb
 from parlance_client import persist
 
 
@@ -19,7 +21,7 @@ class Neighbours:
         self._error = None
 
     def __enter__(self):
-        persist(self._carl.presence.OpenSession, pb.OpenSessionRequest(resource="phone"))
+        persist(self._carl.sessions.OpenSession, session_pb.OpenSessionRequest(resource="phone"))
         self._thread.start()
         return self
 
@@ -56,7 +58,7 @@ class Neighbours:
         line = self._dora.send(room, "back again")
         [seen] = self._carl.history(room)
         assert (seen.seq, seen.sender_id) == (line.seq, "dora")
-        persist(self._carl.presence.Heartbeat, pb.HeartbeatRequest(resource="phone"))
+        persist(self._carl.sessions.Heartbeat, session_pb.HeartbeatRequest(resource="phone"))
         request = pb.BatchGetPresenceRequest(user_ids=["carl"])
         [carl] = persist(self._dora.presence.BatchGetPresence, request).presences
-        assert carl.availability == pb.AVAILABILITY_ONLINE, f"carl is {carl}"
+        assert carl.availability == availability_pb2.AVAILABILITY_ONLINE, f"carl is {carl}"

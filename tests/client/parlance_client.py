@@ -20,16 +20,23 @@ from parlance.membership.v1 import (
 )
 from parlance.message.v1 import (
     event_pb2,
-    log_service_pb2,
-    log_service_pb2_grpc,
+    fact_service_pb2,
+    fact_service_pb2_grpc,
+    inbox_service_pb2,
+    inbox_service_pb2_grpc,
+    mark_service_pb2_grpc,
     message_pb2,
     message_service_pb2,
     message_service_pb2_grpc,
     stream_service_pb2,
     stream_service_pb2_grpc,
 )
-from parlance.presence.v1 import presence_service_pb2_grpc
-from parlance.room.v1 import room_service_pb2, room_service_pb2_grpc
+from parlance.presence.v1 import (
+    presence_service_pb2_grpc,
+    session_service_pb2_grpc,
+    typing_service_pb2_grpc,
+)
+from parlance.room.v1 import room_list_service_pb2_grpc, room_service_pb2, room_service_pb2_grpc
 
 DEADLINE = 10.0
 
@@ -139,10 +146,15 @@ class Client:
         self.users = user_service_pb2_grpc.UserServiceStub(channel)
         self.members = membership_service_pb2_grpc.MembershipServiceStub(channel)
         self.presence = presence_service_pb2_grpc.PresenceServiceStub(channel)
+        self.sessions = session_service_pb2_grpc.SessionServiceStub(channel)
+        self.typing = typing_service_pb2_grpc.TypingServiceStub(channel)
         self.rooms = room_service_pb2_grpc.RoomServiceStub(channel)
+        self.lists = room_list_service_pb2_grpc.RoomListServiceStub(channel)
         self.messages = message_service_pb2_grpc.MessageServiceStub(channel)
+        self.marks = mark_service_pb2_grpc.MarkServiceStub(channel)
+        self.inbox = inbox_service_pb2_grpc.InboxServiceStub(channel)
         self.streams = stream_service_pb2_grpc.StreamServiceStub(channel)
-        self.logs = log_service_pb2_grpc.LogServiceStub(channel)
+        self.facts = fact_service_pb2_grpc.FactServiceStub(channel)
 
     def send(self, room_id, text, request_id=None, patience=60.0, **fields):
         """Sends a text and retries, with one request id, until it is answered."""
@@ -169,13 +181,13 @@ class Client:
 
     def unread(self, *room_ids):
         """The unread counts of rooms, by room, and the total."""
-        request = message_service_pb2.GetUnreadRequest(room_ids=room_ids)
-        reply = persist(self.messages.GetUnread, request)
+        request = inbox_service_pb2.GetUnreadRequest(room_ids=room_ids)
+        reply = persist(self.inbox.GetUnread, request)
         return {room.room_id: room.unread for room in reply.rooms}, reply.total
 
     def recount(self):
-        request = message_service_pb2.RecountUnreadRequest()
-        return persist(self.messages.RecountUnread, request)
+        request = inbox_service_pb2.RecountUnreadRequest()
+        return persist(self.inbox.RecountUnread, request)
 
     def create_group(self, name, members=(), room_id=""):
         """Creates a group and returns its id."""

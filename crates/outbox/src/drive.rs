@@ -7,7 +7,7 @@ use std::time::Duration;
 use backon::{ExponentialBuilder, Retryable};
 use parlance_db::Db;
 use parlance_proto::membership::v1::OutboxCounters;
-use parlance_proto::message::v1::log_service_client::LogServiceClient;
+use parlance_proto::message::v1::fact_service_client::FactServiceClient;
 use parlance_proto::message::v1::{
     ApplyFactsRequest, ApplyFactsResponse, Fact, FactSource, LogIdentity,
 };
@@ -78,7 +78,7 @@ impl DriveError {
 pub struct Outbox {
     pub(crate) db: Db,
     source: FactSource,
-    message: LogServiceClient<Transport>,
+    message: FactServiceClient<Transport>,
     internal: Internal,
     /// Told of drives that failed, so that the relay goes on with them.
     pub(crate) failed: Arc<Notify>,
@@ -112,7 +112,7 @@ pub(crate) fn count(counter: &AtomicU64) {
 impl Outbox {
     /// The outbox in `db`, whose facts go to the logs behind `message` as `source`'s.
     pub fn new(db: Db, source: FactSource, message: Transport, internal: Internal) -> Self {
-        let message = LogServiceClient::new(message);
+        let message = FactServiceClient::new(message);
         let (failed, counters) = (Arc::default(), Arc::default());
         Self { db, source, message, internal, failed, counters }
     }

@@ -4,10 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use parlance_proto::message::v1::log_service_server::{LogService, LogServiceServer};
+use parlance_proto::message::v1::fact_service_server::{FactService, FactServiceServer};
 use parlance_proto::message::v1::{
-    ApplyFactsRequest, ApplyFactsResponse, Event, FactSource, ListUserLogsRequest,
-    ListUserLogsResponse, LogIdentity, PublishNoticeRequest, PublishNoticeResponse,
+    ApplyFactsRequest, ApplyFactsResponse, Event, FactSource, LogIdentity,
 };
 use parlance_rpc::{Reason, Refusal, Transport, in_process};
 use parlance_types::LogId;
@@ -19,7 +18,7 @@ use tonic::{Request, Response, Status};
 /// How long a test waits for a state before it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the log service does with calls.
+/// What the message service does with calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Health {
     #[default]
@@ -53,7 +52,7 @@ struct State {
     calls: Vec<(LogId, Vec<i64>)>,
 }
 
-/// A log service in memory: it applies facts by the rules of its contract and keeps
+/// A message service in memory: it applies facts by the rules of its contract and keeps
 /// the events. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Logs {
@@ -70,7 +69,7 @@ impl Default for Logs {
 impl Logs {
     /// Reaches the service.
     pub fn transport(&self) -> Transport {
-        in_process(Routes::new(LogServiceServer::new(self.clone())))
+        in_process(Routes::new(FactServiceServer::new(self.clone())))
     }
 
     pub fn set_health(&self, health: Health) {
@@ -183,7 +182,7 @@ fn gap(applied: i64) -> Status {
 }
 
 #[tonic::async_trait]
-impl LogService for Logs {
+impl FactService for Logs {
     async fn apply_facts(
         &self,
         request: Request<ApplyFactsRequest>,
@@ -205,19 +204,5 @@ impl LogService for Logs {
         let answer = self.state().apply(request);
         self.changed.send_replace(());
         if health == Health::Mute { Err(away()) } else { answer.map(Response::new) }
-    }
-
-    async fn list_user_logs(
-        &self,
-        _: Request<ListUserLogsRequest>,
-    ) -> Result<Response<ListUserLogsResponse>, Status> {
-        Err(Status::unimplemented("sources do not list logs"))
-    }
-
-    async fn publish_notice(
-        &self,
-        _: Request<PublishNoticeRequest>,
-    ) -> Result<Response<PublishNoticeResponse>, Status> {
-        Err(Status::unimplemented("sources tell no notices"))
     }
 }

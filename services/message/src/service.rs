@@ -4,9 +4,13 @@ use std::sync::Arc;
 
 use parlance_bus::Bus;
 use parlance_db::Db;
-use parlance_proto::message::v1::log_service_server::LogServiceServer;
+use parlance_proto::message::v1::fact_service_server::FactServiceServer;
+use parlance_proto::message::v1::inbox_service_server::InboxServiceServer;
+use parlance_proto::message::v1::mark_service_server::MarkServiceServer;
 use parlance_proto::message::v1::message_service_server::MessageServiceServer;
+use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayServiceServer;
 use parlance_proto::message::v1::operator_service_server::OperatorServiceServer;
+use parlance_proto::message::v1::user_log_service_server::UserLogServiceServer;
 use parlance_proto::streaming::stream_service_server::StreamServiceServer;
 use parlance_rpc::{MAX_INTERNAL, MAX_REQUEST};
 use parlance_types::Clock;
@@ -15,7 +19,9 @@ use tokio_util::sync::CancellationToken;
 use crate::Error;
 use crate::domain::{Logs, Receipts};
 use crate::grpc::stream::StreamGrpc;
-use crate::grpc::{LogGrpc, MessageGrpc, OperatorGrpc};
+use crate::grpc::{
+    FactGrpc, InboxGrpc, MarkGrpc, MessageGrpc, NoticeRelayGrpc, OperatorGrpc, UserLogGrpc,
+};
 use crate::store::Store;
 use crate::stream::{Hub, Receipt};
 use crate::{store, stream};
@@ -62,6 +68,18 @@ impl Service {
         server.max_decoding_message_size(MAX_REQUEST)
     }
 
+    /// What users call on their own marks.
+    pub fn mark_server(&self) -> MarkServiceServer<MarkGrpc> {
+        let server = MarkServiceServer::new(MarkGrpc::new(Arc::clone(&self.logs)));
+        server.max_decoding_message_size(MAX_REQUEST)
+    }
+
+    /// What users call on what they have not read.
+    pub fn inbox_server(&self) -> InboxServiceServer<InboxGrpc> {
+        let server = InboxServiceServer::new(InboxGrpc::new(Arc::clone(&self.logs)));
+        server.max_decoding_message_size(MAX_REQUEST)
+    }
+
     /// What follows rooms; `draining` sends its streams away with GoAway.
     pub fn stream_server(&self, draining: CancellationToken) -> StreamServiceServer<StreamGrpc> {
         let clock = Arc::clone(&self.clock);
@@ -69,10 +87,22 @@ impl Service {
         server.max_decoding_message_size(MAX_SUBSCRIBE)
     }
 
-    /// What the other services of the suite call.
-    pub fn log_server(&self) -> LogServiceServer<LogGrpc> {
-        let server = LogServiceServer::new(LogGrpc::new(Arc::clone(&self.logs), self.hub.clone()));
+    /// What sources of facts call.
+    pub fn fact_server(&self) -> FactServiceServer<FactGrpc> {
+        let server = FactServiceServer::new(FactGrpc::new(Arc::clone(&self.logs)));
         server.max_decoding_message_size(MAX_INTERNAL)
+    }
+
+    /// What the room service calls.
+    pub fn user_log_server(&self) -> UserLogServiceServer<UserLogGrpc> {
+        let server = UserLogServiceServer::new(UserLogGrpc::new(Arc::clone(&self.logs)));
+        server.max_decoding_message_size(MAX_INTERNAL)
+    }
+
+    /// What the presence service calls.
+    pub fn notice_relay_server(&self) -> NoticeRelayServiceServer<NoticeRelayGrpc> {
+        let relay = NoticeRelayGrpc::new(Arc::clone(&self.logs), self.hub.clone());
+        NoticeRelayServiceServer::new(relay).max_decoding_message_size(MAX_INTERNAL)
     }
 
     /// What operators call.

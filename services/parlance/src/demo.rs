@@ -220,15 +220,15 @@ async fn count_unread(stage: &mut Stage<'_>, boris: &mut Follower) -> Result<(),
     boris.until(stage, last.seq).await?;
     unread(stage, CLARA).await?;
 
-    stage.says(CLARA, "MessageService.MarkRead", &format!("up to {}", read.seq))?;
+    stage.says(CLARA, "MarkService.MarkRead", &format!("up to {}", read.seq))?;
     let request = MarkReadRequest { room_id: ROOM.to_owned(), seq: read.seq };
-    stage.call(CLARA, request, async |request, on| on.messages().mark_read(request).await).await?;
+    stage.call(CLARA, request, async |request, on| on.marks().mark_read(request).await).await?;
     boris.receipt_of(stage, CLARA).await?;
     unread(stage, CLARA).await?;
-    stage.says(CLARA, "MessageService.RecountUnread", "counted from the log itself")?;
+    stage.says(CLARA, "InboxService.RecountUnread", "counted from the log itself")?;
     let request = RecountUnreadRequest {};
     let recount = stage
-        .call(CLARA, request, async |request, on| on.messages().recount_unread(request).await)
+        .call(CLARA, request, async |request, on| on.inbox().recount_unread(request).await)
         .await?;
     if !recount.differences.is_empty() {
         return Err(DemoError::Broken("RecountUnread"));
@@ -272,10 +272,10 @@ async fn remove_a_member(stage: &mut Stage<'_>, boris: &mut Follower) -> Result<
 
 async fn look_back(stage: &mut Stage<'_>) -> Result<(), DemoError> {
     stage.chapter("What the room looks like to Clara")?;
-    stage.says(CLARA, "RoomService.ListMyRooms", "")?;
+    stage.says(CLARA, "RoomListService.ListMyRooms", "")?;
     let request = ListMyRoomsRequest::default();
     let rooms = stage
-        .call(CLARA, request, async |request, on| on.rooms().list_my_rooms(request).await)
+        .call(CLARA, request, async |request, on| on.lists().list_my_rooms(request).await)
         .await?;
     for mine in rooms.rooms {
         let name = mine.room.unwrap_or_default().name;
@@ -296,11 +296,10 @@ async fn look_back(stage: &mut Stage<'_>) -> Result<(), DemoError> {
 }
 
 async fn unread(stage: &mut Stage<'_>, who: Who) -> Result<(), DemoError> {
-    stage.says(who, "MessageService.GetUnread", "")?;
+    stage.says(who, "InboxService.GetUnread", "")?;
     let request = GetUnreadRequest { room_ids: vec![ROOM.to_owned()] };
-    let reply = stage
-        .call(who, request, async |request, on| on.messages().get_unread(request).await)
-        .await?;
+    let reply =
+        stage.call(who, request, async |request, on| on.inbox().get_unread(request).await).await?;
     stage.note(&format!("{} unread", reply.total))
 }
 

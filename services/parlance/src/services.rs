@@ -117,7 +117,9 @@ impl Services {
             Part::Whole => services.whole(ground).await?,
             Part::Message => {
                 let message = services.message(ground).await?;
-                services.serve_suite(message.log_server());
+                services.serve_suite(message.fact_server());
+                services.serve_suite(message.user_log_server());
+                services.serve_suite(message.notice_relay_server());
             }
             Part::Membership => {
                 let logs = remote("message", config.message.as_ref()).await?;
@@ -143,7 +145,10 @@ impl Services {
     async fn whole(&mut self, ground: &Ground<'_>) -> Result<(), Failure> {
         let services = self;
         let message = services.message(ground).await?;
-        let logs = ground.layers.in_process(Routes::new(message.log_server()));
+        let logs = Routes::new(message.fact_server())
+            .add_service(message.user_log_server())
+            .add_service(message.notice_relay_server());
+        let logs = ground.layers.in_process(logs);
         let membership = services.membership(ground, logs.clone()).await?;
         let rosters = Routes::new(membership.rosters().max_decoding_message_size(MAX_INTERNAL));
         let rosters = ground.layers.in_process(rosters);
@@ -162,6 +167,8 @@ impl Services {
         let message = message.await.map_err(failed)?;
         self.epoch = message.store().epoch().await.map_err(failed)?.to_string();
         self.serve(message.message_server());
+        self.serve(message.mark_server());
+        self.serve(message.inbox_server());
         self.serve(message.stream_server(ground.draining.clone()));
         self.serve(message.operator_server());
         self.message = Some(message.clone());
@@ -194,6 +201,7 @@ impl Services {
         let (clock, internal) = (Arc::clone(&ground.clock), ground.internal.clone());
         let room = parlance_room::Service::open(db, clock, internal, rosters, logs);
         self.serve(room.server().max_decoding_message_size(MAX_REQUEST));
+        self.serve(room.lists().max_decoding_message_size(MAX_REQUEST));
         self.serve(room.operators());
         let stop = self.stop.clone();
         self.background.spawn(async move { room.run(stop).await });
@@ -219,6 +227,9 @@ impl Services {
         let presence = parlance_presence::Service::open(presence, options);
         let server = presence.server(ground.draining.clone());
         self.serve(server.max_decoding_message_size(MAX_REQUEST));
+        let sessions = presence.sessions(ground.draining.clone());
+        self.serve(sessions.max_decoding_message_size(MAX_REQUEST));
+        self.serve(presence.typing().max_decoding_message_size(MAX_REQUEST));
         let stop = self.stop.clone();
         self.background.spawn(async move { presence.run(stop).await });
         Ok(())

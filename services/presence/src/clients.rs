@@ -9,7 +9,7 @@ use backon::{ExponentialBuilder, Retryable as _};
 use parlance_proto::membership::v1 as roster;
 use parlance_proto::membership::v1::roster_service_client::RosterServiceClient;
 use parlance_proto::message::v1 as log;
-use parlance_proto::message::v1::log_service_client::LogServiceClient;
+use parlance_proto::message::v1::notice_relay_service_client::NoticeRelayServiceClient;
 use parlance_proto::message::v1::publish_notice_request::Notice;
 use parlance_rpc::{Internal, Reason, Transport};
 use parlance_types::{RoomId, TenantId, UserId};
@@ -35,7 +35,7 @@ pub(crate) struct Roster {
 /// The streams of rooms.
 #[derive(Clone, Debug)]
 pub(crate) struct Notices {
-    client: LogServiceClient<Transport>,
+    client: NoticeRelayServiceClient<Transport>,
     internal: Internal,
 }
 
@@ -146,7 +146,7 @@ impl Roster {
 
 impl Notices {
     pub(crate) fn new(message: Transport, internal: Internal) -> Self {
-        Self { client: LogServiceClient::new(message), internal }
+        Self { client: NoticeRelayServiceClient::new(message), internal }
     }
 
     /// Tells the streams of a room that a member is typing for so long; zero: stopped.

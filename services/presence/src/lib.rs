@@ -9,6 +9,8 @@ use std::sync::Arc;
 
 use parlance_db::{Db, Migrations};
 use parlance_proto::presence::v1::presence_service_server::PresenceServiceServer;
+use parlance_proto::presence::v1::session_service_server::SessionServiceServer;
+use parlance_proto::presence::v1::typing_service_server::TypingServiceServer;
 use parlance_rpc::{Internal, Transport};
 use parlance_types::Clock;
 use tokio_util::sync::CancellationToken;
@@ -22,7 +24,7 @@ mod store;
 
 pub use domain::Options;
 pub use error::Error;
-pub use grpc::PresenceGrpc;
+pub use grpc::{PresenceGrpc, SessionGrpc, TypingGrpc};
 
 use state::Sessions;
 
@@ -48,7 +50,6 @@ pub struct Ground {
 pub struct Service {
     presences: domain::Presences,
     streams: grpc::Streams,
-    clock: Arc<dyn Clock>,
 }
 
 impl Service {
@@ -57,18 +58,28 @@ impl Service {
         let Ground { db, sessions, clock, internal, membership, message } = ground;
         let roster = clients::Roster::new(membership, internal.clone());
         let notices = clients::Notices::new(message, internal);
-        let streams = grpc::Streams::new(options.streams_per_caller);
-        let store = store::Store::new(db, Arc::clone(&clock));
+        let streams = grpc::Streams::new(options.streams_per_caller, Arc::clone(&clock));
+        let store = store::Store::new(db, clock);
         let presences = domain::Presences::new(sessions, store, roster, notices, options);
-        Self { presences, streams, clock }
+        Self { presences, streams }
     }
 
     /// The gRPC server; `draining` ends its streams. Its callers must have been
     /// verified by the auth layer.
     pub fn server(&self, draining: CancellationToken) -> PresenceServiceServer<PresenceGrpc> {
-        let (clock, streams) = (Arc::clone(&self.clock), self.streams.clone());
-        let presences = self.presences.clone();
-        PresenceServiceServer::new(PresenceGrpc::new(presences, clock, draining, streams))
+        let streams = self.streams.ended_by(draining);
+        PresenceServiceServer::new(PresenceGrpc::new(self.presences.clone(), streams))
+    }
+
+    /// The gRPC server of sessions, for the same callers.
+    pub fn sessions(&self, draining: CancellationToken) -> SessionServiceServer<SessionGrpc> {
+        let streams = self.streams.ended_by(draining);
+        SessionServiceServer::new(SessionGrpc::new(self.presences.clone(), streams))
+    }
+
+    /// The gRPC server of typing, for the same callers.
+    pub fn typing(&self) -> TypingServiceServer<TypingGrpc> {
+        TypingServiceServer::new(TypingGrpc::new(self.presences.clone()))
     }
 
     /// Shows the state that somebody lives who renews leases, and looks at those who

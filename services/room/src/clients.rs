@@ -10,7 +10,7 @@ use parlance_outbox::{DriveError, Outbox};
 use parlance_proto::membership::v1 as roster;
 use parlance_proto::membership::v1::roster_service_client::RosterServiceClient;
 use parlance_proto::message::v1 as log;
-use parlance_proto::message::v1::log_service_client::LogServiceClient;
+use parlance_proto::message::v1::user_log_service_client::UserLogServiceClient;
 use parlance_rpc::{Internal, Reason, Transport};
 use parlance_types::{LogId, UserId};
 use prost::Message as _;
@@ -38,7 +38,7 @@ pub(crate) struct Roster {
 /// Logs, to read.
 #[derive(Clone, Debug)]
 pub(crate) struct Logs {
-    client: LogServiceClient<Transport>,
+    client: UserLogServiceClient<Transport>,
     internal: Internal,
 }
 
@@ -243,7 +243,7 @@ impl Roster {
 
 impl Logs {
     pub(crate) fn new(message: Transport, internal: Internal) -> Self {
-        let client = LogServiceClient::new(message).max_decoding_message_size(MAX_REPLY);
+        let client = UserLogServiceClient::new(message).max_decoding_message_size(MAX_REPLY);
         Self { client, internal }
     }
 

@@ -10,6 +10,7 @@ use parlance_db::{Db, Migrations};
 use parlance_outbox::Outbox;
 use parlance_proto::message::v1::FactSource;
 use parlance_proto::room::v1::operator_service_server::OperatorServiceServer;
+use parlance_proto::room::v1::room_list_service_server::RoomListServiceServer;
 use parlance_proto::room::v1::room_service_server::RoomServiceServer;
 use parlance_rpc::{Internal, Transport};
 use parlance_types::Clock;
@@ -24,7 +25,7 @@ mod newcomers;
 mod store;
 
 pub use error::Error;
-pub use grpc::{OperatorGrpc, RoomGrpc};
+pub use grpc::{OperatorGrpc, RoomGrpc, RoomListGrpc};
 
 /// The schema of this service.
 pub const MIGRATIONS: Migrations = Migrations {
@@ -61,8 +62,13 @@ impl Service {
 
     /// The gRPC server. Its callers must have been verified by the auth layer.
     pub fn server(&self) -> RoomServiceServer<RoomGrpc> {
+        RoomServiceServer::new(RoomGrpc::new(self.rooms.clone(), self.newcomers.clone()))
+    }
+
+    /// The gRPC server of lists, for the same callers.
+    pub fn lists(&self) -> RoomListServiceServer<RoomListGrpc> {
         let (rooms, logs) = (self.rooms.clone(), self.logs.clone());
-        RoomServiceServer::new(RoomGrpc::new(rooms, logs, self.newcomers.clone()))
+        RoomListServiceServer::new(RoomListGrpc::new(rooms, logs, self.newcomers.clone()))
     }
 
     /// The gRPC server for operators.

@@ -12,6 +12,8 @@ use parlance_proto::membership::v1::{
     AddMembersRequest, AddMembersResponse, BatchUpsertUsersRequest, OutboxCounters,
     RemoveMembersRequest, RemoveMembersResponse, User,
 };
+use parlance_proto::message::v1::inbox_service_client::InboxServiceClient;
+use parlance_proto::message::v1::mark_service_client::MarkServiceClient;
 use parlance_proto::message::v1::message_service_client::MessageServiceClient;
 use parlance_proto::message::v1::operator_service_client::OperatorServiceClient;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
@@ -21,6 +23,7 @@ use parlance_proto::message::v1::{
     SendMessageResponse, SubscribeRequest, SubscribeResponse,
 };
 use parlance_proto::presence::v1::presence_service_client::PresenceServiceClient;
+use parlance_proto::presence::v1::session_service_client::SessionServiceClient;
 use parlance_proto::room::v1::room_service_client::RoomServiceClient;
 use parlance_proto::room::v1::{CreateRoomRequest, CreateRoomResponse};
 use parlance_rpc::Reason;
@@ -156,15 +159,24 @@ impl Client {
 
     /// The presence service, at one replica.
     pub fn presence(&self, replica: usize) -> Presence {
-        let bearer = self.bearer.parse().expect("a token is ASCII");
         let channel = self.channel(Kind::Presence, replica);
-        PresenceServiceClient::with_interceptor(channel, Bearer(bearer))
+        PresenceServiceClient::with_interceptor(channel, self.bearer())
+    }
+
+    /// The sessions of the presence service, at one replica.
+    pub fn sessions(&self, replica: usize) -> Sessions {
+        let channel = self.channel(Kind::Presence, replica);
+        SessionServiceClient::with_interceptor(channel, self.bearer())
+    }
+
+    fn bearer(&self) -> Bearer {
+        Bearer(self.bearer.parse().expect("a token is ASCII"))
     }
 
     pub async fn mark_read(&self, room: &str, seq: i64) -> Result<(), Status> {
         let request = MarkReadRequest { room_id: room.to_owned(), seq };
         let rpc = |channel, request| async move {
-            MessageServiceClient::new(channel).mark_read(request).await
+            MarkServiceClient::new(channel).mark_read(request).await
         };
         self.call((Kind::Message, 0), request, rpc).await.map(drop)
     }
@@ -173,7 +185,7 @@ impl Client {
     pub async fn unread(&self, rooms: &[String]) -> Vec<RoomUnread> {
         let request = GetUnreadRequest { room_ids: rooms.to_vec() };
         let rpc = |channel, request| async move {
-            MessageServiceClient::new(channel).get_unread(request).await
+            InboxServiceClient::new(channel).get_unread(request).await
         };
         self.call((Kind::Message, 0), request, rpc).await.expect("counts").rooms
     }
@@ -204,7 +216,7 @@ impl Client {
     /// How many rooms the service itself counts differently.
     pub async fn recount(&self) -> usize {
         let rpc = |channel, request| async move {
-            MessageServiceClient::new(channel).recount_unread(request).await
+            InboxServiceClient::new(channel).recount_unread(request).await
         };
         let request = RecountUnreadRequest {};
         let answer = self.call((Kind::Message, 0), request, rpc).await;
@@ -265,6 +277,9 @@ pub struct Bearer(AsciiMetadataValue);
 
 /// A client of the presence service that names its user.
 pub type Presence = PresenceServiceClient<InterceptedService<Channel, Bearer>>;
+
+/// A client of the sessions of the presence service that names its user.
+pub type Sessions = SessionServiceClient<InterceptedService<Channel, Bearer>>;
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {

@@ -294,7 +294,12 @@ pub(crate) fn is_health(path: &str) -> bool {
 /// The services that only the suite calls. They take large requests, so others are
 /// refused before a byte of theirs is read.
 fn is_internal(path: &str) -> bool {
-    let services = ["/parlance.message.v1.LogService/", "/parlance.membership.v1.RosterService/"];
+    let services = [
+        "/parlance.message.v1.FactService/",
+        "/parlance.message.v1.UserLogService/",
+        "/parlance.message.v1.NoticeRelayService/",
+        "/parlance.membership.v1.RosterService/",
+    ];
     services.iter().any(|service| path.starts_with(service))
 }
 

@@ -13,7 +13,7 @@ use harness::{Harness, reason, user_id};
 use http::uri::PathAndQuery;
 use parlance_proto::membership::v1::roster_service_client::RosterServiceClient;
 use parlance_proto::membership::v1::{EnsureUserRequest, GetUserRequest, UpsertUserRequest, User};
-use parlance_proto::message::v1::log_service_client::LogServiceClient;
+use parlance_proto::message::v1::fact_service_client::FactServiceClient;
 use parlance_proto::message::v1::{ApplyFactsRequest, RoomCursor, SubscribeRequest};
 use parlance_rpc::{RateLimit, Reason, Shed, TenantRate};
 use parlance_types::{TenantId, UserId};
@@ -72,8 +72,8 @@ async fn an_internal_token_opens_internal_services_only_and_a_callers_token_publ
 #[tokio::test]
 async fn callers_of_the_suites_own_services_are_refused_before_their_request_is_read() {
     let harness = Harness::start().await;
-    let mut logs = LogServiceClient::new(harness.channel());
-    let facts = logs.apply_facts(harness.ann(ApplyFactsRequest::default())).await;
+    let mut sources = FactServiceClient::new(harness.channel());
+    let facts = sources.apply_facts(harness.ann(ApplyFactsRequest::default())).await;
     assert_eq!(reason(facts), Some(Reason::NotAllowed));
     let mut rosters = RosterServiceClient::new(harness.channel());
     let user = rosters.ensure_user(harness.ann(EnsureUserRequest {})).await;
@@ -82,7 +82,7 @@ async fn callers_of_the_suites_own_services_are_refused_before_their_request_is_
     let wait = Duration::from_secs(5);
     let facts = ApplyFactsRequest::default();
     let ours = harness.internal.request(&TenantId::new("acme"), None, wait, facts);
-    let status = logs.apply_facts(ours).await.expect_err("no such service");
+    let status = sources.apply_facts(ours).await.expect_err("no such service");
     assert_eq!(status.code(), Code::Unimplemented);
 }
 

@@ -1,20 +1,18 @@
 //! `MessageService`.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::message_service_server::MessageService;
-use parlance_rpc::{Caller, caller, remaining};
+use parlance_rpc::{caller, remaining};
 use tonic::{Request, Response, Status};
 
 use super::{message, parse, reply, within};
 use crate::codec::frames::epoch_token;
 use crate::codec::timestamp;
-use crate::domain::{Actor, Difference, Logs, Mark, Marks, NewContent, NewMessage};
-use crate::store::Unread;
+use crate::domain::{Logs, NewContent, NewMessage};
 
-/// Serves [`Logs`] to the callers of the suite.
+/// Serves the messages of [`Logs`] to the callers of the suite.
 #[derive(Clone, Debug)]
 pub struct MessageGrpc {
     logs: Arc<Logs>,
@@ -23,19 +21,6 @@ pub struct MessageGrpc {
 impl MessageGrpc {
     pub const fn new(logs: Arc<Logs>) -> Self {
         Self { logs }
-    }
-
-    /// Moves the marks of the caller, who must be a user.
-    async fn mark(
-        &self,
-        caller: Caller,
-        deadline: Duration,
-        room_id: String,
-        mark: Mark,
-    ) -> Result<Marks, Status> {
-        let user = caller.require_user()?.clone();
-        let room_id = parse::room_id(room_id)?;
-        within(deadline, self.logs.mark(&caller.into(), &user, &room_id, mark)).await
     }
 }
 
@@ -112,92 +97,5 @@ impl MessageService for MessageGrpc {
         let messages = page.messages.into_iter().map(|found| message(&listing.room_id, found));
         let (messages, next_page_token) = (messages.collect(), page.next_page_token);
         reply(pb::ListMessagesResponse { messages, next_page_token })
-    }
-
-    async fn mark_read(
-        &self,
-        request: Request<pb::MarkReadRequest>,
-    ) -> Result<Response<pb::MarkReadResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
-        let request = request.into_inner();
-        let mark = Mark::Read(parse::seq("seq", request.seq)?);
-        let marks = self.mark(caller, deadline, request.room_id, mark).await?;
-        reply(pb::MarkReadResponse { read_seq: marks.read })
-    }
-
-    async fn mark_delivered(
-        &self,
-        request: Request<pb::MarkDeliveredRequest>,
-    ) -> Result<Response<pb::MarkDeliveredResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
-        let request = request.into_inner();
-        let mark = Mark::Delivered(parse::seq("seq", request.seq)?);
-        let marks = self.mark(caller, deadline, request.room_id, mark).await?;
-        reply(pb::MarkDeliveredResponse { delivered_seq: marks.delivered })
-    }
-
-    async fn mark_all_read(
-        &self,
-        request: Request<pb::MarkAllReadRequest>,
-    ) -> Result<Response<pb::MarkAllReadResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
-        let room_id = request.into_inner().room_id;
-        let marks = self.mark(caller, deadline, room_id, Mark::AllRead).await?;
-        reply(pb::MarkAllReadResponse { read_seq: marks.read })
-    }
-
-    async fn mark_unread(
-        &self,
-        request: Request<pb::MarkUnreadRequest>,
-    ) -> Result<Response<pb::MarkUnreadResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
-        let user = caller.require_user()?.clone();
-        let room_id = parse::room_id(request.into_inner().room_id)?;
-        within(deadline, self.logs.flag_unread(&caller.into(), &user, &room_id)).await?;
-        reply(pb::MarkUnreadResponse {})
-    }
-
-    async fn get_unread(
-        &self,
-        request: Request<pb::GetUnreadRequest>,
-    ) -> Result<Response<pb::GetUnreadResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
-        let user = caller.require_user()?.clone();
-        let rooms = parse::room_ids(request.into_inner().room_ids)?;
-        let actor = Actor::from(caller);
-        let (rooms, total) = within(deadline, self.logs.unread(&actor, &user, &rooms)).await?;
-        let rooms = rooms.into_iter().map(room_unread).collect();
-        reply(pb::GetUnreadResponse { rooms, total })
-    }
-
-    async fn recount_unread(
-        &self,
-        request: Request<pb::RecountUnreadRequest>,
-    ) -> Result<Response<pb::RecountUnreadResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
-        let user = caller.require_user()?.clone();
-        let found = within(deadline, self.logs.recount(&caller.into(), &user)).await?;
-        reply(pb::RecountUnreadResponse {
-            rooms_checked: i64::try_from(found.rooms).unwrap_or(i64::MAX),
-            total: found.total,
-            differences: found.differences.into_iter().map(difference).collect(),
-        })
-    }
-}
-
-fn room_unread(room: Unread) -> pb::RoomUnread {
-    pb::RoomUnread {
-        room_id: room.room_id.into_string(),
-        unread: room.unread,
-        marked_unread: room.marked_unread,
-        read_seq: room.read,
-    }
-}
-
-fn difference(difference: Difference) -> pb::UnreadDifference {
-    pb::UnreadDifference {
-        room_id: difference.room_id.into_string(),
-        reported: difference.reported,
-        counted: difference.counted,
     }
 }

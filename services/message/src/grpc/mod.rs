@@ -1,15 +1,23 @@
 //! The gRPC face of the service: decode, call the domain, encode.
 
-mod log;
+mod fact;
+mod inbox;
+mod mark;
 mod message;
+mod notice_relay;
 mod operator;
 mod parse;
 mod refusal;
 pub mod stream;
+mod user_log;
 
-pub use log::LogGrpc;
+pub use fact::FactGrpc;
+pub use inbox::InboxGrpc;
+pub use mark::MarkGrpc;
 pub use message::MessageGrpc;
+pub use notice_relay::NoticeRelayGrpc;
 pub use operator::OperatorGrpc;
+pub use user_log::UserLogGrpc;
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! `LogService.ApplyFacts`.
+//! `FactService.ApplyFacts`.
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
@@ -29,7 +29,7 @@ mod suite {
     use tonic_types::StatusExt;
     use uuid::Uuid;
 
-    use crate::harness::{LogClient, TENANT, World, bad_ids, caller, refused, send, violates};
+    use crate::harness::{InternalClient, TENANT, World, bad_ids, caller, refused, send, violates};
     use crate::rooms::{Room, event, first, grant, group, plan};
 
     /// The creation of a group of Ann.
@@ -62,8 +62,8 @@ mod suite {
         Fact { version, events: vec![event(Effects::default(), body)] }
     }
 
-    async fn apply(client: &mut LogClient, request: ApplyFactsRequest) -> ApplyFactsResponse {
-        client.apply_facts(request).await.expect("apply").into_inner()
+    async fn apply(client: &mut InternalClient, request: ApplyFactsRequest) -> ApplyFactsResponse {
+        client.facts.apply_facts(request).await.expect("apply").into_inner()
     }
 
     fn at(applied: i64, head: i64) -> ApplyFactsResponse {
@@ -125,7 +125,7 @@ mod suite {
 
         let mut late = creation("cellar");
         late.facts[0].version = 2;
-        let status = refused(world.internal(TENANT).apply_facts(late).await, Reason::FactGap);
+        let status = refused(world.internal(TENANT).facts.apply_facts(late).await, Reason::FactGap);
         let info = status.get_details_error_info().expect("an ErrorInfo");
         assert_eq!(info.metadata.get("applied").map(String::as_str), Some("0"));
     }
@@ -137,9 +137,9 @@ mod suite {
             facts: vec![updated(1)],
             ..creation("lobby")
         };
-        refused(world.internal(TENANT).apply_facts(request).await, Reason::LogNotFound);
+        refused(world.internal(TENANT).facts.apply_facts(request).await, Reason::LogNotFound);
         let none = ApplyFactsRequest { facts: vec![], ..creation("lobby") };
-        refused(world.internal(TENANT).apply_facts(none).await, Reason::LogNotFound);
+        refused(world.internal(TENANT).facts.apply_facts(none).await, Reason::LogNotFound);
     }
 
     pub(super) async fn an_open_room_keeps_its_id(db: Db) {
@@ -147,7 +147,7 @@ mod suite {
         let mut room = group(&world, "lobby", &["ann"]).await;
         let mut logs = world.internal(TENANT);
         let second = creation("lobby");
-        refused(logs.apply_facts(second.clone()).await, Reason::RoomIdTaken);
+        refused(logs.facts.apply_facts(second.clone()).await, Reason::RoomIdTaken);
         room.close().await;
         assert_eq!(apply(&mut logs, second).await, at(1, 2));
     }
@@ -182,7 +182,7 @@ mod suite {
         let world = World::open(db).await;
         let room = group(&world, "lobby", &["ann"]).await;
         let request = room.facts(vec![joined(2, "eve")]);
-        refused(world.internal("globex").apply_facts(request).await, Reason::LogNotFound);
+        refused(world.internal("globex").facts.apply_facts(request).await, Reason::LogNotFound);
     }
 
     pub(super) async fn only_the_suite_itself_may_call(db: Db) {
@@ -194,9 +194,9 @@ mod suite {
             Principal::Operator,
         ] {
             let mut logs = world.logs(Some(caller(TENANT, principal)));
-            refused(logs.apply_facts(creation("lobby")).await, Reason::NotAllowed);
+            refused(logs.facts.apply_facts(creation("lobby")).await, Reason::NotAllowed);
         }
-        refused(world.logs(None).apply_facts(creation("lobby")).await, Reason::TokenMissing);
+        refused(world.logs(None).facts.apply_facts(creation("lobby")).await, Reason::TokenMissing);
     }
 
     pub(super) async fn bad_input_is_refused_by_name(db: Db) {
@@ -205,26 +205,26 @@ mod suite {
         let good = creation("lobby");
         for log_id in ["", "lobby", "\0", "0"] {
             let request = ApplyFactsRequest { log_id: log_id.to_owned(), ..good.clone() };
-            violates(logs.apply_facts(request).await, "log_id");
+            violates(logs.facts.apply_facts(request).await, "log_id");
         }
         for source in [0, -1, 99] {
             let request = ApplyFactsRequest { source, ..good.clone() };
-            violates(logs.apply_facts(request).await, "source");
+            violates(logs.facts.apply_facts(request).await, "source");
         }
         let request = ApplyFactsRequest { identity: None, ..good.clone() };
-        violates(logs.apply_facts(request).await, "identity");
+        violates(logs.facts.apply_facts(request).await, "identity");
         for room_id in bad_ids() {
             let request = ApplyFactsRequest { identity: Some(identity(&room_id)), ..good.clone() };
-            violates(logs.apply_facts(request).await, "identity.room_id");
+            violates(logs.facts.apply_facts(request).await, "identity.room_id");
         }
         for kind in [0, -1, 99] {
             let identity = Some(LogIdentity { kind, ..identity("lobby") });
             let request = ApplyFactsRequest { identity, ..good.clone() };
-            violates(logs.apply_facts(request).await, "identity.kind");
+            violates(logs.facts.apply_facts(request).await, "identity.kind");
         }
         for (facts, field) in bad_facts() {
             let request = ApplyFactsRequest { facts, ..good.clone() };
-            violates(logs.apply_facts(request).await, field);
+            violates(logs.facts.apply_facts(request).await, field);
         }
         // Nothing of it was stored.
         assert_eq!(apply(&mut logs, good).await, at(1, 2));

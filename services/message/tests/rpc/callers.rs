@@ -1,4 +1,4 @@
-//! What holds for every RPC of `MessageService`, whoever calls.
+//! What holds for every public RPC, whoever calls.
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
@@ -53,17 +53,23 @@ mod suite {
         let get = GetMessageRequest { message_id: message_id.clone() };
         let unread = GetUnreadRequest::default();
         vec![
-            ("send", client.send_message(hello()).await.map(drop)),
-            ("edit", client.edit_message(edit).await.map(drop)),
-            ("get", client.get_message(get).await.map(drop)),
-            ("list", client.list_messages(list).await.map(drop)),
-            ("mark read", client.mark_read(read).await.map(drop)),
-            ("mark delivered", client.mark_delivered(delivered).await.map(drop)),
-            ("mark all read", client.mark_all_read(all_read).await.map(drop)),
-            ("mark unread", client.mark_unread(MarkUnreadRequest { room_id }).await.map(drop)),
-            ("get unread", client.get_unread(unread).await.map(drop)),
-            ("recount", client.recount_unread(RecountUnreadRequest {}).await.map(drop)),
-            ("delete", client.delete_message(DeleteMessageRequest { message_id }).await.map(drop)),
+            ("send", client.messages.send_message(hello()).await.map(drop)),
+            ("edit", client.messages.edit_message(edit).await.map(drop)),
+            ("get", client.messages.get_message(get).await.map(drop)),
+            ("list", client.messages.list_messages(list).await.map(drop)),
+            ("mark read", client.marks.mark_read(read).await.map(drop)),
+            ("mark delivered", client.marks.mark_delivered(delivered).await.map(drop)),
+            ("mark all read", client.marks.mark_all_read(all_read).await.map(drop)),
+            (
+                "mark unread",
+                client.marks.mark_unread(MarkUnreadRequest { room_id }).await.map(drop),
+            ),
+            ("get unread", client.inbox.get_unread(unread).await.map(drop)),
+            ("recount", client.inbox.recount_unread(RecountUnreadRequest {}).await.map(drop)),
+            (
+                "delete",
+                client.messages.delete_message(DeleteMessageRequest { message_id }).await.map(drop),
+            ),
         ]
     }
 
@@ -133,7 +139,7 @@ mod suite {
         lobby(&world).await;
         let soon = Instant::now() + Duration::from_millis(200);
         let mut late = world.with(Some(caller(TENANT, ann())), Some(soon));
-        locked!(&db, refused(late.send_message(hello()).await, Reason::DeadlineExceeded));
+        locked!(&db, refused(late.messages.send_message(hello()).await, Reason::DeadlineExceeded));
     }
 
     /// B-191.
@@ -148,7 +154,7 @@ mod suite {
         let mut sending: FuturesUnordered<_> = (0..4)
             .map(|_| {
                 let mut ann = ann.clone();
-                async move { ann.send_message(hello()).await }
+                async move { ann.messages.send_message(hello()).await }
             })
             .collect();
         locked!(
@@ -164,7 +170,7 @@ mod suite {
 
         let rest: Vec<_> = sending.collect().await;
         assert!(rest.iter().any(Result::is_ok));
-        ann.send_message(hello()).await.expect("send");
+        ann.messages.send_message(hello()).await.expect("send");
     }
 
     pub(super) async fn an_outage_is_unavailable_and_never_no(db: Db) {

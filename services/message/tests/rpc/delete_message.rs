@@ -30,7 +30,7 @@ mod suite {
     }
 
     async fn deleted(client: &mut Client, message_id: &str) -> i64 {
-        client.delete_message(delete(message_id)).await.expect("delete").into_inner().seq
+        client.messages.delete_message(delete(message_id)).await.expect("delete").into_inner().seq
     }
 
     /// B-105, B-106.
@@ -44,14 +44,14 @@ mod suite {
             content: Some(text("more secret")),
             request_id: String::new(),
         };
-        ann.edit_message(edit).await.expect("edit");
+        ann.messages.edit_message(edit).await.expect("edit");
         send(&mut ann, "lobby", "after").await;
 
         assert_eq!(deleted(&mut ann, &sent.message_id).await, 6);
 
         let room_id = "lobby".to_owned();
         let list = ListMessagesRequest { room_id, ..ListMessagesRequest::default() };
-        let page = world.user("bob").list_messages(list).await.expect("list").into_inner();
+        let page = world.user("bob").messages.list_messages(list).await.expect("list").into_inner();
         let [gone, after] = &page.messages[..] else { panic!("two messages: {page:?}") };
         assert_eq!((gone.seq, gone.delete_seq, &gone.content), (3, 6, &None));
         assert_eq!((gone.sender_id.as_str(), gone.send_time), ("ann", sent.send_time));
@@ -88,7 +88,7 @@ mod suite {
         ] {
             let sent = send(&mut world.user("ann"), "lobby", "x").await;
             refused(
-                world.user("bob").delete_message(delete(&sent.message_id)).await,
+                world.user("bob").messages.delete_message(delete(&sent.message_id)).await,
                 Reason::NotTheSender,
             );
             assert_eq!(deleted(&mut client, &sent.message_id).await, sent.seq + 1);
@@ -100,7 +100,7 @@ mod suite {
         plan("lobby").members(&["ann"]).member("bob", MemberRole::Admin).make(&world).await;
         for mut client in [world.user("bob"), world.backend()] {
             let id = send(&mut world.backend(), "lobby", "notice").await.message_id;
-            let refusal = world.user("ann").delete_message(delete(&id)).await;
+            let refusal = world.user("ann").messages.delete_message(delete(&id)).await;
             refused(refusal, Reason::NotTheSender);
             deleted(&mut client, &id).await;
         }
@@ -116,16 +116,16 @@ mod suite {
             request_id: "r1".to_owned(),
             uncounted: false,
         };
-        let first = ann.send_message(once()).await.expect("send").into_inner();
+        let first = ann.messages.send_message(once()).await.expect("send").into_inner();
         deleted(&mut ann, &first.message_id).await;
-        assert_eq!(ann.send_message(once()).await.expect("repeat").into_inner(), first);
+        assert_eq!(ann.messages.send_message(once()).await.expect("repeat").into_inner(), first);
     }
 
     /// B-073, B-176, B-184.
     pub(super) async fn strangers_are_refused(db: Db) {
         let world = World::open(db).await;
         rights::of_message_call(&world, async |mut client: Client, id: &str| {
-            client.delete_message(delete(id)).await.map(drop)
+            client.messages.delete_message(delete(id)).await.map(drop)
         })
         .await;
     }
@@ -134,7 +134,7 @@ mod suite {
     pub(super) async fn bad_input_is_refused_by_name(db: Db) {
         let world = World::open(db).await;
         for bad in bad_message_ids() {
-            violates(world.user("ann").delete_message(delete(bad)).await, "message_id");
+            violates(world.user("ann").messages.delete_message(delete(bad)).await, "message_id");
         }
     }
 }

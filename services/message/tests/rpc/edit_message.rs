@@ -46,12 +46,12 @@ mod suite {
     }
 
     async fn edited(client: &mut Client, request: EditMessageRequest) -> EditMessageResponse {
-        client.edit_message(request).await.expect("edit").into_inner()
+        client.messages.edit_message(request).await.expect("edit").into_inner()
     }
 
     async fn get(client: &mut Client, message_id: &str) -> Message {
         let request = GetMessageRequest { message_id: message_id.to_owned() };
-        let reply = client.get_message(request).await.expect("get").into_inner();
+        let reply = client.messages.get_message(request).await.expect("get").into_inner();
         reply.message.expect("a message")
     }
 
@@ -84,7 +84,8 @@ mod suite {
         let room_id = "lobby".to_owned();
         let request =
             SendMessageRequest { room_id, content: Some(content), ..SendMessageRequest::default() };
-        let answer = ann.send_message(request).await.expect("send").into_inner().message_id;
+        let answer =
+            ann.messages.send_message(request).await.expect("send").into_inner().message_id;
 
         edited(&mut ann, edit(&answer, "answer")).await;
 
@@ -128,7 +129,7 @@ mod suite {
         room.leave("ann").await;
 
         assert_eq!(edited(&mut ann, once(&id, "2")).await, first);
-        refused(ann.edit_message(edit(&id, "3")).await, Reason::NotAMember);
+        refused(ann.messages.edit_message(edit(&id, "3")).await, Reason::NotAMember);
     }
 
     pub(super) async fn a_request_id_does_not_serve_another_payload(db: Db) {
@@ -140,7 +141,7 @@ mod suite {
         edited(&mut ann, once(&id, "2")).await;
 
         for reused in [once(&id, "3"), once(&other, "2")] {
-            refused(ann.edit_message(reused).await, Reason::RequestIdReused);
+            refused(ann.messages.edit_message(reused).await, Reason::RequestIdReused);
         }
     }
 
@@ -154,7 +155,7 @@ mod suite {
 
         for mut client in [world.user("bob"), world.user("cid"), world.user("dee"), world.backend()]
         {
-            refused(client.edit_message(edit(&id, "yours")).await, Reason::NotTheSender);
+            refused(client.messages.edit_message(edit(&id, "yours")).await, Reason::NotTheSender);
         }
         let mut for_ann = world.client(TENANT, Principal::ServiceFor(UserId::new("ann")));
         edited(&mut for_ann, edit(&id, "still mine")).await;
@@ -167,7 +168,10 @@ mod suite {
         room.make(&world).await;
         let id = send(&mut world.backend(), "lobby", "notice").await.message_id;
 
-        refused(world.user("ann").edit_message(edit(&id, "x")).await, Reason::NotTheSender);
+        refused(
+            world.user("ann").messages.edit_message(edit(&id, "x")).await,
+            Reason::NotTheSender,
+        );
         edited(&mut world.backend(), edit(&id, "new notice")).await;
         assert_eq!(words(&get(&mut world.user("ann"), &id).await), Some("new notice"));
     }
@@ -178,9 +182,9 @@ mod suite {
         let mut ann = world.user("ann");
         let message_id = send(&mut ann, "lobby", "1").await.message_id;
         let id = message_id.clone();
-        ann.delete_message(DeleteMessageRequest { message_id }).await.expect("delete");
+        ann.messages.delete_message(DeleteMessageRequest { message_id }).await.expect("delete");
 
-        refused(ann.edit_message(edit(&id, "2")).await, Reason::MessageDeleted);
+        refused(ann.messages.edit_message(edit(&id, "2")).await, Reason::MessageDeleted);
         assert_eq!(get(&mut ann, &id).await.content, None);
     }
 
@@ -188,7 +192,7 @@ mod suite {
     pub(super) async fn strangers_are_refused(db: Db) {
         let world = World::open(db).await;
         rights::of_message_call(&world, async |mut client: Client, id: &str| {
-            client.edit_message(edit(id, "x")).await.map(drop)
+            client.messages.edit_message(edit(id, "x")).await.map(drop)
         })
         .await;
     }
@@ -200,19 +204,19 @@ mod suite {
         let mut ann = world.user("ann");
         let id = send(&mut ann, "lobby", "1").await.message_id;
         for bad in bad_message_ids() {
-            violates(ann.edit_message(edit(bad, "x")).await, "message_id");
+            violates(ann.messages.edit_message(edit(bad, "x")).await, "message_id");
         }
         for request_id in bad_ids().into_iter().filter(|id| !id.is_empty()) {
             let request = EditMessageRequest { request_id, ..edit(&id, "x") };
-            violates(ann.edit_message(request).await, "request_id");
+            violates(ann.messages.edit_message(request).await, "request_id");
         }
         let none = EditMessageRequest { content: None, ..edit(&id, "x") };
-        violates(ann.edit_message(none).await, "content");
+        violates(ann.messages.edit_message(none).await, "content");
         let reply = MessageContent { reply_to_message_id: id.clone(), ..text("x") };
         let bad = [(reply, "content.reply_to_message_id")];
         for (content, field) in bad_contents().into_iter().chain(bad) {
             let request = EditMessageRequest { content: Some(content), ..edit(&id, "x") };
-            let result: Result<Response<_>, Status> = ann.edit_message(request).await;
+            let result: Result<Response<_>, Status> = ann.messages.edit_message(request).await;
             violates(result, field);
         }
         assert_eq!(words(&get(&mut ann, &id).await), Some("1"));

@@ -23,7 +23,7 @@ mod suite {
 
     async fn get(client: &mut Client, message_id: &str) -> Result<Response<Message>, Status> {
         let request = GetMessageRequest { message_id: message_id.to_owned() };
-        let reply = client.get_message(request).await?.into_inner();
+        let reply = client.messages.get_message(request).await?.into_inner();
         Ok(Response::new(reply.message.expect("a message")))
     }
 

@@ -28,7 +28,7 @@ mod suite {
     }
 
     async fn unread(client: &mut Client, rooms: &[&str]) -> GetUnreadResponse {
-        client.get_unread(asking(rooms)).await.expect("unread").into_inner()
+        client.inbox.get_unread(asking(rooms)).await.expect("unread").into_inner()
     }
 
     async fn in_lobby(client: &mut Client) -> (i64, i64) {
@@ -49,7 +49,7 @@ mod suite {
         assert_eq!(in_lobby(&mut ann).await, (0, 5));
 
         let room_id = "lobby".to_owned();
-        bob.mark_read(MarkReadRequest { room_id, seq: 4 }).await.expect("mark");
+        bob.marks.mark_read(MarkReadRequest { room_id, seq: 4 }).await.expect("mark");
         assert_eq!(in_lobby(&mut bob).await, (1, 4));
         // Answering is reading.
         send(&mut bob, "lobby", "hi").await;
@@ -75,14 +75,14 @@ mod suite {
             uncounted: true,
             ..SendMessageRequest::default()
         };
-        ann.send_message(uncounted).await.expect("send");
+        ann.messages.send_message(uncounted).await.expect("send");
         assert_eq!(in_lobby(&mut bob).await.0, 0);
 
         let message_id = send(&mut ann, "lobby", "1").await.message_id;
         send(&mut ann, "lobby", "2").await;
         for _ in 0..2 {
             let request = DeleteMessageRequest { message_id: message_id.clone() };
-            ann.delete_message(request).await.expect("delete");
+            ann.messages.delete_message(request).await.expect("delete");
             assert_eq!(in_lobby(&mut bob).await.0, 1);
         }
         send(&mut world.backend(), "lobby", "notice").await;
@@ -142,7 +142,7 @@ mod suite {
 
     pub(super) async fn counts_are_of_a_user(db: Db) {
         let world = World::open(db).await;
-        refused(world.backend().get_unread(asking(&[])).await, Reason::UserRequired);
+        refused(world.backend().inbox.get_unread(asking(&[])).await, Reason::UserRequired);
     }
 
     /// B-186.
@@ -150,12 +150,12 @@ mod suite {
         let world = World::open(db).await;
         let mut ann = world.user("ann");
         for bad in bad_ids() {
-            violates(ann.get_unread(asking(&["a", "b", "c", &bad])).await, "room_ids[3]");
+            violates(ann.inbox.get_unread(asking(&["a", "b", "c", &bad])).await, "room_ids[3]");
         }
-        violates(ann.get_unread(asking(&["a", "b", "a"])).await, "room_ids[2]");
+        violates(ann.inbox.get_unread(asking(&["a", "b", "a"])).await, "room_ids[2]");
         let many: Vec<_> = (0..101).map(|n| n.to_string()).collect();
         let request = |n: usize| GetUnreadRequest { room_ids: many[..n].to_vec() };
-        violates(ann.get_unread(request(101)).await, "room_ids");
-        ann.get_unread(request(100)).await.expect("unread");
+        violates(ann.inbox.get_unread(request(101)).await, "room_ids");
+        ann.inbox.get_unread(request(100)).await.expect("unread");
     }
 }

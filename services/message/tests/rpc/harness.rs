@@ -7,12 +7,16 @@ use std::time::Duration;
 use parlance_bus::InProcessBus;
 use parlance_db::Db;
 use parlance_message::{Config, Service};
-use parlance_proto::message::v1::log_service_client::LogServiceClient;
+use parlance_proto::message::v1::fact_service_client::FactServiceClient;
+use parlance_proto::message::v1::inbox_service_client::InboxServiceClient;
+use parlance_proto::message::v1::mark_service_client::MarkServiceClient;
 use parlance_proto::message::v1::message_service_client::MessageServiceClient;
 use parlance_proto::message::v1::notice::Notice as Told;
+use parlance_proto::message::v1::notice_relay_service_client::NoticeRelayServiceClient;
 use parlance_proto::message::v1::operator_service_client::OperatorServiceClient;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
 use parlance_proto::message::v1::subscribe_response::Frame;
+use parlance_proto::message::v1::user_log_service_client::UserLogServiceClient;
 use parlance_proto::message::v1::{
     Cursor, Message, MessageContent, RoomCursor, SendMessageRequest, SendMessageResponse,
     SubscribeRequest, SubscribeResponse,
@@ -26,8 +30,21 @@ use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Response, Status, Streaming};
 use tonic_types::StatusExt;
 
-pub(crate) type Client = MessageServiceClient<Transport>;
-pub(crate) type LogClient = LogServiceClient<Transport>;
+/// Clients of what a caller reaches.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) messages: MessageServiceClient<Transport>,
+    pub(crate) marks: MarkServiceClient<Transport>,
+    pub(crate) inbox: InboxServiceClient<Transport>,
+}
+
+/// Clients of what another service of the suite reaches.
+#[derive(Clone, Debug)]
+pub(crate) struct InternalClient {
+    pub(crate) facts: FactServiceClient<Transport>,
+    pub(crate) user_logs: UserLogServiceClient<Transport>,
+    pub(crate) notices: NoticeRelayServiceClient<Transport>,
+}
 
 /// The tenant of those whose tenant does not matter.
 pub(crate) const TENANT: &str = "acme";
@@ -69,19 +86,32 @@ impl World {
 
     /// A client whose requests the auth and deadline layers have let pass like this.
     pub(crate) fn with(&self, caller: Option<Caller>, deadline: Option<Instant>) -> Client {
-        let server = self.service.message_server();
-        let server = InterceptedService::new(server, extend(caller, deadline));
-        MessageServiceClient::new(in_process(Routes::new(server)))
+        let seen = extend(caller, deadline);
+        let messages = InterceptedService::new(self.service.message_server(), seen.clone());
+        let marks = InterceptedService::new(self.service.mark_server(), seen.clone());
+        let inbox = InterceptedService::new(self.service.inbox_server(), seen);
+        Client {
+            messages: MessageServiceClient::new(in_process(Routes::new(messages))),
+            marks: MarkServiceClient::new(in_process(Routes::new(marks))),
+            inbox: InboxServiceClient::new(in_process(Routes::new(inbox))),
+        }
     }
 
     /// A client of another service of the suite.
-    pub(crate) fn internal(&self, tenant_id: &str) -> LogClient {
+    pub(crate) fn internal(&self, tenant_id: &str) -> InternalClient {
         self.logs(Some(caller(tenant_id, Principal::Internal(None))))
     }
 
-    pub(crate) fn logs(&self, caller: Option<Caller>) -> LogClient {
-        let server = InterceptedService::new(self.service.log_server(), extend(caller, None));
-        LogServiceClient::new(in_process(Routes::new(server)))
+    pub(crate) fn logs(&self, caller: Option<Caller>) -> InternalClient {
+        let seen = extend(caller, None);
+        let facts = InterceptedService::new(self.service.fact_server(), seen.clone());
+        let user_logs = InterceptedService::new(self.service.user_log_server(), seen.clone());
+        let notices = InterceptedService::new(self.service.notice_relay_server(), seen);
+        InternalClient {
+            facts: FactServiceClient::new(in_process(Routes::new(facts))),
+            user_logs: UserLogServiceClient::new(in_process(Routes::new(user_logs))),
+            notices: NoticeRelayServiceClient::new(in_process(Routes::new(notices))),
+        }
     }
 
     pub(crate) fn operator(&self, caller: Option<Caller>) -> OperatorServiceClient<Transport> {
@@ -165,7 +195,7 @@ pub(crate) async fn send(client: &mut Client, room_id: &str, words: &str) -> Sen
         content: Some(text(words)),
         ..SendMessageRequest::default()
     };
-    client.send_message(request).await.expect("send").into_inner()
+    client.messages.send_message(request).await.expect("send").into_inner()
 }
 
 /// The text of a message as it reads now; `None` where it has no content.

@@ -46,7 +46,7 @@ mod suite {
     }
 
     async fn list(client: &mut Client, request: ListMessagesRequest) -> ListMessagesResponse {
-        client.list_messages(request).await.expect("list").into_inner()
+        client.messages.list_messages(request).await.expect("list").into_inner()
     }
 
     fn seqs(messages: &[Message]) -> Vec<i64> {
@@ -100,7 +100,8 @@ mod suite {
         let message_id = send(&mut ann, "lobby", "1").await.message_id;
         room.join("bob").await;
         let content = Some(text("one"));
-        ann.edit_message(EditMessageRequest { message_id, content, request_id: String::new() })
+        ann.messages
+            .edit_message(EditMessageRequest { message_id, content, request_id: String::new() })
             .await
             .expect("edit");
         send(&mut ann, "lobby", "2").await;
@@ -130,7 +131,7 @@ mod suite {
 
     async fn delete(client: &mut Client, message: &Message) {
         let message_id = message.message_id.clone();
-        client.delete_message(DeleteMessageRequest { message_id }).await.expect("delete");
+        client.messages.delete_message(DeleteMessageRequest { message_id }).await.expect("delete");
     }
 
     /// B-100, B-102.
@@ -233,7 +234,7 @@ mod suite {
             (world.backend(), next.clone()),
             (world.client("globex", foreign), next),
         ] {
-            violates(client.list_messages(request).await, "page_token");
+            violates(client.messages.list_messages(request).await, "page_token");
         }
     }
 
@@ -248,7 +249,7 @@ mod suite {
         say(&world, 3).await;
 
         let request = ListMessagesRequest { page_size: 1, page_token, ..lobby() };
-        violates(ann.list_messages(request).await, "page_token");
+        violates(ann.messages.list_messages(request).await, "page_token");
     }
 
     /// B-101.
@@ -262,7 +263,7 @@ mod suite {
 
     async fn unread(client: &mut Client) -> i64 {
         let request = parlance_proto::message::v1::GetUnreadRequest::default();
-        client.get_unread(request).await.expect("unread").into_inner().total
+        client.inbox.get_unread(request).await.expect("unread").into_inner().total
     }
 
     /// B-101, B-121.
@@ -286,7 +287,7 @@ mod suite {
         assert_eq!(receipts.next().await, ("bob".to_owned(), 6, 6));
 
         let nobody = ListMessagesRequest { mark_read: true, ..lobby() };
-        refused(world.backend().list_messages(nobody).await, Reason::UserRequired);
+        refused(world.backend().messages.list_messages(nobody).await, Reason::UserRequired);
     }
 
     /// B-067.
@@ -321,7 +322,7 @@ mod suite {
         say(&world, 2).await;
 
         let mut bob = world.user("bob");
-        refused(bob.list_messages(lobby()).await, Reason::NotAMember);
+        refused(bob.messages.list_messages(lobby()).await, Reason::NotAMember);
         assert_eq!(seqs(&list(&mut world.user("ann"), lobby()).await.messages), [3, 5, 6]);
         room.join("bob").await;
         assert_eq!(seqs(&list(&mut bob, lobby()).await.messages), [3, 5, 6]);
@@ -348,10 +349,10 @@ mod suite {
 
         let page_token = "x".to_owned();
         let paged = ListMessagesRequest { page_token, ..preview.clone() };
-        violates(eve.list_messages(paged).await, "page_token");
+        violates(eve.messages.list_messages(paged).await, "page_token");
         let marking = ListMessagesRequest { mark_read: true, ..preview };
-        violates(eve.list_messages(marking).await, "mark_read");
-        refused(eve.list_messages(lobby()).await, Reason::NotAMember);
+        violates(eve.messages.list_messages(marking).await, "mark_read");
+        refused(eve.messages.list_messages(lobby()).await, Reason::NotAMember);
     }
 
     /// B-035.
@@ -366,9 +367,9 @@ mod suite {
             preview: true,
             ..ListMessagesRequest::default()
         };
-        refused(eve.list_messages(preview("lobby")).await, Reason::PreviewNotAllowed);
+        refused(eve.messages.list_messages(preview("lobby")).await, Reason::PreviewNotAllowed);
         for room in ["pair", "nowhere"] {
-            refused(eve.list_messages(preview(room)).await, Reason::RoomNotFound);
+            refused(eve.messages.list_messages(preview(room)).await, Reason::RoomNotFound);
         }
     }
 
@@ -404,7 +405,7 @@ mod suite {
         let world = World::open(db).await;
         rights::of_room_call(&world, async |mut client: Client, room: &str| {
             let request = ListMessagesRequest { room_id: room.to_owned(), ..lobby() };
-            client.list_messages(request).await.map(drop)
+            client.messages.list_messages(request).await.map(drop)
         })
         .await;
     }
@@ -415,7 +416,7 @@ mod suite {
         let mut ann = with_messages(&world, 1).await;
         for room_id in bad_ids() {
             let request = ListMessagesRequest { room_id, ..lobby() };
-            violates(ann.list_messages(request).await, "room_id");
+            violates(ann.messages.list_messages(request).await, "room_id");
         }
         let token = |page_token: &str, position: Option<Position>| ListMessagesRequest {
             page_token: page_token.to_owned(),
@@ -435,7 +436,7 @@ mod suite {
             (token("x", Some(Position::BeforeSeq(1))), "page_token"),
             (token("x", Some(Position::AroundSeq(1))), "page_token"),
         ] {
-            violates(ann.list_messages(request).await, field);
+            violates(ann.messages.list_messages(request).await, field);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `LogService.ListUserLogs`.
+//! `UserLogService.ListUserLogs`.
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
@@ -25,7 +25,7 @@ mod suite {
     use parlance_types::{LogId, UserId};
 
     use crate::harness::{
-        LogClient, TENANT, World, bad_ids, caller, refused, send, text, violates, words,
+        InternalClient, TENANT, World, bad_ids, caller, refused, send, text, violates, words,
     };
     use crate::rooms::{group, plan};
 
@@ -33,8 +33,11 @@ mod suite {
         ListUserLogsRequest { user_id: user.to_owned(), ..ListUserLogsRequest::default() }
     }
 
-    async fn list(client: &mut LogClient, request: ListUserLogsRequest) -> ListUserLogsResponse {
-        client.list_user_logs(request).await.expect("list").into_inner()
+    async fn list(
+        client: &mut InternalClient,
+        request: ListUserLogsRequest,
+    ) -> ListUserLogsResponse {
+        client.user_logs.list_user_logs(request).await.expect("list").into_inner()
     }
 
     fn rooms(logs: &[UserLog]) -> Vec<&str> {
@@ -79,7 +82,7 @@ mod suite {
         let mut room = plan("lobby").since_join().members(&["ann"]).make(&world).await;
         let mut ann = world.user("ann");
         let mut logs = world.internal(TENANT);
-        let last = async |logs: &mut LogClient, user: &str| {
+        let last = async |logs: &mut InternalClient, user: &str| {
             let mut page = list(logs, of(user)).await;
             let message = page.logs.remove(0).last_message;
             message.and_then(|message| message.content).map(|MessageContent { text, .. }| text)
@@ -95,10 +98,10 @@ mod suite {
             content: Some(text("after")),
             request_id: String::new(),
         };
-        ann.edit_message(edit).await.expect("edit");
+        ann.messages.edit_message(edit).await.expect("edit");
         assert_eq!(last(&mut logs, "bob").await.as_deref(), Some("after"));
 
-        ann.delete_message(DeleteMessageRequest { message_id: id }).await.expect("delete");
+        ann.messages.delete_message(DeleteMessageRequest { message_id: id }).await.expect("delete");
         assert_eq!(last(&mut logs, "ann").await.as_deref(), Some("before"));
         assert_eq!(last(&mut logs, "bob").await, None);
     }
@@ -171,11 +174,11 @@ mod suite {
 
         let page = list(&mut logs, with(of("bob"))).await;
         assert!(rooms(&page.logs).contains(&"a"));
-        violates(logs.list_user_logs(with(of("ann"))).await, "page_token");
+        violates(logs.user_logs.list_user_logs(with(of("ann"))).await, "page_token");
         let other = ListUserLogsRequest { skip_empty: true, ..of("bob") };
-        violates(logs.list_user_logs(with(other)).await, "page_token");
+        violates(logs.user_logs.list_user_logs(with(other)).await, "page_token");
         let mut foreign = world.internal("globex");
-        violates(foreign.list_user_logs(with(of("bob"))).await, "page_token");
+        violates(foreign.user_logs.list_user_logs(with(of("bob"))).await, "page_token");
     }
 
     pub(super) async fn only_the_suite_itself_may_call(db: Db) {
@@ -187,22 +190,22 @@ mod suite {
             Principal::Operator,
         ] {
             let mut logs = world.logs(Some(caller(TENANT, principal)));
-            refused(logs.list_user_logs(of("bob")).await, Reason::NotAllowed);
+            refused(logs.user_logs.list_user_logs(of("bob")).await, Reason::NotAllowed);
         }
-        refused(world.logs(None).list_user_logs(of("bob")).await, Reason::TokenMissing);
+        refused(world.logs(None).user_logs.list_user_logs(of("bob")).await, Reason::TokenMissing);
     }
 
     pub(super) async fn bad_input_is_refused_by_name(db: Db) {
         let world = World::open(db).await;
         let mut logs = world.internal(TENANT);
         for user_id in bad_ids() {
-            violates(logs.list_user_logs(of(&user_id)).await, "user_id");
+            violates(logs.user_logs.list_user_logs(of(&user_id)).await, "user_id");
         }
         let request = ListUserLogsRequest { page_size: -1, ..of("bob") };
-        violates(logs.list_user_logs(request).await, "page_size");
+        violates(logs.user_logs.list_user_logs(request).await, "page_size");
         for token in ["%%%", "\0", "e30"] {
             let request = ListUserLogsRequest { page_token: token.to_owned(), ..of("bob") };
-            violates(logs.list_user_logs(request).await, "page_token");
+            violates(logs.user_logs.list_user_logs(request).await, "page_token");
         }
     }
 }

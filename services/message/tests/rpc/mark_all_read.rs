@@ -32,10 +32,10 @@ mod suite {
             send(&mut world.user("ann"), "lobby", "hello").await;
             room.join("cid").await;
             for _ in 0..2 {
-                let marked = bob.mark_all_read(lobby()).await.expect("mark").into_inner();
+                let marked = bob.marks.mark_all_read(lobby()).await.expect("mark").into_inner();
                 assert_eq!(marked.read_seq, read);
             }
-            let unread = bob.get_unread(GetUnreadRequest::default()).await.expect("unread");
+            let unread = bob.inbox.get_unread(GetUnreadRequest::default()).await.expect("unread");
             assert_eq!(unread.into_inner().total, 0);
             assert_eq!(receipts.next().await, ("bob".to_owned(), read, read));
         }
@@ -44,7 +44,7 @@ mod suite {
     pub(super) async fn a_mark_is_of_a_user(db: Db) {
         let world = World::open(db).await;
         group(&world, "lobby", &["ann"]).await;
-        refused(world.backend().mark_all_read(lobby()).await, Reason::UserRequired);
+        refused(world.backend().marks.mark_all_read(lobby()).await, Reason::UserRequired);
     }
 
     /// B-073, B-176, B-184.
@@ -52,7 +52,7 @@ mod suite {
         let world = World::open(db).await;
         rights::of_room_call(&world, async |mut client: Client, room: &str| {
             let request = MarkAllReadRequest { room_id: room.to_owned() };
-            client.mark_all_read(request).await.map(drop)
+            client.marks.mark_all_read(request).await.map(drop)
         })
         .await;
     }
@@ -62,7 +62,7 @@ mod suite {
         let world = World::open(db).await;
         for room_id in bad_ids() {
             let request = MarkAllReadRequest { room_id };
-            violates(world.user("ann").mark_all_read(request).await, "room_id");
+            violates(world.user("ann").marks.mark_all_read(request).await, "room_id");
         }
     }
 }

@@ -29,7 +29,7 @@ mod suite {
     }
 
     async fn mark(client: &mut Client, seq: i64) -> i64 {
-        client.mark_delivered(lobby(seq)).await.expect("mark").into_inner().delivered_seq
+        client.marks.mark_delivered(lobby(seq)).await.expect("mark").into_inner().delivered_seq
     }
 
     /// A group of Ann and Bob with three messages, and Bob's client.
@@ -49,7 +49,7 @@ mod suite {
             assert_eq!(mark(&mut bob, seq).await, delivered, "{seq}");
         }
         let read = MarkReadRequest { room_id: "lobby".to_owned(), seq: 5 };
-        bob.mark_read(read).await.expect("mark");
+        bob.marks.mark_read(read).await.expect("mark");
         assert_eq!(mark(&mut bob, 4).await, 5);
     }
 
@@ -57,7 +57,7 @@ mod suite {
         let world = World::open(db).await;
         let mut bob = bob(&world).await;
         mark(&mut bob, 5).await;
-        let unread = bob.get_unread(GetUnreadRequest::default()).await.expect("unread");
+        let unread = bob.inbox.get_unread(GetUnreadRequest::default()).await.expect("unread");
         assert_eq!(unread.into_inner().total, 3);
     }
 
@@ -78,7 +78,7 @@ mod suite {
         send(&mut world.backend(), "channel", "hello").await;
         let mut frames = world.receipts("channel").await;
         let request = MarkDeliveredRequest { room_id: "channel".to_owned(), seq: 3 };
-        bob.mark_delivered(request).await.expect("mark");
+        bob.marks.mark_delivered(request).await.expect("mark");
         for _ in 0..2 {
             send(&mut world.backend(), "channel", "hello").await;
             assert!(matches!(frames.frame().await, Frame::Event(_)));
@@ -89,15 +89,15 @@ mod suite {
         let world = World::open(db).await;
         let mut bob = bob(&world).await;
         for seq in [6, i64::MAX] {
-            violates(bob.mark_delivered(lobby(seq)).await, "seq");
+            violates(bob.marks.mark_delivered(lobby(seq)).await, "seq");
         }
-        refused(world.user("eve").mark_delivered(lobby(9)).await, Reason::NotAMember);
+        refused(world.user("eve").marks.mark_delivered(lobby(9)).await, Reason::NotAMember);
     }
 
     pub(super) async fn a_mark_is_of_a_user(db: Db) {
         let world = World::open(db).await;
         bob(&world).await;
-        refused(world.backend().mark_delivered(lobby(1)).await, Reason::UserRequired);
+        refused(world.backend().marks.mark_delivered(lobby(1)).await, Reason::UserRequired);
     }
 
     /// B-073, B-176, B-184.
@@ -105,7 +105,7 @@ mod suite {
         let world = World::open(db).await;
         rights::of_room_call(&world, async |mut client: Client, room: &str| {
             let request = MarkDeliveredRequest { room_id: room.to_owned(), seq: 1 };
-            client.mark_delivered(request).await.map(drop)
+            client.marks.mark_delivered(request).await.map(drop)
         })
         .await;
     }
@@ -116,10 +116,10 @@ mod suite {
         let mut ann = world.user("ann");
         for room_id in bad_ids() {
             let request = MarkDeliveredRequest { room_id, seq: 1 };
-            violates(ann.mark_delivered(request).await, "room_id");
+            violates(ann.marks.mark_delivered(request).await, "room_id");
         }
         for seq in [0, -1, i64::MIN] {
-            violates(ann.mark_delivered(lobby(seq)).await, "seq");
+            violates(ann.marks.mark_delivered(lobby(seq)).await, "seq");
         }
     }
 }

@@ -28,7 +28,7 @@ mod suite {
     }
 
     async fn mark(client: &mut Client, seq: i64) -> i64 {
-        client.mark_read(lobby(seq)).await.expect("mark").into_inner().read_seq
+        client.marks.mark_read(lobby(seq)).await.expect("mark").into_inner().read_seq
     }
 
     /// B-117, B-119, B-122, B-207.
@@ -57,7 +57,7 @@ mod suite {
             let mut bob = world.user("bob");
             let mut mark = async |seq| {
                 let request = MarkReadRequest { room_id: room_id.to_owned(), seq };
-                bob.mark_read(request).await.expect("mark");
+                bob.marks.mark_read(request).await.expect("mark");
             };
             mark(3).await;
             // What is read was delivered.
@@ -88,10 +88,10 @@ mod suite {
         send(&mut world.user("ann"), "lobby", "hello").await;
         let mut bob = world.user("bob");
         for seq in [4, i64::MAX] {
-            violates(bob.mark_read(lobby(seq)).await, "seq");
+            violates(bob.marks.mark_read(lobby(seq)).await, "seq");
         }
         assert_eq!(mark(&mut bob, 3).await, 3);
-        refused(world.user("eve").mark_read(lobby(9)).await, Reason::NotAMember);
+        refused(world.user("eve").marks.mark_read(lobby(9)).await, Reason::NotAMember);
     }
 
     pub(super) async fn a_mark_is_of_a_user(db: Db) {
@@ -99,7 +99,7 @@ mod suite {
         group(&world, "lobby", &["ann"]).await;
         for principal in [Principal::Service, Principal::Operator] {
             let mut nobody = world.client(TENANT, principal);
-            refused(nobody.mark_read(lobby(1)).await, Reason::UserRequired);
+            refused(nobody.marks.mark_read(lobby(1)).await, Reason::UserRequired);
         }
         let mut for_ann = world.client(TENANT, Principal::ServiceFor(UserId::new("ann")));
         assert_eq!(mark(&mut for_ann, 2).await, 2);
@@ -110,7 +110,7 @@ mod suite {
         let world = World::open(db).await;
         rights::of_room_call(&world, async |mut client: Client, room: &str| {
             let request = MarkReadRequest { room_id: room.to_owned(), seq: 1 };
-            client.mark_read(request).await.map(drop)
+            client.marks.mark_read(request).await.map(drop)
         })
         .await;
     }
@@ -120,10 +120,10 @@ mod suite {
         let world = World::open(db).await;
         let mut ann = world.user("ann");
         for room_id in bad_ids() {
-            violates(ann.mark_read(MarkReadRequest { room_id, seq: 1 }).await, "room_id");
+            violates(ann.marks.mark_read(MarkReadRequest { room_id, seq: 1 }).await, "room_id");
         }
         for seq in [0, -1, i64::MIN] {
-            violates(ann.mark_read(lobby(seq)).await, "seq");
+            violates(ann.marks.mark_read(lobby(seq)).await, "seq");
         }
     }
 }

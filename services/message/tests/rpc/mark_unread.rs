@@ -26,7 +26,7 @@ mod suite {
 
     async fn unread(client: &mut Client) -> RoomUnread {
         let request = GetUnreadRequest { room_ids: vec!["lobby".to_owned()] };
-        let mut reply = client.get_unread(request).await.expect("unread").into_inner();
+        let mut reply = client.inbox.get_unread(request).await.expect("unread").into_inner();
         reply.rooms.pop().expect("the lobby")
     }
 
@@ -39,31 +39,33 @@ mod suite {
         let read = RoomUnread { room_id, unread: 0, marked_unread: false, read_seq: 3 };
         let flagged = RoomUnread { marked_unread: true, ..read.clone() };
 
-        bob.mark_all_read(MarkAllReadRequest { room_id: read.room_id.clone() })
+        bob.marks
+            .mark_all_read(MarkAllReadRequest { room_id: read.room_id.clone() })
             .await
             .expect("mark");
         for _ in 0..2 {
-            bob.mark_unread(lobby()).await.expect("flag");
+            bob.marks.mark_unread(lobby()).await.expect("flag");
             assert_eq!(unread(&mut bob).await, flagged);
         }
         // A mark clears it, also one that does not move.
         let mark = MarkReadRequest { room_id: read.room_id.clone(), seq: 1 };
-        bob.mark_read(mark).await.expect("mark");
+        bob.marks.mark_read(mark).await.expect("mark");
         assert_eq!(unread(&mut bob).await, read);
-        bob.mark_unread(lobby()).await.expect("flag");
-        bob.mark_all_read(MarkAllReadRequest { room_id: read.room_id.clone() })
+        bob.marks.mark_unread(lobby()).await.expect("flag");
+        bob.marks
+            .mark_all_read(MarkAllReadRequest { room_id: read.room_id.clone() })
             .await
             .expect("mark");
         assert_eq!(unread(&mut bob).await, read);
         // It is of the member who set it.
-        bob.mark_unread(lobby()).await.expect("flag");
+        bob.marks.mark_unread(lobby()).await.expect("flag");
         assert!(!unread(&mut world.user("ann")).await.marked_unread);
     }
 
     pub(super) async fn a_flag_is_of_a_user(db: Db) {
         let world = World::open(db).await;
         group(&world, "lobby", &["ann"]).await;
-        refused(world.backend().mark_unread(lobby()).await, Reason::UserRequired);
+        refused(world.backend().marks.mark_unread(lobby()).await, Reason::UserRequired);
     }
 
     /// B-073, B-176, B-184.
@@ -71,7 +73,7 @@ mod suite {
         let world = World::open(db).await;
         rights::of_room_call(&world, async |mut client: Client, room: &str| {
             let request = MarkUnreadRequest { room_id: room.to_owned() };
-            client.mark_unread(request).await.map(drop)
+            client.marks.mark_unread(request).await.map(drop)
         })
         .await;
     }
@@ -81,7 +83,7 @@ mod suite {
         let world = World::open(db).await;
         for room_id in bad_ids() {
             let request = MarkUnreadRequest { room_id };
-            violates(world.user("ann").mark_unread(request).await, "room_id");
+            violates(world.user("ann").marks.mark_unread(request).await, "room_id");
         }
     }
 }

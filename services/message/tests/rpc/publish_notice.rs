@@ -1,4 +1,4 @@
-//! `LogService.PublishNotice`.
+//! `NoticeRelayService.PublishNotice`.
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
@@ -33,10 +33,10 @@ mod suite {
         let ann = UserId::new("ann");
         for principal in [Principal::User(ann), Principal::Service, Principal::Operator] {
             let mut client = world.logs(Some(caller(TENANT, principal)));
-            let reply = client.publish_notice(typing("lobby", "ann", 1)).await;
+            let reply = client.notices.publish_notice(typing("lobby", "ann", 1)).await;
             refused(reply, Reason::NotAllowed);
         }
-        let reply = world.logs(None).publish_notice(typing("lobby", "ann", 1)).await;
+        let reply = world.logs(None).notices.publish_notice(typing("lobby", "ann", 1)).await;
         refused(reply, Reason::TokenMissing);
     }
 
@@ -46,14 +46,26 @@ mod suite {
         plan("pair").kind(RoomKind::Direct).members(&["ann", "bob"]).make(&world).await;
         let mut presence = world.internal(TENANT);
         for room in ["lobby", "pair"] {
-            presence.publish_notice(typing(room, "ann", 1)).await.expect("told");
-            presence.publish_notice(typing(room, "ann", 0)).await.expect("told");
+            presence.notices.publish_notice(typing(room, "ann", 1)).await.expect("told");
+            presence.notices.publish_notice(typing(room, "ann", 0)).await.expect("told");
         }
-        refused(presence.publish_notice(typing("lobby", "eve", 1)).await, Reason::NotAMember);
-        refused(presence.publish_notice(typing("pair", "eve", 1)).await, Reason::RoomNotFound);
-        refused(presence.publish_notice(typing("none", "ann", 1)).await, Reason::RoomNotFound);
+        refused(
+            presence.notices.publish_notice(typing("lobby", "eve", 1)).await,
+            Reason::NotAMember,
+        );
+        refused(
+            presence.notices.publish_notice(typing("pair", "eve", 1)).await,
+            Reason::RoomNotFound,
+        );
+        refused(
+            presence.notices.publish_notice(typing("none", "ann", 1)).await,
+            Reason::RoomNotFound,
+        );
         let mut other = world.internal("other");
-        refused(other.publish_notice(typing("lobby", "ann", 1)).await, Reason::RoomNotFound);
+        refused(
+            other.notices.publish_notice(typing("lobby", "ann", 1)).await,
+            Reason::RoomNotFound,
+        );
     }
 
     pub(super) async fn bad_input_is_refused_by_name(db: Db) {
@@ -61,15 +73,15 @@ mod suite {
         group(&world, "lobby", &["ann"]).await;
         let mut presence = world.internal(TENANT);
         for bad in bad_ids() {
-            violates(presence.publish_notice(typing(&bad, "ann", 1)).await, "room_id");
-            violates(presence.publish_notice(typing("lobby", &bad, 1)).await, "user_id");
+            violates(presence.notices.publish_notice(typing(&bad, "ann", 1)).await, "room_id");
+            violates(presence.notices.publish_notice(typing("lobby", &bad, 1)).await, "user_id");
         }
         let nothing = PublishNoticeRequest { notice: None, ..typing("lobby", "ann", 1) };
-        violates(presence.publish_notice(nothing).await, "notice");
+        violates(presence.notices.publish_notice(nothing).await, "notice");
         for seconds in [-1, 301] {
             let request = typing("lobby", "ann", seconds);
-            violates(presence.publish_notice(request).await, "typing.lasts");
+            violates(presence.notices.publish_notice(request).await, "typing.lasts");
         }
-        presence.publish_notice(typing("lobby", "ann", 300)).await.expect("the longest");
+        presence.notices.publish_notice(typing("lobby", "ann", 300)).await.expect("the longest");
     }
 }

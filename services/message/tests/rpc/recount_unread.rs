@@ -20,7 +20,7 @@ mod suite {
     use crate::rooms::group;
 
     async fn recount(client: &mut Client) -> RecountUnreadResponse {
-        client.recount_unread(RecountUnreadRequest {}).await.expect("recount").into_inner()
+        client.inbox.recount_unread(RecountUnreadRequest {}).await.expect("recount").into_inner()
     }
 
     /// B-124, B-127.
@@ -41,20 +41,20 @@ mod suite {
                 uncounted: n % 4 == 3,
                 ..SendMessageRequest::default()
             };
-            let sent = ann.send_message(request).await.expect("send").into_inner();
+            let sent = ann.messages.send_message(request).await.expect("send").into_inner();
             ids.push(sent.message_id);
         }
         // Of the lobby's 3..=10, 6 and 10 are uncounted, 4 and 5 are deleted.
         for id in [1, 2] {
             let message_id = ids[id].clone();
-            ann.delete_message(DeleteMessageRequest { message_id }).await.expect("delete");
+            ann.messages.delete_message(DeleteMessageRequest { message_id }).await.expect("delete");
         }
         let room_id = "lobby".to_owned();
-        bob.mark_read(MarkReadRequest { room_id, seq: 4 }).await.expect("mark");
+        bob.marks.mark_read(MarkReadRequest { room_id, seq: 4 }).await.expect("mark");
         // Left: 7, 8 and 9 of the lobby, 3 and 4 of the cellar.
         let found = recount(&mut bob).await;
         assert_eq!((found.rooms_checked, found.total, found.differences), (2, 5, vec![]));
-        let unread = bob.get_unread(GetUnreadRequest::default()).await.expect("unread");
+        let unread = bob.inbox.get_unread(GetUnreadRequest::default()).await.expect("unread");
         assert_eq!(unread.into_inner().total, 5);
 
         room.leave("bob").await;
@@ -73,7 +73,7 @@ mod suite {
                 if n % 3 == 0 {
                     let message_id = sent.message_id;
                     let request = DeleteMessageRequest { message_id };
-                    ann.delete_message(request).await.expect("delete");
+                    ann.messages.delete_message(request).await.expect("delete");
                 }
             }
         };
@@ -88,6 +88,6 @@ mod suite {
     pub(super) async fn counts_are_of_a_user(db: Db) {
         let world = World::open(db).await;
         let mut nobody = world.backend();
-        refused(nobody.recount_unread(RecountUnreadRequest {}).await, Reason::UserRequired);
+        refused(nobody.inbox.recount_unread(RecountUnreadRequest {}).await, Reason::UserRequired);
     }
 }

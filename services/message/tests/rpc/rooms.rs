@@ -11,13 +11,13 @@ use prost::Message as _;
 use tonic::{Response, Status};
 use uuid::Uuid;
 
-use crate::harness::{LogClient, TENANT, World};
+use crate::harness::{InternalClient, TENANT, World};
 
 /// The log of a room, and the services that put facts into it.
 #[derive(Clone, Debug)]
 pub(crate) struct Room {
     pub(crate) log_id: LogId,
-    logs: LogClient,
+    logs: InternalClient,
     version: i64,
 }
 
@@ -89,7 +89,7 @@ impl Plan {
         let facts = vec![Fact { version: 1, events: first(kind, rules, members) }];
         let identity = LogIdentity { room_id, kind: kind.into() };
         let request = ApplyFactsRequest { identity: Some(identity), ..room.facts(facts) };
-        room.logs.apply_facts(request).await.expect("make a room");
+        room.logs.facts.apply_facts(request).await.expect("make a room");
         room.version = 1;
         room
     }
@@ -140,7 +140,7 @@ impl Room {
         facts: Vec<Fact>,
     ) -> Result<Response<ApplyFactsResponse>, Status> {
         let request = self.facts(facts);
-        self.logs.apply_facts(request).await
+        self.logs.facts.apply_facts(request).await
     }
 
     pub(crate) fn facts(&self, facts: Vec<Fact>) -> ApplyFactsRequest {

@@ -52,7 +52,7 @@ mod suite {
 
     async fn get(client: &mut Client, message_id: &str) -> Message {
         let request = GetMessageRequest { message_id: message_id.to_owned() };
-        let reply = client.get_message(request).await.expect("get").into_inner();
+        let reply = client.messages.get_message(request).await.expect("get").into_inner();
         reply.message.expect("a message")
     }
 
@@ -62,7 +62,8 @@ mod suite {
         let room = group(&world, "lobby", &["ann", "bob"]).await;
         world.clock.advance(1_000_000);
 
-        let sent = world.user("ann").send_message(hello()).await.expect("send").into_inner();
+        let sent =
+            world.user("ann").messages.send_message(hello()).await.expect("send").into_inner();
 
         assert_eq!((sent.seq, sent.message_id.as_str()), (3, &*format!("{}-3", room.log_id)));
         let time = sent.send_time.expect("a time");
@@ -96,7 +97,7 @@ mod suite {
             SendMessageRequest { content: Some(content.clone()), uncounted: true, ..hello() };
 
         let mut ann = world.user("ann");
-        let sent = ann.send_message(request).await.expect("send").into_inner();
+        let sent = ann.messages.send_message(request).await.expect("send").into_inner();
 
         let read = get(&mut ann, &sent.message_id).await;
         assert_eq!((read.content, read.uncounted), (Some(content), true));
@@ -115,14 +116,14 @@ mod suite {
             SendMessageRequest { content: Some(content), ..hello() }
         };
 
-        let sent = ann.send_message(answer(&here)).await.expect("send").into_inner();
+        let sent = ann.messages.send_message(answer(&here)).await.expect("send").into_inner();
         let content = get(&mut ann, &sent.message_id).await.content.expect("a content");
         assert_eq!(content.reply_to_message_id, here);
 
-        violates(ann.send_message(answer(&there)).await, "content.reply_to_message_id");
+        violates(ann.messages.send_message(answer(&there)).await, "content.reply_to_message_id");
         // A stranger does not learn which room a message is in.
         let mut eve = world.user("eve");
-        refused(eve.send_message(answer(&there)).await, Reason::NotAMember);
+        refused(eve.messages.send_message(answer(&there)).await, Reason::NotAMember);
     }
 
     /// B-086, B-111.
@@ -135,7 +136,7 @@ mod suite {
             (Principal::ServiceFor(UserId::new("ann")), "ann"),
         ] {
             let mut client = world.client(TENANT, principal);
-            let sent = client.send_message(hello()).await.expect("send").into_inner();
+            let sent = client.messages.send_message(hello()).await.expect("send").into_inner();
             let read = get(&mut world.user("ann"), &sent.message_id).await;
             assert_eq!(read.sender_id, sender);
         }
@@ -146,13 +147,14 @@ mod suite {
         let world = World::open(db).await;
         group(&world, "lobby", &["ann"]).await;
         for mut client in [world.user("ann"), world.backend()] {
-            let first = client.send_message(once()).await.expect("send").into_inner();
+            let first = client.messages.send_message(once()).await.expect("send").into_inner();
             world.clock.advance(1_000_000);
             // An explicit default is the same payload.
             let content = MessageContent { r#type: "text".to_owned(), ..text("hello") };
             let same = SendMessageRequest { content: Some(content), ..once() };
             for repeat in [once(), same] {
-                let reply = client.send_message(repeat).await.expect("repeat").into_inner();
+                let reply =
+                    client.messages.send_message(repeat).await.expect("repeat").into_inner();
                 assert_eq!(reply, first);
             }
         }
@@ -163,29 +165,29 @@ mod suite {
         let world = World::open(db).await;
         let mut room = group(&world, "lobby", &["ann", "bob"]).await;
         let mut ann = world.user("ann");
-        let first = ann.send_message(once()).await.expect("send").into_inner();
+        let first = ann.messages.send_message(once()).await.expect("send").into_inner();
 
         room.set_rules(LogRules { post: PostRule::Admins.into(), ..LogRules::default() }).await;
-        assert_eq!(ann.send_message(once()).await.expect("repeat").into_inner(), first);
-        refused(ann.send_message(hello()).await, Reason::PostingRestricted);
+        assert_eq!(ann.messages.send_message(once()).await.expect("repeat").into_inner(), first);
+        refused(ann.messages.send_message(hello()).await, Reason::PostingRestricted);
 
         room.leave("ann").await;
-        assert_eq!(ann.send_message(once()).await.expect("repeat").into_inner(), first);
-        refused(ann.send_message(hello()).await, Reason::NotAMember);
+        assert_eq!(ann.messages.send_message(once()).await.expect("repeat").into_inner(), first);
+        refused(ann.messages.send_message(hello()).await, Reason::NotAMember);
     }
 
     pub(super) async fn a_repeat_gets_the_first_reply_after_the_closing(db: Db) {
         let world = World::open(db.clone()).await;
         let mut room = group(&world, "lobby", &["ann"]).await;
         let mut ann = world.user("ann");
-        let first = ann.send_message(once()).await.expect("send").into_inner();
+        let first = ann.messages.send_message(once()).await.expect("send").into_inner();
         room.close().await;
         // Whether the node remembers the room or not.
         let fresh = World::open(db).await;
         for mut ann in [ann, fresh.user("ann"), fresh.user("ann")] {
-            let again = ann.send_message(once()).await.expect("a repeat").into_inner();
+            let again = ann.messages.send_message(once()).await.expect("a repeat").into_inner();
             assert_eq!(again, first);
-            refused(ann.send_message(hello()).await, Reason::RoomNotFound);
+            refused(ann.messages.send_message(hello()).await, Reason::RoomNotFound);
         }
     }
 
@@ -193,13 +195,13 @@ mod suite {
         let world = World::open(db).await;
         group(&world, "lobby", &["ann"]).await;
         let mut ann = world.user("ann");
-        ann.send_message(once()).await.expect("send");
+        ann.messages.send_message(once()).await.expect("send");
 
         for other in [
             SendMessageRequest { content: Some(text("bye")), ..once() },
             SendMessageRequest { uncounted: true, ..once() },
         ] {
-            refused(ann.send_message(other).await, Reason::RequestIdReused);
+            refused(ann.messages.send_message(other).await, Reason::RequestIdReused);
         }
     }
 
@@ -215,7 +217,9 @@ mod suite {
             (world.backend(), once()),
             (world.user("ann"), elsewhere),
         ] {
-            ids.push(client.send_message(request).await.expect("send").into_inner().message_id);
+            ids.push(
+                client.messages.send_message(request).await.expect("send").into_inner().message_id,
+            );
         }
         ids.sort();
         ids.dedup();
@@ -237,12 +241,12 @@ mod suite {
         let room = room.member("bob", MemberRole::Admin).member("cid", MemberRole::Owner);
         let mut room = room.make(&world).await;
 
-        refused(world.user("ann").send_message(hello()).await, Reason::PostingRestricted);
+        refused(world.user("ann").messages.send_message(hello()).await, Reason::PostingRestricted);
         for mut client in [world.user("bob"), world.user("cid"), world.backend()] {
-            client.send_message(hello()).await.expect("send");
+            client.messages.send_message(hello()).await.expect("send");
         }
         room.set_role("ann", MemberRole::Admin).await;
-        world.user("ann").send_message(hello()).await.expect("send");
+        world.user("ann").messages.send_message(hello()).await.expect("send");
     }
 
     /// B-063, B-073, B-116, B-176, B-184.
@@ -250,7 +254,7 @@ mod suite {
         let world = World::open(db).await;
         rights::of_room_call(&world, async |mut client: Client, room: &str| {
             let request = SendMessageRequest { room_id: room.to_owned(), ..hello() };
-            client.send_message(request).await.map(drop)
+            client.messages.send_message(request).await.map(drop)
         })
         .await;
     }
@@ -261,24 +265,27 @@ mod suite {
         group(&world, "lobby", &["ann"]).await;
         let mut ann = world.user("ann");
         for room_id in bad_ids() {
-            violates(ann.send_message(SendMessageRequest { room_id, ..hello() }).await, "room_id");
+            violates(
+                ann.messages.send_message(SendMessageRequest { room_id, ..hello() }).await,
+                "room_id",
+            );
         }
         for request_id in bad_ids().into_iter().filter(|id| !id.is_empty()) {
             let request = SendMessageRequest { request_id, ..hello() };
-            violates(ann.send_message(request).await, "request_id");
+            violates(ann.messages.send_message(request).await, "request_id");
         }
         violates(
-            ann.send_message(SendMessageRequest { content: None, ..hello() }).await,
+            ann.messages.send_message(SendMessageRequest { content: None, ..hello() }).await,
             "content",
         );
         for (content, field) in bad_contents() {
             let request = SendMessageRequest { content: Some(content), ..hello() };
-            violates(ann.send_message(request).await, field);
+            violates(ann.messages.send_message(request).await, field);
         }
         for id in bad_message_ids().into_iter().filter(|id| !id.is_empty()) {
             let content = MessageContent { reply_to_message_id: id.to_owned(), ..text("hello") };
             let request = SendMessageRequest { content: Some(content), ..hello() };
-            violates(ann.send_message(request).await, "content.reply_to_message_id");
+            violates(ann.messages.send_message(request).await, "content.reply_to_message_id");
         }
         // Nothing of it was stored.
         assert_eq!(send(&mut ann, "lobby", "hello").await.seq, 3);
@@ -321,7 +328,8 @@ mod suite {
             ..MessageContent::default()
         };
         let request = SendMessageRequest { content: Some(content.clone()), ..once() };
-        let sent = ann.send_message(request).await.map(Response::into_inner).expect("send");
+        let sent =
+            ann.messages.send_message(request).await.map(Response::into_inner).expect("send");
         assert_eq!(get(&mut ann, &sent.message_id).await.content, Some(content));
     }
 }

@@ -5,8 +5,11 @@ use std::time::{Duration, Instant};
 
 use parlance_proto::membership::v1::membership_service_client::MembershipServiceClient;
 use parlance_proto::membership::v1::user_service_client::UserServiceClient;
+use parlance_proto::message::v1::inbox_service_client::InboxServiceClient;
+use parlance_proto::message::v1::mark_service_client::MarkServiceClient;
 use parlance_proto::message::v1::message_service_client::MessageServiceClient;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
+use parlance_proto::room::v1::room_list_service_client::RoomListServiceClient;
 use parlance_proto::room::v1::room_service_client::RoomServiceClient;
 use parlance_rpc::Reason;
 use tonic::metadata::MetadataValue;
@@ -33,6 +36,18 @@ impl On {
 
     pub(super) fn rooms(&self) -> RoomServiceClient<Channel> {
         RoomServiceClient::new(self.0.clone())
+    }
+
+    pub(super) fn lists(&self) -> RoomListServiceClient<Channel> {
+        RoomListServiceClient::new(self.0.clone())
+    }
+
+    pub(super) fn marks(&self) -> MarkServiceClient<Channel> {
+        MarkServiceClient::new(self.0.clone())
+    }
+
+    pub(super) fn inbox(&self) -> InboxServiceClient<Channel> {
+        InboxServiceClient::new(self.0.clone())
     }
 
     pub(super) fn messages(&self) -> MessageServiceClient<Channel> {

@@ -11,7 +11,7 @@ use tonic::Status;
 use tracing::Instrument as _;
 
 use super::streams::Frames;
-use super::{PresenceGrpc, codec, user};
+use super::{SessionGrpc, codec, user};
 use crate::Error;
 use crate::domain::{Device, Presences};
 
@@ -26,7 +26,7 @@ const FRAMES: usize = 2;
 
 type Frame = Result<pb::KeepSessionResponse, Status>;
 
-impl PresenceGrpc {
+impl SessionGrpc {
     pub(super) async fn keep(
         &self,
         caller: &Caller,
@@ -34,15 +34,12 @@ impl PresenceGrpc {
         left: Duration,
     ) -> Result<Frames<pb::KeepSessionResponse>, Status> {
         let user = user(caller)?;
-        if self.draining.is_cancelled() {
-            return Err(Error::Draining.into());
-        }
         let open = self.streams.open(caller)?;
         let pb::KeepSessionRequest { resource, availability, status, lease } = request;
         let request = pb::OpenSessionRequest { resource, availability, status, lease };
         let (device, session) = self.open_session(user, request, left).await?;
         let (sender, frames) = mpsc::channel(FRAMES);
-        let life = self.life(caller);
+        let life = self.streams.life(caller, self.presences.options());
         let presences = self.presences.clone();
         let keeping = async move {
             let ended = tokio::select! {

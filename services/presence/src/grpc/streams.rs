@@ -29,6 +29,8 @@ type Key = (TenantId, Principal);
 pub(crate) struct Streams {
     most: usize,
     open: Arc<Mutex<HashMap<Key, usize>>>,
+    clock: Arc<dyn Clock>,
+    draining: CancellationToken,
 }
 
 /// An open stream, counted until it is dropped.
@@ -49,11 +51,19 @@ pub(super) struct Life {
 }
 
 impl Streams {
-    pub(crate) fn new(most: usize) -> Self {
-        Self { most, open: Arc::default() }
+    pub(crate) fn new(most: usize, clock: Arc<dyn Clock>) -> Self {
+        Self { most, open: Arc::default(), clock, draining: CancellationToken::new() }
+    }
+
+    /// The same streams, which `draining` ends.
+    pub(crate) fn ended_by(&self, draining: CancellationToken) -> Self {
+        Self { draining, ..self.clone() }
     }
 
     pub(super) fn open(&self, caller: &Caller) -> Result<OpenStream, Error> {
+        if self.draining.is_cancelled() {
+            return Err(Error::Draining);
+        }
         let key = (caller.tenant_id.clone(), caller.principal.clone());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let count = open.entry(key.clone()).or_default();
@@ -62,6 +72,19 @@ impl Streams {
         }
         *count += 1;
         Ok(OpenStream { streams: self.clone(), key })
+    }
+
+    /// How long a stream that begins now lives: as long as the caller's token holds, the
+    /// node serves, and streams live.
+    pub(super) fn life(&self, caller: &Caller, options: &Options) -> Life {
+        let left = u64::try_from(caller.expires.saturating_sub(self.clock.now())).unwrap_or(0);
+        let now = Instant::now();
+        Life {
+            expires: now + Duration::from_micros(left).min(FOREVER),
+            over: now + rand::random_range(options.life.clone()),
+            draining: self.draining.clone(),
+            drained_after: rand::random_range(Duration::ZERO..=options.spread),
+        }
     }
 }
 
@@ -78,23 +101,6 @@ impl Drop for OpenStream {
 }
 
 impl Life {
-    /// As long as the caller's token holds, the node serves, and streams live.
-    pub(super) fn new(
-        caller: &Caller,
-        clock: &dyn Clock,
-        draining: &CancellationToken,
-        options: &Options,
-    ) -> Self {
-        let left = u64::try_from(caller.expires.saturating_sub(clock.now())).unwrap_or(0);
-        let now = Instant::now();
-        Self {
-            expires: now + Duration::from_micros(left).min(FOREVER),
-            over: now + rand::random_range(options.life.clone()),
-            draining: draining.clone(),
-            drained_after: rand::random_range(Duration::ZERO..=options.spread),
-        }
-    }
-
     /// Waits for the end; `None`: the reader has gone, or shall come again.
     pub(super) async fn over<T>(&self, frames: &mpsc::Sender<T>) -> Option<Error> {
         let drained = async {

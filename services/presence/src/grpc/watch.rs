@@ -13,7 +13,6 @@ use tracing::Instrument as _;
 
 use super::streams::Frames;
 use super::{PresenceGrpc, codec, within};
-use crate::Error;
 use crate::domain::{Presence, Watcher};
 
 type Frame = Result<pb::WatchPresenceResponse, Status>;
@@ -25,15 +24,12 @@ impl PresenceGrpc {
         user_ids: &[UserId],
         left: Duration,
     ) -> Result<Frames<pb::WatchPresenceResponse>, Status> {
-        if self.draining.is_cancelled() {
-            return Err(Error::Draining.into());
-        }
         let open = self.streams.open(caller)?;
         let watch = self.presences.watch(caller.tenant_id.clone(), user_ids);
         let watcher = within(left, watch).await?;
         // One frame at a time: while it is not read, changes add up behind it.
         let (sender, frames) = mpsc::channel(1);
-        let life = self.life(caller);
+        let life = self.streams.life(caller, self.presences.options());
         let stall = self.presences.options().stall;
         let watching = async move {
             let ended = tokio::select! {

@@ -27,8 +27,9 @@ mod suite {
             status: "x".repeat(64),
             ..pb::OpenSessionRequest::default()
         };
-        world.user("ann").open_session(request).await.expect("opened");
-        let reply = world.user("bob").batch_get_presence(getting(&["cid", "ann", "bob"])).await;
+        world.user("ann").sessions.open_session(request).await.expect("opened");
+        let reply =
+            world.user("bob").presence.batch_get_presence(getting(&["cid", "ann", "bob"])).await;
         let presences = reply.expect("an answer").into_inner().presences;
         let found: Vec<_> = presences.iter().map(|p| (&*p.user_id, p.availability())).collect();
         assert_eq!(found, [("cid", Offline), ("ann", Online), ("bob", Offline)]);
@@ -46,9 +47,9 @@ mod suite {
         let visit = async |expected: i64| {
             let node = world.fresh();
             let mut ann = world.on(&node, caller("acme", Principal::User(UserId::new("ann"))));
-            ann.open_session(opening("phone")).await.expect("opened");
+            ann.sessions.open_session(opening("phone")).await.expect("opened");
             let resource = "phone".to_owned();
-            ann.close_session(pb::CloseSessionRequest { resource }).await.expect("closed");
+            ann.sessions.close_session(pb::CloseSessionRequest { resource }).await.expect("closed");
             let stopped = CancellationToken::new();
             stopped.cancel();
             node.run(stopped).await;
@@ -66,13 +67,19 @@ mod suite {
 
     pub(super) async fn bad_fields_are_named(world: World) -> World {
         let mut ann = world.user("ann");
-        assert_violation(ann.batch_get_presence(getting(&[])).await, "user_ids");
+        assert_violation(ann.presence.batch_get_presence(getting(&[])).await, "user_ids");
         let many: Vec<String> = (0..101).map(|n| n.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert_violation(ann.batch_get_presence(getting(&many)).await, "user_ids");
-        ann.batch_get_presence(getting(&many[..100])).await.expect("as many as may be");
-        assert_violation(ann.batch_get_presence(getting(&["a", "\0"])).await, "user_ids[1]");
-        assert_violation(ann.batch_get_presence(getting(&["a", "b", "a"])).await, "user_ids[2]");
+        assert_violation(ann.presence.batch_get_presence(getting(&many)).await, "user_ids");
+        ann.presence.batch_get_presence(getting(&many[..100])).await.expect("as many as may be");
+        assert_violation(
+            ann.presence.batch_get_presence(getting(&["a", "\0"])).await,
+            "user_ids[1]",
+        );
+        assert_violation(
+            ann.presence.batch_get_presence(getting(&["a", "b", "a"])).await,
+            "user_ids[2]",
+        );
         world
     }
 }

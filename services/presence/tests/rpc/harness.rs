@@ -18,6 +18,8 @@ use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_proto::message::v1::{RoomCursor, RoomKind, SubscribeRequest, SubscribeResponse};
 use parlance_proto::presence::v1 as pb;
 use parlance_proto::presence::v1::presence_service_client::PresenceServiceClient;
+use parlance_proto::presence::v1::session_service_client::SessionServiceClient;
+use parlance_proto::presence::v1::typing_service_client::TypingServiceClient;
 use parlance_proto::room::v1::CreateRoomRequest;
 use parlance_proto::room::v1::room_service_client::RoomServiceClient;
 use parlance_rpc::{
@@ -35,7 +37,13 @@ use tonic_types::StatusExt as _;
 
 use crate::link::Link;
 
-pub(crate) type Client = PresenceServiceClient<Transport>;
+/// Clients of one caller.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) presence: PresenceServiceClient<Transport>,
+    pub(crate) sessions: SessionServiceClient<Transport>,
+    pub(crate) typing: TypingServiceClient<Transport>,
+}
 
 /// How long a test waits for a state before it has failed.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -188,8 +196,9 @@ impl World {
         let config = parlance_message::Config::default();
         let message = parlance_message::Service::open(logs, bus, Arc::clone(&shared), config);
         let message = message.await.expect("open the logs");
-        let server = InterceptedService::new(message.log_server(), verify.clone());
-        let to_message = in_process(Routes::new(server));
+        let facts = InterceptedService::new(message.fact_server(), verify.clone());
+        let notices = InterceptedService::new(message.notice_relay_server(), verify.clone());
+        let to_message = in_process(Routes::new(facts).add_service(notices));
 
         let users = sqlite("membership", parlance_membership::MIGRATIONS).await;
         let membership = parlance_membership::Service::open(
@@ -306,8 +315,14 @@ impl World {
     }
 
     pub(crate) fn on(&self, node: &Service, caller: Caller) -> Client {
-        let server = node.server(self.draining.clone());
-        PresenceServiceClient::new(in_process(Routes::new(called_by(server, caller))))
+        let presence = called_by(node.server(self.draining.clone()), caller.clone());
+        let sessions = called_by(node.sessions(self.draining.clone()), caller.clone());
+        let typing = called_by(node.typing(), caller);
+        Client {
+            presence: PresenceServiceClient::new(in_process(Routes::new(presence))),
+            sessions: SessionServiceClient::new(in_process(Routes::new(sessions))),
+            typing: TypingServiceClient::new(in_process(Routes::new(typing))),
+        }
     }
 
     pub(crate) fn client(&self, tenant: &str, principal: Principal) -> Client {
@@ -379,7 +394,7 @@ impl World {
 
     /// Opens a session that lasts.
     pub(crate) async fn open(&self, user: &str, resource: &str) {
-        self.user(user).open_session(opening(resource)).await.expect("opened");
+        self.user(user).sessions.open_session(opening(resource)).await.expect("opened");
     }
 
     /// What a user is, as everybody is told.
@@ -446,7 +461,7 @@ pub(crate) fn getting(users: &[&str]) -> pb::BatchGetPresenceRequest {
 }
 
 pub(crate) async fn presence_of(client: &mut Client, user: &str) -> pb::Presence {
-    let reply = client.batch_get_presence(getting(&[user])).await.expect("an answer");
+    let reply = client.presence.batch_get_presence(getting(&[user])).await.expect("an answer");
     reply.into_inner().presences.pop().expect("one per user")
 }
 

@@ -25,7 +25,7 @@ mod suite {
         world: World,
     ) -> World {
         world.settle().await;
-        let kept = world.user("ann").keep_session(keeping("phone", LEASE)).await;
+        let kept = world.user("ann").sessions.keep_session(keeping("phone", LEASE)).await;
         let mut kept = kept.expect("kept").into_inner();
         // One when it is opened, then every third of the lease.
         for _ in 0..6 {
@@ -40,11 +40,11 @@ mod suite {
     }
 
     pub(super) async fn the_stream_of_a_session_that_is_closed_ends(world: World) -> World {
-        let kept = world.user("ann").keep_session(keeping("phone", LEASE)).await;
+        let kept = world.user("ann").sessions.keep_session(keeping("phone", LEASE)).await;
         let mut kept = kept.expect("kept").into_inner();
         next(&mut kept).await.expect("opened");
         let closing = pb::CloseSessionRequest { resource: "phone".to_owned() };
-        world.user("ann").close_session(closing).await.expect("closed");
+        world.user("ann").sessions.close_session(closing).await.expect("closed");
         let ended = loop {
             if let Err(ended) = next(&mut kept).await {
                 break ended;
@@ -59,12 +59,12 @@ mod suite {
         let mut short = caller("acme", Principal::User(UserId::new("ann")));
         short.expires = START * 1_000_000 + 200_000;
         let mut client = world.on(&world.service, short);
-        let kept = client.keep_session(keeping("phone", LEASE)).await;
+        let kept = client.sessions.keep_session(keeping("phone", LEASE)).await;
         let mut kept = kept.expect("kept").into_inner();
         next(&mut kept).await.expect("opened");
         assert_reason(&next(&mut kept).await.expect_err("ended"), Reason::TokenExpired);
 
-        let kept = world.user("ann").keep_session(keeping("phone", LEASE)).await;
+        let kept = world.user("ann").sessions.keep_session(keeping("phone", LEASE)).await;
         let mut kept = kept.expect("kept").into_inner();
         next(&mut kept).await.expect("opened");
         world.draining.cancel();
@@ -74,22 +74,28 @@ mod suite {
             }
         };
         assert_reason(&ended, Reason::Draining);
-        let late = world.user("ann").keep_session(keeping("phone", LEASE)).await;
+        let late = world.user("ann").sessions.keep_session(keeping("phone", LEASE)).await;
         assert_reason(&late.expect_err("refused"), Reason::Draining);
         world
     }
 
     pub(super) async fn streams_need_a_user_and_are_bounded(world: World) -> World {
         let mut backend = world.backend();
-        assert_refused(backend.keep_session(keeping("a", LEASE)).await, Reason::UserRequired);
+        assert_refused(
+            backend.sessions.keep_session(keeping("a", LEASE)).await,
+            Reason::UserRequired,
+        );
         let mut ann = world.user("ann");
-        assert_violation(ann.keep_session(keeping("", LEASE)).await, "resource");
+        assert_violation(ann.sessions.keep_session(keeping("", LEASE)).await, "resource");
         let mut open = Vec::new();
         for n in 0..3 {
-            let kept = ann.keep_session(keeping(&n.to_string(), LEASE)).await;
+            let kept = ann.sessions.keep_session(keeping(&n.to_string(), LEASE)).await;
             open.push(kept.expect("kept").into_inner());
         }
-        assert_refused(ann.keep_session(keeping("3", LEASE)).await, Reason::TooManyStreams);
+        assert_refused(
+            ann.sessions.keep_session(keeping("3", LEASE)).await,
+            Reason::TooManyStreams,
+        );
         world
     }
 }

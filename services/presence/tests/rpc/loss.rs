@@ -39,7 +39,7 @@ mod suite {
         assert_eq!(world.presence("bob").await.availability(), Unknown, "at the start");
         world.settle().await;
         world.open("ann", "phone").await;
-        let watch = world.user("eve").watch_presence(watching(&["ann", "bob"])).await;
+        let watch = world.user("eve").presence.watch_presence(watching(&["ann", "bob"])).await;
         let mut frames = watch.expect("a stream").into_inner();
         told(&mut frames).await;
         let lost = Instant::now();
@@ -52,8 +52,8 @@ mod suite {
         // Who comes back is online at once, the others offline once they had the time to.
         let mut ann = world.user("ann");
         let heartbeat = pb::HeartbeatRequest { resource: "phone".to_owned() };
-        assert_refused(ann.heartbeat(heartbeat).await, Reason::SessionNotFound);
-        ann.open_session(opening("phone")).await.expect("opened");
+        assert_refused(ann.sessions.heartbeat(heartbeat).await, Reason::SessionNotFound);
+        ann.sessions.open_session(opening("phone")).await.expect("opened");
         assert_eq!(told(&mut frames).await, [("ann".to_owned(), Online)]);
         assert_eq!(told(&mut frames).await, [("bob".to_owned(), Offline)]);
         assert!(lost.elapsed() >= DOUBT, "{:?}", lost.elapsed());
@@ -62,7 +62,7 @@ mod suite {
 
     pub(super) async fn a_stream_that_keeps_a_lost_session_says_so(world: World) -> World {
         let lease = Duration::from_secs(2);
-        let kept = world.user("ann").keep_session(keeping("phone", lease)).await;
+        let kept = world.user("ann").sessions.keep_session(keeping("phone", lease)).await;
         let mut kept = kept.expect("kept").into_inner();
         next(&mut kept).await.expect("opened");
         world.lose().await;
@@ -72,7 +72,7 @@ mod suite {
             }
         };
         assert_reason(&ended, Reason::SessionNotFound);
-        let again = world.user("ann").keep_session(keeping("phone", lease)).await;
+        let again = world.user("ann").sessions.keep_session(keeping("phone", lease)).await;
         let mut again = again.expect("kept").into_inner();
         next(&mut again).await.expect("opened");
         assert_eq!(world.presence("ann").await.availability(), Online);
@@ -84,17 +84,17 @@ mod suite {
         for user in ["ann", "bob"] {
             world.open(user, "phone").await;
         }
-        let watch = world.user("eve").watch_presence(watching(&["ann", "bob"])).await;
+        let watch = world.user("eve").presence.watch_presence(watching(&["ann", "bob"])).await;
         let mut frames = watch.expect("a stream").into_inner();
         let online = |user: &str| (user.to_owned(), Online);
         assert_eq!(told(&mut frames).await, [online("ann"), online("bob")]);
         world.hide_last_seen().await;
         let closing = pb::CloseSessionRequest { resource: "phone".to_owned() };
-        world.user("ann").close_session(closing).await.expect("closed");
+        world.user("ann").sessions.close_session(closing).await.expect("closed");
         let frame = next(&mut frames).await.expect("a frame").presences;
         assert_eq!((frame.len(), frame[0].availability()), (1, Offline));
         assert_eq!(frame[0].last_seen_time, None, "it cannot be told");
-        let found = world.user("eve").batch_get_presence(getting(&["ann", "bob"])).await;
+        let found = world.user("eve").presence.batch_get_presence(getting(&["ann", "bob"])).await;
         let found = found.expect("an answer").into_inner().presences;
         assert_eq!((found[0].availability(), found[1].availability()), (Offline, Online));
         // Once it can be read it is told.
@@ -118,7 +118,7 @@ mod suite {
         let users: Vec<&str> = users.iter().map(String::as_str).collect();
         world.room("tea", RoomKind::Group, &users).await;
         let all = async || {
-            let found = world.backend().batch_get_presence(getting(&users)).await;
+            let found = world.backend().presence.batch_get_presence(getting(&users)).await;
             let found = found.expect("an answer").into_inner().presences;
             found.iter().map(pb::Presence::availability).collect::<Vec<_>>()
         };
@@ -131,7 +131,7 @@ mod suite {
             tokio::time::timeout(PATIENCE, settle).await.expect("settled");
         };
         settle().await;
-        let watch = world.user("eve").watch_presence(watching(&users)).await;
+        let watch = world.user("eve").presence.watch_presence(watching(&users)).await;
         let mut frames = watch.expect("a stream").into_inner();
         told(&mut frames).await;
         cluster.nodes[0].kill().await;
@@ -140,7 +140,7 @@ mod suite {
         assert!((1..40).contains(&away), "{found:?}");
         assert_eq!(found.iter().filter(|found| **found == Offline).count(), 40 - away);
         let count = pb::GetRoomOnlineCountRequest { room_id: "tea".to_owned() };
-        let count = world.backend().get_room_online_count(count).await.expect("counted");
+        let count = world.backend().presence.get_room_online_count(count).await.expect("counted");
         let unknown = usize::try_from(count.into_inner().unknown_count).expect("a count");
         assert!((away..=away + 1).contains(&unknown), "ann is a member too: {unknown} of {away}");
         let mut hidden = Vec::new();
@@ -152,7 +152,7 @@ mod suite {
         world.open(users[lives], "phone").await;
         assert_eq!(told(&mut frames).await, [(users[lives].to_owned(), Online)]);
         let closing = pb::CloseSessionRequest { resource: "phone".to_owned() };
-        world.user(users[lives]).close_session(closing).await.expect("closed");
+        world.user(users[lives]).sessions.close_session(closing).await.expect("closed");
         cluster.nodes[0].restart().await;
         settle().await;
         world
@@ -164,17 +164,23 @@ mod suite {
         let mut eve = world.on(&node, caller("acme", Principal::User(UserId::new("eve"))));
         world.open("ann", "phone").await;
         world.settle().await;
-        let watch = eve.watch_presence(watching(&["ann", "bob"])).await;
+        let watch = eve.presence.watch_presence(watching(&["ann", "bob"])).await;
         let mut frames = watch.expect("a stream").into_inner();
         let first = told(&mut frames).await;
         assert_eq!(first, [("ann".to_owned(), Online), ("bob".to_owned(), Offline)]);
         link.cut();
         assert_refused(
-            eve.batch_get_presence(getting(&["ann"])).await,
+            eve.presence.batch_get_presence(getting(&["ann"])).await,
             Reason::PresenceUnavailable,
         );
-        assert_refused(eve.open_session(opening("phone")).await, Reason::PresenceUnavailable);
-        assert_refused(eve.watch_presence(watching(&["ann"])).await, Reason::PresenceUnavailable);
+        assert_refused(
+            eve.sessions.open_session(opening("phone")).await,
+            Reason::PresenceUnavailable,
+        );
+        assert_refused(
+            eve.presence.watch_presence(watching(&["ann"])).await,
+            Reason::PresenceUnavailable,
+        );
         let away = told(&mut frames).await;
         assert_eq!(away, [("ann".to_owned(), Unknown), ("bob".to_owned(), Unknown)]);
         link.mend();

@@ -46,7 +46,7 @@ mod suite {
             status: "at lunch".to_owned(),
             ..opening("laptop")
         };
-        let reply = ann.open_session(away).await.expect("opened").into_inner();
+        let reply = ann.sessions.open_session(away).await.expect("opened").into_inner();
         let session = reply.session.expect("a session");
         assert_eq!((session.resource.as_str(), session.availability()), ("laptop", Away));
         assert_eq!(session.lease, lease(30_000), "the default");
@@ -56,9 +56,9 @@ mod suite {
         world.open("ann", "phone").await;
         let presence = world.presence("ann").await;
         assert_eq!((presence.availability(), presence.status.as_str()), (Online, "at lunch"));
-        ann.close_session(closing("phone")).await.expect("closed");
+        ann.sessions.close_session(closing("phone")).await.expect("closed");
         assert_eq!(world.presence("ann").await.availability(), Away);
-        ann.close_session(closing("laptop")).await.expect("closed");
+        ann.sessions.close_session(closing("laptop")).await.expect("closed");
         let presence = world.presence("ann").await;
         assert_eq!((presence.availability(), presence.status.as_str()), (Offline, ""));
         world
@@ -71,13 +71,17 @@ mod suite {
             world.open("ann", "phone").await;
         }
         for _ in 0..3 {
-            let reply = ann.heartbeat(heartbeat("phone")).await.expect("renewed").into_inner();
+            let reply =
+                ann.sessions.heartbeat(heartbeat("phone")).await.expect("renewed").into_inner();
             assert_eq!(reply.session.expect("a session").resource, "phone");
         }
         for _ in 0..3 {
-            ann.close_session(closing("phone")).await.expect("closed");
+            ann.sessions.close_session(closing("phone")).await.expect("closed");
             assert_eq!(world.presence("ann").await.availability(), Offline);
-            assert_refused(ann.heartbeat(heartbeat("phone")).await, Reason::SessionNotFound);
+            assert_refused(
+                ann.sessions.heartbeat(heartbeat("phone")).await,
+                Reason::SessionNotFound,
+            );
         }
         world
     }
@@ -85,9 +89,9 @@ mod suite {
     pub(super) async fn a_session_without_a_heartbeat_ends_with_its_lease(world: World) -> World {
         world.settle().await;
         let short = pb::OpenSessionRequest { lease: lease(300), ..opening("phone") };
-        world.user("ann").open_session(short).await.expect("opened");
+        world.user("ann").sessions.open_session(short).await.expect("opened");
         world.until("ann", Offline).await;
-        let late = world.user("ann").heartbeat(heartbeat("phone")).await;
+        let late = world.user("ann").sessions.heartbeat(heartbeat("phone")).await;
         assert_refused(late, Reason::SessionNotFound);
         world
     }
@@ -104,39 +108,39 @@ mod suite {
 
     pub(super) async fn sessions_need_a_user_and_are_bounded(world: World) -> World {
         let mut backend = world.backend();
-        assert_refused(backend.open_session(opening("a")).await, Reason::UserRequired);
-        assert_refused(backend.heartbeat(heartbeat("a")).await, Reason::UserRequired);
-        assert_refused(backend.close_session(closing("a")).await, Reason::UserRequired);
+        assert_refused(backend.sessions.open_session(opening("a")).await, Reason::UserRequired);
+        assert_refused(backend.sessions.heartbeat(heartbeat("a")).await, Reason::UserRequired);
+        assert_refused(backend.sessions.close_session(closing("a")).await, Reason::UserRequired);
         let mut for_ann = world.client("acme", Principal::ServiceFor(UserId::new("ann")));
         for n in 0..20 {
-            for_ann.open_session(opening(&n.to_string())).await.expect("opened");
+            for_ann.sessions.open_session(opening(&n.to_string())).await.expect("opened");
         }
-        assert_refused(for_ann.open_session(opening("20")).await, Reason::TooManySessions);
-        for_ann.open_session(opening("0")).await.expect("replaced");
+        assert_refused(for_ann.sessions.open_session(opening("20")).await, Reason::TooManySessions);
+        for_ann.sessions.open_session(opening("0")).await.expect("replaced");
         let mut internal = world.client("acme", Principal::Internal(Some(UserId::new("ann"))));
-        assert_refused(internal.open_session(opening("a")).await, Reason::NotAllowed);
+        assert_refused(internal.sessions.open_session(opening("a")).await, Reason::NotAllowed);
         world
     }
 
     pub(super) async fn bad_fields_are_named(world: World) -> World {
         let mut ann = world.user("ann");
         for bad in [String::new(), "x".repeat(129), "a\0".to_owned()] {
-            assert_violation(ann.open_session(opening(&bad)).await, "resource");
-            assert_violation(ann.heartbeat(heartbeat(&bad)).await, "resource");
-            assert_violation(ann.close_session(closing(&bad)).await, "resource");
+            assert_violation(ann.sessions.open_session(opening(&bad)).await, "resource");
+            assert_violation(ann.sessions.heartbeat(heartbeat(&bad)).await, "resource");
+            assert_violation(ann.sessions.close_session(closing(&bad)).await, "resource");
         }
         for status in ["x".repeat(65), "a\0".to_owned()] {
             let request = pb::OpenSessionRequest { status, ..opening("phone") };
-            assert_violation(ann.open_session(request).await, "status");
+            assert_violation(ann.sessions.open_session(request).await, "status");
         }
         for bad in [lease(99), lease(60_001), Some(prost_types::Duration { seconds: -1, nanos: 0 })]
         {
             let request = pb::OpenSessionRequest { lease: bad, ..opening("phone") };
-            assert_violation(ann.open_session(request).await, "lease");
+            assert_violation(ann.sessions.open_session(request).await, "lease");
         }
         for availability in [1, 2, 99] {
             let request = pb::OpenSessionRequest { availability, ..opening("phone") };
-            assert_violation(ann.open_session(request).await, "availability");
+            assert_violation(ann.sessions.open_session(request).await, "availability");
         }
         world
     }
@@ -147,8 +151,8 @@ mod suite {
         world.open("ann", "phone").await;
         let mut other = world.client("other", Principal::User(UserId::new("ann")));
         assert_eq!(presence_of(&mut other, "ann").await.availability(), Offline);
-        assert_refused(other.heartbeat(heartbeat("phone")).await, Reason::SessionNotFound);
-        other.close_session(closing("phone")).await.expect("closed");
+        assert_refused(other.sessions.heartbeat(heartbeat("phone")).await, Reason::SessionNotFound);
+        other.sessions.close_session(closing("phone")).await.expect("closed");
         assert_eq!(world.presence("ann").await.availability(), Online);
         world
     }

@@ -19,7 +19,8 @@ mod suite {
     }
 
     async fn count(client: &mut Client) -> [i32; 4] {
-        let reply = client.get_room_online_count(of("tea")).await.expect("counted").into_inner();
+        let reply =
+            client.presence.get_room_online_count(of("tea")).await.expect("counted").into_inner();
         [reply.online_count, reply.away_count, reply.unknown_count, reply.member_count]
     }
 
@@ -32,7 +33,7 @@ mod suite {
         world.open("eve", "phone").await;
         let availability = pb::Availability::Away.into();
         let away = pb::OpenSessionRequest { availability, ..opening("phone") };
-        world.user("cid").open_session(away).await.expect("opened");
+        world.user("cid").sessions.open_session(away).await.expect("opened");
         assert_eq!(count(&mut world.user("ann")).await, [2, 1, 0, 4]);
         world.lose().await;
         world.open("ann", "phone").await;
@@ -48,16 +49,25 @@ mod suite {
         }
         for user in ["eve", "nobody"] {
             let mut eve = world.user(user);
-            assert_refused(eve.get_room_online_count(of("tea")).await, Reason::NotAMember);
-            assert_refused(eve.get_room_online_count(of("no")).await, Reason::RoomNotFound);
+            assert_refused(eve.presence.get_room_online_count(of("tea")).await, Reason::NotAMember);
+            assert_refused(
+                eve.presence.get_room_online_count(of("no")).await,
+                Reason::RoomNotFound,
+            );
             let mut for_eve = world.client("acme", Principal::ServiceFor(UserId::new(user)));
-            assert_refused(for_eve.get_room_online_count(of("tea")).await, Reason::NotAMember);
+            assert_refused(
+                for_eve.presence.get_room_online_count(of("tea")).await,
+                Reason::NotAMember,
+            );
         }
         for principal in [Principal::User(UserId::new("ann")), Principal::Service] {
             let mut other = world.client("other", principal);
-            assert_refused(other.get_room_online_count(of("tea")).await, Reason::RoomNotFound);
+            assert_refused(
+                other.presence.get_room_online_count(of("tea")).await,
+                Reason::RoomNotFound,
+            );
         }
-        assert_violation(world.user("ann").get_room_online_count(of("")).await, "room_id");
+        assert_violation(world.user("ann").presence.get_room_online_count(of("")).await, "room_id");
         world
     }
 
@@ -67,7 +77,7 @@ mod suite {
         world.fill("tea", 1000).await;
         assert_eq!(count(&mut world.user("ann")).await, [0, 0, 0, 1000]);
         world.fill("tea", 1001).await;
-        let refused = world.user("ann").get_room_online_count(of("tea")).await;
+        let refused = world.user("ann").presence.get_room_online_count(of("tea")).await;
         assert_refused(refused, Reason::RoomTooLarge);
         world
     }

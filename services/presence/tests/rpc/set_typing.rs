@@ -28,7 +28,7 @@ mod suite {
     }
 
     async fn set(world: &World, user: &str, on: bool) {
-        world.user(user).set_typing(typing("tea", on)).await.expect("set");
+        world.user(user).typing.set_typing(typing("tea", on)).await.expect("set");
     }
 
     /// The next notice of a stream: who, and whether typing.
@@ -104,15 +104,15 @@ mod suite {
     pub(super) async fn only_members_type(world: World) -> World {
         world.room("tea", RoomKind::Group, &["bob"]).await;
         let mut eve = world.user("eve");
-        assert_refused(eve.set_typing(typing("tea", true)).await, Reason::NotAMember);
-        assert_refused(eve.set_typing(typing("no", true)).await, Reason::RoomNotFound);
+        assert_refused(eve.typing.set_typing(typing("tea", true)).await, Reason::NotAMember);
+        assert_refused(eve.typing.set_typing(typing("no", true)).await, Reason::RoomNotFound);
         let mut for_eve = world.client("acme", Principal::ServiceFor(UserId::new("eve")));
-        assert_refused(for_eve.set_typing(typing("tea", false)).await, Reason::NotAMember);
+        assert_refused(for_eve.typing.set_typing(typing("tea", false)).await, Reason::NotAMember);
         let mut backend = world.backend();
-        assert_refused(backend.set_typing(typing("tea", true)).await, Reason::UserRequired);
-        assert_violation(world.user("ann").set_typing(typing("", true)).await, "room_id");
+        assert_refused(backend.typing.set_typing(typing("tea", true)).await, Reason::UserRequired);
+        assert_violation(world.user("ann").typing.set_typing(typing("", true)).await, "room_id");
         let mut for_bob = world.client("acme", Principal::ServiceFor(UserId::new("bob")));
-        for_bob.set_typing(typing("tea", true)).await.expect("has that user's rights");
+        for_bob.typing.set_typing(typing("tea", true)).await.expect("has that user's rights");
         world
     }
 
@@ -121,7 +121,7 @@ mod suite {
         world.room("tea", RoomKind::Group, &["bob"]).await;
         let mut bob = world.follow("bob", "tea").await;
         let mut other = world.client("other", Principal::User(UserId::new("ann")));
-        assert_refused(other.set_typing(typing("tea", true)).await, Reason::RoomNotFound);
+        assert_refused(other.typing.set_typing(typing("tea", true)).await, Reason::RoomNotFound);
         set(&world, "ann", true).await;
         assert_eq!(notice(&mut bob).await, is("ann", true));
         world

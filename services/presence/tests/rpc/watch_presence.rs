@@ -37,14 +37,14 @@ mod suite {
 
     async fn close(world: &World, user: &str, resource: &str) {
         let request = pb::CloseSessionRequest { resource: resource.to_owned() };
-        world.user(user).close_session(request).await.expect("closed");
+        world.user(user).sessions.close_session(request).await.expect("closed");
     }
 
     /// B-135.
     pub(super) async fn what_users_are_comes_first_then_what_changes(world: World) -> World {
         world.settle().await;
         world.open("ann", "phone").await;
-        let watch = world.user("eve").watch_presence(watching(&["bob", "ann"])).await;
+        let watch = world.user("eve").presence.watch_presence(watching(&["bob", "ann"])).await;
         let mut frames = watch.expect("a stream").into_inner();
         assert_eq!(told(&mut frames).await, [is("bob", Offline), is("ann", Online)]);
         world.open("bob", "phone").await;
@@ -54,7 +54,7 @@ mod suite {
             status: "back soon".to_owned(),
             ..opening("phone")
         };
-        world.user("ann").open_session(away).await.expect("replaced");
+        world.user("ann").sessions.open_session(away).await.expect("replaced");
         let frame = next(&mut frames).await.expect("a frame").presences;
         assert_eq!((frame.len(), frame[0].availability()), (1, Away));
         assert_eq!(frame[0].status, "back soon");
@@ -68,11 +68,14 @@ mod suite {
     ) -> World {
         world.settle().await;
         // Somebody watches already, so that looks go on all the time.
-        let other = world.user("cid").watch_presence(watching(&["ann"])).await.expect("a stream");
+        let other =
+            world.user("cid").presence.watch_presence(watching(&["ann"])).await.expect("a stream");
         for round in 0..25 {
             let mut eve = world.client("acme", Principal::ServiceFor(UserId::new("eve")));
-            let (watch, ()) =
-                tokio::join!(eve.watch_presence(watching(&["ann"])), world.open("ann", "phone"));
+            let (watch, ()) = tokio::join!(
+                eve.presence.watch_presence(watching(&["ann"])),
+                world.open("ann", "phone")
+            );
             let mut frames = watch.expect("a stream").into_inner();
             let mut known = told(&mut frames).await;
             assert_eq!(known.len(), 1);
@@ -91,7 +94,7 @@ mod suite {
 
     pub(super) async fn a_flapping_user_costs_a_bounded_number_of_frames(world: World) -> World {
         world.settle().await;
-        let watch = world.user("eve").watch_presence(watching(&["ann", "bob"])).await;
+        let watch = world.user("eve").presence.watch_presence(watching(&["ann", "bob"])).await;
         let mut frames = watch.expect("a stream").into_inner();
         told(&mut frames).await;
         let began = Instant::now();
@@ -125,12 +128,12 @@ mod suite {
     ) -> World {
         world.settle().await;
         let lease = Duration::from_secs(1);
-        let kept = world.user("ann").keep_session(keeping("phone", lease)).await;
+        let kept = world.user("ann").sessions.keep_session(keeping("phone", lease)).await;
         let mut kept = kept.expect("kept").into_inner();
         next(&mut kept).await.expect("opened");
         let node = world.node();
         let mut eve = world.on(&node, caller("acme", Principal::User(UserId::new("eve"))));
-        let watch = eve.watch_presence(watching(&["ann"])).await;
+        let watch = eve.presence.watch_presence(watching(&["ann"])).await;
         let mut frames = watch.expect("a stream").into_inner();
         assert_eq!(told(&mut frames).await, [is("ann", Online)]);
         next(&mut kept).await.expect("a renewal");
@@ -145,7 +148,7 @@ mod suite {
     pub(super) async fn who_was_last_seen_when_is_told_with_the_change(world: World) -> World {
         world.settle().await;
         world.open("ann", "phone").await;
-        let watch = world.user("eve").watch_presence(watching(&["ann"])).await;
+        let watch = world.user("eve").presence.watch_presence(watching(&["ann"])).await;
         let mut frames = watch.expect("a stream").into_inner();
         assert_eq!(told(&mut frames).await, [is("ann", Online)]);
         close(&world, "ann", "phone").await;
@@ -162,7 +165,7 @@ mod suite {
         let visit = async |user: &str| {
             let visited = world.fresh();
             let mut client = world.user_on(&visited, user);
-            client.open_session(opening("phone")).await.expect("opened");
+            client.sessions.open_session(opening("phone")).await.expect("opened");
             close(&world, user, "phone").await;
             let stopped = CancellationToken::new();
             stopped.cancel();
@@ -170,7 +173,7 @@ mod suite {
         };
         let watch = async |user: &str| {
             let mut client = world.user_on(&node, user);
-            let watch = client.watch_presence(watching(&["ann", "bob"])).await;
+            let watch = client.presence.watch_presence(watching(&["ann", "bob"])).await;
             watch.expect("a stream").into_inner()
         };
         visit("ann").await;
@@ -206,9 +209,9 @@ mod suite {
         let life = Duration::from_millis(100)..=Duration::from_millis(200);
         let node = world.node_with(Options { life, ..options() });
         let mut eve = world.user_on(&node, "eve");
-        let watch = eve.watch_presence(watching(&["ann"])).await;
+        let watch = eve.presence.watch_presence(watching(&["ann"])).await;
         let mut watched = watch.expect("a stream").into_inner();
-        let kept = eve.keep_session(keeping("phone", Duration::from_secs(30))).await;
+        let kept = eve.sessions.keep_session(keeping("phone", Duration::from_secs(30))).await;
         let mut kept = kept.expect("kept").into_inner();
         let all = async {
             while watched.message().await.expect("no error").is_some() {}
@@ -225,10 +228,10 @@ mod suite {
         let mut eve = world.user_on(&node, "eve");
         let mut open = Vec::new();
         for _ in 0..3 {
-            open.push(eve.watch_presence(watching(&["ann"])).await.expect("a stream"));
+            open.push(eve.presence.watch_presence(watching(&["ann"])).await.expect("a stream"));
         }
         let again = async {
-            while let Err(refused) = eve.watch_presence(watching(&["ann"])).await {
+            while let Err(refused) = eve.presence.watch_presence(watching(&["ann"])).await {
                 assert_reason(&refused, Reason::TooManyStreams);
                 sleep(LOOK).await;
             }
@@ -250,7 +253,7 @@ mod suite {
         let mut open = Vec::new();
         for number in 0..10 {
             let mut client = world.user_on(&node, &format!("user {number}"));
-            let watch = client.watch_presence(watching(&["nobody"])).await;
+            let watch = client.presence.watch_presence(watching(&["nobody"])).await;
             open.push(watch.expect("a stream").into_inner());
         }
         let began = Instant::now();
@@ -274,15 +277,19 @@ mod suite {
     ) -> World {
         let mut short = caller("acme", Principal::User(UserId::new("eve")));
         short.expires = START * 1_000_000 + 200_000;
-        let watch = world.on(&world.service, short).watch_presence(watching(&["ann"])).await;
+        let watch =
+            world.on(&world.service, short).presence.watch_presence(watching(&["ann"])).await;
         let mut expiring = watch.expect("a stream").into_inner();
         let mut eve = world.user("eve");
         let mut open = Vec::new();
         for _ in 0..2 {
-            let watch = eve.watch_presence(watching(&["nobody"])).await;
+            let watch = eve.presence.watch_presence(watching(&["nobody"])).await;
             open.push(watch.expect("a stream").into_inner());
         }
-        assert_refused(eve.watch_presence(watching(&["ann"])).await, Reason::TooManyStreams);
+        assert_refused(
+            eve.presence.watch_presence(watching(&["ann"])).await,
+            Reason::TooManyStreams,
+        );
         let ended = loop {
             if let Err(ended) = next(&mut expiring).await {
                 break ended;
@@ -298,20 +305,23 @@ mod suite {
             };
             assert_reason(&ended, Reason::Draining);
         }
-        assert_refused(eve.watch_presence(watching(&["ann"])).await, Reason::Draining);
+        assert_refused(eve.presence.watch_presence(watching(&["ann"])).await, Reason::Draining);
         world
     }
 
     pub(super) async fn bad_fields_are_named(world: World) -> World {
         let mut eve = world.user("eve");
-        assert_violation(eve.watch_presence(watching(&[])).await, "user_ids");
+        assert_violation(eve.presence.watch_presence(watching(&[])).await, "user_ids");
         let many: Vec<String> = (0..101).map(|n| n.to_string()).collect();
         let many: Vec<&str> = many.iter().map(String::as_str).collect();
-        assert_violation(eve.watch_presence(watching(&many)).await, "user_ids");
-        assert_violation(eve.watch_presence(watching(&[""])).await, "user_ids[0]");
-        assert_violation(eve.watch_presence(watching(&["a", "a"])).await, "user_ids[1]");
+        assert_violation(eve.presence.watch_presence(watching(&many)).await, "user_ids");
+        assert_violation(eve.presence.watch_presence(watching(&[""])).await, "user_ids[0]");
+        assert_violation(eve.presence.watch_presence(watching(&["a", "a"])).await, "user_ids[1]");
         let mut internal = world.client("acme", Principal::Internal(None));
-        assert_refused(internal.watch_presence(watching(&["a"])).await, Reason::NotAllowed);
+        assert_refused(
+            internal.presence.watch_presence(watching(&["a"])).await,
+            Reason::NotAllowed,
+        );
         world
     }
 }

@@ -1,15 +1,43 @@
-//! `ListMyRooms`: the message service orders and counts, this one adds names.
+//! `RoomListService`: the message service orders and counts, this one adds names.
 
 use parlance_proto::message::v1 as log;
 use parlance_proto::room::v1 as pb;
+use parlance_proto::room::v1::room_list_service_server::RoomListService;
 use parlance_types::{LogId, PageSize, Query};
+use tonic::{Request, Response, Status};
 
-use super::RoomGrpc;
-use crate::domain::{Actor, Deadline};
+use super::open;
+use crate::clients::Logs;
+use crate::domain::{Actor, Deadline, Rooms};
+use crate::newcomers::Newcomers;
 use crate::{Error, codec};
 
-impl RoomGrpc {
-    pub(super) async fn list(
+/// Serves a user's rooms over gRPC.
+#[derive(Clone, Debug)]
+pub struct RoomListGrpc {
+    rooms: Rooms,
+    logs: Logs,
+    newcomers: Newcomers,
+}
+
+#[tonic::async_trait]
+impl RoomListService for RoomListGrpc {
+    async fn list_my_rooms(
+        &self,
+        request: Request<pb::ListMyRoomsRequest>,
+    ) -> Result<Response<pb::ListMyRoomsResponse>, Status> {
+        let (actor, deadline, request) = open(&self.newcomers, request).await?;
+        let page = deadline.bound(self.list(&actor, &request, deadline)).await?;
+        Ok(Response::new(page))
+    }
+}
+
+impl RoomListGrpc {
+    pub(crate) const fn new(rooms: Rooms, logs: Logs, newcomers: Newcomers) -> Self {
+        Self { rooms, logs, newcomers }
+    }
+
+    async fn list(
         &self,
         actor: &Actor,
         request: &pb::ListMyRoomsRequest,

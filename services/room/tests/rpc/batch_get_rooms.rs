@@ -26,7 +26,7 @@ mod suite {
     }
 
     async fn found(client: &mut Client, request: pb::BatchGetRoomsRequest) -> Vec<String> {
-        let reply = client.batch_get_rooms(request).await.expect("rooms").into_inner();
+        let reply = client.rooms.batch_get_rooms(request).await.expect("rooms").into_inner();
         reply.rooms.into_iter().map(|room| room.room_id).collect()
     }
 
@@ -36,7 +36,7 @@ mod suite {
         for room_id in ["a", "b", "c"] {
             create(&mut ann, group(room_id, &[])).await;
         }
-        let news = ann.get_or_create_channel(channel("news")).await.expect("created");
+        let news = ann.rooms.get_or_create_channel(channel("news")).await.expect("created");
         let news = news.into_inner().room.expect("a room").room_id;
         let request = ask(&["c", "a", "b"], &["missing", "news"]);
         assert_eq!(found(&mut ann, request).await, ["c", "a", "b", &news]);
@@ -48,8 +48,8 @@ mod suite {
         create(&mut ann, group("ours", &["bob"])).await;
         create(&mut ann, group("mine", &[])).await;
         create(&mut ann, group("gone", &["bob"])).await;
-        ann.delete_room(delete("gone", "")).await.expect("deleted");
-        let pair = ann.get_or_create_direct_room(direct("cid")).await.expect("created");
+        ann.rooms.delete_room(delete("gone", "")).await.expect("deleted");
+        let pair = ann.rooms.get_or_create_direct_room(direct("cid")).await.expect("created");
         let pair = pair.into_inner().room.expect("a room").room_id;
         let request = ask(&["gone", "mine", "ours", &pair], &[]);
         assert_eq!(found(&mut suite.user("bob"), request.clone()).await, ["ours"]);
@@ -62,16 +62,16 @@ mod suite {
     pub(super) async fn what_is_wrong_with_a_request_is_named(db: Db) {
         let suite = Harness::new(db).await;
         let mut ann = suite.user("ann");
-        assert_violation(ann.batch_get_rooms(ask(&[], &[])).await, "room_ids");
+        assert_violation(ann.rooms.batch_get_rooms(ask(&[], &[])).await, "room_ids");
         let many: Vec<_> = (0..101).map(|n| n.to_string()).collect();
         let many: Vec<_> = many.iter().map(String::as_str).collect();
-        assert_violation(ann.batch_get_rooms(ask(&many, &[])).await, "room_ids");
+        assert_violation(ann.rooms.batch_get_rooms(ask(&many, &[])).await, "room_ids");
         assert!(found(&mut ann, ask(&many[..100], &[])).await.is_empty());
         let too_long = "x".repeat(129);
         for bad in ["a", "", "\n", "a\0b", &too_long] {
             let bad = ["a", bad];
-            assert_violation(ann.batch_get_rooms(ask(&bad, &[])).await, "room_ids[1]");
-            assert_violation(ann.batch_get_rooms(ask(&[], &bad)).await, "unique_ids[1]");
+            assert_violation(ann.rooms.batch_get_rooms(ask(&bad, &[])).await, "room_ids[1]");
+            assert_violation(ann.rooms.batch_get_rooms(ask(&[], &bad)).await, "unique_ids[1]");
         }
     }
 
@@ -79,7 +79,7 @@ mod suite {
         let suite = Harness::new(db).await;
         create(&mut suite.user("ann"), group("g", &[])).await;
         suite.roster.break_rpc("BatchGetRoles", Fault::Refuse(Reason::StoreUnavailable));
-        let refused = suite.user("ann").batch_get_rooms(ask(&["g"], &[])).await;
+        let refused = suite.user("ann").rooms.batch_get_rooms(ask(&["g"], &[])).await;
         assert_refused(refused, Reason::MembershipUnavailable);
     }
 }

@@ -54,7 +54,7 @@ mod suite {
     }
 
     async fn pair(client: &mut Client, user: &str) -> pb::Room {
-        let reply = client.get_or_create_direct_room(direct(user)).await.expect("a room");
+        let reply = client.rooms.get_or_create_direct_room(direct(user)).await.expect("a room");
         reply.into_inner().room.expect("a room")
     }
 
@@ -79,7 +79,7 @@ mod suite {
             let update_mask = Some(FieldMask { paths });
             let request =
                 pb::UpdateRoomRequest { room: Some(room), update_mask, ..Default::default() };
-            ann.update_room(request).await.expect("updated");
+            ann.rooms.update_room(request).await.expect("updated");
             let user_ids = vec!["cid".to_owned()];
             let add = membership::AddMembersRequest {
                 room_id: "g".to_owned(),
@@ -89,13 +89,13 @@ mod suite {
             let full = membership.user("ann").add_members(add).await;
             assert_refused(full, Reason::RoomFull);
 
-            ann.delete_room(delete("g", "")).await.expect("deleted");
+            ann.rooms.delete_room(delete("g", "")).await.expect("deleted");
             assert_eq!(role(&membership, "ann", "g").await, None);
             suite.clock.advance(SECOND);
             create(&mut suite.user("cid"), group("g", &[])).await;
-            let found = suite.user("cid").get_room(get("g")).await.expect("the new one");
+            let found = suite.user("cid").rooms.get_room(get("g")).await.expect("the new one");
             assert_eq!(found.into_inner().room.expect("a room").creator_user_id, "cid");
-            assert_refused(ann.get_room(get("g")).await, Reason::NotAMember);
+            assert_refused(ann.rooms.get_room(get("g")).await, Reason::NotAMember);
 
             let logs = logs(&suite);
             assert_eq!(logs.len(), 2, "each life has a log");
@@ -112,14 +112,14 @@ mod suite {
     pub(super) async fn refusals_of_membership_reach_the_caller(db: Db) {
         beside(db, |suite, _membership| async move {
             let mut ann = suite.user("ann");
-            let refused = ann.create_room(group("g", &["bob", "ghost"])).await;
+            let refused = ann.rooms.create_room(group("g", &["bob", "ghost"])).await;
             let status = refused.expect_err("refused");
             let info = status.get_details_error_info().expect("an ErrorInfo");
             assert_eq!((&*info.reason, &*info.metadata["user_id"]), ("USER_NOT_FOUND", "ghost"));
             let settings = Some(pb::RoomSettings { capacity: 1, ..pb::RoomSettings::default() });
             let request = pb::CreateRoomRequest { settings, ..group("g", &["bob"]) };
-            assert_refused(ann.create_room(request).await, Reason::RoomFull);
-            let refused = ann.get_or_create_direct_room(direct("ghost")).await;
+            assert_refused(ann.rooms.create_room(request).await, Reason::RoomFull);
+            let refused = ann.rooms.get_or_create_direct_room(direct("ghost")).await;
             assert_refused(refused, Reason::UserNotFound);
             assert!(logs(&suite).is_empty());
         })
@@ -142,7 +142,7 @@ mod suite {
             assert_eq!(pair(&mut ann, "bob").await.room_id, room_id);
             assert_eq!(role(&membership, "bob", &room_id).await, Some(MemberRole::Member));
             assert_eq!(logs(&suite).len(), 1);
-            ann.delete_room(delete(&room_id, "")).await.expect("deleted");
+            ann.rooms.delete_room(delete(&room_id, "")).await.expect("deleted");
             assert_ne!(pair(&mut bob, "ann").await.room_id, room_id);
         })
         .await;
@@ -152,11 +152,11 @@ mod suite {
     pub(super) async fn a_channel_lets_in_all_but_the_removed(db: Db) {
         beside(db, |suite, membership| async move {
             let (mut ann, mut bob) = (suite.user("ann"), suite.user("bob"));
-            let news = ann.get_or_create_channel(channel("news")).await.expect("created");
+            let news = ann.rooms.get_or_create_channel(channel("news")).await.expect("created");
             let room_id = news.into_inner().room.expect("a room").room_id;
             // Dora calls for the first time.
             for user in ["bob", "dora"] {
-                let found = suite.user(user).get_or_create_channel(channel("news")).await;
+                let found = suite.user(user).rooms.get_or_create_channel(channel("news")).await;
                 assert!(!found.expect("found").into_inner().created);
                 assert_eq!(role(&membership, user, &room_id).await, Some(MemberRole::Member));
             }
@@ -166,7 +166,7 @@ mod suite {
                 ..membership::RemoveMembersRequest::default()
             };
             membership.user("ann").remove_members(remove).await.expect("removed");
-            let refused = bob.get_or_create_channel(channel("news")).await;
+            let refused = bob.rooms.get_or_create_channel(channel("news")).await;
             assert_refused(refused, Reason::RemovedFromRoom);
         })
         .await;
@@ -178,16 +178,16 @@ mod suite {
             let request =
                 pb::CreateRoomRequest { request_id: "r1".to_owned(), ..group("g", &["bob"]) };
             suite.logs.state().down = true;
-            let cut = ann.create_room(request.clone()).await;
+            let cut = ann.rooms.create_room(request.clone()).await;
             assert_refused(cut, Reason::LogUnavailable);
             suite.logs.state().down = false;
             create(&mut ann, request).await;
-            ann.get_room(get("g")).await.expect("there");
+            ann.rooms.get_room(get("g")).await.expect("there");
             suite.logs.state().down = true;
-            let cut = ann.delete_room(delete("g", "r2")).await;
+            let cut = ann.rooms.delete_room(delete("g", "r2")).await;
             assert_refused(cut, Reason::LogUnavailable);
             suite.logs.state().down = false;
-            ann.delete_room(delete("g", "r2")).await.expect("deleted");
+            ann.rooms.delete_room(delete("g", "r2")).await.expect("deleted");
             assert_eq!(role(&membership, "ann", "g").await, None);
             let events = logs(&suite).remove(0);
             assert_eq!(events.len(), 3);
@@ -202,7 +202,7 @@ mod suite {
             let mut users = membership.users("ann");
             assert_refused(users.get_user(ask()).await, Reason::UserNotFound);
             let list = pb::ListMyRoomsRequest::default();
-            suite.user("newcomer").list_my_rooms(list).await.expect("an empty list");
+            suite.user("newcomer").lists.list_my_rooms(list).await.expect("an empty list");
             users.get_user(ask()).await.expect("the newcomer");
         })
         .await;

@@ -54,7 +54,7 @@ mod suite {
         assert_eq!((room.kind(), room.creator_user_id.as_str()), (RoomKind::Group, "ann"));
         assert_eq!(room.create_time, room.update_time);
         assert_eq!(room.create_time.expect("a time").seconds, 1_800_000_000);
-        let got = suite.user("bob").get_room(get("team")).await.expect("there").into_inner();
+        let got = suite.user("bob").rooms.get_room(get("team")).await.expect("there").into_inner();
         assert_eq!(got.room, Some(room));
 
         let (_, roster) = suite.roster.of("team");
@@ -79,7 +79,7 @@ mod suite {
         let other = create(&mut ann, group("", &[])).await;
         assert!(!one.room_id.is_empty());
         assert_ne!(one.room_id, other.room_id);
-        ann.get_room(get(&one.room_id)).await.expect("there");
+        ann.rooms.get_room(get(&one.room_id)).await.expect("there");
     }
 
     /// B-004.
@@ -127,7 +127,7 @@ mod suite {
         assert_eq!(empty.creator_user_id, "");
         assert!(suite.roster.of("empty").1.members.is_empty());
         // A group with members has an owner.
-        assert_violation(backend.create_room(group("x", &["cid"])).await, "owner_user_id");
+        assert_violation(backend.rooms.create_room(group("x", &["cid"])).await, "owner_user_id");
 
         let owner_user_id = "bob".to_owned();
         let request = pb::CreateRoomRequest { owner_user_id, ..group("owned", &["cid"]) };
@@ -135,17 +135,17 @@ mod suite {
         assert_eq!(suite.roster.of("owned").1.members["bob"], MemberRole::Owner);
 
         let mut for_ann = suite.caller("acme", Principal::ServiceFor(UserId::new("ann")));
-        assert_violation(for_ann.create_room(request).await, "owner_user_id");
+        assert_violation(for_ann.rooms.create_room(request).await, "owner_user_id");
         let nobody =
             pb::CreateRoomRequest { owner_user_id: "nobody".to_owned(), ..group("x", &[]) };
-        assert_refused(backend.create_room(nobody).await, Reason::UserNotFound);
+        assert_refused(backend.rooms.create_room(nobody).await, Reason::UserNotFound);
     }
 
     /// B-014.
     pub(super) async fn an_id_that_is_taken_is_refused(db: Db) {
         let suite = Harness::new(db).await;
         create(&mut suite.user("ann"), group("g", &[])).await;
-        let again = suite.user("bob").create_room(group("g", &[])).await;
+        let again = suite.user("bob").rooms.create_room(group("g", &[])).await;
         assert_refused(again, Reason::RoomIdTaken);
 
         let open = |room_id: &str| pb::CreateRoomRequest {
@@ -154,17 +154,17 @@ mod suite {
             ..group(room_id, &[])
         };
         create(&mut suite.user("ann"), open("one")).await;
-        let again = suite.user("ann").create_room(open("two")).await;
+        let again = suite.user("ann").rooms.create_room(open("two")).await;
         assert_refused(again, Reason::UniqueIdTaken);
     }
 
     pub(super) async fn nothing_exists_while_somebody_named_does_not(db: Db) {
         let suite = Harness::new(db).await;
         let mut ann = suite.user("ann");
-        let refused = ann.create_room(group("g", &["bob", "ghost"])).await;
+        let refused = ann.rooms.create_room(group("g", &["bob", "ghost"])).await;
         assert_refused(refused, Reason::UserNotFound);
         assert_eq!(suite.roster.calls("OpenRoster"), 0);
-        assert_refused(ann.get_room(get("g")).await, Reason::RoomNotFound);
+        assert_refused(ann.rooms.get_room(get("g")).await, Reason::RoomNotFound);
         create(&mut ann, group("g", &["bob"])).await;
     }
 
@@ -172,7 +172,7 @@ mod suite {
         let suite = Harness::new(db).await;
         let settings = Some(pb::RoomSettings { capacity: 2, ..pb::RoomSettings::default() });
         let request = pb::CreateRoomRequest { settings, ..group("g", &["bob", "cid"]) };
-        let refused = suite.user("ann").create_room(request).await;
+        let refused = suite.user("ann").rooms.create_room(request).await;
         assert_refused(refused, Reason::RoomFull);
     }
 
@@ -185,7 +185,7 @@ mod suite {
         assert_eq!(create(&mut ann, request.clone()).await, first);
 
         // Whatever became of the room: repeats are found before rights are judged.
-        ann.delete_room(crate::harness::delete(&first.room_id, "")).await.expect("deleted");
+        ann.rooms.delete_room(crate::harness::delete(&first.room_id, "")).await.expect("deleted");
         assert_eq!(create(&mut ann, request).await, first);
         assert_eq!(suite.roster.calls("OpenRoster"), 1);
     }
@@ -203,8 +203,10 @@ mod suite {
     pub(super) async fn two_who_want_one_id_at_once_get_one_room(db: Db) {
         let suite = Harness::new(db).await;
         let (mut ann, mut bob) = (suite.user("ann"), suite.user("bob"));
-        let (one, other) =
-            tokio::join!(ann.create_room(group("g", &[])), bob.create_room(group("g", &[])));
+        let (one, other) = tokio::join!(
+            ann.rooms.create_room(group("g", &[])),
+            bob.rooms.create_room(group("g", &[]))
+        );
         assert_eq!(usize::from(one.is_ok()) + usize::from(other.is_ok()), 1);
         assert_refused(if one.is_err() { one } else { other }, Reason::RoomIdTaken);
         assert_eq!(suite.roster.state().rosters.len(), 1);
@@ -215,10 +217,13 @@ mod suite {
         let request = pb::CreateRoomRequest { request_id: "r1".to_owned(), ..group("", &[]) };
         let room = create(&mut suite.user("ann"), request.clone()).await;
         let renamed = pb::CreateRoomRequest { name: "Other".to_owned(), ..request.clone() };
-        let refused = suite.user("ann").create_room(renamed).await;
+        let refused = suite.user("ann").rooms.create_room(renamed).await;
         assert_refused(refused, Reason::RequestIdReused);
         let other_rpc = crate::harness::delete(&room.room_id, "r1");
-        assert_refused(suite.user("ann").delete_room(other_rpc).await, Reason::RequestIdReused);
+        assert_refused(
+            suite.user("ann").rooms.delete_room(other_rpc).await,
+            Reason::RequestIdReused,
+        );
         for mut other in [suite.user("bob"), suite.backend()] {
             assert_ne!(create(&mut other, request.clone()).await.room_id, room.room_id);
         }
@@ -272,7 +277,7 @@ mod suite {
         for (field, spoil) in spoils {
             let mut request = group("g", &[]);
             spoil(&mut request);
-            assert_violation(suite.user("ann").create_room(request).await, field);
+            assert_violation(suite.user("ann").rooms.create_room(request).await, field);
         }
         let calls = &suite.roster.state().calls;
         assert!(calls.iter().all(|call| *call == "EnsureUser"), "{calls:?}");
@@ -282,15 +287,15 @@ mod suite {
         let suite = Harness::new(db).await;
         let mut ann = suite.user("ann");
         suite.roster.break_rpc("CheckRoster", Fault::Refuse(Reason::StoreUnavailable));
-        let status = ann.create_room(group("g", &[])).await.expect_err("an outage");
+        let status = ann.rooms.create_room(group("g", &[])).await.expect_err("an outage");
         assert_eq!(Reason::of(&status), Some(Reason::MembershipUnavailable));
         assert!(status.get_details_retry_info().is_some());
         assert_eq!(suite.roster.calls("CheckRoster"), 3, "it was tried three times");
         suite.roster.break_rpc("CheckRoster", Fault::Refuse(Reason::Overloaded));
-        assert_refused(ann.create_room(group("g", &[])).await, Reason::Overloaded);
+        assert_refused(ann.rooms.create_room(group("g", &[])).await, Reason::Overloaded);
         suite.roster.mend("CheckRoster");
         suite.roster.break_rpc("OpenRoster", Fault::Refuse(Reason::LogUnavailable));
-        assert_refused(ann.create_room(group("g", &[])).await, Reason::LogUnavailable);
+        assert_refused(ann.rooms.create_room(group("g", &[])).await, Reason::LogUnavailable);
     }
 
     pub(super) async fn tenants_share_no_ids(db: Db) {
@@ -298,10 +303,10 @@ mod suite {
         let mut other = suite.caller("other", Principal::User(UserId::new("ann")));
         let request = pb::CreateRoomRequest { request_id: "r1".to_owned(), ..group("g", &[]) };
         create(&mut suite.user("ann"), request.clone()).await;
-        assert_refused(other.get_room(get("g")).await, Reason::RoomNotFound);
+        assert_refused(other.rooms.get_room(get("g")).await, Reason::RoomNotFound);
         let theirs = pb::CreateRoomRequest { name: "Theirs".to_owned(), ..request };
         assert_eq!(create(&mut other, theirs).await.name, "Theirs");
-        let ours = suite.user("ann").get_room(get("g")).await.expect("ours").into_inner();
+        let ours = suite.user("ann").rooms.get_room(get("g")).await.expect("ours").into_inner();
         assert_eq!(ours.room.expect("a room").name, "Our room");
     }
 }

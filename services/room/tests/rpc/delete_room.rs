@@ -30,11 +30,11 @@ mod suite {
         let old = create(&mut ann, group("g", &["bob"])).await;
         let (old_log, _) = suite.roster.of("g");
 
-        ann.delete_room(delete("g", "")).await.expect("deleted");
+        ann.rooms.delete_room(delete("g", "")).await.expect("deleted");
 
         assert!(suite.roster.state().rosters[&old_log].closed);
-        assert_refused(ann.get_room(get("g")).await, Reason::RoomNotFound);
-        assert_refused(ann.delete_room(delete("g", "")).await, Reason::RoomNotFound);
+        assert_refused(ann.rooms.get_room(get("g")).await, Reason::RoomNotFound);
+        assert_refused(ann.rooms.delete_room(delete("g", "")).await, Reason::RoomNotFound);
         let new = create(&mut suite.user("bob"), group("g", &[])).await;
         let (new_log, roster) = suite.roster.of("g");
         assert_ne!(new_log, old_log);
@@ -50,17 +50,17 @@ mod suite {
             roster.members.insert("cid".to_owned(), MemberRole::Admin);
         });
         for user in ["bob", "cid"] {
-            let refused = suite.user(user).delete_room(delete("g", "")).await;
+            let refused = suite.user(user).rooms.delete_room(delete("g", "")).await;
             assert_refused(refused, Reason::NotAllowed);
         }
-        let refused = suite.user("eve").delete_room(delete("g", "")).await;
+        let refused = suite.user("eve").rooms.delete_room(delete("g", "")).await;
         assert_refused(refused, Reason::NotAMember);
         let mut other = suite.caller("other", Principal::Service);
-        assert_refused(other.delete_room(delete("g", "")).await, Reason::RoomNotFound);
+        assert_refused(other.rooms.delete_room(delete("g", "")).await, Reason::RoomNotFound);
         let mut for_bob = suite.caller("acme", Principal::ServiceFor(UserId::new("bob")));
-        assert_refused(for_bob.delete_room(delete("g", "")).await, Reason::NotAllowed);
-        suite.user("ann").delete_room(delete("g", "")).await.expect("its owner may");
-        suite.backend().delete_room(delete("h", "")).await.expect("a service may");
+        assert_refused(for_bob.rooms.delete_room(delete("g", "")).await, Reason::NotAllowed);
+        suite.user("ann").rooms.delete_room(delete("g", "")).await.expect("its owner may");
+        suite.backend().rooms.delete_room(delete("h", "")).await.expect("a service may");
     }
 
     pub(super) async fn the_log_names_who_deleted_the_room(db: Db) {
@@ -73,9 +73,9 @@ mod suite {
             let (log_id, _) = suite.roster.of("g");
             // Begun by the deleter, finished by another owner.
             suite.roster.break_rpc("CloseRoster", Fault::Refuse(Reason::LogUnavailable));
-            assert_refused(client.delete_room(delete("g", "")).await, Reason::LogUnavailable);
+            assert_refused(client.rooms.delete_room(delete("g", "")).await, Reason::LogUnavailable);
             suite.roster.mend("CloseRoster");
-            suite.user("ann").delete_room(delete("g", "")).await.expect("finished");
+            suite.user("ann").rooms.delete_room(delete("g", "")).await.expect("finished");
             let closed_by = suite.roster.state().rosters[&log_id].closed_by.clone();
             assert_eq!(closed_by.as_deref(), deleter);
         }
@@ -85,11 +85,11 @@ mod suite {
         let suite = Harness::new(db).await;
         suite.roster.state().users.insert(("acme".to_owned(), "ann".to_owned()));
         for user in ["ann", "bob"] {
-            let found = suite.user("ann").get_or_create_direct_room(direct("bob")).await;
+            let found = suite.user("ann").rooms.get_or_create_direct_room(direct("bob")).await;
             let room_id = found.expect("created").into_inner().room.expect("a room").room_id;
-            let refused = suite.user("cid").delete_room(delete(&room_id, "")).await;
+            let refused = suite.user("cid").rooms.delete_room(delete(&room_id, "")).await;
             assert_refused(refused, Reason::RoomNotFound);
-            suite.user(user).delete_room(delete(&room_id, "")).await.expect("deleted");
+            suite.user(user).rooms.delete_room(delete(&room_id, "")).await.expect("deleted");
         }
     }
 
@@ -98,14 +98,16 @@ mod suite {
         let mut ann = suite.user("ann");
         create(&mut ann, group("g", &[])).await;
         let mut twin = suite.user("ann");
-        let (one, other) =
-            tokio::join!(ann.delete_room(delete("g", "r1")), twin.delete_room(delete("g", "r1")));
+        let (one, other) = tokio::join!(
+            ann.rooms.delete_room(delete("g", "r1")),
+            twin.rooms.delete_room(delete("g", "r1"))
+        );
         one.expect("deleted");
         other.expect("deleted");
         create(&mut ann, group("g", &[])).await;
-        ann.delete_room(delete("g", "r1")).await.expect("a repeat");
-        ann.get_room(get("g")).await.expect("the new one stays");
-        assert_refused(ann.delete_room(delete("h", "r1")).await, Reason::RequestIdReused);
+        ann.rooms.delete_room(delete("g", "r1")).await.expect("a repeat");
+        ann.rooms.get_room(get("g")).await.expect("the new one stays");
+        assert_refused(ann.rooms.delete_room(delete("h", "r1")).await, Reason::RequestIdReused);
     }
 
     pub(super) async fn an_outage_below_is_said(db: Db) {
@@ -113,20 +115,20 @@ mod suite {
         let mut ann = suite.user("ann");
         create(&mut ann, group("g", &[])).await;
         suite.roster.break_rpc("BatchGetRoles", Fault::Refuse(Reason::StoreUnavailable));
-        let refused = ann.delete_room(delete("g", "")).await;
+        let refused = ann.rooms.delete_room(delete("g", "")).await;
         assert_refused(refused, Reason::MembershipUnavailable);
         suite.roster.mend("BatchGetRoles");
-        ann.get_room(get("g")).await.expect("nothing was changed");
+        ann.rooms.get_room(get("g")).await.expect("nothing was changed");
         suite.roster.break_rpc("CloseRoster", Fault::Refuse(Reason::LogUnavailable));
-        assert_refused(ann.delete_room(delete("g", "")).await, Reason::LogUnavailable);
+        assert_refused(ann.rooms.delete_room(delete("g", "")).await, Reason::LogUnavailable);
     }
 
     pub(super) async fn what_is_wrong_with_a_request_is_named(db: Db) {
         let suite = Harness::new(db).await;
         let mut ann = suite.user("ann");
         for room_id in ["", "a\0", &"x".repeat(129)] {
-            assert_violation(ann.delete_room(delete(room_id, "")).await, "room_id");
+            assert_violation(ann.rooms.delete_room(delete(room_id, "")).await, "room_id");
         }
-        assert_violation(ann.delete_room(delete("g", "a\nb")).await, "request_id");
+        assert_violation(ann.rooms.delete_room(delete("g", "a\nb")).await, "request_id");
     }
 }

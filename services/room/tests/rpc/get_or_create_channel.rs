@@ -33,7 +33,7 @@ mod suite {
         client: &mut Client,
         request: pb::GetOrCreateChannelRequest,
     ) -> (pb::Room, bool) {
-        let reply = client.get_or_create_channel(request).await.expect("a room").into_inner();
+        let reply = client.rooms.get_or_create_channel(request).await.expect("a room").into_inner();
         (reply.room.expect("a room"), reply.created)
     }
 
@@ -117,7 +117,7 @@ mod suite {
         suite.roster.change(&room.room_id, |roster| {
             roster.removed.insert("bob".to_owned());
         });
-        let refused = suite.user("bob").get_or_create_channel(channel("news")).await;
+        let refused = suite.user("bob").rooms.get_or_create_channel(channel("news")).await;
         assert_refused(refused, Reason::RemovedFromRoom);
     }
 
@@ -130,7 +130,7 @@ mod suite {
             ..group("", &[])
         };
         create(&mut suite.user("ann"), request).await;
-        let refused = suite.user("bob").get_or_create_channel(channel("news")).await;
+        let refused = suite.user("bob").rooms.get_or_create_channel(channel("news")).await;
         assert_refused(refused, Reason::RoomFull);
     }
 
@@ -145,7 +145,7 @@ mod suite {
         };
         create(&mut suite.user("ann"), request).await;
         enter(&mut suite.user("bob"), channel("news")).await;
-        let refused = suite.user("cid").get_or_create_channel(channel("news")).await;
+        let refused = suite.user("cid").rooms.get_or_create_channel(channel("news")).await;
         assert_refused(refused, Reason::JoinRestricted);
     }
 
@@ -163,13 +163,13 @@ mod suite {
         let suite = Harness::new(db).await;
         let mut ann = suite.user("ann");
         for unique_id in ["", "a#b", "a+b", "a\0", &"x".repeat(129)] {
-            let refused = ann.get_or_create_channel(channel(unique_id)).await;
+            let refused = ann.rooms.get_or_create_channel(channel(unique_id)).await;
             assert_violation(refused, "unique_id");
         }
-        assert_violation(ann.get_or_create_channel(named(&"x".repeat(257))).await, "name");
+        assert_violation(ann.rooms.get_or_create_channel(named(&"x".repeat(257))).await, "name");
         let picture = "x".repeat(2049);
         let request = pb::GetOrCreateChannelRequest { picture, ..channel("news") };
-        assert_violation(ann.get_or_create_channel(request).await, "picture");
+        assert_violation(ann.rooms.get_or_create_channel(request).await, "picture");
     }
 
     pub(super) async fn tenants_have_their_own_channels(db: Db) {

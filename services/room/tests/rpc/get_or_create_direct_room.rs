@@ -30,7 +30,7 @@ mod suite {
     use crate::roster::Fault;
 
     async fn with(client: &mut Client, user: &str) -> (pb::Room, bool) {
-        let reply = client.get_or_create_direct_room(direct(user)).await.expect("a room");
+        let reply = client.rooms.get_or_create_direct_room(direct(user)).await.expect("a room");
         let reply = reply.into_inner();
         (reply.room.expect("a room"), reply.created)
     }
@@ -82,7 +82,7 @@ mod suite {
     pub(super) async fn both_users_must_exist(db: Db) {
         let suite = Harness::new(db).await;
         // Ann comes into being by calling; the other does not.
-        let ghost = suite.user("ann").get_or_create_direct_room(direct("ghost")).await;
+        let ghost = suite.user("ann").rooms.get_or_create_direct_room(direct("ghost")).await;
         assert_refused(ghost, Reason::UserNotFound);
         assert!(suite.roster.state().rosters.is_empty());
         with(&mut suite.user("ann"), "bob").await;
@@ -94,17 +94,20 @@ mod suite {
         let mut backend = suite.backend();
         let both =
             pb::GetOrCreateDirectRoomRequest { first_user_id: "cid".to_owned(), ..direct("bob") };
-        let reply = backend.get_or_create_direct_room(both.clone()).await.expect("a room");
+        let reply = backend.rooms.get_or_create_direct_room(both.clone()).await.expect("a room");
         let room = reply.into_inner().room.expect("a room");
         assert_eq!(room.creator_user_id, "");
         assert_eq!(with(&mut suite.user("bob"), "cid").await.0.room_id, room.room_id);
-        let missing = backend.get_or_create_direct_room(direct("bob")).await;
+        let missing = backend.rooms.get_or_create_direct_room(direct("bob")).await;
         assert_violation(missing, "first_user_id");
         let mut for_ann = suite.caller("acme", Principal::ServiceFor(UserId::new("ann")));
-        assert_violation(for_ann.get_or_create_direct_room(both.clone()).await, "first_user_id");
+        assert_violation(
+            for_ann.rooms.get_or_create_direct_room(both.clone()).await,
+            "first_user_id",
+        );
         // Nobody comes into being by being named.
         let unknown = pb::GetOrCreateDirectRoomRequest { first_user_id: "ann".to_owned(), ..both };
-        let refused = backend.get_or_create_direct_room(unknown).await;
+        let refused = backend.rooms.get_or_create_direct_room(unknown).await;
         assert_refused(refused, Reason::UserNotFound);
     }
 
@@ -116,7 +119,7 @@ mod suite {
         };
         let mut ann = suite.user("ann");
         for color in ["red", "blue"] {
-            let reply = ann.get_or_create_direct_room(colored(color)).await.expect("a room");
+            let reply = ann.rooms.get_or_create_direct_room(colored(color)).await.expect("a room");
             assert_eq!(reply.into_inner().room.expect("a room").metadata["color"], "red");
         }
     }
@@ -135,11 +138,11 @@ mod suite {
     pub(super) async fn after_a_deletion_a_new_room_begins(db: Db) {
         let suite = Harness::new(db).await;
         let (old, _) = with(&mut suite.user("ann"), "bob").await;
-        suite.user("bob").delete_room(delete(&old.room_id, "")).await.expect("deleted");
+        suite.user("bob").rooms.delete_room(delete(&old.room_id, "")).await.expect("deleted");
         let (new, created) = with(&mut suite.user("ann"), "bob").await;
         assert!(created);
         assert_ne!(old.room_id, new.room_id);
-        let gone = suite.user("ann").get_room(get(&old.room_id)).await;
+        let gone = suite.user("ann").rooms.get_room(get(&old.room_id)).await;
         assert_refused(gone, Reason::RoomNotFound);
     }
 
@@ -147,12 +150,12 @@ mod suite {
         let suite = Harness::new(db).await;
         let mut ann = suite.user("ann");
         for user in ["", "ann", "a\0"] {
-            let refused = ann.get_or_create_direct_room(direct(user)).await;
+            let refused = ann.rooms.get_or_create_direct_room(direct(user)).await;
             assert_violation(refused, "user_id");
         }
         let metadata = BTreeMap::from([(String::new(), String::new())]);
         let request = pb::GetOrCreateDirectRoomRequest { metadata, ..direct("bob") };
-        assert_violation(ann.get_or_create_direct_room(request).await, "metadata");
+        assert_violation(ann.rooms.get_or_create_direct_room(request).await, "metadata");
     }
 
     pub(super) async fn an_outage_below_is_said(db: Db) {
@@ -160,10 +163,10 @@ mod suite {
         let mut ann = suite.user("ann");
         with(&mut ann, "bob").await;
         suite.roster.break_rpc("EnsureMembers", Fault::Refuse(Reason::StoreUnavailable));
-        let refused = ann.get_or_create_direct_room(direct("bob")).await;
+        let refused = ann.rooms.get_or_create_direct_room(direct("bob")).await;
         assert_refused(refused, Reason::MembershipUnavailable);
         suite.roster.break_rpc("EnsureMembers", Fault::Refuse(Reason::LogUnavailable));
-        let refused = ann.get_or_create_direct_room(direct("bob")).await;
+        let refused = ann.rooms.get_or_create_direct_room(direct("bob")).await;
         assert_refused(refused, Reason::LogUnavailable);
     }
 
@@ -175,6 +178,6 @@ mod suite {
         let (theirs, created) = with(&mut other, "bob").await;
         assert!(created);
         assert_ne!(ours.room_id, theirs.room_id);
-        assert_refused(other.get_room(get(&ours.room_id)).await, Reason::RoomNotFound);
+        assert_refused(other.rooms.get_room(get(&ours.room_id)).await, Reason::RoomNotFound);
     }
 }

@@ -26,34 +26,34 @@ mod suite {
         let suite = Harness::new(db).await;
         create(&mut suite.user("ann"), group("g", &["bob"])).await;
         for user in ["ann", "bob"] {
-            suite.user(user).get_room(get("g")).await.expect("a member sees it");
+            suite.user(user).rooms.get_room(get("g")).await.expect("a member sees it");
         }
-        assert_refused(suite.user("cid").get_room(get("g")).await, Reason::NotAMember);
-        assert_refused(suite.user("cid").get_room(get("h")).await, Reason::RoomNotFound);
+        assert_refused(suite.user("cid").rooms.get_room(get("g")).await, Reason::NotAMember);
+        assert_refused(suite.user("cid").rooms.get_room(get("h")).await, Reason::RoomNotFound);
         let mut for_cid = suite.caller("acme", Principal::ServiceFor(UserId::new("cid")));
-        assert_refused(for_cid.get_room(get("g")).await, Reason::NotAMember);
-        suite.user("ann").delete_room(delete("g", "")).await.expect("deleted");
-        assert_refused(suite.user("ann").get_room(get("g")).await, Reason::RoomNotFound);
+        assert_refused(for_cid.rooms.get_room(get("g")).await, Reason::NotAMember);
+        suite.user("ann").rooms.delete_room(delete("g", "")).await.expect("deleted");
+        assert_refused(suite.user("ann").rooms.get_room(get("g")).await, Reason::RoomNotFound);
     }
 
     pub(super) async fn a_channel_is_open_to_every_user(db: Db) {
         let suite = Harness::new(db).await;
-        let found = suite.user("ann").get_or_create_channel(channel("news")).await;
+        let found = suite.user("ann").rooms.get_or_create_channel(channel("news")).await;
         let room = found.expect("created").into_inner().room.expect("a room");
-        let seen = suite.user("eve").get_room(get(&room.room_id)).await.expect("seen");
+        let seen = suite.user("eve").rooms.get_room(get(&room.room_id)).await.expect("seen");
         assert_eq!(seen.into_inner().room, Some(room));
     }
 
     pub(super) async fn a_direct_room_of_others_does_not_exist(db: Db) {
         let suite = Harness::new(db).await;
-        let found = suite.user("ann").get_or_create_direct_room(direct("bob")).await;
+        let found = suite.user("ann").rooms.get_or_create_direct_room(direct("bob")).await;
         let room = found.expect("created").into_inner().room.expect("a room");
         for user in ["ann", "bob"] {
-            suite.user(user).get_room(get(&room.room_id)).await.expect("one of the two");
+            suite.user(user).rooms.get_room(get(&room.room_id)).await.expect("one of the two");
         }
         let mut cid = suite.user("cid");
-        let hidden = cid.get_room(get(&room.room_id)).await.expect_err("hidden");
-        let missing = cid.get_room(get("missing")).await.expect_err("missing");
+        let hidden = cid.rooms.get_room(get(&room.room_id)).await.expect_err("hidden");
+        let missing = cid.rooms.get_room(get("missing")).await.expect_err("missing");
         assert_eq!(Reason::of(&hidden), Some(Reason::RoomNotFound));
         assert_eq!(hidden.message(), missing.message());
         assert_eq!(hidden.details(), missing.details());
@@ -62,32 +62,32 @@ mod suite {
     pub(super) async fn a_service_sees_every_room(db: Db) {
         let suite = Harness::new(db).await;
         create(&mut suite.user("ann"), group("g", &[])).await;
-        let found = suite.user("ann").get_or_create_direct_room(direct("bob")).await;
+        let found = suite.user("ann").rooms.get_or_create_direct_room(direct("bob")).await;
         let direct = found.expect("created").into_inner().room.expect("a room");
         for principal in [Principal::Service, Principal::Operator] {
             let mut client = suite.caller("acme", principal);
             for room_id in ["g", &direct.room_id] {
-                client.get_room(get(room_id)).await.expect("seen");
+                client.rooms.get_room(get(room_id)).await.expect("seen");
             }
         }
         let mut other = suite.caller("other", Principal::Service);
-        assert_refused(other.get_room(get("g")).await, Reason::RoomNotFound);
+        assert_refused(other.rooms.get_room(get("g")).await, Reason::RoomNotFound);
         let mut internal = suite.caller("acme", Principal::Internal(None));
-        assert_refused(internal.get_room(get("g")).await, Reason::NotAllowed);
+        assert_refused(internal.rooms.get_room(get("g")).await, Reason::NotAllowed);
     }
 
     pub(super) async fn an_outage_is_never_a_refusal(db: Db) {
         let suite = Harness::new(db).await;
         create(&mut suite.user("ann"), group("g", &[])).await;
         suite.roster.break_rpc("BatchGetRoles", Fault::Refuse(Reason::StoreUnavailable));
-        let refused = suite.user("ann").get_room(get("g")).await;
+        let refused = suite.user("ann").rooms.get_room(get("g")).await;
         assert_refused(refused, Reason::MembershipUnavailable);
     }
 
     pub(super) async fn what_is_wrong_with_a_request_is_named(db: Db) {
         let suite = Harness::new(db).await;
         for room_id in ["", "a\0", &"x".repeat(129)] {
-            assert_violation(suite.user("ann").get_room(get(room_id)).await, "room_id");
+            assert_violation(suite.user("ann").rooms.get_room(get(room_id)).await, "room_id");
         }
     }
 }

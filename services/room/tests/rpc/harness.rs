@@ -9,8 +9,10 @@ use parlance_proto::membership::v1::membership_service_client::MembershipService
 use parlance_proto::membership::v1::roster_service_server::{RosterService, RosterServiceServer};
 use parlance_proto::membership::v1::user_service_client::UserServiceClient;
 use parlance_proto::message::v1::RoomKind;
-use parlance_proto::message::v1::log_service_server::LogServiceServer;
+use parlance_proto::message::v1::fact_service_server::FactServiceServer;
+use parlance_proto::message::v1::user_log_service_server::UserLogServiceServer;
 use parlance_proto::room::v1 as pb;
+use parlance_proto::room::v1::room_list_service_client::RoomListServiceClient;
 use parlance_proto::room::v1::room_service_client::RoomServiceClient;
 use parlance_rpc::{
     Auth, AuthConfig, Caller, Internal, InternalKey, Principal, Reason, Transport, in_process,
@@ -26,7 +28,12 @@ use tonic_types::StatusExt as _;
 use crate::logs::FakeLogs;
 use crate::roster::FakeRoster;
 
-pub(crate) type Client = RoomServiceClient<Transport>;
+/// Clients of one caller.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    pub(crate) rooms: RoomServiceClient<Transport>,
+    pub(crate) lists: RoomListServiceClient<Transport>,
+}
 
 /// Seconds of the services' clock.
 pub(crate) const SECOND: Micros = 1_000_000;
@@ -104,8 +111,11 @@ impl Harness {
             request.extensions_mut().insert(caller);
             Ok::<_, Status>(request)
         };
-        let message = LogServiceServer::new(logs.clone());
-        let message = in_process(Routes::new(InterceptedService::new(message, verify.clone())));
+        let facts = FactServiceServer::new(logs.clone());
+        let user_logs = UserLogServiceServer::new(logs.clone());
+        let message = Routes::new(InterceptedService::new(facts, verify.clone()))
+            .add_service(InterceptedService::new(user_logs, verify.clone()));
+        let message = in_process(message);
         let internal = Internal::new(key, Arc::clone(&shared));
         let parts = Parts {
             clock: Arc::clone(&shared),
@@ -122,12 +132,12 @@ impl Harness {
     pub(crate) fn caller(&self, tenant_id: &str, principal: Principal) -> Client {
         let caller =
             Caller { tenant_id: TenantId::new(tenant_id), principal, expires: Micros::MAX };
-        let service =
-            InterceptedService::new(self.service.server(), move |mut call: Request<()>| {
-                call.extensions_mut().insert(caller.clone());
-                Ok(call)
-            });
-        RoomServiceClient::new(in_process(Routes::new(service)))
+        let rooms = InterceptedService::new(self.service.server(), called_by(caller.clone()));
+        let lists = InterceptedService::new(self.service.lists(), called_by(caller));
+        Client {
+            rooms: RoomServiceClient::new(in_process(Routes::new(rooms))),
+            lists: RoomListServiceClient::new(in_process(Routes::new(lists))),
+        }
     }
 
     /// A client of a user of the tenant acme.
@@ -213,7 +223,7 @@ pub(crate) fn delete(room_id: &str, request_id: &str) -> pb::DeleteRoomRequest {
 
 /// Creates a room.
 pub(crate) async fn create(client: &mut Client, request: pb::CreateRoomRequest) -> pb::Room {
-    let reply = client.create_room(request).await.expect("created").into_inner();
+    let reply = client.rooms.create_room(request).await.expect("created").into_inner();
     reply.room.expect("a room")
 }
 

@@ -52,14 +52,14 @@ mod suite {
         let suite = Harness::new(db).await;
         let mut ann = suite.user("ann");
         suite.roster.break_rpc("OpenRoster", OUTAGE);
-        let cut = ann.create_room(with_id("g", "r1")).await;
+        let cut = ann.rooms.create_room(with_id("g", "r1")).await;
         assert_refused(cut, Reason::MembershipUnavailable);
-        assert_refused(ann.get_room(get("g")).await, Reason::RoomNotFound);
+        assert_refused(ann.rooms.get_room(get("g")).await, Reason::RoomNotFound);
         suite.roster.mend("OpenRoster");
 
         let room = create(&mut ann, with_id("g", "r1")).await;
 
-        let got = ann.get_room(get("g")).await.expect("there").into_inner();
+        let got = ann.rooms.get_room(get("g")).await.expect("there").into_inner();
         assert_eq!(got.room, Some(room));
         assert_eq!(suite.roster.of("g").1.members.len(), 2);
     }
@@ -69,19 +69,19 @@ mod suite {
         let (mut ann, mut bob) = (suite.user("ann"), suite.user("bob"));
         suite.roster.break_rpc("OpenRoster", OUTAGE);
         suite.roster.state().users.insert(("acme".to_owned(), "ann".to_owned()));
-        let cut = ann.get_or_create_direct_room(direct("bob")).await;
+        let cut = ann.rooms.get_or_create_direct_room(direct("bob")).await;
         assert_refused(cut, Reason::MembershipUnavailable);
-        let cut = ann.get_or_create_channel(channel("news")).await;
+        let cut = ann.rooms.get_or_create_channel(channel("news")).await;
         assert_refused(cut, Reason::MembershipUnavailable);
         suite.roster.mend("OpenRoster");
 
-        let found = bob.get_or_create_direct_room(direct("ann")).await.expect("found");
+        let found = bob.rooms.get_or_create_direct_room(direct("ann")).await.expect("found");
         assert!(!found.get_ref().created);
         let room = found.into_inner().room.expect("a room");
         assert_eq!(room.creator_user_id, "ann");
         assert_eq!(suite.roster.of(&room.room_id).1.members.len(), 2);
 
-        let found = bob.get_or_create_channel(channel("news")).await.expect("found");
+        let found = bob.rooms.get_or_create_channel(channel("news")).await.expect("found");
         let room = found.into_inner().room.expect("a room");
         let (_, roster) = suite.roster.of(&room.room_id);
         assert_eq!(roster.members.keys().collect::<Vec<_>>(), ["ann", "bob"]);
@@ -92,7 +92,7 @@ mod suite {
         let suite = Harness::new(db).await;
         let mut ann = suite.user("ann");
         suite.roster.break_rpc("OpenRoster", OUTAGE);
-        let cut = ann.create_room(group("g", &["bob"])).await;
+        let cut = ann.rooms.create_room(group("g", &["bob"])).await;
         assert_refused(cut, Reason::MembershipUnavailable);
         suite.roster.mend("OpenRoster");
         suite.clock.advance(6 * SECOND);
@@ -100,7 +100,7 @@ mod suite {
         let running = suite.run();
         eventually(|| {
             let mut ann = ann.clone();
-            async move { ann.get_room(get("g")).await.is_ok() }
+            async move { ann.rooms.get_room(get("g")).await.is_ok() }
         })
         .await;
         running.stop().await;
@@ -110,42 +110,42 @@ mod suite {
         let suite = Harness::new(db).await;
         let mut ann = suite.user("ann");
         suite.roster.break_rpc("OpenRoster", Fault::LoseReply);
-        let cut = ann.create_room(with_id("", "r1")).await;
+        let cut = ann.rooms.create_room(with_id("", "r1")).await;
         assert_refused(cut, Reason::MembershipUnavailable);
         suite.roster.mend("OpenRoster");
         let room = create(&mut ann, with_id("", "r1")).await;
         assert_eq!(suite.roster.state().rosters.len(), 1);
-        ann.get_room(get(&room.room_id)).await.expect("there");
+        ann.rooms.get_room(get(&room.room_id)).await.expect("there");
     }
 
     pub(super) async fn another_creation_of_an_id_finishes_the_first(db: Db) {
         let suite = Harness::new(db).await;
         suite.roster.break_rpc("OpenRoster", OUTAGE);
-        let cut = suite.user("ann").create_room(group("g", &[])).await;
+        let cut = suite.user("ann").rooms.create_room(group("g", &[])).await;
         assert_refused(cut, Reason::MembershipUnavailable);
         suite.roster.mend("OpenRoster");
-        let taken = suite.user("bob").create_room(group("g", &[])).await;
+        let taken = suite.user("bob").rooms.create_room(group("g", &[])).await;
         assert_refused(taken, Reason::RoomIdTaken);
-        suite.user("ann").get_room(get("g")).await.expect("there");
+        suite.user("ann").rooms.get_room(get("g")).await.expect("there");
     }
 
     pub(super) async fn a_creation_that_cannot_succeed_frees_its_id(db: Db) {
         let suite = Harness::new(db).await;
         let mut ann = suite.user("ann");
         suite.roster.break_rpc("OpenRoster", Fault::Refuse(Reason::UserNotFound));
-        assert_refused(ann.create_room(with_id("g", "r1")).await, Reason::UserNotFound);
+        assert_refused(ann.rooms.create_room(with_id("g", "r1")).await, Reason::UserNotFound);
         suite.roster.mend("OpenRoster");
-        assert_refused(ann.get_room(get("g")).await, Reason::RoomNotFound);
+        assert_refused(ann.rooms.get_room(get("g")).await, Reason::RoomNotFound);
         // The same request, begun afresh.
         create(&mut ann, with_id("g", "r1")).await;
-        ann.get_room(get("g")).await.expect("there");
+        ann.rooms.get_room(get("g")).await.expect("there");
     }
 
     pub(super) async fn the_janitor_gives_up_a_creation_that_cannot_succeed(db: Db) {
         let suite = Harness::new(db).await;
         let mut ann = suite.user("ann");
         suite.roster.break_rpc("OpenRoster", OUTAGE);
-        let cut = ann.create_room(with_id("g", "r1")).await;
+        let cut = ann.rooms.create_room(with_id("g", "r1")).await;
         assert_refused(cut, Reason::MembershipUnavailable);
         suite.roster.state().users.remove(&("acme".to_owned(), "bob".to_owned()));
         let before = suite.roster.calls("OpenRoster");
@@ -155,10 +155,10 @@ mod suite {
         eventually(|| async { suite.roster.calls("OpenRoster") > before }).await;
         eventually(|| {
             let mut cid = suite.user("cid");
-            async move { cid.create_room(group("g", &[])).await.is_ok() }
+            async move { cid.rooms.create_room(group("g", &[])).await.is_ok() }
         })
         .await;
-        assert_refused(ann.create_room(with_id("g", "r1")).await, Reason::UserNotFound);
+        assert_refused(ann.rooms.create_room(with_id("g", "r1")).await, Reason::UserNotFound);
         running.stop().await;
     }
 
@@ -167,11 +167,11 @@ mod suite {
         let gate = Arc::new(Semaphore::new(0));
         suite.roster.break_rpc("OpenRoster", Fault::Wait(Arc::clone(&gate)));
         let mut ann = suite.user("ann");
-        let slow = tokio::spawn(async move { ann.create_room(with_id("g", "r1")).await });
+        let slow = tokio::spawn(async move { ann.rooms.create_room(with_id("g", "r1")).await });
         eventually(|| async { suite.roster.calls("OpenRoster") == 1 }).await;
         // Somebody else finds that it cannot be, while the first call is under way.
         suite.roster.break_rpc("OpenRoster", Fault::Refuse(Reason::UserNotFound));
-        let retry = suite.user("ann").create_room(with_id("g", "r1")).await;
+        let retry = suite.user("ann").rooms.create_room(with_id("g", "r1")).await;
         assert_refused(retry, Reason::UserNotFound);
         suite.roster.mend("OpenRoster");
         gate.add_permits(1);
@@ -194,14 +194,14 @@ mod suite {
         let gate = Arc::new(Semaphore::new(0));
         suite.roster.break_rpc("OpenRoster", Fault::Wait(Arc::clone(&gate)));
         let mut ann = suite.user("ann");
-        let request = tokio::spawn(async move { ann.create_room(group("g", &[])).await });
+        let request = tokio::spawn(async move { ann.rooms.create_room(group("g", &[])).await });
         eventually(|| async { suite.roster.calls("OpenRoster") == 1 }).await;
         request.abort();
         assert!(request.await.expect_err("aborted").is_cancelled());
         gate.add_permits(1);
         eventually(|| {
             let mut ann = suite.user("ann");
-            async move { ann.get_room(get("g")).await.is_ok() }
+            async move { ann.rooms.get_room(get("g")).await.is_ok() }
         })
         .await;
     }
@@ -212,13 +212,13 @@ mod suite {
         for request_id in ["", "r1"] {
             create(&mut ann, group("g", &["bob"])).await;
             suite.roster.break_rpc("CloseRoster", Fault::LoseReply);
-            let cut = ann.delete_room(delete("g", request_id)).await;
+            let cut = ann.rooms.delete_room(delete("g", request_id)).await;
             assert_refused(cut, Reason::MembershipUnavailable);
             suite.roster.mend("CloseRoster");
             // The roster is closed and knows no owners: who began it may finish it.
-            let stranger = suite.user("bob").delete_room(delete("g", request_id)).await;
+            let stranger = suite.user("bob").rooms.delete_room(delete("g", request_id)).await;
             assert_refused(stranger, Reason::RoomNotFound);
-            ann.delete_room(delete("g", request_id)).await.expect("deleted");
+            ann.rooms.delete_room(delete("g", request_id)).await.expect("deleted");
         }
         create(&mut suite.user("cid"), group("g", &[])).await;
     }
@@ -228,7 +228,7 @@ mod suite {
         let mut ann = suite.user("ann");
         create(&mut ann, group("g", &[])).await;
         suite.roster.break_rpc("CloseRoster", OUTAGE);
-        let cut = ann.delete_room(delete("g", "")).await;
+        let cut = ann.rooms.delete_room(delete("g", "")).await;
         assert_refused(cut, Reason::MembershipUnavailable);
         suite.roster.mend("CloseRoster");
         suite.clock.advance(6 * SECOND);
@@ -237,7 +237,7 @@ mod suite {
         eventually(|| {
             let mut ann = suite.user("ann");
             async move {
-                let gone = ann.delete_room(delete("g", "")).await;
+                let gone = ann.rooms.delete_room(delete("g", "")).await;
                 gone.is_err_and(|status| Reason::of(&status) == Some(Reason::RoomNotFound))
             }
         })
@@ -249,18 +249,18 @@ mod suite {
         let suite = Harness::new(db).await;
         let (mut ann, mut bob) = (suite.user("ann"), suite.user("bob"));
         create(&mut ann, group("g", &[])).await;
-        let found = ann.get_or_create_channel(channel("news")).await.expect("created");
+        let found = ann.rooms.get_or_create_channel(channel("news")).await.expect("created");
         let old = found.into_inner().room.expect("a room").room_id;
         suite.roster.break_rpc("CloseRoster", OUTAGE);
         for room_id in ["g", &old] {
-            let cut = ann.delete_room(delete(room_id, "")).await;
+            let cut = ann.rooms.delete_room(delete(room_id, "")).await;
             assert_refused(cut, Reason::MembershipUnavailable);
         }
-        let refused = bob.create_room(group("g", &[])).await;
+        let refused = bob.rooms.create_room(group("g", &[])).await;
         assert_refused(refused, Reason::MembershipUnavailable);
         suite.roster.mend("CloseRoster");
         assert_eq!(create(&mut bob, group("g", &[])).await.creator_user_id, "bob");
-        let found = bob.get_or_create_channel(channel("news")).await.expect("created");
+        let found = bob.rooms.get_or_create_channel(channel("news")).await.expect("created");
         assert!(found.get_ref().created);
         assert_ne!(found.into_inner().room.expect("a room").room_id, old);
     }
@@ -270,10 +270,10 @@ mod suite {
         let mut ann = suite.user("ann");
         let room = create(&mut ann, group("g", &[])).await;
         suite.roster.break_rpc("CloseRoster", OUTAGE);
-        let cut = ann.delete_room(delete("g", "")).await;
+        let cut = ann.rooms.delete_room(delete("g", "")).await;
         assert_refused(cut, Reason::MembershipUnavailable);
-        assert_refused(ann.get_room(get("g")).await, Reason::RoomNotFound);
-        let changed = ann.update_room(update(room, "name", "")).await;
+        assert_refused(ann.rooms.get_room(get("g")).await, Reason::RoomNotFound);
+        let changed = ann.rooms.update_room(update(room, "name", "")).await;
         assert_refused(changed, Reason::RoomNotFound);
     }
 
@@ -283,11 +283,11 @@ mod suite {
         let mut room = create(&mut ann, group("g", &[])).await;
         room.settings.as_mut().expect("settings").capacity = 5;
         suite.roster.break_rpc("SetRosterRules", OUTAGE);
-        let cut = ann.update_room(update(room.clone(), "settings.capacity", "r1")).await;
+        let cut = ann.rooms.update_room(update(room.clone(), "settings.capacity", "r1")).await;
         assert_refused(cut, Reason::MembershipUnavailable);
         // It is decided: a repeat says OK only when it holds.
         room.etag = String::new();
-        let repeat = ann.update_room(update(room, "settings.capacity", "r2")).await;
+        let repeat = ann.rooms.update_room(update(room, "settings.capacity", "r2")).await;
         assert_refused(repeat, Reason::MembershipUnavailable);
         suite.roster.mend("SetRosterRules");
         suite.clock.advance(6 * SECOND);
@@ -302,16 +302,16 @@ mod suite {
         let mut room = create(&mut ann, group("g", &[])).await;
         room.name = "New".into();
         suite.logs.state().down = true;
-        let cut = ann.update_room(update(room.clone(), "name", "r1")).await;
+        let cut = ann.rooms.update_room(update(room.clone(), "name", "r1")).await;
         assert_refused(cut, Reason::LogUnavailable);
-        let repeat = ann.update_room(update(room.clone(), "name", "r1")).await;
+        let repeat = ann.rooms.update_room(update(room.clone(), "name", "r1")).await;
         assert_refused(repeat, Reason::LogUnavailable);
         suite.logs.state().down = false;
         let running = suite.run();
         let (log_id, _) = suite.roster.of("g");
         eventually(|| async { suite.logs.updates(&log_id).len() == 1 }).await;
         running.stop().await;
-        let repeat = ann.update_room(update(room, "name", "r1")).await.expect("a repeat");
+        let repeat = ann.rooms.update_room(update(room, "name", "r1")).await.expect("a repeat");
         assert_eq!(repeat.into_inner().room.expect("a room").name, "New");
         assert_eq!(suite.logs.updates(&log_id).len(), 1);
     }

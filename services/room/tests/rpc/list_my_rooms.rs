@@ -49,7 +49,7 @@ mod suite {
         let logs = vec![seen(&suite, "two"), seen(&suite, "one")];
         suite.logs.state().page = log::ListUserLogsResponse { logs, ..Default::default() };
 
-        let page = ann.list_my_rooms(ask(0, "", true)).await.expect("a page").into_inner();
+        let page = ann.lists.list_my_rooms(ask(0, "", true)).await.expect("a page").into_inner();
 
         let rooms: Vec<_> = page.rooms.iter().map(|my| my.room.clone().expect("a room")).collect();
         assert_eq!(rooms, [two, one]);
@@ -71,8 +71,8 @@ mod suite {
         let logs = vec![seen(&suite, "goes"), seen(&suite, "stays")];
         suite.logs.state().page = log::ListUserLogsResponse { logs, ..Default::default() };
         suite.roster.break_rpc("CloseRoster", Fault::Refuse(Reason::StoreUnavailable));
-        ann.delete_room(delete("goes", "")).await.expect_err("an outage");
-        let page = ann.list_my_rooms(ask(0, "", true)).await.expect("a page").into_inner();
+        ann.rooms.delete_room(delete("goes", "")).await.expect_err("an outage");
+        let page = ann.lists.list_my_rooms(ask(0, "", true)).await.expect("a page").into_inner();
         let ids: Vec<_> = page.rooms.iter().flat_map(|my| &my.room).map(|r| &*r.room_id).collect();
         assert_eq!(ids, ["stays"]);
     }
@@ -81,8 +81,8 @@ mod suite {
         let suite = Harness::new(db).await;
         let mut ann = suite.user("ann");
         suite.logs.state().page.next_page_token = "go on here".into();
-        let page = ann.list_my_rooms(ask(500, "", false)).await.expect("a page").into_inner();
-        ann.list_my_rooms(ask(3, &page.next_page_token, false)).await.expect("the next");
+        let page = ann.lists.list_my_rooms(ask(500, "", false)).await.expect("a page").into_inner();
+        ann.lists.list_my_rooms(ask(3, &page.next_page_token, false)).await.expect("the next");
         let asked = suite.logs.state().asked.clone();
         let asked: Vec<_> = asked
             .iter()
@@ -95,29 +95,29 @@ mod suite {
         let suite = Harness::new(db).await;
         let mut ann = suite.user("ann");
         suite.logs.state().page.next_page_token = "t".into();
-        let page = ann.list_my_rooms(ask(1, "", false)).await.expect("a page").into_inner();
+        let page = ann.lists.list_my_rooms(ask(1, "", false)).await.expect("a page").into_inner();
         let token = page.next_page_token;
-        assert_violation(ann.list_my_rooms(ask(1, &token, true)).await, "page_token");
-        assert_violation(ann.list_my_rooms(ask(1, "nonsense", false)).await, "page_token");
+        assert_violation(ann.lists.list_my_rooms(ask(1, &token, true)).await, "page_token");
+        assert_violation(ann.lists.list_my_rooms(ask(1, "nonsense", false)).await, "page_token");
         let mut other = suite.caller("other", Principal::User(UserId::new("ann")));
         for client in [&mut suite.user("bob"), &mut other] {
-            assert_violation(client.list_my_rooms(ask(1, &token, false)).await, "page_token");
+            assert_violation(client.lists.list_my_rooms(ask(1, &token, false)).await, "page_token");
         }
-        assert_violation(ann.list_my_rooms(ask(-1, "", false)).await, "page_size");
+        assert_violation(ann.lists.list_my_rooms(ask(-1, "", false)).await, "page_size");
     }
 
     pub(super) async fn only_users_have_rooms(db: Db) {
         let suite = Harness::new(db).await;
-        let refused = suite.backend().list_my_rooms(ask(0, "", true)).await;
+        let refused = suite.backend().lists.list_my_rooms(ask(0, "", true)).await;
         assert_refused(refused, Reason::UserRequired);
         let mut for_ann = suite.caller("acme", Principal::ServiceFor(UserId::new("ann")));
-        for_ann.list_my_rooms(ask(0, "", true)).await.expect("a page");
+        for_ann.lists.list_my_rooms(ask(0, "", true)).await.expect("a page");
     }
 
     pub(super) async fn an_outage_below_is_said(db: Db) {
         let suite = Harness::new(db).await;
         suite.logs.state().down = true;
-        let refused = suite.user("ann").list_my_rooms(ask(0, "", true)).await;
+        let refused = suite.user("ann").lists.list_my_rooms(ask(0, "", true)).await;
         assert_refused(refused, Reason::LogUnavailable);
     }
 }

@@ -5,7 +5,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::event::Body;
-use parlance_proto::message::v1::log_service_server::LogService;
+use parlance_proto::message::v1::fact_service_server::FactService;
+use parlance_proto::message::v1::user_log_service_server::UserLogService;
 use parlance_rpc::{Reason, Refusal};
 use prost::Message as _;
 use tonic::{Request, Response, Status};
@@ -49,7 +50,7 @@ impl FakeLogs {
 }
 
 #[tonic::async_trait]
-impl LogService for FakeLogs {
+impl FactService for FakeLogs {
     async fn apply_facts(
         &self,
         request: Request<pb::ApplyFactsRequest>,
@@ -73,7 +74,10 @@ impl LogService for FakeLogs {
         state.applied.insert(source, applied);
         Ok(Response::new(pb::ApplyFactsResponse { applied, head: applied, closed: false }))
     }
+}
 
+#[tonic::async_trait]
+impl UserLogService for FakeLogs {
     async fn list_user_logs(
         &self,
         request: Request<pb::ListUserLogsRequest>,
@@ -83,12 +87,5 @@ impl LogService for FakeLogs {
         let mut state = self.state();
         state.asked.push((caller.tenant_id.to_string(), request.into_inner()));
         Ok(Response::new(state.page.clone()))
-    }
-
-    async fn publish_notice(
-        &self,
-        _: Request<pb::PublishNoticeRequest>,
-    ) -> Result<Response<pb::PublishNoticeResponse>, Status> {
-        Err(Status::unimplemented("rooms tell no notices"))
     }
 }

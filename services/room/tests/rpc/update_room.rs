@@ -44,12 +44,12 @@ mod suite {
     }
 
     async fn update(client: &mut Client, room: pb::Room, paths: &[&str]) -> pb::Room {
-        let reply = client.update_room(request(room, paths)).await.expect("updated");
+        let reply = client.rooms.update_room(request(room, paths)).await.expect("updated");
         reply.into_inner().room.expect("a room")
     }
 
     async fn rename(client: &mut Client, room_id: &str) -> Result<Response<()>, Status> {
-        let renamed = client.update_room(request(named(room_id, "New"), &["name"])).await;
+        let renamed = client.rooms.update_room(request(named(room_id, "New"), &["name"])).await;
         renamed.map(|_| Response::new(()))
     }
 
@@ -73,7 +73,7 @@ mod suite {
         assert_eq!(after.create_time, before.create_time);
         assert_eq!(after.update_time.expect("a time").seconds, 1_800_000_001);
         assert_ne!(after.etag, before.etag);
-        let got = ann.get_room(get("g")).await.expect("there").into_inner();
+        let got = ann.rooms.get_room(get("g")).await.expect("there").into_inner();
         assert_eq!(got.room, Some(after));
 
         let (log_id, _) = suite.roster.of("g");
@@ -143,12 +143,12 @@ mod suite {
         let mine = pb::Room { name: "Mine".to_owned(), ..read.clone() };
         update(&mut ann, mine, &["name"]).await;
         let late = pb::Room { name: "Late".to_owned(), ..read.clone() };
-        let refused = ann.update_room(request(late, &["name"])).await;
+        let refused = ann.rooms.update_room(request(late, &["name"])).await;
         assert_refused(refused, Reason::EtagMismatch);
         // Nor does an etag of an earlier life of the id hold.
-        ann.delete_room(crate::harness::delete("g", "")).await.expect("deleted");
+        ann.rooms.delete_room(crate::harness::delete("g", "")).await.expect("deleted");
         create(&mut ann, group("g", &[])).await;
-        let refused = ann.update_room(request(read, &["name"])).await;
+        let refused = ann.rooms.update_room(request(read, &["name"])).await;
         assert_refused(refused, Reason::EtagMismatch);
     }
 
@@ -158,8 +158,10 @@ mod suite {
         let with =
             |name: &str| request(pb::Room { name: name.to_owned(), ..read.clone() }, &["name"]);
         let (mut one, mut other) = (suite.user("ann"), suite.backend());
-        let (one, other) =
-            tokio::join!(one.update_room(with("One")), other.update_room(with("Other")));
+        let (one, other) = tokio::join!(
+            one.rooms.update_room(with("One")),
+            other.rooms.update_room(with("Other"))
+        );
         assert_eq!(usize::from(one.is_ok()) + usize::from(other.is_ok()), 1);
         assert_refused(if one.is_err() { one } else { other }, Reason::EtagMismatch);
     }
@@ -184,7 +186,7 @@ mod suite {
 
     pub(super) async fn a_direct_room_has_nothing_to_update(db: Db) {
         let suite = Harness::new(db).await;
-        let found = suite.user("ann").get_or_create_direct_room(direct("bob")).await;
+        let found = suite.user("ann").rooms.get_or_create_direct_room(direct("bob")).await;
         let room_id = found.expect("created").into_inner().room.expect("a room").room_id;
         for mut client in [suite.user("ann"), suite.user("bob"), suite.backend()] {
             assert_refused(rename(&mut client, &room_id).await, Reason::DirectRoom);
@@ -200,19 +202,21 @@ mod suite {
         let request =
             pb::UpdateRoomRequest { request_id: "r1".to_owned(), ..request(wish, &["name"]) };
         let mut twin = suite.user("ann");
-        let (one, other) =
-            tokio::join!(ann.update_room(request.clone()), twin.update_room(request.clone()));
+        let (one, other) = tokio::join!(
+            ann.rooms.update_room(request.clone()),
+            twin.rooms.update_room(request.clone())
+        );
         let first = one.expect("updated").into_inner();
         assert_eq!(other.expect("updated").into_inner(), first);
         update(&mut ann, named("g", "Second"), &["name"]).await;
         // The caller may no longer update, and the etag is old: it is a repeat.
         suite.roster.change("g", |roster| roster.members.clear());
-        let repeat = ann.update_room(request.clone()).await.expect("a repeat").into_inner();
+        let repeat = ann.rooms.update_room(request.clone()).await.expect("a repeat").into_inner();
         assert_eq!(repeat, first);
         let mut changed = request;
         changed.room.as_mut().expect("a room").name = "Third".into();
-        assert_refused(ann.update_room(changed).await, Reason::RequestIdReused);
-        let now = suite.backend().get_room(get("g")).await.expect("there").into_inner();
+        assert_refused(ann.rooms.update_room(changed).await, Reason::RequestIdReused);
+        let now = suite.backend().rooms.get_room(get("g")).await.expect("there").into_inner();
         assert_eq!(now.room.expect("a room").name, "Second");
     }
 
@@ -221,27 +225,36 @@ mod suite {
         let mut ann = suite.user("ann");
         create(&mut ann, group("g", &[])).await;
         for paths in [&[] as &[&str], &["room_id"], &["name", "kind"], &["settings.nope"], &["*"]] {
-            let refused = ann.update_room(request(named("g", "New"), paths)).await;
+            let refused = ann.rooms.update_room(request(named("g", "New"), paths)).await;
             assert_violation(refused, "update_mask");
         }
-        assert_violation(ann.update_room(pb::UpdateRoomRequest::default()).await, "room");
+        assert_violation(ann.rooms.update_room(pb::UpdateRoomRequest::default()).await, "room");
         let too_long = "x".repeat(129);
         for bad in ["", "g\0", "g\n", &too_long] {
-            let refused = ann.update_room(request(named(bad, "New"), &["name"])).await;
+            let refused = ann.rooms.update_room(request(named(bad, "New"), &["name"])).await;
             assert_violation(refused, "room.room_id");
         }
         let long = named("g", &"x".repeat(257));
-        assert_violation(ann.update_room(request(long.clone(), &["name"])).await, "room.name");
-        ann.update_room(request(long, &["picture"])).await.expect("the name is not looked at");
+        assert_violation(
+            ann.rooms.update_room(request(long.clone(), &["name"])).await,
+            "room.name",
+        );
+        ann.rooms
+            .update_room(request(long, &["picture"]))
+            .await
+            .expect("the name is not looked at");
         let settings = Some(pb::RoomSettings { capacity: -1, ..pb::RoomSettings::default() });
         let wish = pb::Room { settings, ..named("g", "") };
-        let refused = ann.update_room(request(wish.clone(), &["settings"])).await;
+        let refused = ann.rooms.update_room(request(wish.clone(), &["settings"])).await;
         assert_violation(refused, "room.settings.capacity");
-        ann.update_room(request(wish, &["settings.post"])).await.expect("only post is looked at");
+        ann.rooms
+            .update_room(request(wish, &["settings.post"]))
+            .await
+            .expect("only post is looked at");
         for bad in ["r\0", "r\n", &too_long] {
             let mut wish = request(named("g", "New"), &["name"]);
             wish.request_id = bad.to_owned();
-            assert_violation(ann.update_room(wish).await, "request_id");
+            assert_violation(ann.rooms.update_room(wish).await, "request_id");
         }
     }
 
@@ -260,13 +273,13 @@ mod suite {
             (pb::Room { metadata: pair(bad(), "v".to_owned()), ..base() }, "metadata"),
             (pb::Room { metadata: pair("k".to_owned(), bad()), ..base() }, "metadata"),
         ] {
-            let refused = ann.update_room(request(room, &[path])).await;
+            let refused = ann.rooms.update_room(request(room, &[path])).await;
             assert_violation(refused, &format!("room.{path}"));
         }
         let room = pb::Room { etag: bad(), ..base() };
-        assert_violation(ann.update_room(request(room, &["name"])).await, "room.etag");
-        assert_violation(ann.update_room(request(base(), &["name\0"])).await, "update_mask");
-        let now = ann.get_room(get("g")).await.expect("there").into_inner().room;
+        assert_violation(ann.rooms.update_room(request(room, &["name"])).await, "room.etag");
+        assert_violation(ann.rooms.update_room(request(base(), &["name\0"])).await, "update_mask");
+        let now = ann.rooms.get_room(get("g")).await.expect("there").into_inner().room;
         assert_eq!(now, Some(before), "nothing changed");
     }
 }

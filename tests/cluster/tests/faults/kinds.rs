@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use parlance_cluster::{Client, Cluster, Kind, Viewer};
-use parlance_proto::message::v1::log_service_client::LogServiceClient;
+use parlance_proto::message::v1::fact_service_client::FactServiceClient;
 use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_proto::message::v1::{
     ApplyFactsRequest, Cursor, Effects, Event, Fact, FactSource, RoomCursor, SubscribeRequest,
@@ -69,7 +69,7 @@ async fn tell(cluster: &Cluster, lost: &[String]) {
         ..ApplyFactsRequest::default()
     };
     let (channel, request) = cluster.as_suite(Kind::Message.replica(0), request);
-    LogServiceClient::new(channel).apply_facts(request).await.expect("applied");
+    FactServiceClient::new(channel).apply_facts(request).await.expect("applied");
 }
 
 /// The bytes of the event above `before`, as they come on a stream.

@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use parlance_cluster::client::Presence;
+use parlance_cluster::client::Sessions;
 use parlance_cluster::{Cluster, Kind};
 use parlance_proto::presence::v1::{
     Availability, CloseSessionRequest, KeepSessionRequest, KeepSessionResponse, OpenSessionRequest,
@@ -63,7 +63,7 @@ impl Watcher {
     }
 }
 
-async fn open(mut at: Presence, resource: &str, availability: Availability, lease: Duration) {
+async fn open(mut at: Sessions, resource: &str, availability: Availability, lease: Duration) {
     let request = OpenSessionRequest {
         resource: resource.to_owned(),
         availability: availability.into(),
@@ -74,7 +74,7 @@ async fn open(mut at: Presence, resource: &str, availability: Availability, leas
 }
 
 async fn keep(
-    mut at: Presence,
+    mut at: Sessions,
     resource: &str,
     availability: Availability,
 ) -> Streaming<KeepSessionResponse> {
@@ -99,8 +99,8 @@ async fn presence_outlives_its_replicas_and_doubts_what_redis_forgot() {
     let first = Kind::Presence.replica(0);
 
     // Sessions of both replicas add up.
-    let mut laptop = keep(ann.presence(1), "laptop", Away).await;
-    let phone = keep(ann.presence(0), "phone", Online).await;
+    let mut laptop = keep(ann.sessions(1), "laptop", Away).await;
+    let phone = keep(ann.sessions(0), "phone", Online).await;
     let mut near = Watcher::start(&cluster, 0).await;
     let mut far = Watcher::start(&cluster, 1).await;
     for watcher in [&near, &far] {
@@ -111,7 +111,7 @@ async fn presence_outlives_its_replicas_and_doubts_what_redis_forgot() {
     // The owner dies, and the phone comes to the other replica within its lease.
     cluster.kill(first).await;
     drop(phone);
-    let phone = keep(ann.presence(1), "phone", Online).await;
+    let phone = keep(ann.sessions(1), "phone", Online).await;
     cluster.restart(first).await;
     near = Watcher::start(&cluster, 0).await;
 
@@ -123,7 +123,7 @@ async fn presence_outlives_its_replicas_and_doubts_what_redis_forgot() {
 
     // The owner dies, and the phone with it: the other replica notices the lease's end.
     drop(phone);
-    let phone = keep(ann.presence(0), "phone", Online).await;
+    let phone = keep(ann.sessions(0), "phone", Online).await;
     cluster.kill(first).await;
     drop(phone);
     far.hears("ann", Away, LEASE + TOLD_WITHIN).await;
@@ -146,7 +146,7 @@ async fn presence_outlives_its_replicas_and_doubts_what_redis_forgot() {
     };
     let lost = timeout(LEASE + TOLD_WITHIN, ended).await.expect("the stream says so");
     assert_eq!(Reason::of(&lost), Some(Reason::SessionNotFound));
-    open(ann.presence(0), "laptop", Online, DOUBT).await;
+    open(ann.sessions(0), "laptop", Online, DOUBT).await;
     for watcher in [&mut near, &mut far] {
         watcher.hears("ann", Online, TOLD_WITHIN).await;
         assert!(!watcher.was_told("ann", Offline), "{:?}", watcher.all);
@@ -165,10 +165,10 @@ async fn what_changes_while_a_watch_begins_is_not_missed() {
         let flaps = async {
             for flap in 0..20 {
                 let now = if flap % 2 == 0 { Away } else { Online };
-                open(ann.presence(flap), "phone", now, DOUBT).await;
+                open(ann.sessions(flap), "phone", now, DOUBT).await;
             }
             let last = if round % 2 == 0 { Away } else { Online };
-            open(ann.presence(round), "phone", last, DOUBT).await;
+            open(ann.sessions(round), "phone", last, DOUBT).await;
             last
         };
         let watches = async {
@@ -184,6 +184,6 @@ async fn what_changes_while_a_watch_begins_is_not_missed() {
         }
     }
     let close = CloseSessionRequest { resource: "phone".to_owned() };
-    ann.presence(0).close_session(close).await.expect("closed");
+    ann.sessions(0).close_session(close).await.expect("closed");
     cluster.finish().await;
 }

@@ -1,46 +1,32 @@
-//! `LogService`: what other services of the suite put into logs and read from them.
+//! `UserLogService`: what other services of the suite read from logs.
 
 use std::sync::Arc;
 
 use parlance_proto::message::v1 as pb;
-use parlance_proto::message::v1::log_service_server::LogService;
+use parlance_proto::message::v1::user_log_service_server::UserLogService;
 use parlance_rpc::{internal, remaining, violation};
 use parlance_types::Query;
-use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{message, parse, reply, within};
 use crate::codec::{role_to_pb, timestamp};
-use crate::domain::{Actor, Logs};
+use crate::domain::Logs;
 use crate::store::{UserLog, Walk};
-use crate::stream::{Hub, Typing};
 
-/// Serves [`Logs`] to the other services of the suite.
+/// Serves the logs of a user to the other services of the suite.
 #[derive(Clone, Debug)]
-pub struct LogGrpc {
+pub struct UserLogGrpc {
     logs: Arc<Logs>,
-    hub: Hub,
 }
 
-impl LogGrpc {
-    pub const fn new(logs: Arc<Logs>, hub: Hub) -> Self {
-        Self { logs, hub }
+impl UserLogGrpc {
+    pub const fn new(logs: Arc<Logs>) -> Self {
+        Self { logs }
     }
 }
 
 #[tonic::async_trait]
-impl LogService for LogGrpc {
-    async fn apply_facts(
-        &self,
-        request: Request<pb::ApplyFactsRequest>,
-    ) -> Result<Response<pb::ApplyFactsResponse>, Status> {
-        let (caller, deadline) = (internal(&request)?, remaining(&request));
-        let batch = parse::facts(caller.tenant_id, request.into_inner())?;
-        let applied = within(deadline, self.logs.apply(batch)).await?;
-        let (closed, head) = (applied.closed, applied.head);
-        reply(pb::ApplyFactsResponse { applied: applied.applied, head, closed })
-    }
-
+impl UserLogService for UserLogGrpc {
     async fn list_user_logs(
         &self,
         request: Request<pb::ListUserLogsRequest>,
@@ -65,22 +51,6 @@ impl LogService for LogGrpc {
         let next_page_token = next.map(|walk| query.token(walk)).unwrap_or_default();
         let logs = logs.into_iter().map(user_log).collect();
         reply(pb::ListUserLogsResponse { logs, next_page_token })
-    }
-
-    async fn publish_notice(
-        &self,
-        request: Request<pb::PublishNoticeRequest>,
-    ) -> Result<Response<pb::PublishNoticeResponse>, Status> {
-        let (caller, deadline) = (internal(&request)?, remaining(&request));
-        let request = request.into_inner();
-        let room_id = parse::room_id(request.room_id)?;
-        let user_id = parse::user_id(request.user_id)?;
-        let lasts = parse::typing(request.notice)?;
-        let actor = Actor { tenant_id: caller.tenant_id, user: Some(user_id.clone()) };
-        let log_id = within(deadline, self.logs.of_member(&actor, &room_id)).await?;
-        let until = lasts.map(|lasts| Instant::now() + lasts);
-        self.hub.typing(log_id, &Typing { user_id, until });
-        reply(pb::PublishNoticeResponse {})
     }
 }
 
