@@ -1,11 +1,13 @@
 //! Empty, migrated databases for tests; nothing of them is left behind.
 
 use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::{Db, Location, Migrations};
+use crate::{Db, Location, Migrations, SqliteDb};
 
 /// Runs every named `async fn(Db)` of `$suite` on each database.
 #[macro_export]
@@ -107,6 +109,35 @@ impl TestDatabase {
     /// Ends every connection to it, and drops it.
     pub async fn go(&self) {
         run(&self.server, format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
+    }
+}
+
+/// Counts what SQLite does for reads, in steps of its virtual machine: unlike time the same
+/// in every run.
+#[derive(Clone, Debug, Default)]
+pub struct Steps(Arc<AtomicU64>);
+
+impl Steps {
+    /// Counts the steps of every reader of a SQLite database from now on.
+    pub async fn of(db: &SqliteDb) -> Self {
+        let steps = Self::default();
+        let mut readers = Vec::new();
+        // All are held at once, so that none is met twice.
+        for _ in 0..db.read.options().get_max_connections() {
+            let mut reader = db.read.acquire().await.expect("a reader");
+            let count = Arc::clone(&steps.0);
+            let count = move || count.fetch_add(1, Ordering::Relaxed) < u64::MAX;
+            reader.lock_handle().await.expect("a handle").set_progress_handler(1, count);
+            readers.push(reader);
+        }
+        steps
+    }
+
+    /// How many steps `read` takes.
+    pub async fn taken_by<T>(&self, read: impl Future<Output = T>) -> (T, u64) {
+        let before = self.0.load(Ordering::Relaxed);
+        let done = read.await;
+        (done, self.0.load(Ordering::Relaxed) - before)
     }
 }
 

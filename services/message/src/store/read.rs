@@ -115,7 +115,9 @@ pub(super) struct MessageRow {
     edit_payload: Option<Vec<u8>>,
 }
 
-/// Messages within $2..=$3 as they read at $5: an edit above is not there yet.
+/// Messages within $2..=$3 as they read at $5: an edit above is not there yet. The two `+`
+/// keep SQLite from walking the log backwards for the greatest number instead of reading
+/// the message's edits by the index of targets.
 macro_rules! messages {
     ($order:literal) => {
         concat!(
@@ -123,10 +125,11 @@ macro_rules! messages {
                     e.seq AS edit_seq, e.time AS edit_time, e.payload AS edit_payload
                FROM events m LEFT JOIN events e
                  ON e.log_id = m.log_id
-                AND e.seq = CASE WHEN m.content_seq <= $5 THEN m.content_seq
-                                 ELSE (SELECT MAX(o.seq) FROM events o
-                                        WHERE o.log_id = m.log_id AND o.target_seq = m.seq
-                                          AND o.kind = 2 AND o.seq <= $5) END
+                AND e.seq = CASE WHEN m.content_seq IS NULL THEN NULL
+                                 WHEN m.content_seq <= $5 THEN m.content_seq
+                                 ELSE (SELECT MAX(+o.seq) FROM events o
+                                        WHERE o.log_id = $1 AND o.target_seq = m.seq
+                                          AND o.kind = 2 AND +o.seq <= $5) END
               WHERE m.log_id = $1 AND m.kind = 1 AND m.seq >= $2 AND m.seq <= $3
               ORDER BY m.seq ",
             $order,

@@ -6,6 +6,7 @@ mod facts;
 mod faults;
 mod lists;
 mod marks;
+mod pages;
 mod races;
 mod sends;
 mod silence;
