@@ -38,10 +38,10 @@ pub fn remaining<T>(request: &tonic::Request<T>) -> Duration {
 /// The step that bounds every request.
 ///
 /// Unary calls get what their `grpc-timeout` says, at most `max`, else `default`;
-/// streams get only what their client asks for, once they have begun: their request
-/// must be there and be answered within `default`, or it would hold its place among the
-/// calls that are handled for as long as its client likes. What is late is answered
-/// DEADLINE_EXCEEDED, a stream in its trailers.
+/// streams get only what their client asks for, once they have begun: whatever it asks
+/// for, their request must be there and be answered within `default`, or it would hold its
+/// place among the calls that are handled for as long as its client likes. What is late is
+/// answered DEADLINE_EXCEEDED, a stream in its trailers.
 #[derive(Clone, Debug)]
 pub struct Deadlines {
     default: Duration,
@@ -62,14 +62,6 @@ impl Deadlines {
             LazyLock::new(|| Arc::new(reflection::streaming_methods()));
         Self { default, max, streaming: Arc::clone(&STREAMING) }
     }
-
-    /// How long a call of `path` may take.
-    fn limit(&self, path: &str, asked: Option<Duration>) -> Option<Duration> {
-        if self.streaming.contains(path) {
-            return asked.map(|asked| asked.min(LONGEST));
-        }
-        Some(asked.unwrap_or(self.default).min(self.max))
-    }
 }
 
 impl Step for Deadlines {
@@ -82,16 +74,27 @@ impl Step for Deadlines {
             Ok(asked) => asked,
             Err(refusal) => return Ok(Status::from(refusal).into_http()),
         };
-        let Some(limit) = self.limit(request.uri().path(), asked) else {
-            let begun = timeout_at(Instant::now() + self.default, next.call(request)).await;
-            return begun.unwrap_or_else(|_| Ok(exceeded().into_http()));
+        let now = Instant::now();
+        let streams = self.streaming.contains(request.uri().path());
+        let limit = if streams {
+            asked.map(|asked| asked.min(LONGEST))
+        } else {
+            Some(asked.unwrap_or(self.default).min(self.max))
         };
-        let deadline = Deadline(Instant::now() + limit);
-        request.extensions_mut().insert(deadline);
-        match timeout_at(deadline.0, next.call(request)).await {
-            Ok(response) => Ok(response?.map(|body| Body::new(Bounded::new(body, deadline)))),
-            Err(_) => Ok(exceeded().into_http()),
+        let deadline = limit.map(|limit| Deadline(now + limit));
+        if let Some(deadline) = deadline {
+            request.extensions_mut().insert(deadline);
         }
+        let begins = match limit {
+            Some(limit) if !streams => limit,
+            limit => limit.unwrap_or(self.default).min(self.default),
+        };
+        let begun = timeout_at(now + begins, next.call(request)).await;
+        let Ok(response) = begun else { return Ok(exceeded().into_http()) };
+        Ok(match deadline {
+            Some(deadline) => response?.map(|body| Body::new(Bounded::new(body, deadline))),
+            None => response?,
+        })
     }
 }
 

@@ -8,6 +8,8 @@ use tonic_health::ServingStatus;
 use tonic_health::pb::health_server::HealthServer;
 use tonic_health::server::{HealthReporter, HealthService};
 
+use crate::layers::MAX_OPEN_REQUEST;
+
 /// Tells clients whether services are ready. The name `""` stands for all of them.
 #[derive(Clone, Debug)]
 pub struct Health {
@@ -29,7 +31,7 @@ impl Health {
     /// Adds the health service.
     pub fn with_health(&self, routes: Routes) -> Routes {
         let service = HealthService::from_health_reporter(self.reporter.clone());
-        routes.add_service(HealthServer::new(service))
+        routes.add_service(HealthServer::new(service).max_decoding_message_size(MAX_OPEN_REQUEST))
     }
 
     /// Says whether every service is ready. Once draining, none is again.

@@ -18,6 +18,10 @@ use crate::{Auth, Deadlines, RateLimit, Shed, TenantRate, Transport, in_process}
 /// it (`max_decoding_message_size`).
 pub const MAX_REQUEST: usize = 256 * 1024;
 
+/// The largest request to what needs no token, health and reflection, in bytes: names of
+/// services and symbols. What arrives of a request is kept until it is whole.
+pub(crate) const MAX_OPEN_REQUEST: usize = 4 * 1024;
+
 /// The largest request and answer between services of the suite, in bytes.
 pub const MAX_INTERNAL: usize = 16 * 1024 * 1024;
 

@@ -7,6 +7,8 @@ use prost_types::FileDescriptorSet;
 use tonic::service::Routes;
 use tonic_reflection::server::{Builder, Error};
 
+use crate::layers::MAX_OPEN_REQUEST;
+
 /// Every set of descriptors that a client may ask for. The error details are
 /// among them, so that tools can print what a status carries.
 const SETS: [&[u8]; 3] = [
@@ -17,8 +19,8 @@ const SETS: [&[u8]; 3] = [
 
 /// Adds server reflection, in both of its versions.
 pub fn with_reflection(routes: Routes) -> Result<Routes, Error> {
-    let v1 = builder().build_v1()?;
-    let v1alpha = builder().build_v1alpha()?;
+    let v1 = builder().build_v1()?.max_decoding_message_size(MAX_OPEN_REQUEST);
+    let v1alpha = builder().build_v1alpha()?.max_decoding_message_size(MAX_OPEN_REQUEST);
     Ok(routes.add_service(v1).add_service(v1alpha))
 }
 

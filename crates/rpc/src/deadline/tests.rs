@@ -113,11 +113,13 @@ async fn a_stream_whose_client_asks_for_no_deadline_has_none() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_that_does_not_begin_is_given_up_as_a_unary_call_is() {
-    let began = Instant::now();
-    let (response, _) = answer(STREAM, None, Duration::from_hours(1)).await;
-    assert_eq!(began.elapsed(), DEFAULT_DEADLINE);
-    assert_eq!(reason(response.headers()), Some(Reason::DeadlineExceeded));
+async fn a_stream_that_does_not_begin_is_given_up_whatever_its_client_asks_for() {
+    for (timeout, secs) in [(None, 10), (Some("24H"), 10), (Some("10S"), 10), (Some("3S"), 3)] {
+        let began = Instant::now();
+        let (response, _) = answer(STREAM, timeout, Duration::from_hours(1)).await;
+        assert_eq!(began.elapsed().as_secs(), secs, "{timeout:?}");
+        assert_eq!(reason(response.headers()), Some(Reason::DeadlineExceeded));
+    }
 }
 
 #[tokio::test(start_paused = true)]

@@ -32,6 +32,30 @@ async fn a_handler_learns_who_calls() {
     assert_eq!(user_id(me), "acme User(UserId(\"ann\"))");
 }
 
+/// Whatever arrives of a request is kept until the rest comes, also of nobody's.
+#[tokio::test]
+async fn a_request_that_needs_no_token_is_small() {
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+
+    let harness = Harness::start().await;
+    let mut health = HealthClient::new(harness.channel());
+    let check = |bytes| HealthCheckRequest { service: "x".repeat(bytes) };
+    let unknown = health.check(check(4000)).await.expect_err("no such service");
+    assert_eq!(unknown.code(), Code::NotFound);
+    assert_eq!(reason(health.check(check(5000)).await), Some(Reason::MessageTooLarge));
+    assert_eq!(reason(health.watch(check(5000)).await), Some(Reason::MessageTooLarge));
+    let mut reflection = ServerReflectionClient::new(harness.channel());
+    let asked = ServerReflectionRequest {
+        host: "x".repeat(5000),
+        message_request: Some(MessageRequest::ListServices(String::new())),
+    };
+    let answers = reflection.server_reflection_info(tokio_stream::once(asked)).await;
+    let answer = answers.expect("a stream").into_inner().message().await;
+    assert_eq!(answer.expect_err("refused").code(), Code::OutOfRange);
+}
+
 /// B-172, B-183.
 #[tokio::test]
 async fn health_and_reflection_need_no_token_and_everything_else_does() {
