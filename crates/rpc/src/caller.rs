@@ -1,6 +1,6 @@
 //! Who calls: put into the request by the auth layer, read by handlers.
 
-use parlance_types::{Micros, TenantId, UserId};
+use parlance_types::{Micros, RequestId, TenantId, UserId};
 use tonic::{Request, Status};
 
 use crate::{Reason, Refusal};
@@ -9,6 +9,8 @@ use crate::{Reason, Refusal};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
     pub tenant_id: TenantId,
+    /// The `sub` of the token: the user, or the backend whoever it acts for.
+    pub subject: String,
     pub principal: Principal,
     /// When the token expires; open streams end then.
     pub expires: Micros,
@@ -36,6 +38,15 @@ impl Caller {
             Principal::User(user) | Principal::ServiceFor(user) => Some(user),
             Principal::Internal(user) => user.as_ref(),
             Principal::Service | Principal::Operator => None,
+        }
+    }
+
+    /// A request id within the ids of its caller: a user's, or those of a backend that
+    /// acts for the tenant.
+    pub fn own(&self, request_id: RequestId) -> RequestId {
+        match self.user() {
+            Some(_) => request_id,
+            None => request_id.of_backend(&self.subject),
         }
     }
 

@@ -103,7 +103,8 @@ mod tests {
     use super::*;
 
     fn caller(tenant: &str, principal: Principal) -> Caller {
-        Caller { tenant_id: TenantId::new(tenant), principal, expires: 0 }
+        let (tenant_id, subject) = (TenantId::new(tenant), "test".to_owned());
+        Caller { tenant_id, subject, principal, expires: 0 }
     }
 
     fn wait(refusal: Refusal) -> Duration {

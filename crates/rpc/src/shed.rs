@@ -126,6 +126,7 @@ mod tests {
         let share = Shed::new(8).share();
         let of = |tenant: &str| Caller {
             tenant_id: TenantId::new(tenant),
+            subject: "ann".to_owned(),
             principal: Principal::User(UserId::new("ann")),
             expires: 0,
         };

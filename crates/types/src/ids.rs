@@ -67,6 +67,15 @@ id!(
     RequestId
 );
 
+impl RequestId {
+    /// The id as one of `backend`, a caller that acts for no user: two backends of a tenant
+    /// that choose the same id do not meet. No caller can send what it is made of.
+    #[must_use]
+    pub fn of_backend(self, backend: &str) -> Self {
+        Self(format!("\u{2}{backend}\u{2}{}", self.0))
+    }
+}
+
 /// A place in a log: 1, 2, 3... 0 is before the first event.
 pub type Seq = i64;
 

@@ -169,7 +169,8 @@ impl Auth {
             return Err(invalid());
         }
         let principal = acting(headers, grant.principal.clone())?;
-        Ok(Caller { tenant_id: grant.tenant_id.clone(), principal, expires })
+        let (tenant_id, subject) = (grant.tenant_id.clone(), grant.subject.clone());
+        Ok(Caller { tenant_id, subject, principal, expires })
     }
 }
 

@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::Principal;
 
+/// The longest `sub`, in bytes.
+const MAX_SUBJECT: usize = 255;
+
 /// The shortest secret of HS256, in bytes.
 const MIN_SECRET: usize = 32;
 
@@ -175,17 +178,24 @@ impl Claims {
         };
         Some(Grant {
             tenant_id: TenantId::parse(&self.tenant).ok()?,
-            principal: (!self.sub.is_empty()).then_some(principal)?,
+            subject: is_subject(&self.sub).then(|| self.sub.clone())?,
+            principal,
             begins: self.nbf.micros()?,
             ends: self.exp.micros()?,
         })
     }
 }
 
+/// Whether a `sub` can be kept beside what its caller does.
+fn is_subject(sub: &str) -> bool {
+    (1..=MAX_SUBJECT).contains(&sub.len()) && !sub.chars().any(char::is_control)
+}
+
 /// What a token with a good signature grants, and when.
 #[derive(Clone, Debug)]
 pub(super) struct Grant {
     pub(super) tenant_id: TenantId,
+    pub(super) subject: String,
     pub(super) principal: Principal,
     pub(super) begins: Micros,
     pub(super) ends: Micros,

@@ -181,7 +181,8 @@ impl Memberships {
         request: Option<RequestKey>,
     ) -> Result<Response<R>, Status> {
         let actor = self.0.actor(due, caller).await?;
-        let asked = Asked { actor, room_id, change, request };
+        let own = |key: RequestKey| RequestKey { request_id: caller.own(key.request_id), ..key };
+        let asked = Asked { actor, room_id, change, request: request.map(own) };
         let store = self.0.store.clone();
         let reply = self.0.settle(due, async move { store.change(&asked).await }).await?;
         let impossible = |_| Error::Impossible { table: "requests", column: "reply" };

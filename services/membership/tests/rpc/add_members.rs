@@ -24,6 +24,7 @@ parlance_db::test_on_each_db!(
         a_direct_room_has_its_two_users,
         a_repeat_gets_the_first_reply_also_without_rights,
         a_request_id_is_not_used_twice,
+        two_backends_with_the_same_request_id_are_not_taken_for_one,
         the_same_request_at_once_is_done_once,
         bad_fields_are_named,
 );
@@ -215,6 +216,19 @@ async fn a_request_id_is_not_used_twice(db: Db) {
     };
     refused(ann.members.remove_members(request).await, Reason::RequestIdReused);
     assert_eq!(world.roles("den").await.len(), 2);
+}
+
+async fn two_backends_with_the_same_request_id_are_not_taken_for_one(db: Db) {
+    let world = World::new(db);
+    world.know("acme", &["bob", "cleo"]).await;
+    world.group("den", &[("ann", Owner)]).await;
+    let with_id =
+        |users: &[&str]| pb::AddMembersRequest { request_id: "r1".to_owned(), ..add("den", users) };
+    for (backend, user) in [("shop", "bob"), ("crm", "cleo"), ("shop", "bob")] {
+        let added = world.backend(backend).members.add_members(with_id(&[user])).await;
+        assert_eq!(added.expect("added").into_inner().added.len(), 1, "{backend}");
+    }
+    assert_eq!(world.roles("den").await.len(), 3);
 }
 
 async fn the_same_request_at_once_is_done_once(db: Db) {

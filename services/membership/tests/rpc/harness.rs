@@ -51,7 +51,17 @@ impl World {
     }
 
     fn of(&self, tenant: &str, principal: Principal) -> Clients {
-        let caller = Caller { tenant_id: TenantId::new(tenant), principal, expires: i64::MAX };
+        self.with_subject("test", tenant, principal)
+    }
+
+    /// What the token of a backend service holds.
+    pub(crate) fn backend(&self, subject: &str) -> Clients {
+        self.with_subject(subject, "acme", Principal::Service)
+    }
+
+    fn with_subject(&self, subject: &str, tenant: &str, principal: Principal) -> Clients {
+        let (tenant_id, subject) = (TenantId::new(tenant), subject.to_owned());
+        let caller = Caller { tenant_id, subject, principal, expires: i64::MAX };
         let calls = move |mut request: Request<()>| {
             request.extensions_mut().insert(caller.clone());
             Ok(request)

@@ -35,7 +35,7 @@ impl MessageService for MessageGrpc {
         let new = NewMessage {
             room_id: parse::room_id(request.room_id)?,
             content: parse::content(request.content)?,
-            request_id: parse::request_id(request.request_id)?,
+            request_id: parse::request_id(&caller, request.request_id)?,
             uncounted: request.uncounted,
         };
         let sent = within(deadline, self.logs.send(&caller.into(), new)).await?;
@@ -56,7 +56,7 @@ impl MessageService for MessageGrpc {
         let new = NewContent {
             message_id: parse::message_id("message_id", &request.message_id)?,
             content: parse::new_content(request.content)?,
-            request_id: parse::request_id(request.request_id)?,
+            request_id: parse::request_id(&caller, request.request_id)?,
         };
         let edited = within(deadline, self.logs.edit(&caller.into(), new)).await?;
         let edit_time = Some(timestamp(edited.time));

@@ -6,6 +6,7 @@ use std::time::Duration;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::list_messages_request::Position as PbPosition;
 use parlance_proto::message::v1::publish_notice_request::Notice as PbNotice;
+use parlance_rpc::Caller;
 use parlance_types::{
     InvalidId, LogId, MessageId, PageSize, RequestId, RoomId, Seq, TenantId, UserId,
 };
@@ -42,12 +43,13 @@ pub(super) fn user_id(user_id: String) -> Parsed<UserId> {
     id("user_id", UserId::parse(user_id))
 }
 
-/// An empty request id is none.
-pub(super) fn request_id(request_id: String) -> Parsed<Option<RequestId>> {
+/// The request id among those of its caller. An empty one is none.
+pub(super) fn request_id(caller: &Caller, request_id: String) -> Parsed<Option<RequestId>> {
     if request_id.is_empty() {
         return Ok(None);
     }
-    id("request_id", RequestId::parse(request_id)).map(Some)
+    let request_id = id("request_id", RequestId::parse(request_id))?;
+    Ok(Some(caller.own(request_id)))
 }
 
 pub(super) fn message_id(field: &str, message_id: &str) -> Parsed<MessageId> {

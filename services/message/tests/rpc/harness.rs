@@ -166,7 +166,12 @@ impl Receipts {
 }
 
 pub(crate) fn caller(tenant_id: &str, principal: Principal) -> Caller {
-    Caller { tenant_id: TenantId::new(tenant_id), principal, expires: i64::MAX }
+    Caller {
+        tenant_id: TenantId::new(tenant_id),
+        subject: "test".to_owned(),
+        principal,
+        expires: i64::MAX,
+    }
 }
 
 fn extend(

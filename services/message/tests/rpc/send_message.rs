@@ -9,6 +9,7 @@ parlance_db::test_on_each_db!(
     a_reply_names_a_message_of_the_same_room,
     a_service_sends_for_nobody_and_for_a_user,
     a_repeat_gets_the_first_reply,
+    two_backends_with_the_same_request_id_are_not_taken_for_one,
     a_repeat_gets_the_first_reply_after_removal_and_new_rules,
     a_repeat_gets_the_first_reply_after_the_closing,
     a_request_id_does_not_serve_another_payload,
@@ -28,12 +29,12 @@ mod suite {
         GetMessageRequest, LogRules, MemberRole, Message, MessageContent, PostRule,
         SendMessageRequest,
     };
-    use parlance_rpc::{Principal, Reason};
+    use parlance_rpc::{Caller, Principal, Reason};
     use parlance_types::UserId;
     use tonic::Response;
 
     use crate::harness::{
-        Client, TENANT, World, bad_ids, bad_message_ids, refused, send, text, violates,
+        Client, TENANT, World, bad_ids, bad_message_ids, caller, refused, send, text, violates,
     };
     use crate::rights;
     use crate::rooms::{group, plan};
@@ -159,6 +160,23 @@ mod suite {
             }
         }
         assert_eq!(send(&mut world.user("ann"), "lobby", "next").await.seq, 5);
+    }
+
+    pub(super) async fn two_backends_with_the_same_request_id_are_not_taken_for_one(db: Db) {
+        let world = World::open(db).await;
+        group(&world, "lobby", &["ann"]).await;
+        let backend = |subject: &str| {
+            let caller = caller(TENANT, Principal::Service);
+            world.with(Some(Caller { subject: subject.to_owned(), ..caller }), None)
+        };
+        let (mut shop, mut crm) = (backend("shop"), backend("crm"));
+        let of_shop = shop.messages.send_message(once()).await.expect("send").into_inner();
+        let content = Some(text("something else"));
+        let other = SendMessageRequest { content, ..once() };
+        let of_crm = crm.messages.send_message(other.clone()).await.expect("send").into_inner();
+        assert_eq!(of_crm.seq, of_shop.seq + 1);
+        assert_eq!(crm.messages.send_message(other).await.expect("repeat").into_inner(), of_crm);
+        assert_eq!(shop.messages.send_message(once()).await.expect("repeat").into_inner(), of_shop);
     }
 
     pub(super) async fn a_repeat_gets_the_first_reply_after_removal_and_new_rules(db: Db) {

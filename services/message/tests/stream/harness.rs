@@ -79,7 +79,7 @@ impl Node {
     ) -> StreamServiceClient<Transport> {
         let service =
             StreamGrpc::new(self.hub.clone(), Arc::new(SystemClock), self.draining.clone());
-        let caller = Caller { tenant_id: tenant(), principal, expires };
+        let caller = Caller { tenant_id: tenant(), subject: "test".to_owned(), principal, expires };
         let service = InterceptedService::new(service.into_server(), move |mut r: Request<()>| {
             r.extensions_mut().insert(caller.clone());
             Ok(r)

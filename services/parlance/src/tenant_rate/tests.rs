@@ -36,7 +36,12 @@ impl Replica {
     /// Calls once; how long to wait if it is refused.
     fn call(&self, tenant: &str) -> Result<(), Duration> {
         let (tenant_id, principal) = (TenantId::new(tenant), Principal::Service);
-        let called = self.rate.check(&Caller { tenant_id, principal, expires: 0 });
+        let called = self.rate.check(&Caller {
+            tenant_id,
+            subject: "test".to_owned(),
+            principal,
+            expires: 0,
+        });
         called.map_err(|refusal| {
             let info = Status::from(refusal).get_details_retry_info();
             info.and_then(|info| info.retry_delay).expect("a delay")

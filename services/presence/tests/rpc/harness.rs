@@ -423,7 +423,12 @@ impl World {
 }
 
 pub(crate) fn caller(tenant: &str, principal: Principal) -> Caller {
-    Caller { tenant_id: TenantId::new(tenant), principal, expires: Micros::MAX }
+    Caller {
+        tenant_id: TenantId::new(tenant),
+        subject: "test".to_owned(),
+        principal,
+        expires: Micros::MAX,
+    }
 }
 
 /// Lets every call of a server be one of `caller`.

@@ -1,6 +1,6 @@
 //! A room, as it is stored.
 
-use parlance_types::{LogId, Micros, RoomId, TenantId, UserId};
+use parlance_types::{LogId, Micros, RequestId, RoomId, TenantId, UserId};
 use serde::{Deserialize, Serialize};
 
 use super::settings::stored;
@@ -49,6 +49,8 @@ stored! {
 pub struct Actor {
     pub tenant_id: TenantId,
     pub user: Option<UserId>,
+    /// The caller that acts for nobody: its request ids are its own.
+    pub backend: Option<String>,
 }
 
 /// The two users of a direct room, the lower id first.
@@ -113,6 +115,14 @@ impl Actor {
     pub const fn is_tenant(&self) -> bool {
         self.user.is_none()
     }
+
+    /// A request id among those of the caller.
+    pub fn own(&self, request_id: RequestId) -> RequestId {
+        match &self.backend {
+            Some(backend) => request_id.of_backend(backend),
+            None => request_id,
+        }
+    }
 }
 
 impl Pair {
@@ -171,7 +181,7 @@ impl Room {
 
     /// On whose behalf the room's creation is finished.
     pub fn founder(&self) -> Actor {
-        Actor { tenant_id: self.tenant_id.clone(), user: self.creator.clone() }
+        Actor { tenant_id: self.tenant_id.clone(), user: self.creator.clone(), backend: None }
     }
 
     /// On whose behalf the room's roster is closed: of who deletes the room, or of
@@ -179,7 +189,8 @@ impl Room {
     pub fn closer(&self) -> Actor {
         match self.state {
             State::Deleting | State::Deleted => {
-                Actor { tenant_id: self.tenant_id.clone(), user: self.deleter.clone() }
+                let (tenant_id, user) = (self.tenant_id.clone(), self.deleter.clone());
+                Actor { tenant_id, user, backend: None }
             }
             State::Creating | State::Active | State::Abandoned => self.founder(),
         }

@@ -54,6 +54,7 @@ fn given(text: String) -> Option<String> {
 
 /// The request id, if any, and what the request says.
 pub(super) fn repeatable(
+    actor: &Actor,
     rpc: &str,
     request_id: &str,
     request: &impl prost::Message,
@@ -63,7 +64,7 @@ pub(super) fn repeatable(
     let mut hash = Sha256::new_with_prefix(rpc);
     hash.update([0]);
     hash.update(request.encode_to_vec());
-    Ok(Some(Repeatable { request_id, payload_hash: hash.finalize().into() }))
+    Ok(Some(Repeatable { request_id: actor.own(request_id), payload_hash: hash.finalize().into() }))
 }
 
 pub(super) fn new_room(actor: &Actor, request: pb::CreateRoomRequest) -> Result<NewRoom, Error> {

@@ -23,7 +23,8 @@ async fn open<T>(
 ) -> Result<(Actor, Deadline, T), Status> {
     let caller = parlance_rpc::caller(&request)?;
     let user = caller.user().cloned();
-    let actor = Actor { tenant_id: caller.tenant_id, user };
+    let backend = user.is_none().then_some(caller.subject);
+    let actor = Actor { tenant_id: caller.tenant_id, user, backend };
     let deadline = Deadline::within(remaining(&request));
     newcomers.welcome(&actor, deadline).await;
     Ok((actor, deadline, request.into_inner()))

@@ -40,7 +40,7 @@ impl RoomService for RoomGrpc {
         request: Request<pb::CreateRoomRequest>,
     ) -> Result<Response<pb::CreateRoomResponse>, Status> {
         let (actor, deadline, request) = open(&self.newcomers, request).await?;
-        let repeatable = decode::repeatable("CreateRoom", &request.request_id, &request)?;
+        let repeatable = decode::repeatable(&actor, "CreateRoom", &request.request_id, &request)?;
         let new = decode::new_room(&actor, request)?;
         let room = told(self.rooms.create(actor, new, repeatable, deadline).await?)?;
         Ok(Response::new(pb::CreateRoomResponse { room: Some(room) }))
@@ -94,7 +94,7 @@ impl RoomService for RoomGrpc {
         request: Request<pb::UpdateRoomRequest>,
     ) -> Result<Response<pb::UpdateRoomResponse>, Status> {
         let (actor, deadline, request) = open(&self.newcomers, request).await?;
-        let repeatable = decode::repeatable("UpdateRoom", &request.request_id, &request)?;
+        let repeatable = decode::repeatable(&actor, "UpdateRoom", &request.request_id, &request)?;
         let update = decode::update(request)?;
         let room = told(self.rooms.update(actor, update, repeatable, deadline).await?)?;
         Ok(Response::new(pb::UpdateRoomResponse { room: Some(room) }))
@@ -105,7 +105,7 @@ impl RoomService for RoomGrpc {
         request: Request<pb::DeleteRoomRequest>,
     ) -> Result<Response<pb::DeleteRoomResponse>, Status> {
         let (actor, deadline, request) = open(&self.newcomers, request).await?;
-        let repeatable = decode::repeatable("DeleteRoom", &request.request_id, &request)?;
+        let repeatable = decode::repeatable(&actor, "DeleteRoom", &request.request_id, &request)?;
         let room_id = decode::room_id("room_id", request.room_id)?;
         self.rooms.delete(actor, room_id, repeatable, deadline).await?;
         Ok(Response::new(pb::DeleteRoomResponse {}))

@@ -12,6 +12,7 @@ parlance_db::test_on_each_db!(
     nothing_exists_while_somebody_named_does_not,
     more_members_than_there_is_room_for_are_refused,
     a_repeated_request_gets_the_first_reply,
+    two_backends_with_the_same_request_id_are_not_taken_for_one,
     the_same_request_at_once_creates_one_room,
     two_who_want_one_id_at_once_get_one_room,
     a_request_id_belongs_to_its_caller_and_its_payload,
@@ -188,6 +189,18 @@ mod suite {
         ann.rooms.delete_room(crate::harness::delete(&first.room_id, "")).await.expect("deleted");
         assert_eq!(create(&mut ann, request).await, first);
         assert_eq!(suite.roster.calls("OpenRoster"), 1);
+    }
+
+    pub(super) async fn two_backends_with_the_same_request_id_are_not_taken_for_one(db: Db) {
+        let suite = Harness::new(db).await;
+        let request = |room_id: &str| pb::CreateRoomRequest {
+            request_id: "r1".to_owned(),
+            ..group(room_id, &[])
+        };
+        for (backend, room_id) in [("shop", "orders"), ("crm", "calls"), ("shop", "orders")] {
+            let room = create(&mut suite.backend_named(backend), request(room_id)).await;
+            assert_eq!(room.room_id, room_id);
+        }
     }
 
     pub(super) async fn the_same_request_at_once_creates_one_room(db: Db) {

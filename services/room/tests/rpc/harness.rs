@@ -130,10 +130,20 @@ impl Harness {
 
     /// A client of a caller that was verified.
     pub(crate) fn caller(&self, tenant_id: &str, principal: Principal) -> Client {
-        let caller =
-            Caller { tenant_id: TenantId::new(tenant_id), principal, expires: Micros::MAX };
+        let (tenant_id, subject) = (TenantId::new(tenant_id), "test".to_owned());
+        self.client(&Caller { tenant_id, subject, principal, expires: Micros::MAX })
+    }
+
+    /// A client of a service of the tenant acme, by the subject of its token.
+    pub(crate) fn backend_named(&self, subject: &str) -> Client {
+        let (tenant_id, subject) = (TenantId::new("acme"), subject.to_owned());
+        let principal = Principal::Service;
+        self.client(&Caller { tenant_id, subject, principal, expires: Micros::MAX })
+    }
+
+    fn client(&self, caller: &Caller) -> Client {
         let rooms = InterceptedService::new(self.service.server(), called_by(caller.clone()));
-        let lists = InterceptedService::new(self.service.lists(), called_by(caller));
+        let lists = InterceptedService::new(self.service.lists(), called_by(caller.clone()));
         Client {
             rooms: RoomServiceClient::new(in_process(Routes::new(rooms))),
             lists: RoomListServiceClient::new(in_process(Routes::new(lists))),
@@ -185,7 +195,12 @@ impl Membership {
 /// A user of the tenant acme.
 fn acme(user: &str) -> Caller {
     let principal = Principal::User(UserId::new(user));
-    Caller { tenant_id: TenantId::new("acme"), principal, expires: Micros::MAX }
+    Caller {
+        tenant_id: TenantId::new("acme"),
+        subject: "test".to_owned(),
+        principal,
+        expires: Micros::MAX,
+    }
 }
 
 /// A request for the group `room_id` with these members.
