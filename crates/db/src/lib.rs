@@ -1,4 +1,23 @@
-//! The SQL databases of the suite: SQLite when embedded, Postgres when distributed.
+//! The one way into the SQL databases of the suite: SQLite when embedded, Postgres when
+//! distributed. A statement is written once for both, bounded in time, and its failure is a
+//! [`StoreError`]:
+//!
+//! ```ignore
+//! let (rooms,): (i64,) = db.read("SELECT COUNT(*) FROM rooms").fetch_one().await?;
+//! let mut tx = db.begin().await?;
+//! let found: Vec<(String, i16)> = tx
+//!     .query("SELECT user_id, role FROM members WHERE log_id = $1 AND user_id IN ($2..)")
+//!     .bind(log_id)
+//!     .bind_list(["ann", "bob"])
+//!     .fetch_all()
+//!     .await?;
+//! tx.query("UPDATE rooms SET state = $2 WHERE log_id = $1").bind(log_id).bind(State::Gone as i16).execute().await?;
+//! tx.commit().await?;
+//! ```
+//!
+//! A Postgres whose established connections fall silent (a host that is gone, a network that
+//! swallows what is sent) is left behind: a statement waits [`STATEMENT_TIMEOUT`] and a little
+//! for its answer, then its connection is dropped, and so is every one that is as old.
 
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -7,21 +26,43 @@ use std::time::Duration;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, PgPool, Postgres, Sqlite, SqlitePool, Transaction};
+use sqlx::{
+    ConnectOptions, Connection, PgPool, Postgres, SqlSafeStr, Sqlite, SqlitePool, Transaction,
+};
+use tokio::time::timeout;
 
-mod lent;
+mod conn;
+mod error;
 mod ping;
+mod query;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use self::lent::{Lent, lend};
+pub use sqlx::AssertSqlSafe;
+
+pub use self::conn::{Conn, Driver, Lent, Tx, lend};
+pub use self::error::{StoreError, Stored, Trouble};
 pub use self::ping::Ping;
+pub use self::query::{Query, Row, Value, rows};
+
+use self::conn::Silence;
+use self::query::On;
 
 /// How long a connection may be idle and still count as alive.
 const IDLE: Duration = Duration::from_secs(1);
 
-/// How long a statement, or the wait for a connection, may take.
-pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long Postgres lets a statement take.
+pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How long an answer of Postgres may take: it ends a statement itself, while it can be heard.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(3500);
+
+/// How long Postgres keeps the locks of a transaction whose process stands still: those who
+/// wait for them have not given up yet.
+const STANDSTILL: Duration = Duration::from_secs(2);
+
+/// How long the wait for a connection, and a statement of SQLite, may take.
+pub const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A service's database.
 #[derive(Clone, Debug)]
@@ -45,6 +86,7 @@ pub struct PostgresDb {
     pub pool: PgPool,
     /// For connections outside the pool.
     pub options: PgConnectOptions,
+    silence: Silence,
 }
 
 /// Which database to open.
@@ -157,6 +199,43 @@ impl Db {
         }
     }
 
+    /// A statement that only reads.
+    pub fn read(&self, sql: impl SqlSafeStr) -> Query<'_> {
+        match self {
+            Self::Sqlite(db) => Query::on_sqlite(On::pool(&db.read, WAIT_TIMEOUT), sql),
+            Self::Postgres(db) => db.query(sql),
+        }
+    }
+
+    /// A statement that writes, and is a transaction of its own.
+    pub fn write(&self, sql: impl SqlSafeStr) -> Query<'_> {
+        match self {
+            Self::Sqlite(db) => Query::on_sqlite(On::pool(&db.write, WAIT_TIMEOUT), sql),
+            Self::Postgres(db) => db.query(sql),
+        }
+    }
+
+    /// A connection for several statements that only read.
+    pub async fn reader(&self) -> Result<Conn, StoreError> {
+        Ok(match self {
+            Self::Sqlite(db) => Conn::Sqlite(lend(&db.read).await?),
+            Self::Postgres(db) => db.lend().await?,
+        })
+    }
+
+    /// A connection that may write.
+    pub async fn writer(&self) -> Result<Conn, StoreError> {
+        Ok(match self {
+            Self::Sqlite(db) => Conn::Sqlite(lend(&db.write).await?),
+            Self::Postgres(db) => db.lend().await?,
+        })
+    }
+
+    /// Begins a transaction that writes.
+    pub async fn begin(&self) -> Result<Tx, StoreError> {
+        Tx::begin(self.writer().await?).await
+    }
+
     /// Closes every connection of the pools.
     pub async fn close(&self) {
         match self {
@@ -170,14 +249,36 @@ impl Db {
 
     /// How strong "stored" is: the settings that would lose acknowledged writes in
     /// a crash, empty if there are none.
-    pub async fn unsafe_settings(&self) -> Result<Vec<String>, sqlx::Error> {
+    pub async fn unsafe_settings(&self) -> Result<Vec<String>, StoreError> {
         let Self::Postgres(db) = self else { return Ok(Vec::new()) };
-        sqlx::query_scalar(
+        let settings = db.query(
             "SELECT name || '=' || setting FROM pg_settings WHERE setting = 'off'
              AND name IN ('fsync', 'full_page_writes', 'synchronous_commit')",
-        )
-        .fetch_all(&db.pool)
-        .await
+        );
+        let settings: Vec<(String,)> = settings.fetch_all().await?;
+        Ok(settings.into_iter().map(|(setting,)| setting).collect())
+    }
+}
+
+impl PostgresDb {
+    fn query(&self, sql: impl SqlSafeStr) -> Query<'_> {
+        Query::on_postgres(On::Pool(&self.pool, ANSWER_TIMEOUT, Some(&self.silence)), sql)
+    }
+
+    async fn lend(&self) -> Result<Conn, StoreError> {
+        let lent = lend(&self.pool).await?;
+        Ok(Conn::Postgres(lent.within(ANSWER_TIMEOUT, Some(&self.silence))))
+    }
+
+    /// A connection outside the pool, with settings of its own: for who writes all the time.
+    pub async fn connect(
+        &self,
+        settings: impl IntoIterator<Item = (&'static str, &'static str)>,
+    ) -> Result<Conn, StoreError> {
+        let options = self.options.clone().options(settings);
+        let connected = timeout(ANSWER_TIMEOUT, options.connect()).await;
+        let connected = connected.map_err(|_| StoreError::late(ANSWER_TIMEOUT))??;
+        Ok(Conn::own(connected, ANSWER_TIMEOUT, &self.silence))
     }
 }
 
@@ -194,7 +295,7 @@ async fn open_sqlite(options: SqliteConnectOptions) -> Result<SqliteDb, sqlx::Er
         // An acknowledged write survives a power cut.
         .synchronous(SqliteSynchronous::Full)
         .busy_timeout(Duration::from_secs(5));
-    let pool = || SqlitePoolOptions::new().acquire_timeout(STATEMENT_TIMEOUT);
+    let pool = || SqlitePoolOptions::new().acquire_timeout(WAIT_TIMEOUT);
     let write = pool().max_connections(1).connect_with(options.clone()).await?;
     let read = pool().max_connections(8).connect_with(options.clone()).await?;
     Ok(SqliteDb { read, write, options })
@@ -215,23 +316,33 @@ async fn open_postgres(
     connections: u32,
 ) -> Result<PostgresDb, sqlx::Error> {
     let quoted = format!("\"{}\"", schema.replace('"', "\"\""));
-    let timeout = STATEMENT_TIMEOUT.as_millis().to_string();
-    let options = PgConnectOptions::from_str(url)?
-        .options([("search_path", quoted.as_str()), ("statement_timeout", timeout.as_str())])
-        // A process that stops mid-transaction gives its locks back.
-        .options([("idle_in_transaction_session_timeout", timeout.as_str())]);
+    let millis = |time: Duration| time.as_millis().to_string();
+    let options = PgConnectOptions::from_str(url)?.options([
+        ("search_path", quoted.clone()),
+        ("statement_timeout", millis(STATEMENT_TIMEOUT)),
+        ("idle_in_transaction_session_timeout", millis(STANDSTILL)),
+    ]);
+    let silence = Silence::default();
+    let noticed = silence.clone();
     let pool = PgPoolOptions::new()
         .max_connections(connections)
-        .acquire_timeout(STATEMENT_TIMEOUT)
+        .acquire_timeout(WAIT_TIMEOUT)
         // One that was in use a moment ago need not be asked whether it lives.
         .test_before_acquire(false)
-        .before_acquire(|conn, meta| {
+        .before_acquire(move |conn, meta| {
+            let silence = noticed.clone();
             Box::pin(async move {
+                if silence.is_within(meta.age) {
+                    return Err(sqlx::Error::PoolTimedOut);
+                }
                 if meta.idle_for < IDLE {
                     return Ok(true);
                 }
-                let ping = tokio::time::timeout(IDLE, conn.ping()).await;
-                ping.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
+                if let Ok(answer) = timeout(IDLE, conn.ping()).await {
+                    return answer.map(|()| true);
+                }
+                silence.noticed();
+                Err(sqlx::Error::PoolTimedOut)
             })
         })
         .connect_with(options.clone())
@@ -243,5 +354,5 @@ async fn open_postgres(
             return Err(error);
         }
     }
-    Ok(PostgresDb { pool, options })
+    Ok(PostgresDb { pool, options, silence })
 }

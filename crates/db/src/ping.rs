@@ -5,7 +5,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use tokio::time::timeout;
 
-use crate::{Db, STATEMENT_TIMEOUT};
+use crate::{Db, WAIT_TIMEOUT};
 
 /// Asks a database whether it is there, on a connection of its own: that all those of
 /// the pool are in use says nothing about the database.
@@ -47,7 +47,7 @@ async fn ask<C: Connection>(options: &C::Options, open: &mut Option<C>) -> Resul
         connection.ping().await?;
         Ok(connection)
     };
-    let answered = timeout(STATEMENT_TIMEOUT, asked).await;
+    let answered = timeout(WAIT_TIMEOUT, asked).await;
     *open = Some(answered.unwrap_or(Err(sqlx::Error::PoolTimedOut))?);
     Ok(())
 }

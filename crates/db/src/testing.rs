@@ -9,9 +9,19 @@ use uuid::Uuid;
 
 use crate::{Db, Location, Migrations, SqliteDb};
 
-/// Runs every named `async fn(Db)` of `$suite` on each database.
+/// Connections of a test's pool.
+const CONNECTIONS: u32 = 5;
+
+mod link;
+
+pub use self::link::Link;
+
+/// Runs every named `async fn(Db)` on each database: those beside it, or those of `$suite`.
 #[macro_export]
 macro_rules! test_on_each_db {
+    ($migrations:expr => $($test:ident),+ $(,)?) => {
+        $crate::test_on_each_db!($migrations, super => $($test),+);
+    };
     ($migrations:expr, $suite:path => $($test:ident),+ $(,)?) => {
         mod sqlite {
             use $suite as suite;
@@ -56,6 +66,21 @@ where
     schema.drop().await;
 }
 
+/// Runs `test` on a new schema of that Postgres, which is reached over a link.
+pub async fn on_linked_postgres<T, F>(migrations: Migrations, test: T)
+where
+    T: FnOnce(Db, Link) -> F,
+    F: Future<Output = ()>,
+{
+    let schema = TestSchema::new();
+    let link = Link::to(&schema.url).await;
+    let linked = TestSchema { url: link.url(), name: schema.name.clone() };
+    let db = Db::open(&linked.location(), migrations).await.expect("open Postgres");
+    test(db.clone(), link).await;
+    db.close().await;
+    schema.drop().await;
+}
+
 /// A schema of the Postgres that `TEST_POSTGRES_URL` names; a test that cannot
 /// run for want of one has failed.
 #[derive(Debug)]
@@ -73,7 +98,8 @@ impl TestSchema {
     }
 
     pub fn location(&self) -> Location {
-        Location::Postgres { url: self.url.clone(), schema: self.name.clone(), connections: 5 }
+        let (url, schema) = (self.url.clone(), self.name.clone());
+        Location::Postgres { url, schema, connections: CONNECTIONS }
     }
 
     pub async fn drop(self) {

@@ -1,9 +1,13 @@
-//! Values every service speaks of: ids, time, page tokens. No I/O.
+//! Values every service speaks of: ids, time, page tokens, roles and rules. No I/O.
 
 mod clock;
 mod ids;
 mod page;
+mod pairs;
+mod stored;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use ids::{InvalidId, LogId, MessageId, RequestId, RoomId, Seq, TenantId, UserId};
 pub use page::{InvalidPageToken, PageSize, Query};
+pub use pairs::{InvalidPairs, Pairs};
+pub use stored::{History, JoinRule, MemberRule, Role, RoomKind};

@@ -1,6 +1,6 @@
 //! Epochs: stretches of history that were not rewound.
 
-use parlance_db::{Db, STATEMENT_TIMEOUT, lend, read_db};
+use parlance_db::{Db, WAIT_TIMEOUT, lend, read_db};
 use parlance_types::Micros;
 use tokio::time::timeout;
 
@@ -73,7 +73,7 @@ pub(super) async fn check_at_start(db: &Db, now: Micros) -> Result<(), Error> {
         return bump(db, now, "start").await.map(drop);
     }
     let check = async { check_witness(&mut Conn::take(db).await?, now).await };
-    timeout(STATEMENT_TIMEOUT, check).await.unwrap_or(Err(Error::StoreTimeout))
+    timeout(WAIT_TIMEOUT, check).await.unwrap_or(Err(Error::StoreTimeout))
 }
 
 /// In a task of its own: a request that is cancelled must not leave a transaction open.
@@ -81,7 +81,7 @@ async fn begin(db: &Db, now: Micros, because: Because) -> Result<Option<EpochId>
     let db = db.clone();
     let task = tokio::spawn(async move {
         let mut conn = Conn::take(&db).await?;
-        let begun = timeout(STATEMENT_TIMEOUT, begin_on(&mut conn, now, because)).await;
+        let begun = timeout(WAIT_TIMEOUT, begin_on(&mut conn, now, because)).await;
         conn.end(matches!(begun, Ok(Ok(_))));
         Ok(begun.map_err(|_| Error::StoreTimeout)??)
     });

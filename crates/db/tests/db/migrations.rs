@@ -8,7 +8,7 @@ use sqlx::SqlStr;
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 /// Migrations that live as long as the process.
-fn migrations(sql: &'static str) -> Migrations {
+pub(crate) fn migrations(sql: &'static str) -> Migrations {
     let name = "one".into();
     let one = Migration::new(1, name, MigrationType::Simple, SqlStr::from_static(sql), false);
     let migrator: &'static Migrator = Box::leak(Box::new(Migrator::with_migrations(vec![one])));

@@ -1,0 +1,5 @@
+//! The way into both databases.
+
+mod migrations;
+mod queries;
+mod silence;
