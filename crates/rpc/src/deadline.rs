@@ -16,7 +16,7 @@ use tonic::body::Body;
 
 use crate::body::trailers;
 use crate::step::{Next, Step};
-use crate::{Reason, Refusal, reflection, violation};
+use crate::{Failure, Reason, Refusal, reflection, status, violation};
 
 /// How long a unary call may take when its client does not say.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
@@ -28,11 +28,64 @@ const LONGEST: Duration = Duration::from_hours(30 * 24);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(pub Instant);
 
-/// How long the answer to a request may still take: until its [`Deadline`], or
-/// [`DEFAULT_DEADLINE`] where there is none.
+/// The share of a request's time that [`Deadline::reserve`] keeps: one part in so many.
+const RESERVE: u32 = 10;
+
+/// The answer was not there in time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the deadline passed before the answer was there")]
+pub struct Late;
+
+impl Failure for Late {
+    fn reason(&self) -> Reason {
+        Reason::DeadlineExceeded
+    }
+}
+
+impl Deadline {
+    /// That of a request, or [`DEFAULT_DEADLINE`] from now where it has none.
+    pub fn of<T>(request: &tonic::Request<T>) -> Self {
+        let deadline = request.extensions().get().copied();
+        deadline.unwrap_or_else(|| Self::within(DEFAULT_DEADLINE))
+    }
+
+    pub fn within(left: Duration) -> Self {
+        Self(Instant::now() + left)
+    }
+
+    /// How long the answer may still take.
+    pub fn left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+
+    /// A deadline a little earlier: the rest of the time is for telling the caller how it
+    /// went. Of 10 s left it keeps one.
+    #[must_use]
+    pub fn reserve(self) -> Self {
+        Self(self.0 - self.left() / RESERVE)
+    }
+
+    /// The earlier of this deadline and one that is `most` away.
+    #[must_use]
+    pub fn at_most(self, most: Duration) -> Self {
+        Self(self.0.min(Instant::now() + most))
+    }
+
+    /// Waits for `work` no longer than this. What is late already is not begun.
+    pub async fn bound<T, E: From<Late>>(
+        self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        if self.left().is_zero() {
+            return Err(Late.into());
+        }
+        timeout_at(self.0, work).await.unwrap_or_else(|_| Err(Late.into()))
+    }
+}
+
+/// How long the answer to a request may still take.
 pub fn remaining<T>(request: &tonic::Request<T>) -> Duration {
-    let deadline = request.extensions().get::<Deadline>();
-    deadline.map_or(DEFAULT_DEADLINE, |deadline| deadline.0.duration_since(Instant::now()))
+    Deadline::of(request).left()
 }
 
 /// The step that bounds every request.
@@ -99,7 +152,7 @@ impl Step for Deadlines {
 }
 
 fn exceeded() -> Status {
-    Refusal::new(Reason::DeadlineExceeded, "the deadline passed before the answer was there").into()
+    status(&Late)
 }
 
 /// What the client asks for in `grpc-timeout`.

@@ -1,7 +1,6 @@
 //! How the services of the suite call each other: with short-lived tokens of
 //! their own, over the network and within the process alike.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,39 +8,11 @@ use parlance_types::{Clock, TenantId, UserId};
 use tonic::Request;
 use tonic::metadata::MetadataValue;
 
-use crate::auth::{Claims, InvalidSecret, Role, Secret, sign};
+use crate::token::{Claims, INTERNAL_AUDIENCE, INTERNAL_ISSUER, InternalKey, Role, sign};
 use crate::trace;
-
-/// The issuer of internal tokens.
-pub(crate) const ISSUER: &str = "parlance";
-
-/// The audience of internal tokens. No other key may sign tokens for it.
-pub const AUDIENCE: &str = "parlance-internal";
 
 /// How long an internal token holds.
 const LIFE: Duration = Duration::from_mins(1);
-
-/// The key that the services of one installation share.
-#[derive(Clone)]
-pub struct InternalKey(pub(crate) Secret);
-
-impl InternalKey {
-    /// A new key, for an installation that lives in one process.
-    pub fn random() -> Self {
-        Self(Secret::random())
-    }
-
-    /// The key of these bytes, at least 32.
-    pub fn new(secret: impl Into<Vec<u8>>) -> Result<Self, InvalidSecret> {
-        Secret::new(secret).map(Self)
-    }
-}
-
-impl fmt::Debug for InternalKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("InternalKey")
-    }
-}
 
 /// Mints short-lived internal tokens and builds requests to other services of
 /// the suite.
@@ -78,7 +49,15 @@ impl Internal {
 
     fn token(&self, tenant: &TenantId, actor: Option<&UserId>) -> String {
         let now = self.clock.now();
-        let claims = Claims::new(ISSUER, AUDIENCE, "parlance", tenant, Role::User, now, LIFE);
+        let claims = Claims::new(
+            INTERNAL_ISSUER,
+            INTERNAL_AUDIENCE,
+            "parlance",
+            tenant,
+            Role::User,
+            now,
+            LIFE,
+        );
         sign(&self.signing.0, &claims.on_behalf_of(actor))
     }
 }

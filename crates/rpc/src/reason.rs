@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
+
+use crate::Violation;
 
 /// The domain of every reason.
 const DOMAIN: &str = "parlance";
@@ -98,22 +101,44 @@ struct Details {
     retry_after: Option<Duration>,
     subject: Option<String>,
     metadata: HashMap<String, String>,
+    /// What another service said, passed on as it is.
+    relayed: Option<Status>,
 }
 
 /// The refusal of a field: INVALID_ARGUMENT naming it.
 pub fn violation(field: impl Into<String>, rule: impl Into<String>) -> Refusal {
-    let (field, rule) = (field.into(), rule.into());
-    let mut refusal = Refusal::new(Reason::InvalidField, format!("{field} {rule}"));
-    refusal.0.field = Some((field, rule));
-    refusal
+    let Violation { field, rule } = Violation::new(field, rule);
+    Refusal::new(Reason::InvalidField, format!("{field} {rule}")).in_field(field, rule)
 }
 
 impl Refusal {
     /// A refusal for `reason`. The message is for people: concise, lowercase.
     pub fn new(reason: Reason, message: impl Into<String>) -> Self {
-        let (field, retry_after, subject, metadata) = (None, None, None, HashMap::new());
-        let message = message.into();
-        Self(Box::new(Details { reason, message, field, retry_after, subject, metadata }))
+        Self(Box::new(Details {
+            reason,
+            message: message.into(),
+            field: None,
+            retry_after: None,
+            subject: None,
+            metadata: HashMap::new(),
+            relayed: None,
+        }))
+    }
+
+    /// What another service refused, for its caller to see as it came: with its details,
+    /// without the headers of that call.
+    pub fn relayed(reason: Reason, status: &Status) -> Self {
+        let mut refusal = Self::new(reason, status.message());
+        let details = Bytes::copy_from_slice(status.details());
+        refusal.0.relayed = Some(Status::with_details(status.code(), status.message(), details));
+        refusal
+    }
+
+    /// Names the field, and what it must be (BadRequest).
+    #[must_use]
+    pub fn in_field(mut self, field: impl Into<String>, rule: impl Into<String>) -> Self {
+        self.0.field = Some((field.into(), rule.into()));
+        self
     }
 
     /// Says when to try again (RetryInfo).
@@ -144,7 +169,11 @@ impl Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let Details { reason, message, field, retry_after, subject, metadata } = *refusal.0;
+        let Details { reason, message, field, retry_after, subject, metadata, relayed } =
+            *refusal.0;
+        if let Some(status) = relayed {
+            return status;
+        }
         let mut details = ErrorDetails::with_error_info(reason.as_str(), DOMAIN, metadata);
         if let Some((field, rule)) = field {
             details.add_bad_request_violation(field, rule);

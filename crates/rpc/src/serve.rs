@@ -17,18 +17,25 @@ mod watched;
 pub use connections::ConnectionLimits;
 use connections::Connections;
 
-/// Cancelled when the process is asked to stop: SIGTERM or SIGINT.
+/// Cancelled when the process is asked to stop: SIGTERM or SIGINT. Asked a second time, it
+/// ends at once.
 pub fn termination() -> io::Result<CancellationToken> {
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
     let stopped = stop.clone();
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let mut asked = async || {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+        };
+        asked().await;
         stopped.cancel();
+        asked().await;
+        tracing::error!("asked to stop a second time: what is under way is cut");
+        std::process::exit(1);
     });
     Ok(stop)
 }

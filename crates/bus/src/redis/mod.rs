@@ -66,7 +66,8 @@ struct Inner {
     shared: Arc<Shared>,
     payloads: mpsc::Sender<Outbound>,
     notices: mpsc::Sender<Outbound>,
-    link: JoinHandle<()>,
+    /// Where this is the bus that runs it.
+    link: Option<JoinHandle<()>>,
 }
 
 /// A payload and its shard.
@@ -84,6 +85,18 @@ impl RedisBus {
     /// A bus that connects in the background, and whenever it must: Redis need not
     /// be there. To be called within a tokio runtime.
     pub fn start(url: &RedisUrl, options: Options) -> Self {
+        let (mut inner, link) = Self::parts(url, options);
+        inner.link = Some(tokio::spawn(link));
+        Self(Arc::new(inner))
+    }
+
+    /// The same, and the task that somebody else runs: without it nothing is carried.
+    pub fn new(url: &RedisUrl, options: Options) -> (Self, impl Future<Output = ()> + use<>) {
+        let (inner, link) = Self::parts(url, options);
+        (Self(Arc::new(inner)), link)
+    }
+
+    fn parts(url: &RedisUrl, options: Options) -> (Inner, impl Future<Output = ()> + use<>) {
         let (payloads, unsent) = mpsc::channel(options.queue);
         let (notices, unsent_notices) = mpsc::channel(options.queue);
         let shared = Arc::new(Shared {
@@ -93,7 +106,7 @@ impl RedisBus {
         });
         let unsent = Unsent { payloads: unsent, notices: unsent_notices };
         let link = Link::new(url.clone(), options, Arc::clone(&shared), unsent);
-        Self(Arc::new(Inner { shared, payloads, notices, link: tokio::spawn(link.run()) }))
+        (Inner { shared, payloads, notices, link: None }, link.run())
     }
 }
 
@@ -129,7 +142,9 @@ impl Bus for RedisBus {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        self.link.abort();
+        if let Some(link) = &self.link {
+            link.abort();
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use tokio::time::timeout;
 
 use super::fetch::Fetcher;
-use super::token::Secret;
+use crate::token::Secret;
 
 /// The most keys of one source.
 const MAX_KEYS: usize = 64;
@@ -227,7 +227,7 @@ fn from_jwk(jwk: &Jwk) -> Option<Key> {
 pub(super) struct KeySet {
     pub(super) keys: Vec<Arc<Key>>,
     /// By the hash of the token. A new set begins with none.
-    pub(super) verified: moka::sync::Cache<[u8; 32], Arc<super::token::Grant>>,
+    pub(super) verified: moka::sync::Cache<[u8; 32], Arc<crate::token::Grant>>,
 }
 
 impl KeySet {

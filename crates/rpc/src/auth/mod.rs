@@ -13,24 +13,20 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 
-use crate::internal::{self, InternalKey};
 use crate::step::{Next, Step};
+use crate::token::{self, Claims, Grant, InternalKey};
 use crate::trace::Seen;
 use crate::{Caller, Principal, Reason, Refusal, violation};
 
 mod fetch;
 mod keyring;
 mod keys;
-mod token;
 
 use fetch::Fetcher;
 use keyring::{Keyring, Pace};
 use keys::{Key, KeySet};
-use token::Grant;
 
 pub use keys::{InvalidKeySource, KeyError, KeySource};
-pub(crate) use token::{Claims, sign};
-pub use token::{InvalidSecret, Minter, Role, Secret};
 
 /// Names the user that a service token acts for. Ids that are not ASCII come in
 /// the binary form of the key.
@@ -116,7 +112,7 @@ impl Auth {
         fetcher: Option<Fetcher>,
         pace: Pace,
     ) -> Result<Self, AuthError> {
-        if config.audience == internal::AUDIENCE {
+        if config.audience == token::INTERNAL_AUDIENCE {
             return Err(AuthError::Audience);
         }
         let internal = config.internal.iter().map(|key| Arc::new(Key::internal(&key.0))).collect();
@@ -197,7 +193,7 @@ impl Verifier {
                 continue;
             };
             let (issuer, audience) = if key.internal {
-                (internal::ISSUER, internal::AUDIENCE)
+                (token::INTERNAL_ISSUER, token::INTERNAL_AUDIENCE)
             } else {
                 (self.config.issuer.as_str(), self.config.audience.as_str())
             };

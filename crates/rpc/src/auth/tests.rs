@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::Internal;
+use crate::{Internal, InvalidSecret, Minter, Role, Secret};
 
 mod urls;
 
@@ -306,7 +306,7 @@ async fn internal_tokens_are_of_the_internal_key_only() {
 #[tokio::test]
 async fn the_audience_of_callers_cannot_be_the_internal_one() {
     let mut config = AuthConfig::new(Vec::new(), InternalKey::random());
-    config.audience = internal::AUDIENCE.to_owned();
+    config.audience = token::INTERNAL_AUDIENCE.to_owned();
     let loaded = Auth::load(config, Arc::new(ManualClock::at(NOW))).await;
     assert!(matches!(loaded, Err(AuthError::Audience)));
 }

@@ -11,6 +11,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::Principal;
 
+/// The issuer of internal tokens.
+pub(crate) const INTERNAL_ISSUER: &str = "parlance";
+
+/// The audience of internal tokens. No other key may sign tokens for it.
+pub const INTERNAL_AUDIENCE: &str = "parlance-internal";
+
 /// The longest `sub`, in bytes.
 const MAX_SUBJECT: usize = 255;
 
@@ -53,6 +59,28 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
+    }
+}
+
+/// The key that the services of one installation share.
+#[derive(Clone)]
+pub struct InternalKey(pub(crate) Secret);
+
+impl InternalKey {
+    /// A new key, for an installation that lives in one process.
+    pub fn random() -> Self {
+        Self(Secret::random())
+    }
+
+    /// The key of these bytes, at least 32.
+    pub fn new(secret: impl Into<Vec<u8>>) -> Result<Self, InvalidSecret> {
+        Secret::new(secret).map(Self)
+    }
+}
+
+impl fmt::Debug for InternalKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InternalKey")
     }
 }
 
@@ -161,12 +189,12 @@ impl Claims {
     }
 
     /// Whether the token was made by `issuer` for `audience`.
-    pub(super) fn is_for(&self, issuer: &str, audience: &str) -> bool {
+    pub(crate) fn is_for(&self, issuer: &str, audience: &str) -> bool {
         self.iss == issuer && self.aud.has(audience)
     }
 
     /// What the claims amount to; `None` when they cannot be.
-    pub(super) fn grant(&self, internal: bool) -> Option<Grant> {
+    pub(crate) fn grant(&self, internal: bool) -> Option<Grant> {
         let principal = match (internal, self.role) {
             (true, _) => {
                 let actor = self.actor.as_ref().map(UserId::parse);
@@ -193,12 +221,12 @@ fn is_subject(sub: &str) -> bool {
 
 /// What a token with a good signature grants, and when.
 #[derive(Clone, Debug)]
-pub(super) struct Grant {
-    pub(super) tenant_id: TenantId,
-    pub(super) subject: String,
-    pub(super) principal: Principal,
-    pub(super) begins: Micros,
-    pub(super) ends: Micros,
+pub(crate) struct Grant {
+    pub(crate) tenant_id: TenantId,
+    pub(crate) subject: String,
+    pub(crate) principal: Principal,
+    pub(crate) begins: Micros,
+    pub(crate) ends: Micros,
 }
 
 /// Signs claims with HS256.
