@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::{
@@ -33,15 +33,20 @@ use tokio::time::timeout;
 
 mod conn;
 mod error;
+mod migrations;
 mod ping;
 mod query;
+mod row;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+#[doc(hidden)]
+pub use include_dir;
 pub use sqlx::AssertSqlSafe;
 
 pub use self::conn::{Conn, Driver, Lent, Tx, lend};
 pub use self::error::{StoreError, Stored, Trouble};
+pub use self::migrations::Migrations;
 pub use self::ping::Ping;
 pub use self::query::{Query, Row, Value, rows};
 
@@ -97,13 +102,6 @@ pub enum Location {
     /// A Postgres URL, the schema to use (made if it is not there), and the most
     /// connections of its pool.
     Postgres { url: String, schema: String, connections: u32 },
-}
-
-/// The migrations of one service, one set per database.
-#[derive(Clone, Copy, Debug)]
-pub struct Migrations {
-    pub sqlite: &'static Migrator,
-    pub postgres: &'static Migrator,
 }
 
 /// Why a database could not be opened.
@@ -188,12 +186,12 @@ impl Db {
         match location {
             Location::Sqlite(path) => {
                 let db = open_sqlite(SqliteConnectOptions::new().filename(path)).await?;
-                migrations.sqlite.run(&db.write).await?;
+                migrations::migrator(migrations.sqlite).run(&db.write).await?;
                 Ok(Self::Sqlite(db))
             }
             Location::Postgres { url, schema, connections } => {
                 let db = open_postgres(url, schema, *connections).await?;
-                migrate_postgres(&db, migrations.postgres).await?;
+                migrate_postgres(&db, &migrations::migrator(migrations.postgres)).await?;
                 Ok(Self::Postgres(db))
             }
         }
@@ -303,7 +301,10 @@ async fn open_sqlite(options: SqliteConnectOptions) -> Result<SqliteDb, sqlx::Er
 
 /// On a connection of its own: what changes a large table, or waits for another process
 /// that does, may take longer than any statement of a request.
-async fn migrate_postgres(db: &PostgresDb, migrator: &Migrator) -> Result<(), OpenError> {
+async fn migrate_postgres(
+    db: &PostgresDb,
+    migrator: &sqlx::migrate::Migrator,
+) -> Result<(), OpenError> {
     let mut conn = db.options.clone().options([("statement_timeout", "0")]).connect().await?;
     migrator.run(&mut conn).await?;
     conn.close().await?;

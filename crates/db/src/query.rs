@@ -25,7 +25,7 @@ impl<'t, T> Value<'t> for T where
 {
 }
 
-/// A row that both databases give: a tuple, or a struct that derives `sqlx::FromRow`.
+/// A row that both databases give: a tuple, or a struct of [`row!`](crate::row).
 pub trait Row: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> {}
 
 impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> {}

@@ -29,10 +29,7 @@ use grpc::{Handler, Memberships, Operators, Rosters, Users};
 use store::Store;
 
 /// The schema of this service.
-pub const MIGRATIONS: Migrations = Migrations {
-    sqlite: &const { sqlx::migrate!("migrations/sqlite") },
-    postgres: &const { sqlx::migrate!("migrations/postgres") },
-};
+pub const MIGRATIONS: Migrations = parlance_db::migrations!();
 
 /// The membership service. Clones share it.
 #[derive(Clone, Debug)]

@@ -19,7 +19,4 @@ pub use error::Error;
 pub use service::{Config, Service};
 
 /// The schema of this service.
-pub const MIGRATIONS: Migrations = Migrations {
-    sqlite: &const { sqlx::migrate!("migrations/sqlite") },
-    postgres: &const { sqlx::migrate!("migrations/postgres") },
-};
+pub const MIGRATIONS: Migrations = parlance_db::migrations!();

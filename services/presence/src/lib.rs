@@ -29,10 +29,7 @@ pub use grpc::{PresenceGrpc, SessionGrpc, TypingGrpc};
 use state::Sessions;
 
 /// The schema of this service.
-pub const MIGRATIONS: Migrations = Migrations {
-    sqlite: &const { sqlx::migrate!("migrations/sqlite") },
-    postgres: &const { sqlx::migrate!("migrations/postgres") },
-};
+pub const MIGRATIONS: Migrations = parlance_db::migrations!();
 
 /// What the presence service stands on.
 #[derive(Debug)]

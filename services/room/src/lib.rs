@@ -28,10 +28,7 @@ pub use error::Error;
 pub use grpc::{OperatorGrpc, RoomGrpc, RoomListGrpc};
 
 /// The schema of this service.
-pub const MIGRATIONS: Migrations = Migrations {
-    sqlite: &const { sqlx::migrate!("migrations/sqlite") },
-    postgres: &const { sqlx::migrate!("migrations/postgres") },
-};
+pub const MIGRATIONS: Migrations = parlance_db::migrations!();
 
 /// The room service, wired. Clones share it.
 #[derive(Clone, Debug)]

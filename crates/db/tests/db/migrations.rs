@@ -2,17 +2,15 @@
 
 use std::time::Duration;
 
+use include_dir::{Dir, DirEntry, File};
 use parlance_db::testing::TestSchema;
 use parlance_db::{Db, Migrations, STATEMENT_TIMEOUT};
-use sqlx::SqlStr;
-use sqlx::migrate::{Migration, MigrationType, Migrator};
 
 /// Migrations that live as long as the process.
 pub(crate) fn migrations(sql: &'static str) -> Migrations {
-    let name = "one".into();
-    let one = Migration::new(1, name, MigrationType::Simple, SqlStr::from_static(sql), false);
-    let migrator: &'static Migrator = Box::leak(Box::new(Migrator::with_migrations(vec![one])));
-    Migrations { sqlite: migrator, postgres: migrator }
+    let files = Box::leak(Box::new([DirEntry::File(File::new("0001_one.sql", sql.as_bytes()))]));
+    let folder = Box::leak(Box::new(Dir::new("", files)));
+    Migrations { sqlite: folder, postgres: folder }
 }
 
 #[tokio::test]

@@ -13,10 +13,7 @@ use parlance_rpc::{Internal, InternalKey};
 use parlance_types::{LogId, ManualClock, RoomId, TenantId};
 use uuid::Uuid;
 
-pub(crate) const MIGRATIONS: Migrations = Migrations {
-    sqlite: &const { sqlx::migrate!("migrations/sqlite") },
-    postgres: &const { sqlx::migrate!("migrations/postgres") },
-};
+pub(crate) const MIGRATIONS: Migrations = parlance_db::migrations!();
 
 pub(crate) struct Source {
     pub(crate) db: Db,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use parlance_db::read_db;
 use parlance_types::{LogId, RoomId, TenantId, UserId};
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, FromRow as _};
 use uuid::Uuid;
 
 use super::scene::{RosterRow, member, roster};
@@ -21,14 +21,13 @@ pub struct MemberFilter {
     pub roles: Vec<Role>,
 }
 
-/// A roster, and what it keeps of the viewer.
-#[derive(sqlx::FromRow)]
-struct SeenRow {
-    #[sqlx(flatten)]
-    roster: RosterRow,
-    role: Option<i16>,
-    state: Option<i16>,
-    join_time: Option<i64>,
+parlance_db::row! {
+    /// What a roster keeps of the viewer.
+    struct SeenRow {
+        role: Option<i16>,
+        state: Option<i16>,
+        join_time: Option<i64>,
+    }
 }
 
 fn role(role: i16) -> Result<Role, Error> {
@@ -49,8 +48,8 @@ impl Store {
         room_id: &RoomId,
         viewer: Option<&UserId>,
     ) -> Result<Option<(Roster, Option<MemberRow>)>, Error> {
-        let row: Option<SeenRow> = read_db!(&self.db, |pool| {
-            sqlx::query_as(
+        let found = read_db!(&self.db, |pool| {
+            let row = sqlx::query(
                 "SELECT r.log_id, r.tenant_id, r.room_id, r.kind, r.join_rule, r.add_rule,
                    r.remove_rule, r.capacity, r.member_count, r.closed,
                    m.role, m.state, m.join_time
@@ -61,14 +60,16 @@ impl Store {
             .bind(room_id.as_str())
             .bind(viewer.map(UserId::as_str))
             .fetch_optional(pool)
-            .await
-        })?;
-        let Some(row) = row else { return Ok(None) };
-        let kept = match (row.role, row.state, row.join_time) {
+            .await?;
+            row.map(|row| Ok((RosterRow::from_row(&row)?, SeenRow::from_row(&row)?))).transpose()
+        })
+        .map_err(Error::Store)?;
+        let Some((found, seen)) = found else { return Ok(None) };
+        let kept = match (seen.role, seen.state, seen.join_time) {
             (Some(role), Some(state), Some(joined)) => Some(member((role, state, joined))?),
             _ => None,
         };
-        Ok(Some((roster(row.roster)?, kept)))
+        Ok(Some((roster(found)?, kept)))
     }
 
     /// The present membership of a user in a log.

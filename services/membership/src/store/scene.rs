@@ -12,19 +12,20 @@ use crate::domain::{
     Grant, JoinRule, MemberRow, MemberRule, Role, RoomKind, Roster, Rules, State, Step,
 };
 
-/// A row of rosters.
-#[derive(sqlx::FromRow)]
-pub(super) struct RosterRow {
-    log_id: Uuid,
-    tenant_id: String,
-    room_id: String,
-    kind: i16,
-    join_rule: i16,
-    add_rule: i16,
-    remove_rule: i16,
-    capacity: i32,
-    member_count: i64,
-    closed: bool,
+parlance_db::row! {
+    /// A row of rosters.
+    pub(super) struct RosterRow {
+        log_id: Uuid,
+        tenant_id: String,
+        room_id: String,
+        kind: i16,
+        join_rule: i16,
+        add_rule: i16,
+        remove_rule: i16,
+        capacity: i32,
+        member_count: i64,
+        closed: bool,
+    }
 }
 
 macro_rules! roster_columns {

@@ -14,14 +14,15 @@ pub(super) struct NamedEdit {
     pub(super) request_id: String,
 }
 
-/// The row of a message.
-#[derive(sqlx::FromRow)]
-struct Target {
-    sender_id: String,
-    ord: i64,
-    counted: bool,
-    deleted_seq: Option<Seq>,
-    payload: Vec<u8>,
+parlance_db::row! {
+    /// The row of a message.
+    struct Target {
+        sender_id: String,
+        ord: i64,
+        counted: bool,
+        deleted_seq: Option<Seq>,
+        payload: Vec<u8>,
+    }
 }
 
 /// Appends an edit, within the transaction of `conn`.

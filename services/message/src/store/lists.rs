@@ -120,25 +120,26 @@ pub(super) async fn logs_of(
     Ok(rows.into_iter().map(log).collect())
 }
 
-/// A log in a user's list.
-#[derive(sqlx::FromRow)]
-struct Row {
-    log_id: Uuid,
-    room_id: String,
-    head: Seq,
-    head_time: Micros,
-    role: i16,
-    read_seq: Seq,
-    marked_unread: bool,
-    unread: i64,
-    message_seq: Option<Seq>,
-    sender_id: Option<String>,
-    time: Option<Micros>,
-    counted: Option<bool>,
-    payload: Option<Vec<u8>>,
-    edit_seq: Option<Seq>,
-    edit_time: Option<Micros>,
-    edit_payload: Option<Vec<u8>>,
+parlance_db::row! {
+    /// A log in a user's list.
+    struct Row {
+        log_id: Uuid,
+        room_id: String,
+        head: Seq,
+        head_time: Micros,
+        role: i16,
+        read_seq: Seq,
+        marked_unread: bool,
+        unread: i64,
+        message_seq: Option<Seq>,
+        sender_id: Option<String>,
+        time: Option<Micros>,
+        counted: Option<bool>,
+        payload: Option<Vec<u8>>,
+        edit_seq: Option<Seq>,
+        edit_time: Option<Micros>,
+        edit_payload: Option<Vec<u8>>,
+    }
 }
 
 /// One part of the walk. The last message is the newest that is not deleted and that

@@ -41,14 +41,15 @@ const FLAG: &str = "
      WHERE log_id = $1 AND user_id = $2 AND removed_seq IS NULL
        AND EXISTS (SELECT 1 FROM heads h WHERE h.log_id = $1 AND h.closed_seq IS NULL)";
 
-/// Where a member stands, and why a mark may not be moved.
-#[derive(sqlx::FromRow)]
-struct Standing {
-    kind: i16,
-    head: Seq,
-    closed_seq: Option<Seq>,
-    read_seq: Option<Seq>,
-    delivered_seq: Option<Seq>,
+parlance_db::row! {
+    /// Where a member stands, and why a mark may not be moved.
+    struct Standing {
+        kind: i16,
+        head: Seq,
+        closed_seq: Option<Seq>,
+        read_seq: Option<Seq>,
+        delivered_seq: Option<Seq>,
+    }
 }
 
 const STANDING: &str = "

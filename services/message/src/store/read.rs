@@ -31,20 +31,21 @@ pub(super) async fn bounded<T>(
     }
 }
 
-#[derive(sqlx::FromRow)]
-struct ViewRow {
-    tenant_id: String,
-    room_id: String,
-    kind: i16,
-    head: Seq,
-    first_seq: Seq,
-    closed_seq: Option<Seq>,
-    post_rule: i16,
-    allow_preview: bool,
-    history: i16,
-    epoch_id: String,
-    role: Option<i16>,
-    joined_seq: Option<Seq>,
+parlance_db::row! {
+    struct ViewRow {
+        tenant_id: String,
+        room_id: String,
+        kind: i16,
+        head: Seq,
+        first_seq: Seq,
+        closed_seq: Option<Seq>,
+        post_rule: i16,
+        allow_preview: bool,
+        history: i16,
+        epoch_id: String,
+        role: Option<i16>,
+        joined_seq: Option<Seq>,
+    }
 }
 
 const VIEW: &str = "
@@ -101,18 +102,19 @@ pub(super) fn role(role: i16) -> Result<Role, Error> {
     Role::from_i16(role).ok_or(Error::Impossible { table: "members", column: "role" })
 }
 
-/// A message with the edit that holds its content.
-#[derive(sqlx::FromRow)]
-pub(super) struct MessageRow {
-    seq: Seq,
-    sender_id: String,
-    time: Micros,
-    counted: bool,
-    deleted_seq: Option<Seq>,
-    payload: Vec<u8>,
-    edit_seq: Option<Seq>,
-    edit_time: Option<Micros>,
-    edit_payload: Option<Vec<u8>>,
+parlance_db::row! {
+    /// A message with the edit that holds its content.
+    pub(super) struct MessageRow {
+        seq: Seq,
+        sender_id: String,
+        time: Micros,
+        counted: bool,
+        deleted_seq: Option<Seq>,
+        payload: Vec<u8>,
+        edit_seq: Option<Seq>,
+        edit_time: Option<Micros>,
+        edit_payload: Option<Vec<u8>>,
+    }
 }
 
 /// Messages within $2..=$3 as they read at $5: an edit above is not there yet. The two `+`
@@ -287,14 +289,15 @@ pub(super) async fn user_heads(db: &Db, users: &[(TenantId, UserId)]) -> Result<
     Ok(users.iter().map(version).collect())
 }
 
-/// Where a cursor's epoch ends in a log.
-#[derive(sqlx::FromRow)]
-pub(super) struct CursorRow {
-    pub(super) head: Seq,
-    pub(super) epoch: i64,
-    pub(super) present: i64,
-    /// The first event of a later epoch.
-    pub(super) next: Option<Seq>,
+parlance_db::row! {
+    /// Where a cursor's epoch ends in a log.
+    pub(super) struct CursorRow {
+        pub(super) head: Seq,
+        pub(super) epoch: i64,
+        pub(super) present: i64,
+        /// The first event of a later epoch.
+        pub(super) next: Option<Seq>,
+    }
 }
 
 /// What a log says of an epoch; `None` if either is not known.

@@ -81,23 +81,25 @@ impl Conn {
     }
 }
 
-/// A row of `heads`.
-#[derive(Clone, Debug, sqlx::FromRow)]
-pub(super) struct HeadRow {
-    pub(super) tenant_id: String,
-    pub(super) room_id: String,
-    pub(super) kind: i16,
-    pub(super) head: Seq,
-    pub(super) head_time: Micros,
-    pub(super) ord: i64,
-    pub(super) last_message: Seq,
-    pub(super) closed_seq: Option<Seq>,
-    pub(super) post_rule: i16,
-    pub(super) allow_preview: bool,
-    pub(super) history: i16,
-    pub(super) epoch: i64,
-    pub(super) applied_membership: i64,
-    pub(super) applied_room: i64,
+parlance_db::row! {
+    /// A row of `heads`.
+    #[derive(Clone, Debug)]
+    pub(super) struct HeadRow {
+        pub(super) tenant_id: String,
+        pub(super) room_id: String,
+        pub(super) kind: i16,
+        pub(super) head: Seq,
+        pub(super) head_time: Micros,
+        pub(super) ord: i64,
+        pub(super) last_message: Seq,
+        pub(super) closed_seq: Option<Seq>,
+        pub(super) post_rule: i16,
+        pub(super) allow_preview: bool,
+        pub(super) history: i16,
+        pub(super) epoch: i64,
+        pub(super) applied_membership: i64,
+        pub(super) applied_room: i64,
+    }
 }
 
 /// An event that has no place yet.
