@@ -6,8 +6,10 @@ use std::str::FromStr;
 
 use opentelemetry::global;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::util::TryInitError;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
+use tracing_subscriber::{Layer, Registry, fmt};
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,12 +50,12 @@ pub enum Error {
 /// Writes logs to standard error from now on, and hands W3C trace context from
 /// call to call. `filter` is a level, or levels by module: `info,parlance_rpc=debug`.
 pub fn init(format: Format, filter: &str) -> Result<(), Error> {
-    let filter = EnvFilter::try_new(filter)?;
+    let filter = filter.parse::<Targets>()?;
     let colours = std::io::stderr().is_terminal();
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let lines = fmt::layer().with_writer(std::io::stderr);
     match format {
-        Format::Text => try_init(lines.with_ansi(colours).with_target(false).finish())?,
-        Format::Json => try_init(lines.json().flatten_event(true).finish())?,
+        Format::Text => try_init(filter, lines.with_ansi(colours).with_target(false))?,
+        Format::Json => try_init(filter, lines.json().flatten_event(true))?,
     }
     global::set_text_map_propagator(TraceContextPropagator::new());
     std::panic::set_hook(Box::new(log_panic));
@@ -61,9 +63,10 @@ pub fn init(format: Format, filter: &str) -> Result<(), Error> {
 }
 
 fn try_init(
-    subscriber: impl tracing_subscriber::util::SubscriberInitExt,
+    filter: Targets,
+    lines: impl Layer<Registry> + Send + Sync,
 ) -> Result<(), TryInitError> {
-    subscriber.try_init()
+    tracing_subscriber::registry().with(lines).with(filter).try_init()
 }
 
 /// Logs where a panic happened. What it says is logged only when it is part of the
