@@ -44,7 +44,7 @@ test-rust: setup ## Run the Rust tests, on SQLite and private servers
 	$(SERVERS) $(MAKE) --no-print-directory rust-tests
 
 .PHONY: test-clients
-test-clients: setup ## Run the clients in Python, Go and Node against the real server
+test-clients: setup ## Run the clients in Python, Go, Node and Java against the real server
 	scripts/with-postgres $(MAKE) --no-print-directory client-tests
 
 # These two expect what $(SERVERS) sets.
@@ -79,13 +79,15 @@ lint: setup ## Check format, lints, dependencies, contracts, layers and SQL
 	scripts/check-sql --self-test
 	scripts/check-sql
 	scripts/behaviours --check
+	scripts/errors --check
 
 .PHONY: fmt
-fmt: setup ## Format the code and the contracts, fill in docs/behaviours.md
+fmt: setup ## Format the code and the contracts, fill in docs/behaviours.md and docs/errors.md
 	cargo fmt --all
 	$(VENV)/buf format --write
 	gofmt -w tests/go
 	scripts/behaviours
+	scripts/errors
 
 .PHONY: bench
 PROGRAMS = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release

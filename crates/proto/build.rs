@@ -3,8 +3,13 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
+use prost_types::FileDescriptorProto;
+
 /// The message whose bytes are made once and shared by all its receivers.
 const FRAME: &str = ".parlance.message.v1.SubscribeResponse";
+
+/// The reasons of refusals, whose comments say which code each comes with.
+const REASONS: &str = "parlance/errors/v1/reason.proto";
 
 fn main() -> Result<(), Box<dyn Error>> {
     let root = Path::new("../../proto");
@@ -19,6 +24,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     // Written by protox itself: the prost types would drop what they do not know.
     std::fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set())?;
     let descriptors = compiler.file_descriptor_set();
+    let errors = descriptors.file.iter().find(|file| file.name() == REASONS);
+    std::fs::write(out.join("reasons.rs"), reasons(errors.ok_or("no reasons")?)?)?;
 
     let generate = || {
         // BTreeMap: equal messages have equal bytes, so a payload hash means something.
@@ -39,6 +46,45 @@ fn main() -> Result<(), Box<dyn Error>> {
         .extern_path(".parlance.room.v1", "crate::room::v1")
         .compile_fds(descriptors)?;
     Ok(())
+}
+
+/// What the comments of the reasons say to this code: `Code: NOT_FOUND.` of each.
+fn reasons(file: &FileDescriptorProto) -> Result<String, Box<dyn Error>> {
+    let locations = file.source_code_info.iter().flat_map(|info| &info.location);
+    let mut all = Vec::new();
+    let mut codes = Vec::new();
+    for location in locations {
+        // The values of the first enum of a file.
+        let [5, 0, 2, at] = location.path[..] else { continue };
+        let name = file.enum_type[0].value[usize::try_from(at)?].name();
+        let variant = camel_case(name.strip_prefix("REASON_").ok_or("a name without prefix")?);
+        if at == 0 {
+            continue;
+        }
+        let code = location.leading_comments().split_once("Code: ");
+        let code = code.and_then(|(_, after)| after.split_once('.'));
+        let (code, _) = code.ok_or_else(|| format!("{name}: no `Code: ...` in its comment"))?;
+        all.push(format!("Self::{variant}"));
+        codes.push(format!("Self::{variant} => tonic::Code::{}", camel_case(code)));
+    }
+    let all = all.join(", ");
+    let codes = codes.join(", ");
+    Ok(format!(
+        "impl Reason {{
+            /// Every reason.
+            pub const ALL: &[Self] = &[{all}];
+
+            /// The code it comes with.
+            pub const fn code(self) -> tonic::Code {{
+                match self {{ Self::Unspecified => tonic::Code::Unknown, {codes} }}
+            }}
+        }}"
+    ))
+}
+
+fn camel_case(name: &str) -> String {
+    let word = |word: &str| format!("{}{}", &word[..1], word[1..].to_lowercase());
+    name.split('_').map(word).collect()
 }
 
 /// Every `.proto` file below `root`, relative to it, in a fixed order.

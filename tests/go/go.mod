@@ -1,4 +1,5 @@
-module parlance.test/peer
+// The contracts put their Go code below this name (go_package): into gen, when it is generated.
+module parlance.dev
 
 go 1.24.0
 

@@ -27,7 +27,7 @@ import (
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
 
-	message "parlance.test/peer/gen/parlance/message/v1"
+	message "parlance.dev/gen/parlance/message/v1"
 )
 
 const longSilence = 60 * time.Second

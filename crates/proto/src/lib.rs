@@ -3,10 +3,17 @@
 #![expect(clippy::pedantic, clippy::large_enum_variant, reason = "generated code")]
 
 pub mod frame;
+mod reason;
 
 /// Every descriptor of the suite, for server reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
+pub mod errors {
+    pub mod v1 {
+        tonic::include_proto!("parlance.errors.v1");
+        include!(concat!(env!("OUT_DIR"), "/reasons.rs"));
+    }
+}
 pub mod membership {
     pub mod v1 {
         tonic::include_proto!("parlance.membership.v1");

@@ -1,9 +1,10 @@
-//! Why a call is refused: the reasons of `docs/errors.md`, and how they travel.
+//! How a refusal travels. Its reasons are those of `parlance/errors/v1/reason.proto`.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+pub use parlance_proto::errors::v1::Reason;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt};
 
@@ -11,83 +12,6 @@ use crate::Violation;
 
 /// The domain of every reason.
 const DOMAIN: &str = "parlance";
-
-macro_rules! reasons {
-    ($($(#[$doc:meta])* $name:ident = $text:literal => $code:ident),+ $(,)?) => {
-        /// Why a call was refused or failed. `docs/errors.md` documents each.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum Reason { $($(#[$doc])* $name),+ }
-
-        impl Reason {
-            /// Every reason.
-            pub const ALL: &[Self] = &[$(Self::$name),+];
-
-            /// The reason on the wire.
-            pub const fn as_str(self) -> &'static str {
-                match self { $(Self::$name => $text),+ }
-            }
-
-            /// The code it comes with.
-            pub const fn code(self) -> Code {
-                match self { $(Self::$name => Code::$code),+ }
-            }
-
-            /// The reason of this name.
-            pub fn parse(text: &str) -> Option<Self> {
-                match text { $($text => Some(Self::$name),)+ _ => None }
-            }
-        }
-    };
-}
-
-reasons! {
-    TokenMissing = "TOKEN_MISSING" => Unauthenticated,
-    TokenInvalid = "TOKEN_INVALID" => Unauthenticated,
-    TokenExpired = "TOKEN_EXPIRED" => Unauthenticated,
-    /// Whether the token is good cannot be told: keys cannot be read.
-    KeysUnavailable = "KEYS_UNAVAILABLE" => Unavailable,
-    InvalidField = "INVALID_FIELD" => InvalidArgument,
-    MessageTooLarge = "MESSAGE_TOO_LARGE" => InvalidArgument,
-    /// The call makes no sense without a user.
-    UserRequired = "USER_REQUIRED" => FailedPrecondition,
-    RoomNotFound = "ROOM_NOT_FOUND" => NotFound,
-    LogNotFound = "LOG_NOT_FOUND" => NotFound,
-    UserNotFound = "USER_NOT_FOUND" => NotFound,
-    MemberNotFound = "MEMBER_NOT_FOUND" => NotFound,
-    MessageNotFound = "MESSAGE_NOT_FOUND" => NotFound,
-    SessionNotFound = "SESSION_NOT_FOUND" => NotFound,
-    NotAMember = "NOT_A_MEMBER" => PermissionDenied,
-    NotAllowed = "NOT_ALLOWED" => PermissionDenied,
-    NotTheSender = "NOT_THE_SENDER" => PermissionDenied,
-    PostingRestricted = "POSTING_RESTRICTED" => PermissionDenied,
-    PreviewNotAllowed = "PREVIEW_NOT_ALLOWED" => PermissionDenied,
-    JoinRestricted = "JOIN_RESTRICTED" => PermissionDenied,
-    RemovedFromRoom = "REMOVED_FROM_ROOM" => PermissionDenied,
-    RoomIdTaken = "ROOM_ID_TAKEN" => AlreadyExists,
-    UniqueIdTaken = "UNIQUE_ID_TAKEN" => AlreadyExists,
-    RequestIdReused = "REQUEST_ID_REUSED" => AlreadyExists,
-    MessageDeleted = "MESSAGE_DELETED" => FailedPrecondition,
-    LastOwner = "LAST_OWNER" => FailedPrecondition,
-    DirectRoom = "DIRECT_ROOM" => FailedPrecondition,
-    RoomTooLarge = "ROOM_TOO_LARGE" => FailedPrecondition,
-    FactGap = "FACT_GAP" => FailedPrecondition,
-    EtagMismatch = "ETAG_MISMATCH" => Aborted,
-    RoomFull = "ROOM_FULL" => ResourceExhausted,
-    RateLimited = "RATE_LIMITED" => ResourceExhausted,
-    /// The tenant as a whole, not one of its callers.
-    TenantRateLimited = "TENANT_RATE_LIMITED" => ResourceExhausted,
-    Overloaded = "OVERLOADED" => ResourceExhausted,
-    TooManyStreams = "TOO_MANY_STREAMS" => ResourceExhausted,
-    TooManySessions = "TOO_MANY_SESSIONS" => ResourceExhausted,
-    StoreUnavailable = "STORE_UNAVAILABLE" => Unavailable,
-    LogUnavailable = "LOG_UNAVAILABLE" => Unavailable,
-    MembershipUnavailable = "MEMBERSHIP_UNAVAILABLE" => Unavailable,
-    PresenceUnavailable = "PRESENCE_UNAVAILABLE" => Unavailable,
-    Draining = "DRAINING" => Unavailable,
-    DeadlineExceeded = "DEADLINE_EXCEEDED" => DeadlineExceeded,
-    /// A bug of ours; logged with its cause.
-    Internal = "INTERNAL" => Internal,
-}
 
 /// A refusal on its way to a caller. Becomes a `Status` with `google.rpc` details.
 #[derive(Clone, Debug)]
@@ -189,12 +113,5 @@ impl From<Refusal> for Status {
             details.add_quota_failure_violation(subject, &message);
         }
         Self::with_error_details(reason.code(), message, details)
-    }
-}
-
-impl Reason {
-    /// The reason that a status of the suite carries.
-    pub fn of(status: &Status) -> Option<Self> {
-        status.get_details_error_info().and_then(|info| Self::parse(&info.reason))
     }
 }

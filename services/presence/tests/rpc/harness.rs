@@ -36,6 +36,7 @@ use tonic::{Request, Response, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use crate::link::Link;
+pub(crate) use crate::requests::{getting, keeping, opening, watching};
 
 /// Clients of one caller.
 #[derive(Clone, Debug)]
@@ -443,26 +444,6 @@ pub(crate) fn called_by<S>(
         call.extensions_mut().insert(caller.clone());
         Ok(call)
     })
-}
-
-pub(crate) fn opening(resource: &str) -> pb::OpenSessionRequest {
-    pb::OpenSessionRequest { resource: resource.to_owned(), ..pb::OpenSessionRequest::default() }
-}
-
-pub(crate) fn keeping(resource: &str, lease: Duration) -> pb::KeepSessionRequest {
-    pb::KeepSessionRequest {
-        resource: resource.to_owned(),
-        lease: prost_types::Duration::try_from(lease).ok(),
-        ..pb::KeepSessionRequest::default()
-    }
-}
-
-pub(crate) fn watching(users: &[&str]) -> pb::WatchPresenceRequest {
-    pb::WatchPresenceRequest { user_ids: users.iter().map(ToString::to_string).collect() }
-}
-
-pub(crate) fn getting(users: &[&str]) -> pb::BatchGetPresenceRequest {
-    pb::BatchGetPresenceRequest { user_ids: users.iter().map(ToString::to_string).collect() }
 }
 
 pub(crate) async fn presence_of(client: &mut Client, user: &str) -> pb::Presence {

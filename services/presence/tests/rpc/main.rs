@@ -7,6 +7,7 @@ mod keep_session;
 mod link;
 mod loss;
 mod open_session;
+mod requests;
 mod room_online_count;
 mod set_typing;
 mod watch_presence;
