@@ -32,11 +32,9 @@ pub fn caught_up(room_id: &RoomId, seq: Seq) -> Frame {
     encode(Kind::CaughtUp(pb::CaughtUp { room_id: room_id.to_string(), seq }))
 }
 
-pub fn heartbeat<'a>(positions: impl Iterator<Item = (&'a RoomId, Seq)>) -> Frame {
-    let position = |(room_id, seq): (&RoomId, Seq)| {
-        let room_id = room_id.to_string();
-        pb::RoomPosition { room_id, seq }
-    };
+pub fn heartbeat(positions: impl Iterator<Item = (RoomId, Seq)>) -> Frame {
+    let position =
+        |(room_id, seq): (RoomId, Seq)| pb::RoomPosition { room_id: room_id.into_string(), seq };
     encode(Kind::Heartbeat(pb::Heartbeat { heads: positions.map(position).collect() }))
 }
 

@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 
 use crate::Error;
 use crate::stream::attach::Start;
-use crate::stream::{Ended, Follow, Frames, Hub, TooManyStreams, Wanted};
+use crate::stream::{Ended, Follow, Frames, Hub, Refused, TooManyStreams, Wanted};
 
 /// Named rooms of one stream.
 const NAMED: usize = 200;
@@ -151,8 +151,8 @@ fn too_many(error: TooManyStreams) -> Status {
 fn status(ended: &Ended) -> Status {
     let refusal = match ended {
         Ended::TokenExpired => Refusal::new(Reason::TokenExpired, ended.to_string()),
-        Ended::RoomNotFound => Refusal::from(&Error::RoomNotFound),
-        Ended::NotAMember => Refusal::from(&Error::NotAMember),
+        Ended::Refused(Refused::RoomNotFound) => Refusal::from(&Error::RoomNotFound),
+        Ended::Refused(Refused::NotAMember) => Refusal::from(&Error::NotAMember),
         Ended::Unavailable(unavailable) => {
             let error = unavailable as &dyn std::error::Error;
             tracing::warn!(error, "a stream could not be opened");

@@ -2,6 +2,7 @@
 
 use parlance_types::{Seq, UserId};
 
+use super::failure::Refused;
 use crate::domain::{RoomKind, View};
 use crate::store::CursorCheck;
 
@@ -24,13 +25,6 @@ impl Start {
             Self::Latest | Self::Join => None,
         }
     }
-}
-
-/// Why a stream may not follow a room.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
-    RoomNotFound,
-    NotAMember,
 }
 
 /// A cursor could not be honoured.

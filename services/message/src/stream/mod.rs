@@ -10,6 +10,7 @@ pub mod blocks;
 pub mod budget;
 pub mod cursor;
 pub mod entry;
+mod failure;
 mod hub;
 pub mod log;
 mod mailbox;
@@ -21,10 +22,11 @@ pub mod ring;
 mod subscriber;
 mod typists;
 
-pub use hub::{Counters, Hub, TooManyStreams, Unavailable};
+pub use failure::{Ended, Refused, TooManyStreams, Unavailable};
+pub use hub::{Counters, Hub};
 pub use mailbox::{Receipt, Typing};
 pub use options::Options;
-pub use outlet::{Ended, Frames};
+pub use outlet::Frames;
 pub use subscriber::{Follow, Wanted};
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

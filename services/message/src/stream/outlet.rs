@@ -1,28 +1,16 @@
-//! A stream as the transport reads it: its frames, and how it ended.
+//! A stream as the transport reads it.
 
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures::Stream;
 use parlance_proto::frame::Frame;
 
-use super::Unavailable;
-use super::hub::OpenStream;
-use super::subscriber::Subscriber;
-
-/// Why a stream failed.
-#[derive(Debug, thiserror::Error)]
-pub enum Ended {
-    #[error("the token expired")]
-    TokenExpired,
-    #[error("the room does not exist")]
-    RoomNotFound,
-    #[error("the caller is not a member of the room")]
-    NotAMember,
-    #[error(transparent)]
-    Unavailable(#[from] Unavailable),
-}
+use super::failure::{Ended, TooManyStreams};
+use super::hub::{Hub, OpenStream};
+use super::subscriber::{Follow, Subscriber};
 
 /// The frames of a stream, made as they are read.
 #[derive(Debug)]
@@ -32,11 +20,17 @@ pub struct Frames {
     _open: OpenStream,
 }
 
-impl Frames {
-    pub(super) fn new(subscriber: Subscriber, open: OpenStream) -> Self {
-        Self { subscriber: Box::new(subscriber), _open: open }
+impl Hub {
+    /// Opens a stream. It ends when its reader is dropped, and counts as open until then.
+    pub fn follow(&self, follow: Follow) -> Result<Frames, TooManyStreams> {
+        let mailbox = Arc::default();
+        let open = self.0.open_stream(&follow.tenant_id, follow.user.as_ref(), &mailbox)?;
+        let subscriber = Subscriber::new(Arc::clone(&self.0), mailbox, follow);
+        Ok(Frames { subscriber: Box::new(subscriber), _open: open })
     }
+}
 
+impl Frames {
     /// Waits until there is something to read; fails if all there is is a failure.
     pub async fn begun(&mut self) -> Result<(), Ended> {
         poll_fn(|context| self.subscriber.poll_begun(context)).await

@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use parlance_types::{LogId, RoomId, Seq, TenantId, UserId};
 
-use super::{Inner, Subscription, Unavailable, count};
+use super::{Inner, Subscription, count};
 use crate::Error;
 use crate::codec::frames;
 use crate::domain::View;
 use crate::store::CursorCheck;
-use crate::stream::attach::{self, Refused, Reset, Start};
+use crate::stream::attach::{self, Reset, Start};
 use crate::stream::cursor::Cursor;
 use crate::stream::entry::Place;
+use crate::stream::failure::{NotAttached, Refused, Unavailable};
 use crate::stream::lock;
 use crate::stream::log::Started;
 use crate::stream::mailbox::Mailbox;
@@ -39,6 +40,14 @@ pub(in crate::stream) struct Attached {
     pub(in crate::stream) head: Seq,
 }
 
+/// What the database says of a room to attach.
+struct Looked {
+    view: View,
+    /// The event that made the user a member.
+    joined: Seq,
+    check: CursorCheck,
+}
+
 impl Inner {
     /// Attaches a stream to a room, if its user may follow it.
     pub(in crate::stream) async fn attach(
@@ -47,7 +56,7 @@ impl Inner {
         user: Option<&UserId>,
         mailbox: &Arc<Mailbox>,
         target: &Target,
-    ) -> Result<Result<Attached, Refused>, Unavailable> {
+    ) -> Result<Attached, NotAttached> {
         if let Some(log_id) = target.log_id {
             return self.attach_log(log_id, user, mailbox, target).await;
         }
@@ -56,12 +65,14 @@ impl Inner {
             let log_id =
                 self.ask_in_turn(self.store()?.resolve(tenant_id, &target.room_id)).await?;
             let Some(log_id) = log_id.filter(|log_id| tried != Some(*log_id)) else {
-                return Ok(Err(Refused::RoomNotFound));
+                return Err(Refused::RoomNotFound.into());
             };
-            match self.attach_log(log_id, user, mailbox, target).await? {
+            match self.attach_log(log_id, user, mailbox, target).await {
                 // The room's life may have ended, and a new one begun, elsewhere.
-                Err(Refused::RoomNotFound) if tried.is_none() => tried = Some(log_id),
-                attached => return Ok(attached),
+                Err(NotAttached::Refused(Refused::RoomNotFound)) if tried.is_none() => {
+                    tried = Some(log_id);
+                }
+                attached => return attached,
             }
         }
     }
@@ -72,15 +83,12 @@ impl Inner {
         user: Option<&UserId>,
         mailbox: &Arc<Mailbox>,
         target: &Target,
-    ) -> Result<Result<Attached, Refused>, Unavailable> {
+    ) -> Result<Attached, NotAttached> {
         let place = Place { log_id, room_id: target.room_id.clone() };
         for _ in 0..ATTEMPTS {
             // Each time anew: one that a ring was dropped under would have to look again.
             let subscription = self.subscribe(place.clone(), Arc::clone(mailbox), user.cloned());
-            let (view, joined, check) = match self.look(log_id, user, &target.start).await? {
-                Ok(looked) => looked,
-                Err(refused) => return Ok(Err(refused)),
-            };
+            let Looked { view, joined, check } = self.look(log_id, user, &target.start).await?;
             let started = lock(&subscription.log.state).start(&view);
             match started {
                 Started::Suspect => {
@@ -97,9 +105,9 @@ impl Inner {
                 count(&self.counters.resets);
             }
             let cursor = Cursor::new(view.epoch, user.cloned(), joined, position, view.head);
-            return Ok(Ok(Attached { subscription, cursor, reset, head: view.head }));
+            return Ok(Attached { subscription, cursor, reset, head: view.head });
         }
-        Err(Unavailable(Arc::new(Error::StoreTimeout)))
+        Err(Unavailable::from(Error::StoreTimeout).into())
     }
 
     /// Reads membership and head, and whether the cursor holds.
@@ -108,30 +116,30 @@ impl Inner {
         log_id: LogId,
         user: Option<&UserId>,
         start: &Start,
-    ) -> Result<Result<(View, Seq, CursorCheck), Refused>, Unavailable> {
+    ) -> Result<Looked, NotAttached> {
         let store = self.store()?;
         let look = async || {
             let view = self.ask_in_turn(store.view(log_id, user)).await?;
-            let view = view.ok_or(Refused::RoomNotFound);
-            Ok(view.and_then(|view| attach::admit(&view, user).map(|joined| (view, joined))))
+            let view = view.ok_or(Refused::RoomNotFound)?;
+            let joined = attach::admit(&view, user)?;
+            Ok::<_, NotAttached>(Looked { view, joined, check: CursorCheck::Holds })
         };
         // Who may not follow the room has no say about its epoch either.
-        let (view, joined) = match look().await? {
-            Ok(looked) => looked,
-            Err(refused) => return Ok(Err(refused)),
-        };
+        let looked = look().await?;
         let check = match start {
             Start::After { epoch, seq } if *seq > 0 => match frames::parse_epoch(log_id, epoch) {
                 None => CursorCheck::UnknownEpoch,
-                Some(epoch) if epoch == view.epoch && *seq <= view.head => CursorCheck::Holds,
+                Some(epoch) if epoch == looked.view.epoch && *seq <= looked.view.head => {
+                    CursorCheck::Holds
+                }
                 Some(epoch) => self.ask_in_turn(store.check_cursor(log_id, &epoch, *seq)).await?,
             },
             _ => CursorCheck::Holds,
         };
         if check == CursorCheck::Holds {
-            return Ok(Ok((view, joined, check)));
+            return Ok(looked);
         }
         // The check may have begun a new epoch.
-        Ok(look().await?.map(|(view, joined)| (view, joined, check)))
+        Ok(Looked { check, ..look().await? })
     }
 }

@@ -12,10 +12,11 @@ use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 
 use super::hints::{self, Hints};
-use super::{Inner, Log, Unavailable, count};
+use super::{Inner, Log, count};
 use crate::domain::{Appended, EpochId, StoredEvent};
 use crate::store::Head;
 use crate::stream::entry::Entry;
+use crate::stream::failure::Unavailable;
 use crate::stream::lock;
 use crate::stream::log::Missing;
 

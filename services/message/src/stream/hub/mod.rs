@@ -24,6 +24,7 @@ use self::notices::Notices;
 use super::blocks::{Block, BlockId};
 use super::budget::Budget;
 use super::entry::Place;
+use super::failure::TooManyStreams;
 use super::log::{LogState, SubscriptionId};
 use super::mailbox::{Mailbox, Receipt, Typing};
 use super::{Options, lock};
@@ -61,24 +62,6 @@ pub struct Counters {
     /// Streams ended because nobody read them.
     pub stalled: AtomicU64,
 }
-
-/// The log could not be read; not an answer.
-#[derive(Clone, Debug, thiserror::Error)]
-#[error("could not read the log")]
-pub struct Unavailable(#[source] Arc<crate::Error>);
-
-impl Unavailable {
-    /// Why the log could not be read.
-    pub fn error(&self) -> &crate::Error {
-        &self.0
-    }
-}
-
-/// The user, or those who act for nobody in the tenant, have as many open streams as are
-/// allowed.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("too many streams are open")]
-pub struct TooManyStreams;
 
 #[derive(Debug)]
 pub(super) struct Inner {

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::{Inner, Log, Started, Subscription, Unavailable, count};
+use super::{Inner, Log, Started, Subscription, count};
 use crate::Error;
 use crate::store::Store;
 use crate::stream::batch::Batch;
 use crate::stream::blocks::{Block, BlockId};
 use crate::stream::cursor::Cursor;
 use crate::stream::entry::Entry;
+use crate::stream::failure::Unavailable;
 use crate::stream::lock;
 use crate::stream::log::Pull;
 
@@ -29,7 +30,7 @@ impl Inner {
     }
 
     fn started(&self) -> Result<&Started, Unavailable> {
-        self.started.get().ok_or_else(|| Unavailable(Arc::new(Error::Draining)))
+        self.started.get().ok_or_else(|| Error::Draining.into())
     }
 
     /// Asks the store, within a deadline.
@@ -38,7 +39,7 @@ impl Inner {
         question: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Unavailable> {
         let answer = tokio::time::timeout(self.options.deadline, question).await;
-        answer.unwrap_or(Err(Error::StoreTimeout)).map_err(|error| Unavailable(Arc::new(error)))
+        answer.unwrap_or(Err(Error::StoreTimeout)).map_err(Unavailable::from)
     }
 
     /// The same for what many streams may want at once: in its turn.
@@ -83,7 +84,7 @@ impl Inner {
             self.read_missing(log).await
         };
         let healed = tokio::time::timeout(self.options.deadline, heal).await;
-        healed.unwrap_or_else(|_| Err(Unavailable(Arc::new(Error::StoreTimeout))))
+        healed.unwrap_or_else(|_| Err(Error::StoreTimeout.into()))
     }
 
     /// The same as it was planned: until its turn comes there is no need to plan another.
@@ -99,7 +100,7 @@ impl Inner {
         let healed = tokio::time::timeout(self.options.deadline, heal).await;
         healed.unwrap_or_else(|_| {
             log.heal_planned.store(false, Ordering::Release);
-            Err(Unavailable(Arc::new(Error::StoreTimeout)))
+            Err(Error::StoreTimeout.into())
         })
     }
 
@@ -131,7 +132,7 @@ impl Inner {
         let entries = events.iter().map(|event| Entry::encode(&log.place, event));
         entries.collect::<Result<_, _>>().map_err(|error| {
             tracing::error!(log_id = %log.place.log_id, %error, "could not read an event");
-            Unavailable(Arc::new(Error::Impossible { table: "events", column: "payload" }))
+            Error::Impossible { table: "events", column: "payload" }.into()
         })
     }
 }

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use parlance_types::LogId;
 
 use super::Subscriber;
-use super::rooms::Done;
+use super::job::Done;
 use crate::codec::frames::{self, ClosedReason};
-use crate::stream::Unavailable;
-use crate::stream::batch::{Batch, BatchLimits};
+use crate::stream::batch::Batch;
 use crate::stream::blocks::{Block, BlockId};
 use crate::stream::cursor::{End, Out};
+use crate::stream::failure::Unavailable;
 use crate::stream::log::Pull;
 
 /// How often a block may lack what it must hold before the store is given time.
@@ -29,11 +29,7 @@ impl Subscriber {
 
     /// Pulls what is ready in a room into the chunk, as far as it has room.
     pub(super) fn drain(&mut self, log_id: LogId) {
-        let limits = self.hub.options.chunk;
-        let mut batch = Batch::new(BatchLimits {
-            frames: limits.frames.saturating_sub(self.chunk.len()),
-            bytes: limits.bytes.saturating_sub(self.chunk_bytes),
-        });
+        let mut batch = Batch::new(self.chunk.space());
         let Some(room) = self.rooms.get_mut(&log_id) else { return };
         room.queued = false;
         let block = room.block.take();
@@ -47,7 +43,7 @@ impl Subscriber {
         }
         let place = Arc::clone(&subscription.log.place);
         for out in batch.outs {
-            self.put(match out {
+            self.chunk.put(match out {
                 Out::Event(_, frame) => frame,
                 Out::Skipped { from, to } => frames::skipped(&place.room_id, from, to),
                 Out::CaughtUp(seq) => frames::caught_up(&place.room_id, seq),
@@ -64,7 +60,7 @@ impl Subscriber {
                     End::Removed(seq) => (seq, ClosedReason::Removed),
                     End::Deleted(seq) => (seq, ClosedReason::RoomDeleted),
                 };
-                self.put(frames::closed(&place.room_id, seq, reason));
+                self.chunk.put(frames::closed(&place.room_id, seq, reason));
                 self.rooms.remove(&log_id);
                 self.typists.leave(log_id);
                 // The user may be a member again, or the room id may have a new life.
@@ -75,19 +71,19 @@ impl Subscriber {
 
     /// Starts reading the blocks whose turn has come.
     pub(super) fn read(&mut self) {
-        while self.reading < self.hub.options.attaching
-            && let Some((log_id, id)) = self.unread.pop_front()
+        while self.reading.running < self.hub.options.attaching
+            && let Some((log_id, id)) = self.reading.waiting.pop_front()
         {
             let Some(room) = self.rooms.get(&log_id) else { continue };
             let (hub, log) = (Arc::clone(&self.hub), Arc::clone(&room.attached.subscription.log));
-            self.reading += 1;
+            self.reading.running += 1;
             self.jobs.spawn(async move { Done::Block(log_id, hub.block(&log, id).await) });
         }
     }
 
     /// Goes on with a block; one that is not asked for any more does no harm.
     pub(super) fn has_read(&mut self, log_id: LogId, read: Result<Arc<Block>, Unavailable>) {
-        self.reading -= 1;
+        self.reading.running -= 1;
         match read {
             Ok(block) => {
                 if let Some(room) = self.rooms.get_mut(&log_id) {
@@ -115,7 +111,7 @@ impl Subscriber {
         if let Some(room) = self.rooms.get_mut(&log_id)
             && !std::mem::replace(&mut room.waits, true)
         {
-            self.unread.push_back((log_id, id));
+            self.reading.waiting.push_back((log_id, id));
         }
     }
 

@@ -1,0 +1,32 @@
+//! What a stream has done for it while it goes on: each job is a task of its own, so that a
+//! stream that waits for its reader holds up no connection to the database.
+
+use std::sync::Arc;
+
+use parlance_types::{LogId, RoomId, Seq};
+
+use crate::domain::EpochId;
+use crate::stream::blocks::Block;
+use crate::stream::failure::{NotAttached, Unavailable};
+use crate::stream::hub::Attached;
+
+/// What a job came to.
+#[derive(Debug)]
+pub(super) enum Done {
+    Attached(RoomId, Result<Attached, NotAttached>),
+    Listed(Result<List, Unavailable>),
+    Block(LogId, Result<Arc<Block>, Unavailable>),
+    /// The time to try again has come.
+    Attach(RoomId),
+    List,
+    Pull(LogId),
+}
+
+/// The rooms of a user.
+#[derive(Debug)]
+pub(super) struct List {
+    /// The epoch before the rooms were read.
+    pub(super) epoch: EpochId,
+    /// Each with the event that made the user a member.
+    pub(super) rooms: Vec<(LogId, RoomId, Seq)>,
+}
