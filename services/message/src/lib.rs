@@ -10,6 +10,7 @@ pub mod codec;
 pub mod domain;
 pub mod error;
 pub mod grpc;
+mod receipts;
 mod service;
 pub mod store;
 pub mod stream;

@@ -17,13 +17,14 @@ use parlance_types::Clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::domain::{Logs, Receipts};
+use crate::domain::Logs;
 use crate::grpc::stream::StreamGrpc;
 use crate::grpc::{
     FactGrpc, InboxGrpc, MarkGrpc, MessageGrpc, NoticeRelayGrpc, OperatorGrpc, UserLogGrpc,
 };
+use crate::receipts::receipts;
 use crate::store::Store;
-use crate::stream::{Hub, Receipt};
+use crate::stream::Hub;
 use crate::{store, stream};
 
 /// The largest request for a stream, in bytes: it may name 10,000 cursors.
@@ -126,12 +127,4 @@ impl Service {
         self.store.close().await;
         self.closing.cancel();
     }
-}
-
-/// Tells the streams of a room how far its members have come.
-fn receipts(hub: Hub) -> Receipts {
-    Arc::new(move |log_id, user_id, marks| {
-        let (user_id, read, delivered) = (user_id.clone(), marks.read, marks.delivered);
-        hub.notify(log_id, &Receipt { user_id, read, delivered });
-    })
 }

@@ -7,7 +7,7 @@ pub use parlance_proto::message::v1::{ClosedReason, ResetReason};
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame as Kind;
-use parlance_types::{LogId, RoomId, Seq, UserId};
+use parlance_types::{LogId, RoomId, Seq};
 
 use crate::domain::EpochId;
 
@@ -72,16 +72,9 @@ pub fn go_away(
     encode(Kind::GoAway(pb::GoAway { after, cursors: cursors.map(cursor).collect() }))
 }
 
-pub fn receipt(room_id: &RoomId, user_id: &UserId, read_seq: Seq, delivered_seq: Seq) -> Frame {
-    let receipt = pb::Receipt { user_id: user_id.to_string(), read_seq, delivered_seq };
-    let notice = Some(pb::notice::Notice::Receipt(receipt));
-    encode(Kind::Notice(pb::Notice { room_id: room_id.to_string(), notice }))
-}
-
-pub fn typing(room_id: &RoomId, user_id: &UserId, typing: bool) -> Frame {
-    let typing = pb::Typing { user_id: user_id.to_string(), typing };
-    let notice = Some(pb::notice::Notice::Typing(typing));
-    encode(Kind::Notice(pb::Notice { room_id: room_id.to_string(), notice }))
+/// What passes in a room; its number as a kind is that of its field.
+pub fn notice(room_id: &RoomId, notice: pb::notice::Notice) -> Frame {
+    encode(Kind::Notice(pb::Notice { room_id: room_id.to_string(), notice: Some(notice) }))
 }
 
 fn encode(frame: Kind) -> Frame {

@@ -52,7 +52,7 @@ impl Logs {
             (listing.mark_read, &actor.user, page.messages.last())
         {
             let marks = self.store().mark_read(view.log_id, user, newest.message_id.seq).await?;
-            self.tell(view.kind, view.log_id, user, marks);
+            self.tell(view.kind, view.log_id, &view.room_id, user, marks);
         }
         Ok(page)
     }

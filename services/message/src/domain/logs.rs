@@ -15,7 +15,7 @@ use crate::Error;
 use crate::store::{Applied, Range, Store, Unread, UserLog, Walk};
 
 /// Hears of marks that moved in rooms that show receipts. Must not block.
-pub type Receipts = Arc<dyn Fn(LogId, &UserId, Marks) + Send + Sync>;
+pub type Receipts = Arc<dyn Fn(LogId, &RoomId, &UserId, Marks) + Send + Sync>;
 
 /// How many logs' kinds are remembered.
 const KINDS: u64 = 100_000;
@@ -161,7 +161,7 @@ impl Logs {
             .await?;
         if marks.moved {
             match self.kind(log_id).await {
-                Ok(kind) => self.tell(kind, log_id, user, marks),
+                Ok(kind) => self.tell(kind, log_id, room_id, user, marks),
                 Err(error) => tracing::debug!(%error, "a receipt is not told"),
             }
         }
@@ -224,11 +224,11 @@ impl Logs {
         self.store.user_logs(&actor.tenant_id, user, walk, skip_empty, limit).await
     }
 
-    /// The log of a room that the actor is a member of.
-    pub async fn of_member(&self, actor: &Actor, room_id: &RoomId) -> Result<LogId, Error> {
+    /// A room that the actor is a member of.
+    pub async fn of_member(&self, actor: &Actor, room_id: &RoomId) -> Result<View, Error> {
         let view = self.view(actor, room_id).await?;
         view.visible_to(actor.user.as_ref())?;
-        Ok(view.log_id)
+        Ok(view)
     }
 
     /// What the actor may see of a room's present life.
@@ -249,9 +249,16 @@ impl Logs {
     }
 
     /// Passes marks on to the streams of the room, where it shows receipts.
-    pub(super) fn tell(&self, kind: RoomKind, log_id: LogId, user: &UserId, marks: Marks) {
+    pub(super) fn tell(
+        &self,
+        kind: RoomKind,
+        log_id: LogId,
+        room_id: &RoomId,
+        user: &UserId,
+        marks: Marks,
+    ) {
         if marks.moved && kind != RoomKind::Channel {
-            (self.receipts)(log_id, user, marks);
+            (self.receipts)(log_id, room_id, user, marks);
         }
     }
 

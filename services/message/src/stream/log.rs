@@ -13,7 +13,7 @@ use super::budget::{Budget, Share};
 use super::cursor::{Cursor, End};
 use super::entry::{Entry, Place};
 use super::ring::{Accepted, Limits, Passed, Ring};
-use crate::domain::{EpochId, History, RoomKind, View};
+use crate::domain::{EpochId, History, View};
 
 /// Names a stream's interest in one log.
 pub type SubscriptionId = u64;
@@ -41,7 +41,6 @@ struct Live {
     ring: Ring,
     /// The head that the ring began at.
     began: Seq,
-    kind: RoomKind,
     history: History,
     /// The first event still stored.
     first: Seq,
@@ -166,11 +165,6 @@ impl<W> LogState<W> {
         (self.ahead.top > ring.head()).then(|| (ring.epoch().clone(), ring.head() + 1))
     }
 
-    /// The kind of the room, once it is known.
-    pub fn kind(&self) -> Option<RoomKind> {
-        self.live.as_ref().map(|live| live.kind)
-    }
-
     pub fn wakers(&self) -> impl Iterator<Item = &W> {
         self.subscriptions.values().map(|subscription| &subscription.waker)
     }
@@ -181,7 +175,7 @@ impl<W> LogState<W> {
             let (place, budget) = (Arc::clone(&self.place), Arc::clone(&self.budget));
             let ring = Ring::new(place, view.epoch.clone(), view.head, self.limits, budget);
             let (history, first) = (view.rules.history, view.first_seq);
-            self.live = Some(Live { ring, began: view.head, kind: view.kind, history, first });
+            self.live = Some(Live { ring, began: view.head, history, first });
             if self.ahead.epoch != view.epoch {
                 self.ahead = Ahead::new(view.epoch.clone(), 0, &self.budget);
             }
@@ -416,7 +410,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::Rules;
+    use crate::domain::{RoomKind, Rules};
 
     fn state() -> LogState<()> {
         let place = Place { log_id: LogId(Uuid::from_u128(1)), room_id: RoomId::new("r") };

@@ -1,5 +1,15 @@
 //! How a node tells a stream that there is something for it. Bounded: a room is
 //! in it once, a notice takes the place of the one before.
+//!
+//! ```text
+//! writers, bus, checks                             the stream, as it is read
+//!   room 7 has events  -->  ready: 7               takes all that is there, then
+//!   room 3 has events  -->  ready: 7, 3            pulls from rooms 7 and 3
+//!   room 7 goes on          (7 was woken and has   itself: as many events as the
+//!                            not pulled since)     chunk holds, however many came
+//!   ann reads 8        -->  notices: ann 8
+//!   ann reads 9        -->  notices: ann 9         tells 9
+//! ```
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
@@ -7,37 +17,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Context;
 
 use futures::task::AtomicWaker;
-use parlance_types::{LogId, Seq, UserId};
-use tokio::time::Instant;
+use parlance_types::LogId;
 
 use super::lock;
+use super::notice::{self, Notice, Waiting};
 
 /// Notices of a kind that wait for one stream; more are dropped, as notices may be.
 const NOTICES: usize = 1024;
-
-/// How far a member has come in a room.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    pub user_id: UserId,
-    pub read: Seq,
-    pub delivered: Seq,
-}
-
-impl Receipt {
-    /// Marks only rise, so the greatest are the latest.
-    pub(super) fn raised_to(&self, other: &Self) -> Self {
-        let (read, delivered) = (self.read.max(other.read), self.delivered.max(other.delivered));
-        Self { user_id: self.user_id.clone(), read, delivered }
-    }
-}
-
-/// A member is typing, or stopped.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Typing {
-    pub user_id: UserId,
-    /// When the member stops, unless told again; `None`: has stopped.
-    pub until: Option<Instant>,
-}
 
 /// What waits for a stream, and how far it has come with it.
 #[derive(Debug, Default)]
@@ -58,8 +44,8 @@ pub(super) struct Mail {
     pub(super) ready: VecDeque<LogId>,
     /// Whether the user's list of rooms may have changed.
     pub(super) rooms_changed: bool,
-    pub(super) receipts: BTreeMap<(LogId, UserId), Receipt>,
-    pub(super) typing: BTreeMap<(LogId, UserId), Option<Instant>>,
+    /// By kind.
+    notices: BTreeMap<u32, Waiting>,
 }
 
 impl Mailbox {
@@ -73,29 +59,11 @@ impl Mailbox {
         self.reader.wake();
     }
 
-    pub(super) fn receipts(&self, receipts: &[(LogId, Receipt)]) {
+    pub(super) fn notices(&self, notices: &[(LogId, Notice)]) {
         let mut mail = lock(&self.mail);
-        for (log_id, receipt) in receipts {
-            let key = (*log_id, receipt.user_id.clone());
-            let latest = match mail.receipts.get(&key) {
-                Some(before) => before.raised_to(receipt),
-                None if mail.receipts.len() < NOTICES => receipt.clone(),
-                None => continue,
-            };
-            mail.receipts.insert(key, latest);
-        }
-        drop(mail);
-        self.reader.wake();
-    }
-
-    /// The latest is what counts.
-    pub(super) fn typing(&self, typing: &[(LogId, Typing)]) {
-        let mut mail = lock(&self.mail);
-        for (log_id, typing) in typing {
-            let key = (*log_id, typing.user_id.clone());
-            if mail.typing.len() < NOTICES || mail.typing.contains_key(&key) {
-                mail.typing.insert(key, typing.until);
-            }
+        for (log_id, notice) in notices {
+            let waiting = mail.notices.entry(notice.key.kind).or_default();
+            notice::put(waiting, NOTICES, *log_id, notice);
         }
         drop(mail);
         self.reader.wake();
@@ -137,9 +105,12 @@ impl Mailbox {
 
 impl Mail {
     fn is_empty(&self) -> bool {
-        self.ready.is_empty()
-            && !self.rooms_changed
-            && self.receipts.is_empty()
-            && self.typing.is_empty()
+        self.ready.is_empty() && !self.rooms_changed && self.notices.is_empty()
+    }
+
+    /// Notices and their logs.
+    pub(super) fn notices(self) -> impl Iterator<Item = (LogId, Notice)> {
+        let waiting = self.notices.into_values().flatten();
+        waiting.map(|((log_id, _), notice)| (log_id, notice))
     }
 }

@@ -16,15 +16,15 @@ pub mod log;
 mod mailbox;
 #[cfg(test)]
 mod model;
+pub mod notice;
+mod ongoing;
 mod options;
 mod outlet;
 pub mod ring;
 mod subscriber;
-mod typists;
 
 pub use failure::{Ended, Refused, TooManyStreams, Unavailable};
 pub use hub::{Counters, Hub};
-pub use mailbox::{Receipt, Typing};
 pub use options::Options;
 pub use outlet::Frames;
 pub use subscriber::{Follow, Wanted};

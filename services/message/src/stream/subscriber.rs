@@ -9,7 +9,7 @@ mod joining;
 mod pull;
 mod rooms;
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -29,8 +29,8 @@ use super::attach::Start;
 use super::blocks::{Block, BlockId};
 use super::failure::Ended;
 use super::hub::{Attached, Following, Inner};
-use super::mailbox::{Mailbox, Receipt};
-use super::typists::Typists;
+use super::mailbox::{Mail, Mailbox};
+use super::ongoing::Ongoing;
 use crate::codec::frames;
 
 /// A room to follow, and where from; `None`: as the request says for all.
@@ -115,7 +115,7 @@ pub(super) struct Subscriber {
     listing: Listing,
     /// Hears of the user's list of rooms.
     following: Option<Following>,
-    typists: Typists,
+    ongoing: Ongoing,
     jobs: JoinSet<Done>,
     chunk: Chunk,
     state: State,
@@ -134,7 +134,7 @@ impl Subscriber {
             reading: Reading::default(),
             listing: Listing { due: follow.all_my_rooms, ..Listing::default() },
             following: None,
-            typists: Typists::default(),
+            ongoing: Ongoing::default(),
             jobs: JoinSet::new(),
             chunk: Chunk::new(hub.options.chunk),
             state: State::Open,
@@ -194,12 +194,7 @@ impl Subscriber {
         {
             self.drain(log_id);
         }
-        for ((log_id, user_id), Receipt { read, delivered, .. }) in mail.receipts {
-            if let Some(room) = self.rooms.get(&log_id) {
-                self.chunk.put(frames::receipt(room.id(), &user_id, read, delivered));
-            }
-        }
-        self.tell_typing(mail.typing);
+        self.tell_notices(mail);
         self.launch();
         if self.is_over() {
             let refused = self.joining.refusal();
@@ -217,7 +212,7 @@ impl Subscriber {
 
     /// What happens to a stream beside its mail. Says whether anything did.
     fn poll_others(&mut self, context: &mut Context<'_>) -> bool {
-        if let Poll::Ready(due) = self.clock.poll(self.typists.next(), context) {
+        if let Poll::Ready(due) = self.clock.poll(self.ongoing.next(), context) {
             match due {
                 Due::Expiry => self.end(Some(Ended::TokenExpired)),
                 Due::Move => self.go_away(),
@@ -242,25 +237,15 @@ impl Subscriber {
         true
     }
 
-    /// Tells who began to type and who stopped, by saying so or by going quiet.
-    fn tell_typing(&mut self, heard: BTreeMap<(LogId, UserId), Option<Instant>>) {
-        let mut told = Vec::new();
-        for ((log_id, user_id), until) in heard {
-            let own = self.follow.user.as_ref() == Some(&user_id);
-            if !own
-                && self.rooms.contains_key(&log_id)
-                && self.typists.hear(log_id, user_id.clone(), until)
-            {
-                told.push((log_id, user_id, until.is_some()));
+    /// Tells what passes in the rooms, and what has ended by itself.
+    fn tell_notices(&mut self, mail: Mail) {
+        for (log_id, notice) in mail.notices() {
+            let own = notice.not_for.is_some() && notice.not_for == self.follow.user;
+            if !own && self.rooms.contains_key(&log_id) && self.ongoing.hear(log_id, &notice) {
+                self.chunk.put(notice.frame);
             }
         }
-        let stopped = self.typists.stopped(Instant::now());
-        told.extend(stopped.into_iter().map(|(log_id, user_id)| (log_id, user_id, false)));
-        for (log_id, user_id, typing) in told {
-            if let Some(room) = self.rooms.get(&log_id) {
-                self.chunk.put(frames::typing(room.id(), &user_id, typing));
-            }
-        }
+        self.ongoing.ended(Instant::now()).for_each(|end| self.chunk.put(end));
     }
 
     /// Says where rooms stand that moved since the client was last told.

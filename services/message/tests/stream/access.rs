@@ -171,8 +171,7 @@ pub(crate) async fn a_deleted_room_ends_with_its_closing_event(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann"]).await;
     let mut reader = node.subscribe("ann", latest(&["r"])).await;
-    reader.attached().await;
-    reader.caught_up().await;
+    reader.live().await;
     let closed = node.close(&room).await;
     assert_eq!(reader.event().await.seq, closed);
     assert_eq!(reader.closed().await, (closed, pb::ClosedReason::RoomDeleted));

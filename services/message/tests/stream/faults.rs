@@ -6,15 +6,15 @@ use std::time::Duration;
 
 use parlance_bus::State;
 use parlance_db::{Db, write_db};
-use parlance_message::stream::{Options, Receipt};
+use parlance_message::stream::Options;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_rpc::Reason;
-use parlance_types::{Seq, UserId};
+use parlance_types::Seq;
 
 use crate::harness::{
-    Mood, Node, Reader, Room, TestBus, all_rooms, from, hints_only, latest, node, quick, seqs,
-    text, until,
+    Mood, Node, Reader, Room, TestBus, all_rooms, from, hints_only, latest, node, quick, receipt,
+    seqs, text, until,
 };
 
 pub(crate) async fn hints_that_are_lost_repeated_and_reordered_cost_only_time(db: Db) {
@@ -25,8 +25,7 @@ pub(crate) async fn hints_that_are_lost_repeated_and_reordered_cost_only_time(db
     let mut readers = Vec::new();
     for node in [&here, &there] {
         let mut reader = node.subscribe("ann", latest(&["r"])).await;
-        reader.attached().await;
-        reader.caught_up().await;
+        reader.live().await;
         readers.push(reader);
     }
     // Both nodes write; the last hints are lost.
@@ -72,8 +71,7 @@ pub(crate) async fn a_stream_that_is_not_read_is_ended_and_costs_others_nothing(
     let room = node.room("r", &["ann", "bob"]).await;
     let mut stalled = node.subscribe("ann", latest(&["r"])).await;
     let mut other = node.subscribe("bob", latest(&["r"])).await;
-    other.attached().await;
-    other.caught_up().await;
+    other.live().await;
     // More than the ring holds.
     for _ in 0..400 {
         let seq = node.send(&room, "x").await;
@@ -169,8 +167,7 @@ pub(crate) async fn an_open_stream_is_told_of_a_new_epoch(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann"]).await;
     let mut reader = node.subscribe("ann", latest(&["r"])).await;
-    let old = reader.attached().await.epoch;
-    reader.caught_up().await;
+    let old = reader.live().await.epoch;
     node.store.bump_epoch("a test").await.expect("a new epoch");
     let seq = node.send(&room, "in the new epoch").await;
     // Nothing was lost, so nothing is reset; but cursors are of the new epoch now.
@@ -189,8 +186,7 @@ pub(crate) async fn a_stream_that_meets_a_ring_of_an_old_epoch_is_attached_once(
     let there = Node::start(&db, bus, hints_only()).await;
     let room = here.room("r", &["ann"]).await;
     let mut open = there.subscribe("ann", latest(&["r"])).await;
-    open.attached().await;
-    open.caught_up().await;
+    open.live().await;
     here.store.bump_epoch("a test").await.expect("a new epoch");
     let seq = here.send(&room, "unheard").await;
     let mut reader = there.subscribe("ann", from(&room, "", 0)).await;
@@ -208,8 +204,7 @@ pub(crate) async fn a_log_that_lost_its_end_resets_open_streams(db: Db) {
     let node = Node::start(&db, TestBus::new(Mood::Reliable), quick()).await;
     let room = node.room("r", &["ann"]).await;
     let mut reader = node.subscribe("ann", latest(&["r"])).await;
-    reader.attached().await;
-    reader.caught_up().await;
+    reader.live().await;
     let kept = node.send(&room, "kept").await;
     let lost = node.send(&room, "lost").await;
     assert_eq!(reader.events_until(lost).await.len(), 2);
@@ -257,8 +252,7 @@ pub(crate) async fn a_disturbed_bus_makes_heads_be_checked_at_once(db: Db) {
     let there = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
     let room = here.room("r", &["ann"]).await;
     let mut reader = there.subscribe("ann", latest(&["r"])).await;
-    reader.attached().await;
-    reader.caught_up().await;
+    reader.live().await;
     let seq = here.send(&room, "unheard").await;
     bus.disturb();
     assert_eq!(reader.event().await.seq, seq);
@@ -271,8 +265,7 @@ pub(crate) async fn heads_are_polled_while_the_bus_is_away(db: Db) {
     let there = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
     let room = here.room("r", &["ann"]).await;
     let mut reader = there.subscribe("ann", latest(&["r"])).await;
-    reader.attached().await;
-    reader.caught_up().await;
+    reader.live().await;
     // Nobody is disturbed; that the bus is away is enough.
     bus.turn(State::Down);
     for _ in 0..3 {
@@ -294,8 +287,7 @@ pub(crate) async fn a_room_that_is_on_its_way_is_gone_on_with_from_its_join(db: 
     let there = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
     here.room("known", &["ann"]).await;
     let mut reader = there.subscribe("ann", all_rooms(pb::StreamStart::Latest)).await;
-    reader.attached().await;
-    reader.caught_up().await;
+    reader.live().await;
     let room = here.room("on its way", &["ann"]).await;
     write_db!(&db, |pool| {
         let update = sqlx::query("UPDATE heads SET kind = 99 WHERE log_id = $1");
@@ -345,8 +337,7 @@ pub(crate) async fn a_removal_on_another_node_is_obeyed_at_its_place(db: Db) {
     let there = Node::start(&db, bus.clone(), hints_only()).await;
     let room = here.room("r", &["ann"]).await;
     let mut reader = there.subscribe("ann", latest(&["r"])).await;
-    reader.attached().await;
-    reader.caught_up().await;
+    reader.live().await;
     let removed = here.remove(&room, "ann").await;
     here.send(&room, "not for ann").await;
     here.add(&room, &["ann"]).await;
@@ -362,10 +353,8 @@ pub(crate) async fn receipts_cross_nodes_and_are_told_again_after_a_disturbance(
     let there = Node::start(&db, bus.clone(), hints_only()).await;
     let room = here.room("r", &["ann", "bob"]).await;
     let mut reader = there.subscribe("ann", latest(&["r"])).await;
-    reader.attached().await;
-    reader.caught_up().await;
-    let receipt = Receipt { user_id: UserId::new("bob"), read: 1, delivered: 2 };
-    here.hub.notify(room.log_id, &receipt);
+    reader.live().await;
+    here.hub.tell(room.log_id, receipt(&room, "bob", 1, 2));
     // Neither the room's facts nor the receipt are heard; the bus notices.
     bus.swallowed(2).await;
     bus.set(Mood::Reliable);
@@ -382,12 +371,10 @@ pub(crate) async fn disturbances_cost_a_payload_and_not_one_per_notice(db: Db) {
     let there = Node::start(&db, bus.clone(), hints_only()).await;
     let room = here.room("r", &["ann"]).await;
     let mut reader = there.subscribe("ann", latest(&["r"])).await;
-    reader.attached().await;
-    reader.caught_up().await;
+    reader.live().await;
     let before = bus.published();
     for user in 0..RECEIPTS {
-        let user_id = UserId::new(user.to_string());
-        here.hub.notify(room.log_id, &Receipt { user_id, read: 1, delivered: 2 });
+        here.hub.tell(room.log_id, receipt(&room, &user.to_string(), 1, 2));
     }
     for _ in 0..RECEIPTS {
         assert!(matches!(reader.next().await, Frame::Notice(_)));

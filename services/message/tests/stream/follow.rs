@@ -2,11 +2,10 @@
 
 use parlance_db::{Db, write_db};
 use parlance_message::domain::RoomKind;
-use parlance_message::stream::{Options, Receipt};
+use parlance_message::stream::Options;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_rpc::{Principal, Reason};
-use parlance_types::UserId;
 use tonic::Code;
 
 use crate::harness::{
@@ -114,8 +113,7 @@ pub(crate) async fn a_kind_that_is_not_known_passes_untouched(db: Db) {
     let mut ann = node.subscribe("ann", latest(&["r"])).await;
     let mut bob = node.subscribe("bob", latest(&["r"])).await;
     for reader in [&mut ann, &mut bob] {
-        reader.attached().await;
-        reader.caught_up().await;
+        reader.live().await;
     }
     // A body of a later version, whose effect takes Bob's access.
     let effects = pb::Effects { lost_user_ids: vec!["bob".to_owned()], ..pb::Effects::default() };
@@ -133,11 +131,9 @@ pub(crate) async fn receipts_come_as_notices_with_their_latest_values(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann", "bob"]).await;
     let mut reader = node.subscribe("ann", latest(&["r"])).await;
-    reader.attached().await;
-    reader.caught_up().await;
-    let receipt = |read, delivered| Receipt { user_id: UserId::new("bob"), read, delivered };
-    node.hub.notify(room.log_id, &receipt(1, 2));
-    node.hub.notify(room.log_id, &receipt(2, 2));
+    reader.live().await;
+    node.hub.tell(room.log_id, receipt(&room, "bob", 1, 2));
+    node.hub.tell(room.log_id, receipt(&room, "bob", 2, 2));
     loop {
         let Frame::Notice(notice) = reader.next().await else { panic!("a notice") };
         assert_eq!(notice.room_id, "r");
@@ -147,19 +143,6 @@ pub(crate) async fn receipts_come_as_notices_with_their_latest_values(db: Db) {
             return;
         }
     }
-}
-
-pub(crate) async fn receipts_do_not_come_in_channels(db: Db) {
-    let node = node(&db).await;
-    let history = pb::HistoryVisibility::All;
-    let room = node.room_of("r", RoomKind::Channel, history, &["ann", "bob"]).await;
-    let mut reader = node.subscribe("ann", latest(&["r"])).await;
-    reader.attached().await;
-    reader.caught_up().await;
-    let receipt = Receipt { user_id: UserId::new("bob"), read: 1, delivered: 1 };
-    node.hub.notify(room.log_id, &receipt);
-    let seq = node.send(&room, "next").await;
-    assert_eq!(reader.event().await.seq, seq);
 }
 
 pub(crate) async fn a_room_without_a_cursor_starts_at_the_latest_or_at_the_join(db: Db) {

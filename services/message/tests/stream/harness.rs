@@ -8,20 +8,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use parlance_bus::{Bus, Heard, State};
 use parlance_db::{Db, read_db};
+use parlance_message::codec::frames;
 use parlance_message::domain::{
     Content, Deletion, Draft, Fact, FactBatch, LogIdentity, RoomKind, Source,
 };
-use parlance_message::grpc::stream::StreamGrpc;
-use parlance_message::store::{self, Store};
+use parlance_message::store::Store;
+use parlance_message::stream::notice::{Key, Merge, Notice, Span};
 use parlance_message::stream::{Hub, Options};
+use parlance_message::{Config, Service};
 use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::notice_relay_service_client::NoticeRelayServiceClient;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
 use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_rpc::{Caller, Principal, Transport, in_process};
 use parlance_types::{Clock, LogId, MessageId, RoomId, Seq, SystemClock, TenantId, UserId};
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
-use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 use tonic::service::interceptor::InterceptedService;
 use tonic::{Request, Status, Streaming};
@@ -36,10 +39,10 @@ pub(crate) fn tenant() -> TenantId {
 
 /// A node of the message service.
 pub(crate) struct Node {
+    pub(crate) service: Service,
     pub(crate) hub: Hub,
     pub(crate) store: Store,
     pub(crate) draining: CancellationToken,
-    _stop: DropGuard,
 }
 
 /// Quick timers, so that a test waits for nothing.
@@ -58,14 +61,11 @@ pub(crate) fn hints_only() -> Options {
 
 impl Node {
     pub(crate) async fn start(db: &Db, bus: Arc<dyn Bus>, options: Options) -> Self {
-        let hub = Hub::new(bus, options);
-        let clock = Arc::new(SystemClock);
-        let options = store::Options::default();
-        let store = Store::open(db.clone(), clock, options, hub.publisher()).await;
-        let store = store.expect("open the store");
-        let stop = CancellationToken::new();
-        hub.start(store.clone(), &stop);
-        Self { hub, store, draining: CancellationToken::new(), _stop: stop.drop_guard() }
+        let config = Config { stream: options, ..Config::default() };
+        let service = Service::open(db.clone(), bus, Arc::new(SystemClock), config).await;
+        let service = service.expect("open the service");
+        let (hub, store) = (service.hub().clone(), service.store().clone());
+        Self { service, hub, store, draining: CancellationToken::new() }
     }
 
     pub(crate) fn client(&self, principal: Principal) -> StreamServiceClient<Transport> {
@@ -77,14 +77,29 @@ impl Node {
         principal: Principal,
         expires: i64,
     ) -> StreamServiceClient<Transport> {
-        let service =
-            StreamGrpc::new(self.hub.clone(), Arc::new(SystemClock), self.draining.clone());
         let caller = Caller { tenant_id: tenant(), subject: "test".to_owned(), principal, expires };
-        let service = InterceptedService::new(service.into_server(), move |mut r: Request<()>| {
-            r.extensions_mut().insert(caller.clone());
-            Ok(r)
-        });
-        StreamServiceClient::new(in_process(Routes::new(service)))
+        let server = self.service.stream_server(self.draining.clone());
+        StreamServiceClient::new(in_process(Routes::new(as_caller(server, caller))))
+    }
+
+    /// Says that a member types for so long; not at all: has stopped.
+    pub(crate) async fn typing(&self, room: &Room, user: &str, lasts: Duration) {
+        let caller = Caller {
+            tenant_id: tenant(),
+            subject: "test".to_owned(),
+            principal: Principal::Internal(None),
+            expires: i64::MAX,
+        };
+        let server = as_caller(self.service.notice_relay_server(), caller);
+        let lasts = prost_types::Duration::try_from(lasts).ok();
+        let notice = pb::publish_notice_request::Notice::Typing(pb::TypingNotice { lasts });
+        let request = pb::PublishNoticeRequest {
+            room_id: room.id.to_string(),
+            user_id: user.to_owned(),
+            notice: Some(notice),
+        };
+        let mut relay = NoticeRelayServiceClient::new(in_process(Routes::new(server)));
+        relay.publish_notice(request).await.expect("told");
     }
 
     /// Opens a stream that must open.
@@ -184,6 +199,29 @@ impl Node {
     }
 }
 
+fn as_caller<S>(
+    server: S,
+    caller: Caller,
+) -> InterceptedService<S, impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone> {
+    InterceptedService::new(server, move |mut request: Request<()>| {
+        request.extensions_mut().insert(caller.clone());
+        Ok(request)
+    })
+}
+
+/// A receipt of a user, whoever it is.
+pub(crate) fn receipt(room: &Room, user: &str, read: Seq, delivered: Seq) -> Notice {
+    let user_id = user.to_owned();
+    let receipt = pb::Receipt { user_id, read_seq: read, delivered_seq: delivered };
+    Notice {
+        key: Key { kind: 2, about: Bytes::copy_from_slice(user.as_bytes()) },
+        frame: frames::notice(&room.id, pb::notice::Notice::Receipt(receipt)),
+        merge: Merge::Greatest(read + delivered),
+        span: Span::Moment,
+        not_for: None,
+    }
+}
+
 /// A room, and the version of its last fact.
 pub(crate) struct Room {
     pub(crate) log_id: LogId,
@@ -245,6 +283,13 @@ impl Reader {
             Frame::Attached(attached) => attached,
             other => panic!("attached, not {other:?}"),
         }
+    }
+
+    /// What comes first of one room of which nothing is new.
+    pub(crate) async fn live(&mut self) -> pb::Attached {
+        let attached = self.attached().await;
+        assert_eq!(self.caught_up().await, attached.head);
+        attached
     }
 
     pub(crate) async fn event(&mut self) -> pb::Event {

@@ -29,8 +29,7 @@ pub(crate) async fn an_expired_token_ends_the_stream_within_a_second(db: Db) {
     let mut client = node.client_until(ann, in_millis(10_000));
     let stream = client.subscribe(latest(&["r"])).await.expect("a stream");
     let mut reader = Reader { stream: stream.into_inner() };
-    reader.attached().await;
-    reader.caught_up().await;
+    reader.live().await;
     tokio::time::pause();
     let paused = tokio::time::Instant::now();
     let already = u64::try_from(SystemClock.now() - began).expect("time passes");

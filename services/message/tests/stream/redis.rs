@@ -44,8 +44,7 @@ impl World {
         for node in &nodes {
             for user in ["ann", "bob"] {
                 let mut reader = node.subscribe(user, latest(&["r"])).await;
-                reader.attached().await;
-                reader.caught_up().await;
+                reader.live().await;
                 readers.push(tokio::spawn(until_last(reader)));
             }
         }

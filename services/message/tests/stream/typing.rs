@@ -3,24 +3,16 @@
 use std::time::Duration;
 
 use parlance_db::Db;
-use parlance_message::stream::Typing;
+use parlance_message::domain::RoomKind;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
-use parlance_types::UserId;
-use tokio::time::Instant;
 
 use crate::harness::{Mood, Node, Reader, TestBus, hints_only, latest, node};
 
 async fn follow(node: &Node, user: &str) -> Reader {
     let mut reader = node.subscribe(user, latest(&["r"])).await;
-    reader.attached().await;
-    reader.caught_up().await;
+    reader.live().await;
     reader
-}
-
-fn typing(user: &str, lasts: Duration) -> Typing {
-    let until = (!lasts.is_zero()).then(|| Instant::now() + lasts);
-    Typing { user_id: UserId::new(user), until }
 }
 
 async fn told(reader: &mut Reader) -> (String, bool) {
@@ -34,11 +26,23 @@ pub(crate) async fn typing_ends_by_itself_on_every_stream_but_its_own(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (follow(&node, "ann").await, follow(&node, "bob").await);
-    node.hub.typing(room.log_id, &typing("bob", Duration::from_millis(200)));
+    node.typing(&room, "bob", Duration::from_millis(200)).await;
     assert_eq!(told(&mut ann).await, ("bob".to_owned(), true));
     assert_eq!(told(&mut ann).await, ("bob".to_owned(), false));
     let seq = node.send(&room, "done").await;
     assert_eq!(bob.event().await.seq, seq, "his own stream told nothing");
+}
+
+pub(crate) async fn nobody_is_told_who_types_in_a_channel(db: Db) {
+    let node = node(&db).await;
+    let history = pb::HistoryVisibility::All;
+    let room = node.room_of("r", RoomKind::Channel, history, &["ann", "bob"]).await;
+    let mut ann = follow(&node, "ann").await;
+    node.typing(&room, "bob", Duration::from_mins(5)).await;
+    for _ in 0..2 {
+        let seq = node.send(&room, "next").await;
+        assert_eq!(ann.event().await.seq, seq);
+    }
 }
 
 pub(crate) async fn typing_crosses_nodes_and_ends_though_its_node_is_gone(db: Db) {
@@ -48,13 +52,13 @@ pub(crate) async fn typing_crosses_nodes_and_ends_though_its_node_is_gone(db: Db
     let room = near.room("r", &["ann", "bob"]).await;
     let mut ann = follow(&far, "ann").await;
     bus.set(Mood::Silent);
-    near.hub.typing(room.log_id, &typing("bob", Duration::from_millis(900)));
+    near.typing(&room, "bob", Duration::from_millis(900)).await;
     bus.swallowed(1).await;
     bus.set(Mood::Reliable);
     // What was lost is told again after the disturbance, as long as it holds.
     bus.disturb();
     assert_eq!(told(&mut ann).await, ("bob".to_owned(), true));
-    drop(near);
+    near.service.close().await;
     assert_eq!(told(&mut ann).await, ("bob".to_owned(), false));
 }
 
@@ -62,7 +66,7 @@ pub(crate) async fn who_stops_while_a_room_is_looked_at_again_is_not_typing_for_
     let node = node(&db).await;
     let room = node.room("r", &["ann", "bob"]).await;
     let mut ann = follow(&node, "ann").await;
-    node.hub.typing(room.log_id, &typing("bob", Duration::from_hours(1)));
+    node.typing(&room, "bob", Duration::from_mins(5)).await;
     assert_eq!(told(&mut ann).await, ("bob".to_owned(), true));
     node.store.bump_epoch("a test").await.expect("a new epoch");
     let seq = node.send(&room, "in the new epoch").await;
@@ -70,6 +74,6 @@ pub(crate) async fn who_stops_while_a_room_is_looked_at_again_is_not_typing_for_
     assert_eq!(ann.attached().await.resume_from, seq - 1);
     assert_eq!(ann.event().await.seq, seq);
     ann.caught_up().await;
-    node.hub.typing(room.log_id, &typing("bob", Duration::from_hours(1)));
+    node.typing(&room, "bob", Duration::from_mins(5)).await;
     assert_eq!(told(&mut ann).await, ("bob".to_owned(), true));
 }

@@ -1,34 +1,33 @@
-//! What nodes tell each other over the bus: its own small encoding, kept
-//! compatible between adjacent versions as protobuf is.
+//! What nodes tell each other over the bus: eight bytes that name the node, then its own
+//! small encoding, kept compatible between adjacent versions as protobuf is.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 use parlance_bus::SHARDS;
+use parlance_proto::frame::Frame;
 use parlance_types::{LogId, Seq, TenantId, UserId};
 use prost::Message as _;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::domain::{Appended, EpochId, StoredEvent};
-use crate::stream::{Receipt, Typing};
+use crate::stream::notice::{Key, Merge, Notice, Span};
 
 /// Events above so many bytes are left out of a payload; their numbers are in it.
 const MAX_BYTES: usize = 32 * 1024;
 
-/// One payload of the bus.
+/// The node that published a payload.
+const HEADER: usize = size_of::<u64>();
+
+/// One payload of the bus, behind its header.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(super) struct Hints {
-    /// The node that published it.
-    #[prost(fixed64, tag = "1")]
-    pub(super) node: u64,
-    #[prost(message, repeated, tag = "2")]
+    #[prost(message, repeated, tag = "1")]
     pub(super) logs: Vec<LogHint>,
-    #[prost(message, repeated, tag = "3")]
-    pub(super) receipts: Vec<ReceiptHint>,
-    #[prost(message, repeated, tag = "4")]
-    pub(super) typing: Vec<TypingHint>,
+    #[prost(message, repeated, tag = "2")]
+    notices: Vec<NoticeHint>,
 }
 
 /// A log went on.
@@ -59,29 +58,28 @@ struct EventHint {
     payload: Bytes,
 }
 
-/// A member read or received messages.
+/// Something passes in a room.
 #[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct ReceiptHint {
+struct NoticeHint {
     #[prost(bytes = "bytes", tag = "1")]
     log_id: Bytes,
-    #[prost(string, tag = "2")]
-    user_id: String,
-    #[prost(int64, tag = "3")]
-    read: i64,
-    #[prost(int64, tag = "4")]
-    delivered: i64,
-}
-
-/// A member is typing, or stopped.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(super) struct TypingHint {
-    #[prost(bytes = "bytes", tag = "1")]
-    log_id: Bytes,
-    #[prost(string, tag = "2")]
-    user_id: String,
-    /// For how long, in milliseconds; 0: stopped.
-    #[prost(uint32, tag = "3")]
-    lasts: u32,
+    #[prost(uint32, tag = "2")]
+    kind: u32,
+    #[prost(bytes = "bytes", tag = "3")]
+    about: Bytes,
+    #[prost(bytes = "bytes", tag = "4")]
+    frame: Bytes,
+    /// Present where the greatest is told; otherwise the latest is.
+    #[prost(int64, optional, tag = "5")]
+    rank: Option<i64>,
+    #[prost(string, optional, tag = "6")]
+    not_for: Option<String>,
+    /// For how long it goes on, in milliseconds; 0: it is over. Absent for a moment.
+    #[prost(uint32, optional, tag = "7")]
+    lasts: Option<u32>,
+    /// What tells the end of what goes on.
+    #[prost(bytes = "bytes", tag = "8")]
+    end: Bytes,
 }
 
 /// The payloads that tell other nodes of a batch, one per shard.
@@ -90,7 +88,7 @@ pub(super) fn of_batch(node: u64, batch: &[Appended]) -> Vec<(u16, Bytes)> {
     for appended in batch {
         shards.entry(shard(appended.log_id)).or_default().push(LogHint::new(appended));
     }
-    let payload = |(shard, mut logs): (u16, Vec<LogHint>)| {
+    let of_shard = |(shard, mut logs): (u16, Vec<LogHint>)| {
         let mut size = 0;
         for hint in &mut logs {
             let len = hint.encoded_len();
@@ -99,45 +97,36 @@ pub(super) fn of_batch(node: u64, batch: &[Appended]) -> Vec<(u16, Bytes)> {
             }
             size += hint.encoded_len();
         }
-        (shard, Hints { node, logs, ..Hints::default() }.encode_to_vec().into())
+        (shard, payload(node, &Hints { logs, notices: Vec::new() }))
     };
-    shards.into_iter().map(payload).collect()
+    shards.into_iter().map(of_shard).collect()
 }
 
 /// The payloads that tell other nodes of notices, one per shard.
 pub(super) fn of_notices(
     node: u64,
-    receipts: Vec<(LogId, Receipt)>,
-    typing: Vec<(LogId, Typing)>,
+    notices: &[(LogId, Notice)],
 ) -> impl Iterator<Item = (u16, Bytes)> {
-    let mut shards: BTreeMap<u16, Hints> = BTreeMap::new();
-    for (log_id, receipt) in receipts {
-        let hint = ReceiptHint {
-            log_id: id_bytes(log_id),
-            user_id: receipt.user_id.into_string(),
-            read: receipt.read,
-            delivered: receipt.delivered,
-        };
-        shards.entry(shard(log_id)).or_default().receipts.push(hint);
+    let mut shards: BTreeMap<u16, Vec<NoticeHint>> = BTreeMap::new();
+    for (log_id, notice) in notices {
+        shards.entry(shard(*log_id)).or_default().push(NoticeHint::new(*log_id, notice));
     }
-    let now = Instant::now();
-    for (log_id, typing) in typing {
-        // 0 if it is over by now.
-        let left =
-            typing.until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now));
-        let lasts = u32::try_from(left.as_millis()).unwrap_or(u32::MAX);
-        let (log, user_id) = (id_bytes(log_id), typing.user_id.into_string());
-        let hint = TypingHint { log_id: log, user_id, lasts };
-        shards.entry(shard(log_id)).or_default().typing.push(hint);
-    }
-    let payload = move |(shard, hints)| (shard, Hints { node, ..hints }.encode_to_vec().into());
-    shards.into_iter().map(payload)
+    let of_shard =
+        move |(shard, notices)| (shard, payload(node, &Hints { logs: Vec::new(), notices }));
+    shards.into_iter().map(of_shard)
 }
 
-/// Whether a node published the payload; without decoding it.
-pub(super) fn is_from(node: u64, payload: &[u8]) -> bool {
-    // `Hints` begins with the node: tag 1, eight bytes.
-    payload.strip_prefix(&[9]).is_some_and(|rest| rest.starts_with(&node.to_le_bytes()))
+/// What a payload says; `None` if `node` itself published it.
+pub(super) fn of_others(node: u64, payload: Bytes) -> Option<Result<Hints, prost::DecodeError>> {
+    let own = payload.starts_with(&node.to_be_bytes());
+    (!own).then(|| Hints::decode(payload.slice(HEADER.min(payload.len())..)))
+}
+
+fn payload(node: u64, hints: &Hints) -> Bytes {
+    let mut payload = BytesMut::with_capacity(HEADER + hints.encoded_len());
+    payload.put_u64(node);
+    hints.encode_raw(&mut payload);
+    payload.freeze()
 }
 
 impl LogHint {
@@ -178,19 +167,57 @@ impl LogHint {
     }
 }
 
-impl ReceiptHint {
-    pub(super) fn receipt(&self) -> Option<(LogId, Receipt)> {
-        let user_id = UserId::new(&self.user_id);
-        let receipt = Receipt { user_id, read: self.read, delivered: self.delivered };
-        Some((id(&self.log_id)?, receipt))
+impl Hints {
+    pub(super) fn notices(&self) -> impl Iterator<Item = (LogId, Notice)> {
+        self.notices.iter().filter_map(|hint| Some((id(&hint.log_id)?, hint.notice())))
     }
 }
 
-impl TypingHint {
-    pub(super) fn typing(&self) -> Option<(LogId, Typing)> {
-        let lasts = Duration::from_millis(self.lasts.into());
-        let until = (self.lasts > 0).then(|| Instant::now() + lasts);
-        Some((id(&self.log_id)?, Typing { user_id: UserId::new(&self.user_id), until }))
+impl NoticeHint {
+    fn new(log_id: LogId, notice: &Notice) -> Self {
+        let (frame, lasts, end) = match &notice.span {
+            Span::Moment => (&notice.frame, None, None),
+            Span::Over => (&notice.frame, Some(0), None),
+            Span::Until(until, end) => {
+                let left = until.saturating_duration_since(Instant::now());
+                match u32::try_from(left.as_millis()).unwrap_or(u32::MAX) {
+                    0 => (end, Some(0), None),
+                    lasts => (&notice.frame, Some(lasts), Some(end)),
+                }
+            }
+        };
+        Self {
+            log_id: id_bytes(log_id),
+            kind: notice.key.kind,
+            about: notice.key.about.clone(),
+            frame: frame.bytes().clone(),
+            rank: match notice.merge {
+                Merge::Greatest(rank) => Some(rank),
+                Merge::Latest | Merge::Each => None,
+            },
+            not_for: notice.not_for.as_ref().map(ToString::to_string),
+            lasts,
+            end: end.map(|end| end.bytes().clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Where each is told, each is of a key of its own: there the latest does.
+    fn notice(&self) -> Notice {
+        let frame = |bytes: &Bytes| Frame::from_encoded(bytes.clone());
+        Notice {
+            key: Key { kind: self.kind, about: self.about.clone() },
+            frame: frame(&self.frame),
+            merge: self.rank.map_or(Merge::Latest, Merge::Greatest),
+            span: match self.lasts {
+                None => Span::Moment,
+                Some(0) => Span::Over,
+                Some(lasts) => {
+                    let until = Instant::now() + Duration::from_millis(lasts.into());
+                    Span::Until(until, frame(&self.end))
+                }
+            },
+            not_for: self.not_for.as_ref().map(UserId::new),
+        }
     }
 }
 
@@ -213,6 +240,10 @@ mod tests {
 
     use super::*;
 
+    fn heard(payload: &Bytes) -> Hints {
+        of_others(0, payload.clone()).expect("of another node").expect("hints")
+    }
+
     fn appended(log: u128, size: usize) -> Appended {
         let event = |seq| StoredEvent { seq, time: 5, payload: vec![7; size].into() };
         Appended {
@@ -229,9 +260,9 @@ mod tests {
     fn a_batch_makes_one_payload_per_shard_and_reads_back() {
         let payloads = of_batch(1, &[appended(1, 10), appended(2, 10), appended(257, 10)]);
         assert_eq!(payloads.iter().map(|(shard, _)| *shard).collect::<Vec<_>>(), [1, 2]);
-        let hints = Hints::decode(payloads[0].1.clone()).expect("hints");
-        assert_eq!((hints.node, hints.logs.len()), (1, 2));
-        assert!(is_from(1, &payloads[0].1) && !is_from(2, &payloads[0].1));
+        assert_eq!(of_others(1, payloads[0].1.clone()), None);
+        let hints = heard(&payloads[0].1);
+        assert_eq!(hints.logs.len(), 2);
         let hint = &hints.logs[0];
         assert_eq!(hint.log_id(), Some(LogId(Uuid::from_u128(1))));
         assert_eq!(hint.events(), appended(1, 10).events);
@@ -241,23 +272,44 @@ mod tests {
     #[test]
     fn notices_of_a_shard_share_a_payload() {
         let log = |n| LogId(Uuid::from_u128(n));
-        let receipt = |user| Receipt { user_id: UserId::new(user), read: 1, delivered: 2 };
-        let typing = Typing { user_id: UserId::new("bob"), until: None };
-        let receipts =
-            vec![(log(1), receipt("ann")), (log(1), receipt("bob")), (log(257), receipt("ann"))];
-        let payloads: Vec<_> = of_notices(7, receipts, vec![(log(1), typing.clone())]).collect();
+        let frame = |frame: &'static str| Frame::from_encoded(frame.into());
+        let notice = |merge, span, not_for| Notice {
+            key: Key { kind: 3, about: "ann".into() },
+            frame: frame("begin"),
+            merge,
+            span,
+            not_for,
+        };
+        let receipt = notice(Merge::Greatest(7), Span::Moment, None);
+        let stopped = notice(Merge::Latest, Span::Over, Some(UserId::new("ann")));
+        let until = Instant::now() + Duration::from_secs(60);
+        let typing = notice(Merge::Latest, Span::Until(until, frame("end")), None);
+        let told = [(log(1), receipt), (log(1), stopped), (log(257), typing)];
+        let payloads: Vec<_> = of_notices(7, &told).collect();
         assert_eq!(payloads.len(), 1);
-        assert!(is_from(7, &payloads[0].1));
-        let hints = Hints::decode(payloads[0].1.clone()).expect("hints");
-        assert_eq!((hints.node, hints.receipts.len()), (7, 3));
-        assert_eq!(hints.receipts[1].receipt(), Some((log(1), receipt("bob"))));
-        assert_eq!(hints.typing[0].typing(), Some((log(1), typing)));
+        assert_eq!(of_others(7, payloads[0].1.clone()), None);
+        let mut heard: Vec<_> = heard(&payloads[0].1).notices().collect();
+        // The time left is told, and that in milliseconds.
+        let Span::Until(heard_until, _) = &mut heard[2].1.span else { panic!("goes on") };
+        assert!(until.saturating_duration_since(*heard_until) < Duration::from_millis(2));
+        *heard_until = until;
+        assert_eq!(heard, told);
+    }
+
+    #[test]
+    fn what_is_over_by_now_is_told_by_its_end() {
+        let (begin, end) = (Frame::from_encoded("a".into()), Frame::from_encoded("b".into()));
+        let key = Key { kind: 3, about: "ann".into() };
+        let span = Span::Until(Instant::now(), end.clone());
+        let notice = Notice { key, frame: begin, merge: Merge::Latest, span, not_for: None };
+        let hint = NoticeHint::new(LogId(Uuid::from_u128(1)), &notice).notice();
+        assert_eq!((hint.frame, hint.span), (end, Span::Over));
     }
 
     #[test]
     fn events_above_32_kb_are_told_by_number_only() {
         let payloads = of_batch(1, &[appended(1, 20_000), appended(257, 10)]);
-        let hints = Hints::decode(payloads[0].1.clone()).expect("hints");
+        let hints = heard(&payloads[0].1);
         assert_eq!((hints.logs[0].last, hints.logs[0].events().len()), (5, 0));
         assert_eq!((hints.logs[1].last, hints.logs[1].events().len()), (5, 3));
     }

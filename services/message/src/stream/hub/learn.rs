@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use parlance_bus::{Heard as HeardOnBus, State};
 use parlance_types::{LogId, Seq, TenantId, UserId};
-use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 
 use super::hints::{self, Hints};
@@ -59,10 +58,10 @@ impl Inner {
     pub(super) async fn listen(self: Arc<Self>, mut heard: mpsc::Receiver<HeardOnBus>) {
         while let Some(heard) = heard.recv().await {
             match heard {
-                HeardOnBus::Payload(payload) if hints::is_from(self.node, &payload) => {}
-                HeardOnBus::Payload(payload) => match Hints::decode(payload) {
-                    Ok(hints) => self.take(&hints),
-                    Err(error) => tracing::warn!(%error, "ignored a payload of the bus"),
+                HeardOnBus::Payload(payload) => match hints::of_others(self.node, payload) {
+                    None => {}
+                    Some(Ok(hints)) => self.take(&hints),
+                    Some(Err(error)) => tracing::warn!(%error, "ignored a payload of the bus"),
                 },
                 HeardOnBus::Lagged => self.suspect_all(),
                 HeardOnBus::Disturbed => {
@@ -205,7 +204,7 @@ impl Inner {
                 self.rooms_changed(&user);
             }
         }
-        self.take_notices(hints);
+        self.deliver(&hints.notices().collect::<Vec<_>>());
     }
 
     fn hear(self: &Arc<Self>, log: &Arc<Log>, epoch: &EpochId, events: &[StoredEvent], last: Seq) {

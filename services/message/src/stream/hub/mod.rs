@@ -26,7 +26,8 @@ use super::budget::Budget;
 use super::entry::Place;
 use super::failure::TooManyStreams;
 use super::log::{LogState, SubscriptionId};
-use super::mailbox::{Mailbox, Receipt, Typing};
+use super::mailbox::Mailbox;
+use super::notice::Notice;
 use super::{Options, lock};
 use crate::domain::{Appended, Publish};
 use crate::store::Store;
@@ -201,14 +202,9 @@ impl Hub {
         tokio::spawn(until().run_until_cancelled_owned(vital("notices", tell)));
     }
 
-    /// Tells the streams of a room, on every node, how far a member has come.
-    pub fn notify(&self, log_id: LogId, receipt: &Receipt) {
-        self.0.notify(log_id, receipt);
-    }
-
-    /// Tells the streams of a room, on every node, that a member is typing or stopped.
-    pub fn typing(&self, log_id: LogId, typing: &Typing) {
-        self.0.typing(log_id, typing);
+    /// Tells the streams of a room, on every node, of something that passes.
+    pub fn tell(&self, log_id: LogId, notice: Notice) {
+        self.0.tell(log_id, notice);
     }
 
     /// How often the read path had to help itself.

@@ -1,18 +1,27 @@
-//! Who read what and who is typing: the latest of each, told to the streams of this
-//! node and to the other nodes in batches.
+//! What users of this node did that passes: told to the streams of this node and to the other
+//! nodes in batches, at most 20 a second. Of each key the latest, however often it changed.
+//!
+//! ```text
+//! ms   0  ann reads 7      batch: ann 7
+//!     10  ann reads 8      waits
+//!     20  ann reads 9      takes the place of 8
+//!     50                   batch: ann 9
+//!   5000  a disturbance    the other nodes may have missed ann 9: what was told in the last
+//!                          30 s goes along with the next batch, at most every 3 s
+//! ```
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parlance_types::{LogId, UserId};
+use bytes::Bytes;
+use parlance_types::LogId;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::Inner;
-use super::hints::{self, Hints};
-use crate::domain::RoomKind;
+use super::hints;
 use crate::stream::lock;
-use crate::stream::mailbox::{Mailbox, Receipt, Typing};
+use crate::stream::notice::{self, Merge, Notice, Waiting};
 
 /// Notices of a kind that wait to be told, and that are remembered; more are dropped, as
 /// notices may be.
@@ -27,49 +36,41 @@ const RECENT: Duration = Duration::from_secs(30);
 /// The time between two times that they are told again.
 const AGAIN: Duration = Duration::from_secs(3);
 
-/// What the users of this node did.
+/// What the users of this node did, by kind.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
-    receipts: Latest<Receipt>,
-    typing: Latest<Typing>,
+    kinds: BTreeMap<u32, Kind>,
     /// Whether the other nodes may have missed what is remembered.
-    again: bool,
+    missed: bool,
 }
 
-/// The latest of each member.
+/// The notices of a kind.
+#[derive(Debug, Default)]
+struct Kind {
+    fresh: Waiting,
+    /// What was told lately, and when.
+    recent: BTreeMap<(LogId, Bytes), (Instant, Notice)>,
+}
+
+/// Notices that are told together, those of a log one after the other.
 #[derive(Debug)]
-struct Latest<T> {
-    fresh: BTreeMap<(LogId, UserId), T>,
-    recent: BTreeMap<(LogId, UserId), (Instant, T)>,
+struct Batch {
+    /// To the streams of this node.
+    here: Vec<(LogId, Notice)>,
+    /// To the other nodes: the same, or also what is remembered.
+    there: Vec<(LogId, Notice)>,
 }
-
-/// Notices, those of a log one after the other.
-type Told<T> = Vec<(LogId, T)>;
 
 impl Inner {
-    pub(super) fn notify(&self, log_id: LogId, receipt: &Receipt) {
-        self.say(|notices| {
-            // Marks only rise, but those who moved them may come here in any order.
-            notices.receipts.put(log_id, receipt.user_id.clone(), |before| match before {
-                Some(before) => before.raised_to(receipt),
-                None => receipt.clone(),
-            });
-        });
-    }
-
-    pub(super) fn typing(&self, log_id: LogId, typing: &Typing) {
-        self.say(|notices| {
-            notices.typing.put(log_id, typing.user_id.clone(), |_| typing.clone());
-        });
+    /// Tells the streams of a room, on every node.
+    pub(super) fn tell(&self, log_id: LogId, notice: Notice) {
+        lock(&self.notices).put(log_id, notice);
+        self.notices_due.notify_one();
     }
 
     /// After a disturbance: the others may have missed what was told lately.
     pub(super) fn tell_notices_again(&self) {
-        self.say(|notices| notices.again = true);
-    }
-
-    fn say(&self, say: impl FnOnce(&mut Notices)) {
-        say(&mut lock(&self.notices));
+        lock(&self.notices).missed = true;
         self.notices_due.notify_one();
     }
 
@@ -77,98 +78,116 @@ impl Inner {
     pub(super) async fn tell_notices(self: Arc<Self>) {
         let mut next_again = Instant::now();
         loop {
-            let again = lock(&self.notices).again;
+            let missed = lock(&self.notices).missed;
             tokio::select! {
                 () = self.notices_due.notified() => {}
-                () = sleep_until(next_again), if again => {}
+                () = sleep_until(next_again), if missed => {}
             }
-            if self.tell_batch(Instant::now() >= next_again) {
+            let again =
+                Instant::now() >= next_again && std::mem::take(&mut lock(&self.notices).missed);
+            if again {
                 next_again = Instant::now() + AGAIN;
+            }
+            let batch = lock(&self.notices).take(again);
+            self.deliver(&batch.here);
+            if self.bus_is_up() && self.bus.reaches_others() {
+                for (shard, payload) in hints::of_notices(self.node, &batch.there) {
+                    self.bus.publish_notice(shard, payload);
+                }
             }
             sleep(PAUSE).await;
         }
     }
 
-    /// Says whether everything recent was among it, which it is if it is due and `may_be`.
-    fn tell_batch(&self, may_be: bool) -> bool {
-        let mut notices = lock(&self.notices);
-        let again = may_be && std::mem::take(&mut notices.again);
-        let (receipts, receipts_there) = notices.receipts.take(again);
-        let (typing, typing_there) = notices.typing.take(again);
-        drop(notices);
-        self.deliver_receipts(&receipts);
-        self.deliver_typing(&typing);
-        if self.bus_is_up() && self.bus.reaches_others() {
-            for (shard, payload) in hints::of_notices(self.node, receipts_there, typing_there) {
-                self.bus.publish_notice(shard, payload);
-            }
-        }
-        again
-    }
-
-    pub(super) fn take_notices(&self, hints: &Hints) {
-        let receipts = hints.receipts.iter().filter_map(hints::ReceiptHint::receipt);
-        self.deliver_receipts(&receipts.collect::<Vec<_>>());
-        let typing = hints.typing.iter().filter_map(hints::TypingHint::typing);
-        self.deliver_typing(&typing.collect::<Vec<_>>());
-    }
-
-    fn deliver_receipts(&self, receipts: &[(LogId, Receipt)]) {
-        for of_log in receipts.chunk_by(|a, b| a.0 == b.0) {
-            self.readers(of_log[0].0).iter().for_each(|mailbox| mailbox.receipts(of_log));
-        }
-    }
-
-    fn deliver_typing(&self, typing: &[(LogId, Typing)]) {
-        for of_log in typing.chunk_by(|a, b| a.0 == b.0) {
-            self.readers(of_log[0].0).iter().for_each(|mailbox| mailbox.typing(of_log));
-        }
-    }
-
-    /// The streams of a room that get notices: none in channels.
-    fn readers(&self, log_id: LogId) -> Vec<Arc<Mailbox>> {
-        let Some(log) = self.log(log_id) else { return Vec::new() };
-        let state = lock(&log.state);
-        if matches!(state.kind(), Some(RoomKind::Direct | RoomKind::Group)) {
-            state.wakers().map(Arc::clone).collect()
-        } else {
-            Vec::new()
+    /// Puts notices into the mailboxes of this node.
+    pub(super) fn deliver(&self, notices: &[(LogId, Notice)]) {
+        for of_log in notices.chunk_by(|a, b| a.0 == b.0) {
+            let Some(log) = self.log(of_log[0].0) else { continue };
+            let mailboxes: Vec<_> = lock(&log.state).wakers().map(Arc::clone).collect();
+            mailboxes.iter().for_each(|mailbox| mailbox.notices(of_log));
         }
     }
 }
 
-impl<T> Default for Latest<T> {
-    fn default() -> Self {
-        Self { fresh: BTreeMap::new(), recent: BTreeMap::new() }
+impl Notices {
+    fn put(&mut self, log_id: LogId, mut notice: Notice) {
+        if notice.merge == Merge::Each {
+            notice.key.about = Bytes::copy_from_slice(&rand::random::<[u8; 16]>());
+        }
+        let kind = self.kinds.entry(notice.key.kind).or_default();
+        notice::put(&mut kind.fresh, NOTICES, log_id, &notice);
+    }
+
+    /// Takes what waits; for the other nodes with all that is remembered, if `again`.
+    fn take(&mut self, again: bool) -> Batch {
+        let here: Vec<_> = self.kinds.values_mut().flat_map(Kind::take).collect();
+        if !again {
+            return Batch { there: here.clone(), here };
+        }
+        let once = here.iter().filter(|(_, notice)| notice.merge == Merge::Each).cloned();
+        let recent = self.kinds.values().flat_map(|kind| &kind.recent);
+        let recent = recent.map(|((log_id, _), (_, notice))| (*log_id, notice.clone()));
+        Batch { there: once.chain(recent).collect(), here }
     }
 }
 
-impl<T: Clone> Latest<T> {
-    fn put(&mut self, log_id: LogId, user_id: UserId, latest: impl FnOnce(Option<&T>) -> T) {
-        let key = (log_id, user_id);
-        let before = self.fresh.get(&key);
-        if before.is_some() || self.fresh.len() < NOTICES {
-            let latest = latest(before);
-            self.fresh.insert(key, latest);
-        }
-    }
-
-    /// What is new, and what the other nodes are to be told: the same, or everything that
-    /// is remembered.
-    fn take(&mut self, again: bool) -> (Told<T>, Told<T>) {
-        let (now, fresh) = (Instant::now(), std::mem::take(&mut self.fresh));
+impl Kind {
+    /// Takes what waits, and remembers it.
+    fn take(&mut self) -> Vec<(LogId, Notice)> {
+        let now = Instant::now();
         self.recent.retain(|_, (since, _)| now - *since < RECENT);
-        if self.recent.len() + fresh.len() > NOTICES {
+        if self.recent.len() + self.fresh.len() > NOTICES {
             self.recent.clear();
         }
-        let fresh = fresh.into_iter().map(|(key, notice)| {
-            let log_id = key.0;
-            self.recent.insert(key, (now, notice.clone()));
-            (log_id, notice)
-        });
-        let fresh: Told<T> = fresh.collect();
-        let all = || self.recent.iter().map(|((log_id, _), (_, notice))| (*log_id, notice.clone()));
-        let there = if again { all().collect() } else { fresh.clone() };
-        (fresh, there)
+        let fresh = std::mem::take(&mut self.fresh);
+        let taken = fresh.iter().map(|((log_id, _), notice)| (*log_id, notice.clone())).collect();
+        let again = fresh.into_iter().filter(|(_, notice)| notice.merge != Merge::Each);
+        self.recent.extend(again.map(|(key, notice)| (key, (now, notice))));
+        taken
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parlance_proto::frame::Frame;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::stream::notice::{Key, Span};
+
+    /// Says notices of one key; what the streams here, and the other nodes, are told of them.
+    fn told(merges: &[Merge], again: bool) -> (Vec<u8>, Vec<u8>) {
+        let mut notices = Notices::default();
+        for (n, merge) in (0..).zip(merges) {
+            let key = Key { kind: 1, about: Bytes::from_static(b"ann") };
+            let frame = Frame::from_encoded(vec![n].into());
+            let notice = Notice { key, frame, merge: *merge, span: Span::Moment, not_for: None };
+            notices.put(LogId(Uuid::from_u128(1)), notice);
+        }
+        let mut batch = notices.take(false);
+        if again {
+            batch = notices.take(true);
+        }
+        let of = |told: Vec<(LogId, Notice)>| -> Vec<u8> {
+            told.iter().map(|(_, notice)| notice.frame.bytes()[0]).collect()
+        };
+        (of(batch.here), of(batch.there))
+    }
+
+    #[test]
+    fn of_one_key_the_latest_or_the_greatest_is_told_or_each() {
+        assert_eq!(told(&[Merge::Latest, Merge::Latest], false), (vec![1], vec![1]));
+        let greatest = [7, 9, 8].map(Merge::Greatest);
+        assert_eq!(told(&greatest, false), (vec![1], vec![1]));
+        let (mut here, there) = told(&[Merge::Each, Merge::Each], false);
+        assert_eq!(here, there);
+        here.sort_unstable();
+        assert_eq!(here, [0, 1]);
+    }
+
+    #[test]
+    fn what_is_told_again_is_told_to_the_other_nodes_and_what_is_told_once_is_not() {
+        assert_eq!(told(&[Merge::Latest], true), (vec![], vec![0]));
+        assert_eq!(told(&[Merge::Each], true), (vec![], vec![]));
     }
 }

@@ -62,7 +62,7 @@ impl Subscriber {
                 };
                 self.chunk.put(frames::closed(&place.room_id, seq, reason));
                 self.rooms.remove(&log_id);
-                self.typists.leave(log_id);
+                self.ongoing.leave(log_id).for_each(drop);
                 // The user may be a member again, or the room id may have a new life.
                 self.listing.due |= self.follow.all_my_rooms;
             }

@@ -190,10 +190,8 @@ impl Subscriber {
         let epoch = frames::epoch_token(log_id, &cursor.epoch);
         let start = Start::After { epoch, seq: cursor.position() };
         let room_id = room.attached.subscription.log.place.room_id.clone();
-        // Who stops meanwhile is not heard; who goes on is told of anew.
-        for user_id in self.typists.leave(log_id) {
-            self.chunk.put(frames::typing(&room_id, &user_id, false));
-        }
+        // What ends meanwhile is not heard; what goes on is told anew.
+        self.ongoing.leave(log_id).for_each(|end| self.chunk.put(end));
         self.join(Target { room_id, log_id: Some(log_id), start }, Origin::Followed);
     }
 

@@ -1,0 +1,83 @@
+//! Notices: what passes in a room, without a place in its log. A noun makes them; hub, hints,
+//! mailboxes and streams carry them and do not know what they say.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use bytes::Bytes;
+use parlance_proto::frame::Frame;
+use parlance_types::{LogId, UserId};
+use tokio::time::Instant;
+
+/// Something that passes in a room: told to the room's streams on every node, kept nowhere.
+/// One that is lost is not repaired.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub key: Key,
+    /// What streams are told; encoded once for all of them.
+    pub frame: Frame,
+    pub merge: Merge,
+    pub span: Span,
+    /// The user whose own streams are told nothing.
+    pub not_for: Option<UserId>,
+}
+
+/// What a notice is about. Of several with one key that wait, one is told.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Key {
+    /// The number of the kind in the contract: its field in `parlance.message.v1.Notice`.
+    pub kind: u32,
+    /// Of the kind: which. Mostly a user.
+    pub about: Bytes,
+}
+
+/// Which of two notices with one key is told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Merge {
+    /// The later one.
+    Latest,
+    /// The one of the greatest rank: for values that only rise, since those who raise them
+    /// may come in any order.
+    Greatest(i64),
+    /// Both, each once: a disturbance of the bus does not repeat them.
+    Each,
+}
+
+/// How long what a notice says holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Span {
+    /// It happened. Told as it comes.
+    Moment,
+    /// It goes on until then, unless told again. A stream tells when it begins and, by
+    /// itself and with this frame, when it ends.
+    Until(Instant, Frame),
+    /// It is over. Told where it was told to go on.
+    Over,
+}
+
+/// Notices of one kind that wait, by what they are about.
+pub(super) type Waiting = BTreeMap<(LogId, Bytes), Notice>;
+
+/// Lets a notice wait among at most `most` of its kind. What is one too many is dropped, as
+/// notices may be.
+pub(super) fn put(waiting: &mut Waiting, most: usize, log_id: LogId, notice: &Notice) {
+    let full = waiting.len() >= most;
+    match waiting.entry((log_id, notice.key.about.clone())) {
+        Entry::Occupied(mut before) => {
+            if notice.replaces(before.get()) {
+                before.insert(notice.clone());
+            }
+        }
+        Entry::Vacant(free) if !full => drop(free.insert(notice.clone())),
+        Entry::Vacant(_) => {}
+    }
+}
+
+impl Notice {
+    fn replaces(&self, before: &Self) -> bool {
+        match (self.merge, before.merge) {
+            (Merge::Greatest(rank), Merge::Greatest(before)) => rank >= before,
+            _ => true,
+        }
+    }
+}
