@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 /// Over how many channels payloads are spread. Nodes of one deployment must agree.
 pub const SHARDS: u16 = 256;
 
-/// What a subscriber hears.
+/// Something that a subscriber hears.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Heard {
     /// A payload that a node published, perhaps this one.
@@ -27,7 +27,7 @@ pub enum Heard {
     Lagged,
 }
 
-/// Whether the bus carries payloads at present.
+/// The bus carries payloads at present, or does not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     Up,
@@ -49,14 +49,14 @@ pub trait Bus: std::fmt::Debug + Send + Sync {
     /// is dropped nobody is told.
     fn publish_notice(&self, shard: u16, payload: Bytes);
 
-    /// Whether anybody but the one subscriber that asks can hear what is published.
+    /// Says if anybody but the one subscriber that asks can hear what is published.
     fn reaches_others(&self) -> bool;
 
     /// Hears everything published from now on, in a bounded queue. To be called
     /// within a tokio runtime.
     fn subscribe(&self) -> mpsc::Receiver<Heard>;
 
-    /// Whether the bus carries payloads, now and as it changes. While it is
+    /// Tells if the bus carries payloads, now and as it changes. While it is
     /// [`State::Down`] a disturbance has been told already, and another one will be
     /// told when it is up.
     fn state(&self) -> watch::Receiver<State>;

@@ -13,7 +13,7 @@ use redis::{
     AsyncConnectionConfig, Client, Pipeline, ProtocolVersion, PushInfo, RedisError, Value,
 };
 
-use super::ear::{Channels, Ear};
+use super::subscriber::{Channels, Subscriber};
 use super::{Options, RedisUrl, Shared};
 use crate::SHARDS;
 
@@ -38,7 +38,7 @@ pub(super) enum Lost {
 /// A connection whose subscriptions are all acknowledged.
 pub(super) struct Connection {
     conn: Conn,
-    pub(super) ear: Arc<Ear>,
+    pub(super) subscriber: Arc<Subscriber>,
     /// One channel per server.
     pub(super) canaries: Vec<String>,
 }
@@ -61,17 +61,17 @@ impl Connection {
         } else {
             vec![channels.canary(0)]
         };
-        let ear = Arc::new(Ear::new(Arc::clone(shared), &channels, &canaries));
+        let subscriber = Arc::new(Subscriber::new(Arc::clone(shared), &channels, &canaries));
         let mut wanted: Vec<_> = (0..SHARDS).map(|shard| channels.shard(shard)).collect();
         wanted.push(channels.lost());
         wanted.extend(canaries.iter().cloned());
 
-        let conn = Conn::open(url, options, &ear).await?;
+        let conn = Conn::open(url, options, &subscriber).await?;
         conn.subscribe(&wanted).await?;
-        if !ear.acknowledged(wanted.len()).await {
+        if !subscriber.acknowledged(wanted.len()).await {
             return Err(Lost::Ended);
         }
-        Ok(Self { conn, ear, canaries })
+        Ok(Self { conn, subscriber, canaries })
     }
 
     /// Publishes payloads of one channel, in order, in one round trip.
@@ -89,15 +89,19 @@ impl Connection {
 
 impl Drop for Connection {
     fn drop(&mut self) {
-        self.ear.end();
+        self.subscriber.end();
     }
 }
 
 impl Conn {
-    async fn open(url: &RedisUrl, options: &Options, ear: &Arc<Ear>) -> Result<Self, Lost> {
-        let ear = Arc::clone(ear);
+    async fn open(
+        url: &RedisUrl,
+        options: &Options,
+        subscriber: &Arc<Subscriber>,
+    ) -> Result<Self, Lost> {
+        let subscriber = Arc::clone(subscriber);
         let hear = move |push: PushInfo| -> Result<(), redis::aio::SendError> {
-            ear.hear(push);
+            subscriber.hear(push);
             Ok(())
         };
         if url.cluster {
@@ -145,7 +149,7 @@ fn cluster(url: &RedisUrl, options: &Options) -> ClusterClientBuilder {
         .response_timeout(options.response)
 }
 
-/// Who holds which slots: the master of each range.
+/// The master of each range of slots.
 async fn masters(
     url: &RedisUrl,
     options: &Options,

@@ -6,8 +6,8 @@
 //! the session: everything is suspect, and the next session is built from nothing.
 
 mod connection;
-mod ear;
 mod session;
+mod subscriber;
 mod tallies;
 mod url;
 
@@ -29,7 +29,7 @@ use crate::{Bus, Heard, State};
 /// How the bus is laid out.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What tells this deployment from others on the same Redis: letters, digits,
+    /// A word that tells this deployment from others on the same Redis: letters, digits,
     /// `-` and `_`.
     pub tag: String,
     /// Payloads that may wait for Redis, and as many notices; more are dropped.
@@ -73,7 +73,7 @@ struct Inner {
 /// A payload and its shard.
 type Outbound = (u16, Bytes);
 
-/// What the bus and its session share.
+/// The state that the bus and its session share.
 #[derive(Debug)]
 struct Shared {
     fanout: Fanout,

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use super::connection::{Connection, Lost};
-use super::ear::Channels;
+use super::subscriber::Channels;
 use super::{Options, Outbound, RedisUrl, Shared};
 use crate::State;
 
@@ -28,7 +28,7 @@ pub(super) struct Link {
     channels: Channels,
 }
 
-/// What waits for a session.
+/// Payloads that wait for a session.
 pub(super) struct Unsent {
     pub(super) payloads: mpsc::Receiver<Outbound>,
     /// Their turn comes when no payload waits.
@@ -80,7 +80,7 @@ impl Link {
         // Side by side: canaries go out while a batch is on its way.
         tokio::select! {
             biased;
-            () = connection.ear.ended() => Err(Lost::Ended),
+            () = connection.subscriber.ended() => Err(Lost::Ended),
             lost = watch(connection, options, shared, channels) => lost,
             done = carry(connection, unsent, batch, channels) => done,
         }
@@ -110,7 +110,7 @@ async fn watch(
     let (mut beat, mut told) = (0, None);
     loop {
         canary.tick().await;
-        if !connection.ear.heard_canaries(beat) {
+        if !connection.subscriber.heard_canaries(beat) {
             return Err(Lost::MissedCanary);
         }
         beat += 1;

@@ -32,7 +32,7 @@ impl FromStr for RedisUrl {
             _ => return Err(InvalidRedisUrl),
         };
         let valid = |server: &String| {
-            // What follows the host would be read as a database or as options.
+            // Anything behind the host would be read as a database or as options.
             let host = &server[server.rfind(['@', '/']).map_or(0, |at| at + 1)..];
             !host.is_empty()
                 && !host.contains('?')

@@ -1,4 +1,4 @@
-//! What every bus must do, and Redis servers to show it on.
+//! The duties of every bus, and Redis servers to show it on.
 
 mod server;
 mod suite;

@@ -72,7 +72,7 @@ pub fn go_away(
     encode(Kind::GoAway(pb::GoAway { after, cursors: cursors.map(cursor).collect() }))
 }
 
-/// What passes in a room; its number as a kind is that of its field.
+/// Something that passes in a room. The number of its kind is that of its field.
 pub fn notice(room_id: &RoomId, notice: pb::notice::Notice) -> Frame {
     encode(Kind::Notice(pb::Notice { room_id: room_id.to_string(), notice: Some(notice) }))
 }

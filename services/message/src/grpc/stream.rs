@@ -100,7 +100,7 @@ impl Stream for FrameStream {
 fn start(start: StreamStart, has_user: bool) -> Start {
     match start {
         StreamStart::FromJoin if has_user => Start::Join,
-        // Who acts for nobody never joined: the whole log.
+        // A caller who acts for nobody never joined: the whole log.
         StreamStart::FromJoin => Start::After { epoch: String::new(), seq: 0 },
         StreamStart::Latest | StreamStart::Unspecified => Start::Latest,
     }

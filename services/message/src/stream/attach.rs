@@ -1,4 +1,18 @@
 //! Decides where a stream begins in a room, if it may.
+//!
+//! An epoch is a stretch of history that was not rewound. A log was at 10 in epoch e1 when its
+//! database was put back to a backup of 8; what is written since is of epoch e2:
+//!
+//! ```text
+//!     e1   ... 7 8 9 10
+//!     e2         8 9' 10' 11'      9' is another event than 9
+//!
+//!     a client gives   it is told                        and gets
+//!     (e1, 7)          Attached, epoch e2                8, 9', 10', 11'
+//!     (e1, 10)         Reset: keep what is up to 8       9', 10', 11'
+//!     (e2, 10)         Attached                          11'
+//!     (e7, 3)          Reset: the epoch is not known     everything, from 1
+//! ```
 
 use parlance_types::{Seq, UserId};
 
@@ -30,14 +44,14 @@ impl Start {
 /// A cursor could not be honoured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reset {
-    /// What the client holds above did not happen.
+    /// Events that the client holds above this did not happen.
     pub keep_through: Seq,
-    /// Whether the cursor's epoch is not known at all.
+    /// The cursor's epoch is not known at all.
     pub unknown: bool,
 }
 
-/// Whether the viewer may follow the log; the event that made them a member, 0 for
-/// one who acts for nobody.
+/// Admits a viewer who may follow the log; the event that made them a member, 0 for one who
+/// acts for nobody.
 pub fn admit(view: &View, user: Option<&UserId>) -> Result<Seq, Refused> {
     match (view.closed, user, view.member) {
         (Some(_), ..) => Err(Refused::RoomNotFound),

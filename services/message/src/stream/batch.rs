@@ -1,4 +1,4 @@
-//! What a stream puts out at once.
+//! The part of a room that a stream puts out at once.
 
 use super::cursor::Out;
 
@@ -10,7 +10,7 @@ pub struct BatchLimits {
     pub bytes: usize,
 }
 
-/// What comes next for a stream in one room, bounded.
+/// The next things for a stream in one room, bounded.
 #[derive(Debug)]
 pub struct Batch {
     pub outs: Vec<Out>,

@@ -7,8 +7,8 @@ use super::entry::Entry;
 /// Events in a block.
 pub const BLOCK: Seq = 64;
 
-/// What a log's copies are worth: changes whenever copies made before may hold
-/// what must not be given out any more. Unique on a node, never used again.
+/// The age of copies of a log: changes whenever copies made before may hold content that
+/// must not be given out any more. Unique on a node, never used again.
 pub type Generation = u64;
 
 /// Which block of a log, as of which generation.
@@ -50,7 +50,7 @@ impl Block {
         Self { id, entries }
     }
 
-    /// Whether it will never hold more: only then may it be kept.
+    /// Says if it will never hold more: only then may it be kept.
     pub fn is_complete(&self) -> bool {
         self.entries.last().is_some_and(|last| last.seq == self.id.last())
     }

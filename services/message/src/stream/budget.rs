@@ -1,9 +1,9 @@
-//! What all rings of a node may hold together.
+//! The memory that all rings of a node share.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// What all rings of a node may hold together, in bytes.
+/// The memory that all rings of a node may hold together, in bytes.
 #[derive(Debug)]
 pub struct Budget {
     bytes: usize,
@@ -22,7 +22,7 @@ impl Budget {
         Self { bytes, held: AtomicUsize::new(0) }
     }
 
-    /// Whether more is held than may be.
+    /// Says if more is held than may be.
     pub fn is_over(&self) -> bool {
         self.held.load(Ordering::Relaxed) > self.bytes
     }

@@ -1,7 +1,7 @@
 //! A stream's place in one room.
 //!
-//! What a cursor puts out is dense: every number after the place where it began
-//! is in exactly one event or skipped range, in ascending order.
+//! A cursor leaves no hole: every number after the place where it began is in exactly one
+//! event or skipped range, in ascending order.
 
 use parlance_proto::frame::Frame;
 use parlance_types::{Seq, UserId};
@@ -24,7 +24,7 @@ pub struct Cursor {
     caught_up: bool,
 }
 
-/// What a cursor puts out.
+/// A piece of what a cursor puts out.
 #[derive(Clone, Debug)]
 pub enum Out {
     Event(Seq, Frame),

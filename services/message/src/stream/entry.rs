@@ -8,7 +8,7 @@ use parlance_types::{LogId, Micros, RoomId, Seq};
 use crate::codec::{self, Body};
 use crate::domain::{Effects, StoredEvent};
 
-/// What an event in memory takes beside its bytes: a short message takes less than this.
+/// Memory that an event takes beside its bytes: a short message takes less than this.
 const OVERHEAD: usize = 160;
 
 /// A log and the room whose log it is.
@@ -24,7 +24,7 @@ pub struct Entry {
     pub seq: Seq,
     pub frame: Frame,
     pub body: Body,
-    /// What it means for access; `None` if nothing.
+    /// Its meaning for access; `None` if it has none.
     pub effects: Option<Arc<Effects>>,
     time: Micros,
     /// The payload is the last so many bytes of the frame.
@@ -51,7 +51,7 @@ impl Entry {
         self.frame.bytes().len() + OVERHEAD
     }
 
-    /// Whether it carries a message's content that the deletion of `target` takes away.
+    /// Says if it carries content that the deletion of the message `target` takes away.
     pub fn belongs_to(&self, target: Seq) -> bool {
         match self.body {
             Body::Message => self.seq == target,

@@ -31,7 +31,7 @@ pub enum Refused {
 
 /// Why a room is not attached to a stream.
 #[derive(Clone, Debug, thiserror::Error)]
-pub enum NotAttached {
+pub(super) enum NotAttached {
     #[error(transparent)]
     Refused(#[from] Refused),
     #[error(transparent)]

@@ -1,5 +1,30 @@
-//! What a node knows of one log that streams follow: the sans-IO heart of the
-//! read path. Hints, healed events and views go in; streams pull frames out.
+//! One log that streams follow, as far as its node knows it: the sans-IO heart of the read path.
+//! Hints, healed events and views go in; streams pull frames out.
+//!
+//! A ring of 4 events that has passed 200, when a hint brings 202 and 203:
+//!
+//! ```text
+//!     65 ... 128 | 129 ... 192 | 193 ...          blocks 1, 2, 3: read when a stream needs them
+//!                            197 198 199 200      ring: its floor is 196, its head 200
+//!                                            201  hole
+//!                                        202 203  ahead: held until 201 comes or is healed
+//! ```
+//!
+//! No stream gets 202 before 201. When that comes, all three pass into the ring, 197 to 199
+//! leave it, and every stream is woken once.
+//!
+//! A stream that stands at 100 has fallen out of the ring. It goes on at its own pace:
+//!
+//! ```text
+//!     pull                ->  block 1 is needed: a job reads it, once for all who want it
+//!     pull with block 1   ->  101 ... 128; block 2 is needed
+//!     pull with block 2   ->  129 ... 192; block 3 is needed
+//!     pull with block 3   ->  193 ... 200: no further than the ring has passed, though the
+//!                             block may hold more; from here on the ring serves it again
+//! ```
+//!
+//! A block is of a generation. A deletion that the ring passes begins the next one, so that
+//! blocks that were read before, and may hold the deleted content, are read anew.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -18,7 +43,7 @@ use crate::domain::{EpochId, History, View};
 /// Names a stream's interest in one log.
 pub type SubscriptionId = u64;
 
-/// What a node knows of one log. `W` wakes a stream.
+/// One log, as far as a node knows it. `W` wakes a stream.
 #[derive(Debug)]
 pub struct LogState<W> {
     place: Arc<Place>,
@@ -29,8 +54,8 @@ pub struct LogState<W> {
     /// `None` until the log was looked at.
     live: Option<Live>,
     ahead: Ahead,
-    /// Whether hints of several epochs came before the ring ran: which of them is the
-    /// present one, and what was heard of it, only the database knows.
+    /// Hints of several epochs came before the ring ran: which of them is the present one,
+    /// and what there is of it, only the database knows.
     mixed: bool,
     subscriptions: HashMap<SubscriptionId, Subscription<W>>,
     next: SubscriptionId,
@@ -62,13 +87,13 @@ struct Subscription<W> {
     user: Option<UserId>,
     /// The events that took the user's access, of those not known to be over.
     lost: Vec<Seq>,
-    /// Whether the stream was woken and has not pulled since.
+    /// The stream was woken and has not pulled since.
     woken: bool,
-    /// Whether the ring was dropped under the stream.
+    /// The ring was dropped under the stream.
     stale: bool,
 }
 
-/// Whether events are missing in front of what was heard of.
+/// Events that are missing in front of those that were heard of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Missing {
     #[default]
@@ -79,17 +104,17 @@ pub enum Missing {
     Gap,
 }
 
-/// What became of a hint.
+/// The outcome of a hint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
-    /// Whether streams have something to pull.
+    /// Streams have something to pull.
     pub advanced: bool,
     pub missing: Missing,
-    /// Whether the hint is of another epoch: the database must be asked.
+    /// The hint is of another epoch: the database must be asked.
     pub suspect: bool,
 }
 
-/// What became of a view.
+/// The outcome of a view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Started {
     /// The ring goes on from here at least; `behind` if it must be healed first.
@@ -99,7 +124,7 @@ pub enum Started {
     Suspect,
 }
 
-/// What a pull came to.
+/// The outcome of a pull.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pull {
     /// There is nothing more; the stream will be woken.
@@ -185,7 +210,7 @@ impl<W> LogState<W> {
             }
         }
         match &self.live {
-            // What lies between the view and a ring that began later, nobody passed.
+            // Nobody passed the events between the view and a ring that began later.
             Some(live) if *live.ring.epoch() == view.epoch && view.head >= live.began => {
                 self.ahead.top = self.ahead.top.max(view.head);
                 Started::Running { behind: self.missing().is_some() }

@@ -25,16 +25,16 @@ use super::notice::{self, Notice, Waiting};
 /// Notices of a kind that wait for one stream; more are dropped, as notices may be.
 const NOTICES: usize = 1024;
 
-/// What waits for a stream, and how far it has come with it.
+/// The things that wait for a stream, and how far it has come with them.
 #[derive(Debug, Default)]
 pub(super) struct Mailbox {
     mail: Mutex<Mail>,
     reader: AtomicWaker,
     /// How often the stream has looked.
     looks: AtomicU64,
-    /// Whether it found nothing when it looked last.
+    /// It found nothing when it looked last.
     idle: AtomicBool,
-    /// Whether nobody has read the stream for too long.
+    /// Nobody has read the stream for too long.
     stalled: AtomicBool,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Mailbox {
 pub(super) struct Mail {
     /// Logs that have something to pull.
     pub(super) ready: VecDeque<LogId>,
-    /// Whether the user's list of rooms may have changed.
+    /// The user's list of rooms may have changed.
     pub(super) rooms_changed: bool,
     /// By kind.
     notices: BTreeMap<u32, Waiting>,
@@ -97,7 +97,7 @@ impl Mailbox {
         !self.stalled.swap(true, Ordering::Relaxed)
     }
 
-    /// Whether the stream was told to go.
+    /// Says if the stream was told to go.
     pub(super) fn is_given_up(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)
     }

@@ -25,7 +25,7 @@ use crate::domain::{EpochId, History, StoredEvent};
 /// Users that come and go.
 const USERS: u8 = 3;
 
-/// What happens next.
+/// The next thing to happen.
 #[derive(Clone, Debug)]
 enum Act {
     /// Store something, and keep the hint on its way.
@@ -94,7 +94,7 @@ struct Stream {
     from: Seq,
     /// Per attach: what it had been given before, and the head then.
     attached: Vec<(usize, Seq)>,
-    /// Whether it may not follow the room any more, and was told so without an event.
+    /// It may not follow the room any more, and was told so without an event.
     refused: bool,
     wanted: Option<BlockId>,
     block: Option<Block>,

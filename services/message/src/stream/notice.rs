@@ -14,7 +14,7 @@ use tokio::time::Instant;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     pub key: Key,
-    /// What streams are told; encoded once for all of them.
+    /// The frame that streams are told, encoded once for all of them.
     pub frame: Frame,
     pub merge: Merge,
     pub span: Span,
@@ -22,7 +22,7 @@ pub struct Notice {
     pub not_for: Option<UserId>,
 }
 
-/// What a notice is about. Of several with one key that wait, one is told.
+/// The subject of a notice. Of several with one key that wait, one is told.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Key {
     /// The number of the kind in the contract: its field in `parlance.message.v1.Notice`.

@@ -1,5 +1,5 @@
-//! What goes on in the rooms of one stream (who is typing), as its reader was told. All of it
-//! ends by itself: a node that said it need not live to take it back.
+//! Things that go on in the rooms of one stream (a member is typing), as its reader was told.
+//! Each ends by itself: the node that said it need not live to take it back.
 
 use std::collections::BTreeMap;
 

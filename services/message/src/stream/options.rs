@@ -9,14 +9,14 @@ use super::ring::Limits;
 /// How the read path is laid out.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What a ring holds, per log in use.
+    /// The size of a ring; there is one for each log in use.
     pub ring: Limits,
-    /// What all rings of this node hold together, in bytes. Over it rings shrink to a few
+    /// Bytes that all rings of this node hold together. Over it rings shrink to a few
     /// KiB, and streams that are behind read from the database.
     pub ring_budget: usize,
     /// How long a ring is kept after its last stream.
     pub ring_linger: Duration,
-    /// What cached blocks may take on this node, in bytes.
+    /// Bytes that cached blocks may take on this node.
     pub block_cache: u64,
     /// How often heads are looked at: bounds the delay of a lost hint.
     pub head_check: Duration,
@@ -24,7 +24,7 @@ pub struct Options {
     pub poll: Duration,
     /// How long a missing event may be late before it is read from the database.
     pub reorder_wait: Duration,
-    /// What is handed to the transport at once.
+    /// The part of a stream that is handed to the transport at once.
     pub chunk: BatchLimits,
     /// How long a stream may not be read before it is given up; found out by the check
     /// of heads.

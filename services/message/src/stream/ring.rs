@@ -10,7 +10,7 @@ use super::entry::{Entry, Place};
 use crate::codec::Body;
 use crate::domain::{Effects, EpochId};
 
-/// What a ring may hold while the node's budget is spent, in bytes.
+/// Bytes that a ring may hold while the node's budget is spent.
 const FLOOR: usize = 8 * 1024;
 
 /// How much a ring holds.
@@ -24,8 +24,8 @@ pub struct Limits {
 
 /// The events `floor+1 ..= head` of a log, all of one epoch's view of it.
 ///
-/// What a ring gives out is never behind its own knowledge: content that was
-/// deleted at `d ≤ head` is not in it.
+/// A ring never gives out what it knows to be gone: content that was deleted at `d ≤ head` is
+/// not in it.
 #[derive(Debug)]
 pub struct Ring {
     place: Arc<Place>,
@@ -36,7 +36,7 @@ pub struct Ring {
     limits: Limits,
 }
 
-/// What became of an offered event.
+/// The fate of an offered event.
 #[derive(Clone, Debug)]
 pub enum Accepted {
     /// It was passed before.
@@ -47,7 +47,7 @@ pub enum Accepted {
     Passed(Passed),
 }
 
-/// What passing an event means for others.
+/// The consequences of passing an event.
 #[derive(Clone, Debug)]
 pub struct Passed {
     pub seq: Seq,

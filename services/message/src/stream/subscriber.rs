@@ -40,7 +40,7 @@ pub struct Wanted {
     pub start: Option<Start>,
 }
 
-/// What a stream is to follow.
+/// The rooms that a stream is to follow, for whom and for how long.
 #[derive(Clone, Debug)]
 pub struct Follow {
     pub tenant_id: TenantId,
@@ -64,9 +64,9 @@ struct Room {
     attached: Attached,
     /// The position that the client was last told of.
     reported: Seq,
-    /// Whether it is among the rooms to pull from.
+    /// It is among the rooms to pull from.
     queued: bool,
-    /// Whether a block, or the time to ask for it again, is on its way.
+    /// A block, or the time to ask for it again, is on its way.
     waits: bool,
     /// The block to go on with.
     block: Option<Arc<Block>>,
@@ -77,22 +77,22 @@ struct Room {
 /// Where the list of the user's rooms stands.
 #[derive(Debug, Default)]
 struct Listing {
-    /// Whether it may be out of date.
+    /// It may be out of date.
     due: bool,
     running: bool,
-    /// Whether it was read once.
+    /// It was read once.
     done: bool,
 }
 
 /// Blocks to read for rooms that are behind their ring.
 #[derive(Debug, Default)]
 struct Reading {
-    /// Those whose turn has not come.
+    /// Blocks whose turn has not come.
     waiting: VecDeque<(LogId, BlockId)>,
     running: usize,
 }
 
-/// Whether a stream goes on.
+/// A stream goes on, or ends.
 #[derive(Debug)]
 enum State {
     Open,
@@ -106,7 +106,7 @@ pub(super) struct Subscriber {
     follow: Follow,
     mailbox: Arc<Mailbox>,
     rooms: HashMap<LogId, Room>,
-    /// Of the rooms those to pull from.
+    /// The rooms to pull from.
     ready: VecDeque<LogId>,
     /// Empty memory, which changes places with what the mailbox holds.
     spare: VecDeque<LogId>,
@@ -210,7 +210,7 @@ impl Subscriber {
         Poll::Pending
     }
 
-    /// What happens to a stream beside its mail. Says whether anything did.
+    /// Looks for other things than mail: times, the node's end, jobs. Says if there was one.
     fn poll_others(&mut self, context: &mut Context<'_>) -> bool {
         if let Poll::Ready(due) = self.clock.poll(self.ongoing.next(), context) {
             match due {
@@ -256,7 +256,7 @@ impl Subscriber {
             moved.then(|| (room.id().clone(), position))
         });
         let heartbeat = frames::heartbeat(moved);
-        // What a burst took is given back when there is time.
+        // Memory that a burst took is given back when there is time.
         self.chunk.shrink();
         self.chunk.put(heartbeat);
         self.clock.has_beaten(&self.hub.options);
@@ -287,7 +287,7 @@ impl Subscriber {
         matches!(self.state, State::Ending(_))
     }
 
-    /// Whether no room is left, and none can come.
+    /// Says if no room is left, and none can come.
     fn is_over(&self) -> bool {
         !self.follow.all_my_rooms && self.rooms.is_empty() && self.joining.is_empty()
     }

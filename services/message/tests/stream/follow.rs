@@ -9,7 +9,7 @@ use parlance_rpc::{Principal, Reason};
 use tonic::Code;
 
 use crate::harness::{
-    Mood, Node, TestBus, all_rooms, event, from, latest, node, quick, seqs, text,
+    Mood, Node, TestBus, all_rooms, event, from, latest, node, quick, receipt, seqs, text,
 };
 
 pub(crate) async fn a_stream_replays_then_catches_up_then_is_live(db: Db) {

@@ -1,5 +1,17 @@
-//! Attaches a stream to a room: register interest, hold hints, read membership
-//! and head, start the ring, go on from there.
+//! Attaches a stream to a room, step by step so that nothing is missed and nothing is given out
+//! that its user may not have. The log is at 7, the client's cursor at 5:
+//!
+//! ```text
+//! subscribe  interest in the log is registered     8 is stored now: its hint is held
+//! look       a member? the head is 7;              a removal at 8 now: the ring passes it,
+//!            does the cursor hold?                 and the stream ends there
+//! start      no ring yet: it begins at 7, and takes the 8 that was held
+//!            a ring at 9: it has what happened up to 7
+//!            a ring at 4: 5 to 7 are healed first, since a deletion among them must be
+//!                         known before anything is given out
+//!            a ring that began at 9, or of another epoch: look again
+//! go on      after 5: 6 and 7 from a block, 8 from the ring
+//! ```
 
 use std::sync::Arc;
 
@@ -40,7 +52,7 @@ pub(in crate::stream) struct Attached {
     pub(in crate::stream) head: Seq,
 }
 
-/// What the database says of a room to attach.
+/// The answer of the database about a room to attach.
 struct Looked {
     view: View,
     /// The event that made the user a member.
@@ -124,7 +136,7 @@ impl Inner {
             let joined = attach::admit(&view, user)?;
             Ok::<_, NotAttached>(Looked { view, joined, check: CursorCheck::Holds })
         };
-        // Who may not follow the room has no say about its epoch either.
+        // A viewer who may not follow the room has no say about its epoch either.
         let looked = look().await?;
         let check = match start {
             Start::After { epoch, seq } if *seq > 0 => match frames::parse_epoch(log_id, epoch) {

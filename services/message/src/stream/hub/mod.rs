@@ -1,10 +1,11 @@
-//! What a node knows of the logs that its streams follow, and how it learns it.
+//! The logs that the streams of a node follow, and how the node keeps up with them.
 
 mod attach;
+mod head_check;
 mod hints;
-mod learn;
 mod notices;
 mod read;
+mod wire;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -87,7 +88,7 @@ pub(super) struct Inner {
     check_now: Notify,
 }
 
-/// What a hub has once it follows logs.
+/// The parts that a hub has once it follows logs.
 #[derive(Debug)]
 struct Started {
     store: Store,
@@ -175,7 +176,7 @@ impl Hub {
         }))
     }
 
-    /// What the store's writers tell of their commits. Does not keep the hub alive.
+    /// Takes commits from the store's writers. Does not keep the hub alive.
     pub fn publisher(&self) -> Publish {
         let hub: Weak<Inner> = Arc::downgrade(&self.0);
         Arc::new(move |batch: Vec<Appended>| {
@@ -212,12 +213,12 @@ impl Hub {
         &self.0.counters
     }
 
-    /// What tells this node from others; another one after every start.
+    /// A number that tells this node from others; another one after every start.
     pub fn node(&self) -> u64 {
         self.0.node
     }
 
-    /// Whether the bus carries hints at present.
+    /// Says if the bus carries hints at present.
     pub fn bus_is_up(&self) -> bool {
         self.0.bus_is_up()
     }

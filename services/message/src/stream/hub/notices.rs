@@ -1,4 +1,4 @@
-//! What users of this node did that passes: told to the streams of this node and to the other
+//! Notices that nouns of this node make: told to the streams of this node and to the other
 //! nodes in batches, at most 20 a second. Of each key the latest, however often it changed.
 //!
 //! ```text
@@ -18,8 +18,7 @@ use bytes::Bytes;
 use parlance_types::LogId;
 use tokio::time::{Instant, sleep, sleep_until};
 
-use super::Inner;
-use super::hints;
+use super::{Inner, wire};
 use crate::stream::lock;
 use crate::stream::notice::{self, Merge, Notice, Waiting};
 
@@ -36,11 +35,11 @@ const RECENT: Duration = Duration::from_secs(30);
 /// The time between two times that they are told again.
 const AGAIN: Duration = Duration::from_secs(3);
 
-/// What the users of this node did, by kind.
+/// The notices of this node, by kind.
 #[derive(Debug, Default)]
 pub(super) struct Notices {
     kinds: BTreeMap<u32, Kind>,
-    /// Whether the other nodes may have missed what is remembered.
+    /// The other nodes may have missed what is remembered.
     missed: bool,
 }
 
@@ -48,7 +47,7 @@ pub(super) struct Notices {
 #[derive(Debug, Default)]
 struct Kind {
     fresh: Waiting,
-    /// What was told lately, and when.
+    /// Notices that were told lately, and when.
     recent: BTreeMap<(LogId, Bytes), (Instant, Notice)>,
 }
 
@@ -91,7 +90,7 @@ impl Inner {
             let batch = lock(&self.notices).take(again);
             self.deliver(&batch.here);
             if self.bus_is_up() && self.bus.reaches_others() {
-                for (shard, payload) in hints::of_notices(self.node, &batch.there) {
+                for (shard, payload) in wire::of_notices(self.node, &batch.there) {
                     self.bus.publish_notice(shard, payload);
                 }
             }
@@ -104,7 +103,9 @@ impl Inner {
         for of_log in notices.chunk_by(|a, b| a.0 == b.0) {
             let Some(log) = self.log(of_log[0].0) else { continue };
             let mailboxes: Vec<_> = lock(&log.state).wakers().map(Arc::clone).collect();
-            mailboxes.iter().for_each(|mailbox| mailbox.notices(of_log));
+            for mailbox in mailboxes {
+                mailbox.notices(of_log);
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What the transport takes next of a stream.
+//! The frames of a stream that the transport takes next.
 
 use std::collections::VecDeque;
 
@@ -10,7 +10,7 @@ use crate::stream::batch::BatchLimits;
 #[derive(Debug)]
 pub(super) struct Chunk {
     frames: VecDeque<Frame>,
-    /// What was put in since it was empty.
+    /// Bytes that were put in since it was empty.
     bytes: usize,
     limits: BatchLimits,
 }

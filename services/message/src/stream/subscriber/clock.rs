@@ -18,7 +18,7 @@ pub(super) struct Clock {
     alarm: Pin<Box<Sleep>>,
 }
 
-/// What a stream has to do.
+/// The thing to do that is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     /// End: the token has expired.

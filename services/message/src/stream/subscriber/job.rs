@@ -1,5 +1,5 @@
-//! What a stream has done for it while it goes on: each job is a task of its own, so that a
-//! stream that waits for its reader holds up no connection to the database.
+//! Jobs of a stream: each is a task of its own, so that a stream that waits for its reader
+//! holds up no connection to the database.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::stream::blocks::Block;
 use crate::stream::failure::{NotAttached, Unavailable};
 use crate::stream::hub::Attached;
 
-/// What a job came to.
+/// The outcome of a job.
 #[derive(Debug)]
 pub(super) enum Done {
     Attached(RoomId, Result<Attached, NotAttached>),

@@ -21,11 +21,11 @@ use crate::stream::hub::Target;
 #[derive(Debug, Default)]
 pub(super) struct Joining {
     rooms: BTreeMap<RoomId, Joiner>,
-    /// Of them those whose turn has not come.
+    /// The ones whose turn has not come.
     waiting: VecDeque<RoomId>,
     /// How many are being attached.
     running: usize,
-    /// Whether the client was told anything; until then a failure fails the call.
+    /// The client was told something; until then a failure fails the call.
     begun: bool,
     /// Named rooms that were refused before the first was not.
     refused: BTreeMap<usize, (RoomId, Refused)>,
@@ -37,7 +37,7 @@ pub(super) struct Joining {
 #[derive(Clone, Debug)]
 pub(super) struct Joiner {
     pub(super) target: Target,
-    /// What a client that is sent away goes on with.
+    /// The cursor that a client goes on with if it is sent away.
     pub(super) cursor: Option<(String, Seq)>,
     pub(super) origin: Origin,
 }
@@ -53,7 +53,7 @@ pub(super) enum Origin {
     Followed,
 }
 
-/// What was held back until the first room was attached.
+/// The rooms that were held back until the first one was attached.
 #[derive(Debug, Default)]
 pub(super) struct HeldBack {
     /// In the order in which they were named.

@@ -190,7 +190,7 @@ impl Subscriber {
         let epoch = frames::epoch_token(log_id, &cursor.epoch);
         let start = Start::After { epoch, seq: cursor.position() };
         let room_id = room.attached.subscription.log.place.room_id.clone();
-        // What ends meanwhile is not heard; what goes on is told anew.
+        // An end that comes meanwhile is not heard; things that go on are told anew.
         self.ongoing.leave(log_id).for_each(|end| self.chunk.put(end));
         self.join(Target { room_id, log_id: Some(log_id), start }, Origin::Followed);
     }

@@ -1,4 +1,4 @@
-//! What a session hears from Redis. Never waits: the connection calls it.
+//! Hears for a session what Redis pushes. Never waits: the connection calls it.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -41,7 +41,7 @@ impl Channels {
 
 /// Hears for one session.
 #[derive(Debug)]
-pub(super) struct Ear {
+pub(super) struct Subscriber {
     shared: Arc<Shared>,
     canaries: Vec<(String, AtomicU64)>,
     lost: String,
@@ -50,7 +50,7 @@ pub(super) struct Ear {
     ended: AtomicBool,
 }
 
-impl Ear {
+impl Subscriber {
     pub(super) fn new(shared: Arc<Shared>, channels: &Channels, canaries: &[String]) -> Self {
         let canaries = canaries.iter().map(|channel| (channel.clone(), AtomicU64::new(0)));
         Self {
@@ -104,7 +104,7 @@ impl Ear {
         self.changed.notify_one();
     }
 
-    /// Whether the last canary is back from every server.
+    /// Says if the last canary is back from every server.
     pub(super) fn heard_canaries(&self, beat: u64) -> bool {
         self.canaries.iter().all(|(_, heard)| heard.load(Ordering::Acquire) == beat)
     }
@@ -143,7 +143,7 @@ mod tests {
         Value::BulkString(text.into())
     }
 
-    fn ear(canaries: u64) -> (Ear, Channels, Arc<Shared>) {
+    fn subscriber(canaries: u64) -> (Subscriber, Channels, Arc<Shared>) {
         let shared = Arc::new(Shared {
             fanout: Fanout::default(),
             state: watch::Sender::new(State::Up),
@@ -151,7 +151,7 @@ mod tests {
         });
         let channels = Channels::new("test");
         let canaries: Vec<_> = (0..canaries).map(|number| channels.canary(number)).collect();
-        (Ear::new(Arc::clone(&shared), &channels, &canaries), channels, shared)
+        (Subscriber::new(Arc::clone(&shared), &channels, &canaries), channels, shared)
     }
 
     fn message(channel: String, payload: &[u8]) -> PushInfo {
@@ -161,12 +161,12 @@ mod tests {
 
     #[test]
     fn a_canary_is_missed_unless_it_is_back_from_every_server() {
-        let (ear, channels, _) = ear(2);
-        ear.hear(message(channels.canary(0), &1_u64.to_be_bytes()));
-        assert!(!ear.heard_canaries(1));
-        ear.hear(message(channels.canary(1), &1_u64.to_be_bytes()));
-        assert!(ear.heard_canaries(1));
-        assert!(!ear.heard_canaries(2));
+        let (subscriber, channels, _) = subscriber(2);
+        subscriber.hear(message(channels.canary(0), &1_u64.to_be_bytes()));
+        assert!(!subscriber.heard_canaries(1));
+        subscriber.hear(message(channels.canary(1), &1_u64.to_be_bytes()));
+        assert!(subscriber.heard_canaries(1));
+        assert!(!subscriber.heard_canaries(2));
     }
 
     #[tokio::test]
@@ -176,21 +176,22 @@ mod tests {
             (PushKind::SUnsubscribe, vec![text("a"), Value::Int(0)]),
             (PushKind::Message, vec![text("malformed")]),
         ] {
-            let (ear, _, _) = ear(1);
-            ear.hear(PushInfo { kind: PushKind::Subscribe, data: vec![text("a"), Value::Int(1)] });
-            assert!(ear.acknowledged(1).await);
-            ear.hear(PushInfo { kind, data });
-            ear.ended().await;
-            assert!(!ear.acknowledged(1).await);
+            let (subscriber, _, _) = subscriber(1);
+            subscriber
+                .hear(PushInfo { kind: PushKind::Subscribe, data: vec![text("a"), Value::Int(1)] });
+            assert!(subscriber.acknowledged(1).await);
+            subscriber.hear(PushInfo { kind, data });
+            subscriber.ended().await;
+            assert!(!subscriber.acknowledged(1).await);
         }
     }
 
     #[tokio::test]
     async fn a_node_that_dropped_payloads_disturbs_all() {
-        let (ear, channels, shared) = ear(1);
+        let (subscriber, channels, shared) = subscriber(1);
         let mut heard = shared.fanout.subscribe();
-        ear.hear(message(channels.shard(7), b"a"));
-        ear.hear(message(channels.lost(), b""));
+        subscriber.hear(message(channels.shard(7), b"a"));
+        subscriber.hear(message(channels.lost(), b""));
         assert_eq!(heard.recv().await, Some(Heard::Payload("a".into())));
         assert_eq!(heard.recv().await, Some(Heard::Disturbed));
     }

@@ -1,20 +1,16 @@
-//! How a node learns: from its own writers, from the bus, and, because both may
-//! fail, by looking at heads.
+//! How a node finds what no hint brought: it looks at the heads of the logs that it follows.
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parlance_bus::{Heard as HeardOnBus, State};
+use parlance_bus::State;
 use parlance_types::{LogId, Seq, TenantId, UserId};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 
-use super::hints::{self, Hints};
 use super::{Inner, Log, count};
-use crate::domain::{Appended, EpochId, StoredEvent};
+use crate::domain::EpochId;
 use crate::store::Head;
-use crate::stream::entry::Entry;
 use crate::stream::failure::Unavailable;
 use crate::stream::lock;
 use crate::stream::log::Missing;
@@ -25,7 +21,7 @@ const HEADS: usize = 500;
 /// How many times longer than asked for the time between two checks may become.
 const STRETCH: u32 = 5;
 
-/// What was known of a log before its head was looked at.
+/// A log and its position before its head was looked at.
 type Known = (Arc<Log>, EpochId, Seq);
 
 /// Waits until the bus comes or goes.
@@ -36,49 +32,6 @@ async fn turned(bus: &mut watch::Receiver<State>) {
 }
 
 impl Inner {
-    /// Takes what a writer of this node stored. Does not block.
-    pub(super) fn publish(self: &Arc<Self>, batch: &[Appended]) {
-        for appended in batch {
-            if let Some(log) = self.log(appended.log_id) {
-                let last = appended.events.last().map_or(0, |event| event.seq);
-                self.hear(&log, &appended.epoch, &appended.events, last);
-            }
-            for user in &appended.users {
-                self.rooms_changed(&(appended.tenant_id.clone(), user.clone()));
-            }
-        }
-        if self.bus.reaches_others() {
-            for (shard, payload) in hints::of_batch(self.node, batch) {
-                self.bus.publish(shard, payload);
-            }
-        }
-    }
-
-    /// Listens to the other nodes.
-    pub(super) async fn listen(self: Arc<Self>, mut heard: mpsc::Receiver<HeardOnBus>) {
-        while let Some(heard) = heard.recv().await {
-            match heard {
-                HeardOnBus::Payload(payload) => match hints::of_others(self.node, payload) {
-                    None => {}
-                    Some(Ok(hints)) => self.take(&hints),
-                    Some(Err(error)) => tracing::warn!(%error, "ignored a payload of the bus"),
-                },
-                HeardOnBus::Lagged => self.suspect_all(),
-                HeardOnBus::Disturbed => {
-                    self.suspect_all();
-                    if self.bus_is_up() {
-                        self.tell_notices_again();
-                    }
-                }
-            }
-        }
-    }
-
-    fn suspect_all(&self) {
-        count(&self.counters.disturbed);
-        self.check_now.notify_one();
-    }
-
     /// Looks at heads, every now and then and whenever something is suspect; often
     /// while the bus is away.
     pub(super) async fn check(self: Arc<Self>) {
@@ -103,7 +56,7 @@ impl Inner {
             let pause = pause(wait, self.options.retry, checked.is_ok(), began.elapsed());
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                // What comes together is checked together.
+                // Suspicions that come together are checked together.
                 () = self.check_now.notified() => tokio::time::sleep(self.options.reorder_wait).await,
                 () = turned(&mut bus) => {}
             }
@@ -158,7 +111,7 @@ impl Inner {
                 }
             }
             Some(stored) if stored.epoch == *epoch => {
-                // What was known is gone: history was rewound, and nobody noticed.
+                // Events that were known are gone: history was rewound, and nobody noticed.
                 self.ask(self.store()?.rewound(epoch)).await?;
                 self.drop_ring(log, epoch);
             }
@@ -193,73 +146,6 @@ impl Inner {
             }
         }
         Ok(())
-    }
-
-    fn take(self: &Arc<Self>, hints: &Hints) {
-        for hint in &hints.logs {
-            if let Some(log) = hint.log_id().and_then(|log_id| self.log(log_id)) {
-                self.hear(&log, &hint.epoch(), &hint.events(), hint.last);
-            }
-            for user in hint.users() {
-                self.rooms_changed(&user);
-            }
-        }
-        self.deliver(&hints.notices().collect::<Vec<_>>());
-    }
-
-    fn hear(self: &Arc<Self>, log: &Arc<Log>, epoch: &EpochId, events: &[StoredEvent], last: Seq) {
-        let known = match lock(&log.state).position() {
-            Some((running, head)) if running == epoch => head,
-            _ => 0,
-        };
-        let fresh = events.iter().filter(|event| event.seq > known);
-        let entries = fresh.map(|event| Entry::encode(&log.place, event));
-        let entries = entries.collect::<Result<Vec<_>, _>>().unwrap_or_else(|error| {
-            tracing::error!(log_id = %log.place.log_id, %error, "could not read an event");
-            Vec::new()
-        });
-        let mut state = lock(&log.state);
-        let heard = state.hear(epoch, entries, last);
-        if heard.advanced {
-            state.wake(|mailbox| mailbox.ready(log.place.log_id));
-        }
-        drop(state);
-        if heard.suspect {
-            self.check_now.notify_one();
-        }
-        if heard.missing != Missing::Nothing {
-            count(&self.counters.gaps);
-            self.plan_heal(log, heard.missing == Missing::Crossing);
-        }
-    }
-
-    /// Heals a log in the background; if `wait`, after hints that cross had time to come.
-    fn plan_heal(self: &Arc<Self>, log: &Arc<Log>, wait: bool) {
-        let Some(started) = self.started.get() else { return };
-        if log.heal_planned.swap(true, Ordering::AcqRel) {
-            return;
-        }
-        let (hub, log) = (Arc::clone(self), Arc::clone(log));
-        started.runtime.spawn(async move {
-            if wait {
-                count(&hub.counters.reorder_waited);
-                tokio::time::sleep(hub.options.reorder_wait).await;
-            }
-            if let Err(error) = hub.heal_as_planned(&log).await {
-                let error = &error as &dyn std::error::Error;
-                tracing::warn!(error, "could not heal a gap; the next head check will");
-            }
-        });
-    }
-
-    fn rooms_changed(&self, user: &(TenantId, UserId)) {
-        if let Some(follower) = lock(&self.users).get(user) {
-            follower.mailboxes.values().for_each(|mailbox| mailbox.rooms_changed());
-        }
-    }
-
-    pub(super) fn bus_is_up(&self) -> bool {
-        *self.bus.state().borrow() == State::Up
     }
 }
 
