@@ -9,7 +9,7 @@ from suite import SERVICE_CONFIG, Suite, started
 IN_FLIGHT = 5
 
 
-@pytest.mark.parametrize("build", [peer.go, peer.node])
+@pytest.mark.parametrize("build", [peer.go, peer.node, peer.java])
 def test_a_client_in_another_language_handles_every_event_once_and_in_order(build, tmp_path):
     """B-100, B-144: written by docs/clients.md with code from the contracts alone, its own
     streams dropped at random and its replica killed in the middle of its sends."""

@@ -1,4 +1,4 @@
-"""Clients in other languages, as processes: tests/go and tests/node.
+"""Clients in other languages, as processes: tests/go, tests/node and tests/java.
 
 What is written to a peer it sends to its room; it prints JSON lines about what it handled,
 sent, and how its streams began and ended.
@@ -36,6 +36,17 @@ def go(folder):
 def node(_folder):
     """The command of the Node peer, which reads the contracts when it starts."""
     return ["node", ROOT / "tests" / "node" / "peer.js", "--protos", ROOT / "proto"]
+
+
+def java(folder):
+    """The command of the Java peer, built in `folder` with code generated from the contracts."""
+    source = folder / "java"
+    shutil.copytree(ROOT / "tests" / "java", source)
+    maven = ["mvn", "--quiet", "--batch-mode", "--offline"]
+    maven += [f"-Dmaven.repo.local={TOOLS / 'java' / 'm2'}", f"-Dprotos={ROOT / 'proto'}"]
+    subprocess.run([*maven, "compile"], cwd=source, check=True)
+    libraries = source / "target" / "libraries"
+    return ["java", "-cp", f"{source / 'target' / 'classes'}:{libraries}/*", "Peer"]
 
 
 class Peer:
