@@ -1,4 +1,4 @@
-import generated  # noqa: F401
+import generated
 import grpc
 import pytest
 from google.protobuf import descriptor_pb2
@@ -8,22 +8,14 @@ from server import TENANT
 
 from parlance.message.v1 import inbox_service_pb2, message_pb2, message_service_pb2
 
-PUBLIC = [
-    "parlance.membership.v1.MembershipService",
-    "parlance.membership.v1.OperatorService",
-    "parlance.membership.v1.UserService",
-    "parlance.message.v1.InboxService",
-    "parlance.message.v1.MarkService",
-    "parlance.message.v1.MessageService",
-    "parlance.message.v1.OperatorService",
-    "parlance.message.v1.StreamService",
-    "parlance.presence.v1.PresenceService",
-    "parlance.presence.v1.SessionService",
-    "parlance.presence.v1.TypingService",
-    "parlance.room.v1.OperatorService",
-    "parlance.room.v1.RoomListService",
-    "parlance.room.v1.RoomService",
-]
+# What the services of the suite call each other by.
+INTERNAL = {
+    "parlance.membership.v1.RosterService",
+    "parlance.message.v1.FactService",
+    "parlance.message.v1.NoticeRelayService",
+    "parlance.message.v1.UserLogService",
+}
+PUBLIC = sorted(service.full_name for service in generated.services() if service.full_name not in INTERNAL)
 
 
 def reflect(server, version, **request):

@@ -8,7 +8,7 @@ from google.protobuf import descriptor_pb2, field_mask_pb2
 from parlance_client import Client, details, mint, persist, reason
 from server import TENANT
 from subscriber import Subscriber
-from test_reflection import PUBLIC, reflect
+from test_reflection import INTERNAL, PUBLIC, reflect
 
 from parlance.membership.v1 import membership_service_pb2 as membership_pb
 from parlance.membership.v1 import user_service_pb2 as user_pb
@@ -20,12 +20,6 @@ from parlance.room.v1 import room_list_service_pb2 as list_pb
 from parlance.room.v1 import room_pb2
 from parlance.room.v1 import room_service_pb2 as room_pb
 
-INTERNAL = [
-    "parlance.membership.v1.RosterService",
-    "parlance.message.v1.FactService",
-    "parlance.message.v1.NoticeRelayService",
-    "parlance.message.v1.UserLogService",
-]
 STRANGE_KEY = b"a key that the server does not know"
 OWNER, ADMIN, MEMBER = (
     event_pb2.MEMBER_ROLE_OWNER,

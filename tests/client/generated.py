@@ -1,6 +1,7 @@
 """Generates the gRPC code from the protos alone, as anybody's client would."""
 
 import atexit
+import importlib
 import importlib.resources
 import pathlib
 import shutil
@@ -25,3 +26,10 @@ FOLDER = tempfile.mkdtemp(prefix="parlance-python-")
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 generate(FOLDER)
 sys.path.insert(0, FOLDER)
+
+
+def services():
+    """The descriptors of every service of the contracts."""
+    for path in sorted(PROTO.rglob("*_service.proto")):
+        module = ".".join(path.relative_to(PROTO).with_suffix("").parts) + "_pb2"
+        yield from importlib.import_module(module).DESCRIPTOR.services_by_name.values()
