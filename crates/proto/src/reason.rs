@@ -20,6 +20,11 @@ impl Reason {
         Self::from_str_name(&format!("{PREFIX}{text}")).filter(|found| *found != Self::Unspecified)
     }
 
+    /// The reason of a failure of a database: an outage, or a bug.
+    pub const fn of_store(is_bug: bool) -> Self {
+        if is_bug { Self::Internal } else { Self::StoreUnavailable }
+    }
+
     /// The reason that a status of the suite carries.
     pub fn of(status: &Status) -> Option<Self> {
         status.get_details_error_info().and_then(|info| Self::parse(&info.reason))

@@ -63,13 +63,6 @@ fn heals_after(reason: Reason) -> Option<Duration> {
     }
 }
 
-impl Reason {
-    /// The reason of a failure of a database: an outage, or a bug.
-    pub const fn of_store(is_bug: bool) -> Self {
-        if is_bug { Self::Internal } else { Self::StoreUnavailable }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use tonic_types::StatusExt as _;
