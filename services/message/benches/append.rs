@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use parlance_db::testing::{TestSchema, on_sqlite};
 use parlance_db::{Db, Location, write_db};
+use parlance_log::{Fact, FactBatch, LogIdentity, Options, RoomKind, Source, Store};
 use parlance_message::MIGRATIONS;
-use parlance_message::domain::{Content, Draft, Fact, FactBatch, LogIdentity, RoomKind, Source};
-use parlance_message::store::{Options, Store};
+use parlance_message::message::{Content, Draft};
 use parlance_proto::message::v1 as pb;
 use parlance_types::{LogId, RoomId, SystemClock, TenantId, UserId};
 use prost::Message as _;
@@ -172,14 +172,9 @@ async fn insert(db: &Db) {
 
 async fn send(store: &Store, log_id: LogId) {
     let content = Content::parse(String::new(), TEXT.to_owned(), BTreeMap::new(), None);
-    let draft = Draft {
-        log_id,
-        sender: Some(UserId::new("ann")),
-        request_id: None,
-        content: content.expect("a content"),
-        uncounted: false,
-    };
-    store.send(draft).await.expect("sent");
+    let content = content.expect("a content");
+    let draft = Draft { content, request_id: None, uncounted: false };
+    store.append(draft.entry(log_id, Some(UserId::new("ann")))).await.expect("sent");
 }
 
 async fn create(store: &Store, room: usize) -> LogId {

@@ -1,22 +1,23 @@
 //! The message service: the log of every room, and the streams that follow it.
 //!
-//! A request passes `grpc` (decode, call, encode), `domain` (values that cannot
-//! be wrong) and `store` (SQL). `stream` follows logs in memory. `codec` is the
-//! encoding of stored events.
+//! A folder for each noun: its values and rules (`mod.rs`), its SQL (`store.rs`), its RPCs
+//! (`grpc.rs`). `stream` follows logs in memory. The logs themselves are `parlance_log`.
 
 use parlance_db::Migrations;
 
 pub mod codec;
-pub mod domain;
-pub mod error;
+pub mod fact;
 pub mod grpc;
-mod receipts;
+pub mod inbox;
+pub mod mark;
+pub mod message;
+pub mod notice;
+pub mod operator;
 mod service;
-pub mod store;
 pub mod stream;
-mod vital;
+mod wire;
 
-pub use error::Error;
+pub use parlance_log::{Error, Options as LogOptions, Store};
 pub use service::{Config, Service};
 
 /// The schema of this service.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parlance_bus::Bus;
 use parlance_db::Db;
+use parlance_log::{Options, Store};
 use parlance_proto::message::v1::fact_service_server::FactServiceServer;
 use parlance_proto::message::v1::inbox_service_server::InboxServiceServer;
 use parlance_proto::message::v1::mark_service_server::MarkServiceServer;
@@ -17,23 +18,29 @@ use parlance_types::Clock;
 use tokio_util::sync::CancellationToken;
 
 use crate::Error;
-use crate::domain::Logs;
+use crate::fact::grpc::FactGrpc;
 use crate::grpc::stream::StreamGrpc;
-use crate::grpc::{
-    FactGrpc, InboxGrpc, MarkGrpc, MessageGrpc, NoticeRelayGrpc, OperatorGrpc, UserLogGrpc,
-};
-use crate::receipts::receipts;
-use crate::store::Store;
-use crate::stream::Hub;
-use crate::{store, stream};
+use crate::inbox::Inbox;
+use crate::inbox::grpc::{InboxGrpc, UserLogGrpc};
+use crate::mark::Marker;
+use crate::mark::grpc::{MarkGrpc, receipts};
+use crate::message::grpc::MessageGrpc;
+use crate::message::{Messages, OnDelete};
+use crate::notice::grpc::NoticeRelayGrpc;
+use crate::operator::grpc::OperatorGrpc;
+use crate::stream::{self, Hub};
 
 /// The largest request for a stream, in bytes: it may name 10,000 cursors.
 const MAX_SUBSCRIBE: usize = 4 * 1024 * 1024;
 
+/// What goes with a message when it is deleted: a noun that keeps something of messages
+/// is named here.
+const ON_DELETE: OnDelete = &[];
+
 /// How the service is laid out.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
-    pub store: store::Options,
+    pub store: Options,
     pub stream: stream::Options,
 }
 
@@ -41,7 +48,9 @@ pub struct Config {
 #[derive(Clone, Debug)]
 pub struct Service {
     store: Store,
-    logs: Arc<Logs>,
+    messages: Messages,
+    marker: Arc<Marker>,
+    inbox: Inbox,
     hub: Hub,
     clock: Arc<dyn Clock>,
     closing: CancellationToken,
@@ -59,25 +68,27 @@ impl Service {
         let store = Store::open(db, Arc::clone(&clock), config.store, hub.publisher()).await?;
         let closing = CancellationToken::new();
         hub.start(store.clone(), &closing);
-        let logs = Arc::new(Logs::new(store.clone(), receipts(hub.clone())));
-        Ok(Self { store, logs, hub, clock, closing })
+        let marker = Arc::new(Marker::new(store.clone(), receipts(hub.clone())));
+        let messages = Messages::new(store.clone(), Arc::clone(&marker) as _, ON_DELETE);
+        let inbox = Inbox::new(store.clone());
+        Ok(Self { store, messages, marker, inbox, hub, clock, closing })
     }
 
     /// What users and backends call.
     pub fn message_server(&self) -> MessageServiceServer<MessageGrpc> {
-        let server = MessageServiceServer::new(MessageGrpc::new(Arc::clone(&self.logs)));
+        let server = MessageServiceServer::new(MessageGrpc::new(self.messages.clone()));
         server.max_decoding_message_size(MAX_REQUEST)
     }
 
     /// What users call on their own marks.
     pub fn mark_server(&self) -> MarkServiceServer<MarkGrpc> {
-        let server = MarkServiceServer::new(MarkGrpc::new(Arc::clone(&self.logs)));
+        let server = MarkServiceServer::new(MarkGrpc::new(Arc::clone(&self.marker)));
         server.max_decoding_message_size(MAX_REQUEST)
     }
 
     /// What users call on what they have not read.
     pub fn inbox_server(&self) -> InboxServiceServer<InboxGrpc> {
-        let server = InboxServiceServer::new(InboxGrpc::new(Arc::clone(&self.logs)));
+        let server = InboxServiceServer::new(InboxGrpc::new(self.inbox.clone()));
         server.max_decoding_message_size(MAX_REQUEST)
     }
 
@@ -90,19 +101,19 @@ impl Service {
 
     /// What sources of facts call.
     pub fn fact_server(&self) -> FactServiceServer<FactGrpc> {
-        let server = FactServiceServer::new(FactGrpc::new(Arc::clone(&self.logs)));
+        let server = FactServiceServer::new(FactGrpc::new(self.store.clone()));
         server.max_decoding_message_size(MAX_INTERNAL)
     }
 
     /// What the room service calls.
     pub fn user_log_server(&self) -> UserLogServiceServer<UserLogGrpc> {
-        let server = UserLogServiceServer::new(UserLogGrpc::new(Arc::clone(&self.logs)));
+        let server = UserLogServiceServer::new(UserLogGrpc::new(self.inbox.clone()));
         server.max_decoding_message_size(MAX_INTERNAL)
     }
 
     /// What the presence service calls.
     pub fn notice_relay_server(&self) -> NoticeRelayServiceServer<NoticeRelayGrpc> {
-        let relay = NoticeRelayGrpc::new(Arc::clone(&self.logs), self.hub.clone());
+        let relay = NoticeRelayGrpc::new(self.store.clone(), self.hub.clone());
         NoticeRelayServiceServer::new(relay).max_decoding_message_size(MAX_INTERNAL)
     }
 

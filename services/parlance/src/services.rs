@@ -6,7 +6,7 @@ use std::sync::Arc;
 use http::{Request, Response};
 use parlance_bus::{InProcessBus, RedisBus};
 use parlance_db::{Db, Location, Migrations};
-use parlance_message::{store, stream};
+use parlance_message::{LogOptions, stream};
 use parlance_presence::state::{Doubt, MemorySessions, RedisSessions, Sessions};
 use parlance_rpc::{Addresses, Internal, Layers, MAX_INTERNAL, MAX_REQUEST, Transport, balanced};
 use parlance_types::Clock;
@@ -334,8 +334,8 @@ pub(crate) async fn bump_epoch(
     let location = location(config, data, "message");
     let db = Db::open(&location, parlance_message::MIGRATIONS).await;
     let db = db.map_err(|error| failed(&error))?;
-    let options = store::Options::default();
-    let logs = store::Store::open(db.clone(), clock, options, Arc::new(|_| {})).await;
+    let options = LogOptions::default();
+    let logs = parlance_message::Store::open(db.clone(), clock, options, Arc::new(|_| {})).await;
     let logs = logs.map_err(|error| failed(&error))?;
     let epoch =
         logs.bump_epoch("an operator asked for it").await.map_err(|error| failed(&error))?;
@@ -372,8 +372,8 @@ impl Ground<'_> {
     }
 
     /// How logs are written.
-    fn writers(&self) -> store::Options {
-        store::Options { writers: self.config.writers, ..store::Options::default() }
+    fn writers(&self) -> LogOptions {
+        LogOptions { writers: self.config.writers, ..LogOptions::default() }
     }
 
     /// How presence is laid out.

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 pub use parlance_proto::message::v1::{ClosedReason, ResetReason};
 
+use parlance_log::EpochId;
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame as Kind;
 use parlance_types::{LogId, RoomId, Seq};
-
-use crate::domain::EpochId;
 
 /// The epoch of a log as clients hold it. It names the log too, so that a cursor
 /// of a room's earlier life is never taken for one of its present life.

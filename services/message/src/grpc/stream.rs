@@ -59,7 +59,7 @@ impl StreamService for StreamGrpc {
         let caller = caller(&request)?;
         let request = request.into_inner();
         if self.draining.is_cancelled() {
-            return Err(Refusal::from(&Error::Draining).into());
+            return Err(Refusal::from(&Error::draining()).into());
         }
         if request.all_my_rooms {
             caller.require_user()?;
@@ -151,8 +151,8 @@ fn too_many(error: TooManyStreams) -> Status {
 fn status(ended: &Ended) -> Status {
     let refusal = match ended {
         Ended::TokenExpired => Refusal::new(Reason::TokenExpired, ended.to_string()),
-        Ended::Refused(Refused::RoomNotFound) => Refusal::from(&Error::RoomNotFound),
-        Ended::Refused(Refused::NotAMember) => Refusal::from(&Error::NotAMember),
+        Ended::Refused(Refused::RoomNotFound) => Refusal::from(&Error::room_not_found()),
+        Ended::Refused(Refused::NotAMember) => Refusal::from(&Error::not_a_member()),
         Ended::Unavailable(unavailable) => {
             let error = unavailable as &dyn std::error::Error;
             tracing::warn!(error, "a stream could not be opened");

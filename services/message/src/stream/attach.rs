@@ -14,11 +14,10 @@
 //!     (e7, 3)          Reset: the epoch is not known     everything, from 1
 //! ```
 
+use parlance_log::{CursorCheck, RoomKind, View};
 use parlance_types::{Seq, UserId};
 
 use super::failure::Refused;
-use crate::domain::{RoomKind, View};
-use crate::store::CursorCheck;
 
 /// Where a stream wants to begin.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,11 +81,11 @@ pub fn begin(view: &View, joined: Seq, start: &Start, check: &CursorCheck) -> (S
 
 #[cfg(test)]
 mod tests {
+    use parlance_log::{EpochId, Membership, Role, Rules};
     use parlance_types::{LogId, RoomId, TenantId};
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{EpochId, Membership, Role, Rules};
 
     fn view(kind: RoomKind, member: Option<Seq>, closed: Option<Seq>) -> View {
         View {

@@ -3,11 +3,11 @@
 //! A cursor leaves no hole: every number after the place where it began is in exactly one
 //! event or skipped range, in ascending order.
 
+use parlance_log::{EpochId, History};
 use parlance_proto::frame::Frame;
 use parlance_types::{Seq, UserId};
 
 use super::entry::Entry;
-use crate::domain::{EpochId, History};
 
 /// A stream's place in one room, and what it may see there.
 #[derive(Clone, Debug)]

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use parlance_log::{Effects, Kind, StoredEvent};
 use parlance_proto::frame::Frame;
 use parlance_types::{LogId, Micros, RoomId, Seq};
 
-use crate::codec::{self, Body};
-use crate::domain::{Effects, StoredEvent};
+use crate::codec;
 
 /// Memory that an event takes beside its bytes: a short message takes less than this.
 const OVERHEAD: usize = 160;
@@ -23,7 +23,9 @@ pub struct Place {
 pub struct Entry {
     pub seq: Seq,
     pub frame: Frame,
-    pub body: Body,
+    pub kind: Kind,
+    /// The message that an edit or a deletion is about.
+    pub target: Option<Seq>,
     /// Its meaning for access; `None` if it has none.
     pub effects: Option<Arc<Effects>>,
     time: Micros,
@@ -39,7 +41,8 @@ impl Entry {
         Ok(Self {
             seq: event.seq,
             frame: codec::frame(place.log_id, &place.room_id, event),
-            body: envelope.body,
+            kind: envelope.kind,
+            target: envelope.target,
             effects,
             time: event.time,
             payload_len: event.payload.len(),
@@ -53,10 +56,10 @@ impl Entry {
 
     /// Says if it carries content that the deletion of the message `target` takes away.
     pub fn belongs_to(&self, target: Seq) -> bool {
-        match self.body {
-            Body::Message => self.seq == target,
-            Body::Edit { target: edited } => edited == target,
-            Body::Delete { .. } | Body::Other => false,
+        match self.kind {
+            Kind::Message => self.seq == target,
+            Kind::Edit => self.target == Some(target),
+            _ => false,
         }
     }
 

@@ -30,6 +30,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parlance_log::{EpochId, History, View};
 use parlance_types::{Seq, UserId};
 
 use super::batch::Batch;
@@ -38,7 +39,6 @@ use super::budget::{Budget, Share};
 use super::cursor::{Cursor, End};
 use super::entry::{Entry, Place};
 use super::ring::{Accepted, Limits, Passed, Ring};
-use crate::domain::{EpochId, History, View};
 
 /// Names a stream's interest in one log.
 pub type SubscriptionId = u64;
@@ -431,11 +431,11 @@ fn pass<'a>(
 
 #[cfg(test)]
 mod tests {
+    use parlance_log::{RoomKind, Rules};
     use parlance_types::{LogId, RoomId, TenantId};
     use uuid::Uuid;
 
     use super::*;
-    use crate::domain::{RoomKind, Rules};
 
     fn state() -> LogState<()> {
         let place = Place { log_id: LogId(Uuid::from_u128(1)), room_id: RoomId::new("r") };

@@ -6,6 +6,7 @@ mod log;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use parlance_log::{EpochId, History, StoredEvent};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::event::Body as PbBody;
 use parlance_types::Seq;
@@ -20,7 +21,6 @@ use super::cursor::{Cursor, End, Out};
 use super::entry::Entry;
 use super::log::{LogState, Pull, Started, SubscriptionId};
 use super::ring::Limits;
-use crate::domain::{EpochId, History, StoredEvent};
 
 /// Users that come and go.
 const USERS: u8 = 3;

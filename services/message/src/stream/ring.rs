@@ -3,12 +3,11 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use parlance_log::{Effects, EpochId, Kind};
 use parlance_types::Seq;
 
 use super::budget::{Budget, Share};
 use super::entry::{Entry, Place};
-use crate::codec::Body;
-use crate::domain::{Effects, EpochId};
 
 /// Bytes that a ring may hold while the node's budget is spent.
 const FLOOR: usize = 8 * 1024;
@@ -90,8 +89,8 @@ impl Ring {
         if entry.seq > self.head + 1 {
             return Accepted::Gap;
         }
-        let deletion = matches!(entry.body, Body::Delete { .. });
-        if let Body::Delete { target } = entry.body {
+        let deletion = entry.kind == Kind::Delete;
+        if let (true, Some(target)) = (deletion, entry.target) {
             self.blank(target);
         }
         let passed = Passed { seq: entry.seq, effects: entry.effects.clone(), deletion };
@@ -147,12 +146,11 @@ impl Ring {
 
 #[cfg(test)]
 mod tests {
+    use parlance_log::{StoredEvent, testing};
     use parlance_types::{LogId, MessageId, RoomId};
     use uuid::Uuid;
 
     use super::*;
-    use crate::codec;
-    use crate::domain::{Content, StoredEvent};
 
     fn place() -> Arc<Place> {
         Arc::new(Place { log_id: LogId(Uuid::from_u128(1)), room_id: RoomId::new("r") })
@@ -167,9 +165,7 @@ mod tests {
     }
 
     fn sent(seq: Seq) -> Entry {
-        let text = "x".repeat(100);
-        let content = Content::parse(String::new(), text, [].into(), None).expect("a content");
-        entry(seq, codec::message_sent(None, &content, false))
+        entry(seq, testing::sent(None, &"x".repeat(100)))
     }
 
     fn entry(seq: Seq, payload: bytes::Bytes) -> Entry {
@@ -207,15 +203,14 @@ mod tests {
     fn a_deletion_blanks_the_message_and_its_edits_and_nothing_else() {
         let mut ring = ring(0, 100, 100_000);
         let target = MessageId { log_id: place().log_id, seq: 1 };
-        let content = Content::parse(String::new(), "edit".to_owned(), [].into(), None);
         ring.accept(sent(1));
         ring.accept(sent(2));
-        ring.accept(entry(3, codec::message_edited(None, target, &content.expect("a content"))));
+        ring.accept(entry(3, testing::edited(target, "edit")));
         let sizes = |ring: &Ring| -> Vec<usize> {
             ring.after(0).into_iter().flatten().map(Entry::bytes).collect()
         };
         let before = sizes(&ring);
-        let passed = ring.accept(entry(4, codec::message_deleted(None, target)));
+        let passed = ring.accept(entry(4, testing::deleted(target)));
         assert!(matches!(passed, Accepted::Passed(Passed { seq: 4, deletion: true, .. })));
         let after = sizes(&ring);
         assert!(after[0] < before[0] - 100 && after[1] == before[1] && after[2] < before[2]);

@@ -19,7 +19,7 @@ mod suite {
     use futures::stream::FuturesUnordered;
     use parlance_db::{Db, WritePool, write_db};
     use parlance_message::Config;
-    use parlance_message::store::Options;
+    use parlance_message::LogOptions as Options;
     use parlance_proto::message::v1::{
         DeleteMessageRequest, EditMessageRequest, GetMessageRequest, GetUnreadRequest,
         ListMessagesRequest, MarkAllReadRequest, MarkDeliveredRequest, MarkReadRequest,

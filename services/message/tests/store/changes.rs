@@ -1,13 +1,14 @@
 //! Edits and deletions.
 
 use parlance_db::{Db, read_db, test_on_each_db};
+use parlance_log::{Role, RoomKind};
 use parlance_message::Error;
-use parlance_message::domain::{Edit, Message, Role, RoomKind};
-use parlance_message::store::Range;
+use parlance_message::message::{Edit, Message, Range};
 use parlance_proto::message::v1 as pb;
+use parlance_rpc::Reason;
 use parlance_types::{LogId, MessageId, Seq};
 
-use crate::world::{World, closed, content, draft, lost, role, tenant};
+use crate::world::{World, actor, closed, content, draft, lost, role, tenant};
 
 test_on_each_db!(parlance_message::MIGRATIONS, crate::changes =>
     an_edit_is_an_event_and_the_content_from_then_on,
@@ -53,7 +54,7 @@ async fn a_repeat_of_an_edit_changes_nothing_even_after_a_later_one(db: Db) {
     assert_eq!(read(&world, sent).await.content, Some(content("three")));
     for (request_id, text) in [("a", "other"), ("s", "one")] {
         let reused = world.edit(sent, "bob", request_id, text).await;
-        assert!(matches!(reused, Err(Error::RequestIdReused)), "{reused:?}");
+        assert!(matches!(reused, Err(Error::Refused(Reason::RequestIdReused, _))), "{reused:?}");
     }
     world.fact(log_id, 2, lost("bob")).await.expect("a fact");
     world.delete(sent, "ann").await.expect("deleted");
@@ -69,21 +70,21 @@ async fn only_the_sender_edits_while_a_member(db: Db) {
     let of_system = world.say(log_id, "", "x").await.message_id;
     for (message_id, editor) in [(of_bob, "ann"), (of_bob, ""), (of_system, "ann")] {
         let refused = world.edit(message_id, editor, "e", "y").await;
-        assert!(matches!(refused, Err(Error::NotTheSender)), "{refused:?}");
+        assert!(matches!(refused, Err(Error::Refused(Reason::NotTheSender, _))), "{refused:?}");
     }
     assert!(world.edit(of_system, "", "e", "y").await.is_ok());
     let stranger = world.edit(of_bob, "eve", "e", "y").await;
-    assert!(matches!(stranger, Err(Error::NotAMember)), "{stranger:?}");
+    assert!(matches!(stranger, Err(Error::Refused(Reason::NotAMember, _))), "{stranger:?}");
     world.fact(log_id, 2, lost("bob")).await.expect("a fact");
     let removed = world.edit(of_bob, "bob", "e", "y").await;
-    assert!(matches!(removed, Err(Error::NotAMember)), "{removed:?}");
+    assert!(matches!(removed, Err(Error::Refused(Reason::NotAMember, _))), "{removed:?}");
     world.delete(of_bob, "ann").await.expect("deleted");
     world.fact(log_id, 3, crate::world::gained("bob")).await.expect("a fact");
     let deleted = world.edit(of_bob, "bob", "e", "y").await;
-    assert!(matches!(deleted, Err(Error::MessageDeleted)), "{deleted:?}");
+    assert!(matches!(deleted, Err(Error::Refused(Reason::MessageDeleted, _))), "{deleted:?}");
     world.fact(log_id, 4, closed()).await.expect("a fact");
     let closed = world.edit(of_bob, "bob", "e", "y").await;
-    assert!(matches!(closed, Err(Error::RoomNotFound)), "{closed:?}");
+    assert!(matches!(closed, Err(Error::Refused(Reason::RoomNotFound, _))), "{closed:?}");
 }
 
 async fn an_edit_keeps_the_reply(db: Db) {
@@ -92,7 +93,7 @@ async fn an_edit_keeps_the_reply(db: Db) {
     let question = world.say(log_id, "ann", "question").await.message_id;
     let mut answer = draft(log_id, "ann", None, "answer");
     answer.content = answer.content.replying_to(Some(question));
-    let answer = world.store.send(answer).await.expect("sent").message_id;
+    let answer = world.append(answer).await.expect("sent").message_id;
     for text in ["better", "best"] {
         world.edit(answer, "ann", text, text).await.expect("an edit");
         let content = read(&world, answer).await.content.expect("a content");
@@ -108,7 +109,7 @@ async fn a_page_reads_as_at_its_end(db: Db) {
         world.edit(sent, "ann", text, text).await.expect("an edit");
     }
     for (head, text, edit) in [(3, "one", None), (4, "two", Some(4)), (5, "three", Some(5))] {
-        let page = world.store.messages(log_id, Range::After(0), (1, head), 10).await;
+        let page = world.page(log_id, Range::After(0), (1, head), 10).await;
         let message = page.expect("a page").remove(0);
         assert_eq!(message.content, Some(content(text)));
         assert_eq!(message.edit.map(|(seq, _)| seq), edit);
@@ -140,11 +141,10 @@ async fn a_deletion_leaves_no_byte_of_the_content(db: Db) {
     for text in ["a secret still", "secret again"] {
         world.edit(sent.message_id, "ann", text, text).await.ok();
     }
-    let edits = world.store.edit(Edit {
-        tenant_id: tenant(),
+    let edits = world.store.run(Edit {
+        actor: actor("ann"),
         message_id: sent.message_id,
-        editor: crate::world::named("ann"),
-        request_id: None,
+        request: None.into(),
         content: content("one more secret"),
     });
     edits.await.expect("an edit");
@@ -176,16 +176,22 @@ async fn senders_admins_and_the_system_delete_and_nobody_else(db: Db) {
     for by in ["cas", "ann", ""] {
         assert!(deletes(by).await.is_ok(), "{by}");
     }
-    assert!(matches!(deletes("bob").await, Err(Error::NotTheSender)));
-    assert!(matches!(deletes("eve").await, Err(Error::NotAMember)));
+    assert!(matches!(deletes("bob").await, Err(Error::Refused(Reason::NotTheSender, _))));
+    assert!(matches!(deletes("eve").await, Err(Error::Refused(Reason::NotAMember, _))));
     world.fact(log_id, 2, role("bob", Role::Admin)).await.expect("a fact");
     assert!(deletes("bob").await.is_ok());
     let rules = pb::LogRules::default();
     let direct = world.room(&tenant(), "d", RoomKind::Direct, rules, &["ann", "bob"]).await;
     let sent = world.say(direct, "ann", "x").await.message_id;
-    assert!(matches!(world.delete(sent, "eve").await, Err(Error::RoomNotFound)));
+    assert!(matches!(
+        world.delete(sent, "eve").await,
+        Err(Error::Refused(Reason::RoomNotFound, _))
+    ));
     world.fact(direct, 2, closed()).await.expect("a fact");
-    assert!(matches!(world.delete(sent, "ann").await, Err(Error::RoomNotFound)));
+    assert!(matches!(
+        world.delete(sent, "ann").await,
+        Err(Error::Refused(Reason::RoomNotFound, _))
+    ));
 }
 
 async fn deleting_again_gives_the_same_place(db: Db) {
@@ -196,7 +202,10 @@ async fn deleting_again_gives_the_same_place(db: Db) {
     for by in ["bob", "ann", ""] {
         assert_eq!(world.delete(sent, by).await.expect("deleted"), seq);
     }
-    assert!(matches!(world.delete(sent, "cas").await, Err(Error::NotTheSender)));
+    assert!(matches!(
+        world.delete(sent, "cas").await,
+        Err(Error::Refused(Reason::NotTheSender, _))
+    ));
     // A repeat before rights, here too.
     world.fact(log_id, 2, lost("bob")).await.expect("a fact");
     assert_eq!(world.delete(sent, "bob").await.expect("a repeat"), seq);
@@ -213,9 +222,12 @@ async fn changes_of_what_is_not_a_message_are_refused(db: Db) {
     for (log_id, seq) in [(log_id, 1), (log_id, 4), (log_id, 9), (nowhere, 3)] {
         let message_id = MessageId { log_id, seq };
         let edit = world.edit(message_id, "ann", "f", "y").await;
-        assert!(matches!(edit, Err(Error::MessageNotFound)), "{seq}: {edit:?}");
+        assert!(matches!(edit, Err(Error::Refused(Reason::MessageNotFound, _))), "{seq}: {edit:?}");
         let delete = world.delete(message_id, "ann").await;
-        assert!(matches!(delete, Err(Error::MessageNotFound)), "{seq}: {delete:?}");
+        assert!(
+            matches!(delete, Err(Error::Refused(Reason::MessageNotFound, _))),
+            "{seq}: {delete:?}"
+        );
         assert_eq!(world.message(message_id).await, None);
     }
 }
@@ -231,7 +243,7 @@ async fn pages_hold_messages_only_from_either_end(db: Db) {
     }
     assert_eq!(sent, [3, 5, 7, 9, 11, 13]);
     let page = async |range, visible, limit| {
-        let page = world.store.messages(log_id, range, visible, limit).await.expect("a page");
+        let page = world.page(log_id, range, visible, limit).await.expect("a page");
         page.into_iter().map(|message| message.message_id.seq).collect::<Vec<_>>()
     };
     let all = (1, Seq::MAX);

@@ -1,8 +1,7 @@
 //! Epochs and what they mean for cursors.
 
 use parlance_db::{Db, test_on_each_db, write_db};
-use parlance_message::domain::EpochId;
-use parlance_message::store::CursorCheck;
+use parlance_log::{CursorCheck, EpochId};
 use parlance_types::Seq;
 
 use crate::world::World;

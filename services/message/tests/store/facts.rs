@@ -1,10 +1,10 @@
 //! Facts of the services above on their way into a log.
 
 use parlance_db::{Db, test_on_each_db, testing};
-use parlance_message::domain::{Fact, History, PostRule, Role, RoomKind, Source};
-use parlance_message::store::Applied;
+use parlance_log::{Applied, Fact, History, PostRule, Role, RoomKind, Source};
 use parlance_message::{Error, MIGRATIONS};
 use parlance_proto::message::v1 as pb;
+use parlance_rpc::Reason;
 use parlance_types::{LogId, RoomId, Seq};
 use uuid::Uuid;
 
@@ -48,8 +48,8 @@ async fn the_first_fact_creates_the_log(db: Db) {
     assert_eq!((member.role, member.joined), (Role::Owner, 2));
     let view = world.store.view(log_id, Some(&user("eve"))).await.expect("a view");
     assert_eq!(view.expect("a log").member, None);
-    let logs = world.store.logs_of(&tenant(), &ann).await.expect("logs");
-    assert_eq!(logs, [(log_id, RoomId::new("r"), 2)]);
+    let listed = world.unreads(&tenant(), &ann).await;
+    assert_eq!((listed.len(), listed[0].log_id, listed[0].room_id.as_str()), (1, log_id, "r"));
     assert_eq!(world.store.view(LogId(Uuid::now_v7()), None).await.expect("a view"), None);
 }
 
@@ -66,8 +66,8 @@ async fn facts_are_applied_once_and_in_order(db: Db) {
         assert_eq!(old, all);
         assert_eq!(world.store.apply(facts(log_id, &[])).await.expect("applied"), all);
     }
-    let joined = world.store.logs_of(&tenant(), &user("bob")).await.expect("logs")[0].2;
-    assert_eq!(joined, 5);
+    let view = world.store.view(log_id, Some(&user("bob"))).await.expect("a view");
+    assert_eq!(view.and_then(|view| view.member).expect("a member").joined, 5);
 }
 
 async fn a_gap_is_told_and_changes_nothing(db: Db) {
@@ -105,7 +105,7 @@ async fn a_closed_log_counts_facts_and_stores_nothing(db: Db) {
     let gap = world.fact(log_id, 6, gained("bob")).await;
     assert!(matches!(gap, Err(Error::FactGap { applied: 4 })), "{gap:?}");
     assert_eq!(world.store.events(log_id, 0, Seq::MAX).await.expect("events").len(), 3);
-    assert_eq!(world.store.logs_of(&tenant(), &user("ann")).await.expect("logs"), []);
+    assert_eq!(world.unreads(&tenant(), &user("ann")).await, []);
     assert_eq!(world.unread("ann", log_id).await, None);
     let head = world.store.heads(&[log_id]).await.expect("heads").remove(0);
     assert_eq!(head.head, 3);
@@ -119,7 +119,7 @@ async fn a_room_id_is_taken_until_its_log_is_closed(db: Db) {
     let rules = pb::LogRules::default();
     let batch = creation(&tenant(), second, "r", RoomKind::Group, rules, &["ann"]);
     let taken = world.store.apply(batch.clone()).await;
-    assert!(matches!(taken, Err(Error::RoomIdTaken)), "{taken:?}");
+    assert!(matches!(taken, Err(Error::Refused(Reason::RoomIdTaken, _))), "{taken:?}");
     assert_eq!(world.store.view(second, None).await.expect("a view"), None, "nothing is left");
     let room_id = RoomId::new("r");
     assert_eq!(world.store.resolve(&tenant(), &room_id).await.expect("a log"), Some(first));
@@ -131,7 +131,10 @@ async fn a_room_id_is_taken_until_its_log_is_closed(db: Db) {
     // Nothing of the old life has effect in the new one.
     let sent = world.send(second, "ann", "id", "of the second life").await.expect("sent");
     assert_eq!(sent.message_id.seq, 3);
-    assert!(matches!(world.send(second, "bob", "id", "x").await, Err(Error::NotAMember)));
+    assert!(matches!(
+        world.send(second, "bob", "id", "x").await,
+        Err(Error::Refused(Reason::NotAMember, _))
+    ));
     assert!(world.fact(first, 3, gained("eve")).await.expect("counted").closed);
 }
 
@@ -140,18 +143,21 @@ async fn a_log_that_is_not_there_can_only_be_created(db: Db) {
     let log_id = LogId(Uuid::now_v7());
     let mut room = facts(log_id, &[(1, pb::Effects::default())]);
     room.source = Source::Room;
-    assert!(matches!(world.store.apply(room).await, Err(Error::LogNotFound)));
+    assert!(matches!(world.store.apply(room).await, Err(Error::Refused(Reason::LogNotFound, _))));
     let later = world.fact(log_id, 2, gained("bob")).await;
     assert!(matches!(later, Err(Error::FactGap { applied: 0 })), "{later:?}");
     let nameless = world.fact(log_id, 1, gained("bob")).await;
     assert!(matches!(nameless, Err(Error::Invalid { .. })), "{nameless:?}");
-    assert!(matches!(world.store.apply(facts(log_id, &[])).await, Err(Error::LogNotFound)));
+    assert!(matches!(
+        world.store.apply(facts(log_id, &[])).await,
+        Err(Error::Refused(Reason::LogNotFound, _))
+    ));
 }
 
 async fn a_fact_must_hold_events_that_are_not_messages(db: Db) {
     let world = World::open(db).await;
     let log_id = world.group("r", &["ann"]).await;
-    let message = parlance_message::codec::message_sent(None, &crate::world::content("x"), false);
+    let message = parlance_log::testing::sent(None, "x");
     for payload in [message, bytes::Bytes::from_static(b"\xff")] {
         let mut batch = facts(log_id, &[]);
         batch.facts = vec![Fact { version: 2, events: vec![event(gained("bob")), payload] }];
@@ -196,7 +202,7 @@ async fn a_hundred_users_join_and_leave_in_one_event(db: Db) {
     let lost = pb::Effects { lost_user_ids: names, ..pb::Effects::default() };
     world.fact(log_id, 3, lost).await.expect("applied");
     let gone = world.send(log_id, "user-99", "new", "x").await;
-    assert!(matches!(gone, Err(Error::NotAMember)));
+    assert!(matches!(gone, Err(Error::Refused(Reason::NotAMember, _))));
     assert_eq!(world.head(log_id).await, 6);
 }
 

@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures::future::join_all;
 use parlance_db::{Db, testing};
-use parlance_message::domain::Deletion;
-use parlance_message::store::{CursorCheck, Options};
+use parlance_log::{Actor, CursorCheck, Options};
+use parlance_message::message::Deletion;
 use parlance_message::{Error, MIGRATIONS};
+use parlance_rpc::Reason;
 use parlance_types::{Seq, TenantId};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
@@ -43,7 +44,7 @@ async fn every_message_is_stored_once_when_writers_lose_their_connections() {
             // Every second one without an id of its own.
             let sends = ids.iter().enumerate().map(|(n, id)| {
                 let request_id = (n % 2 == 0).then_some(id.as_str());
-                world.store.send(draft(log_id, "ann", request_id, id))
+                world.append(draft(log_id, "ann", request_id, id))
             });
             let (sent, ended) = tokio::join!(join_all(sends), async {
                 for _ in 0..round {
@@ -242,7 +243,7 @@ async fn a_database_that_cannot_be_reached_is_an_outage_and_stores_nothing() {
         let sends = (0..10).map(|n| {
             let id = n.to_string();
             let store = &cut_off.store;
-            async move { store.send(draft(log_id, "ann", Some(&id), "x")).await }
+            async move { store.append(draft(log_id, "ann", Some(&id), "x").entry()).await }
         });
         for sent in join_all(sends).await {
             assert!(matches!(sent, Err(Error::Store(_))), "{sent:?}");
@@ -263,7 +264,7 @@ async fn a_head_that_is_held_does_not_fail_the_other_rooms_of_its_batch() {
         let mut holder = pool.begin().await.expect("a transaction");
         let lock = "UPDATE heads SET head = head WHERE log_id = $1";
         sqlx::query(lock).bind(held.0).execute(&mut *holder).await.expect("locked");
-        let send = |log_id| world.store.send(draft(log_id, "ann", None, "x"));
+        let send = |log_id| world.append(draft(log_id, "ann", None, "x"));
         // The first goes alone, the others wait for it and share a batch.
         let (first, others) =
             tokio::join!(send(free), join_all([send(held), send(free), send(held), send(free)]));
@@ -288,10 +289,10 @@ async fn a_change_by_another_tenant_takes_no_lock() {
         let mut holder = pool.begin().await.expect("a transaction");
         let lock = "UPDATE heads SET head = head WHERE log_id = $1";
         sqlx::query(lock).bind(log_id.0).execute(&mut *holder).await.expect("locked");
-        let actor = Some(user("ann"));
-        let foreign = Deletion { tenant_id: TenantId::new("other"), message_id, actor };
-        let refused = world.store.delete(foreign).await;
-        assert!(matches!(refused, Err(Error::MessageNotFound)), "{refused:?}");
+        let actor = Actor { tenant_id: TenantId::new("other"), user: Some(user("ann")) };
+        let foreign = Deletion { actor, message_id, on_delete: &[] };
+        let refused = world.store.run(foreign).await;
+        assert!(matches!(refused, Err(Error::Refused(Reason::MessageNotFound, _))), "{refused:?}");
         holder.rollback().await.expect("unlocked");
         world.delete(message_id, "ann").await.expect("deleted");
     })
@@ -335,7 +336,7 @@ async fn a_single_statement_that_waits_for_the_head_misses_a_removal_and_the_fun
         let (members, sent, ()) =
             tokio::join!(statement, world.send(log_id, "bob", "id", "removed"), commit);
         assert_eq!(members.expect("a count"), 1, "the single statement still sees a member");
-        assert!(matches!(sent, Err(Error::NotAMember)), "{sent:?}");
+        assert!(matches!(sent, Err(Error::Refused(Reason::NotAMember, _))), "{sent:?}");
     })
     .await;
 }

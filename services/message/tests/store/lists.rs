@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use parlance_db::{Db, test_on_each_db};
-use parlance_message::domain::{Role, RoomKind};
-use parlance_message::store::{UserLog, Walk};
+use parlance_log::{Role, RoomKind};
+use parlance_message::inbox::{UserLog, Walk};
 use parlance_proto::message::v1 as pb;
 use parlance_types::LogId;
 use uuid::Uuid;
@@ -27,7 +27,7 @@ async fn page(
     limit: usize,
 ) -> (Vec<UserLog>, Option<Walk>) {
     let (tenant, ann) = (tenant(), user("ann"));
-    let page = world.store.user_logs(&tenant, &ann, walk, skip_empty, limit).await;
+    let page = world.user_logs(&tenant, &ann, walk, skip_empty, limit).await;
     page.expect("a page")
 }
 
@@ -146,6 +146,5 @@ async fn logs_left_and_closed_are_not_listed(db: Db) {
     world.fact(logs[0], 2, closed()).await.expect("a fact");
     world.fact(logs[1], 2, lost("ann")).await.expect("a fact");
     assert_eq!(ids(&page(&world, None, false, 10).await.0), [logs[2]]);
-    let listed = world.store.logs_of(&tenant(), &user("ann")).await.expect("logs");
-    assert_eq!(listed.len(), 1);
+    assert_eq!(world.unreads(&tenant(), &user("ann")).await.len(), 1);
 }

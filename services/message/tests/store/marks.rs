@@ -1,9 +1,11 @@
 //! What members have read and received.
 
 use parlance_db::{Db, test_on_each_db};
+use parlance_log::RoomKind;
 use parlance_message::Error;
-use parlance_message::domain::{Marks, RoomKind};
+use parlance_message::mark::Marks;
 use parlance_proto::message::v1 as pb;
+use parlance_rpc::Reason;
 use parlance_types::LogId;
 use uuid::Uuid;
 
@@ -39,7 +41,7 @@ async fn a_mark_only_rises(db: Db) {
         (0, marks(4, 4, false), 2),
         (6, marks(6, 6, true), 0),
     ] {
-        assert_eq!(world.store.mark_read(log_id, &bob, seq).await.expect("marks"), expected);
+        assert_eq!(world.mark_read(log_id, &bob, seq).await.expect("marks"), expected);
         assert_eq!(world.unread("bob", log_id).await, Some(unread));
     }
 }
@@ -50,22 +52,23 @@ async fn what_is_read_was_delivered(db: Db) {
     for _ in 0..4 {
         world.say(log_id, "ann", "x").await;
     }
-    let (store, bob) = (&world.store, user("bob"));
-    let got = store.mark_delivered(log_id, &bob, 5).await.expect("marks");
+    let bob = user("bob");
+    let got = world.mark_delivered(log_id, &bob, 5).await.expect("marks");
     assert_eq!(got, marks(2, 5, true));
-    assert_eq!(store.mark_delivered(log_id, &bob, 4).await.expect("marks"), marks(2, 5, false));
-    assert_eq!(store.mark_read(log_id, &bob, 4).await.expect("marks"), marks(4, 5, true));
-    assert_eq!(store.mark_read(log_id, &bob, 6).await.expect("marks"), marks(6, 6, true));
+    assert_eq!(world.mark_delivered(log_id, &bob, 4).await.expect("marks"), marks(2, 5, false));
+    assert_eq!(world.mark_read(log_id, &bob, 4).await.expect("marks"), marks(4, 5, true));
+    assert_eq!(world.mark_read(log_id, &bob, 6).await.expect("marks"), marks(6, 6, true));
 }
 
 async fn a_mark_beyond_the_head_is_refused(db: Db) {
     let world = World::open(db).await;
     let log_id = world.group("r", &["ann"]).await;
     let ann = user("ann");
-    let beyond = world.store.mark_read(log_id, &ann, 3).await;
-    assert!(matches!(beyond, Err(Error::BeyondHead { head: 2 })), "{beyond:?}");
-    let beyond = world.store.mark_delivered(log_id, &ann, i64::MAX).await;
-    assert!(matches!(beyond, Err(Error::BeyondHead { head: 2 })), "{beyond:?}");
+    let rule = "seq must not be beyond the head, which is 2";
+    let beyond = world.mark_read(log_id, &ann, 3).await;
+    assert_eq!(beyond.expect_err("refused").to_string(), rule);
+    let beyond = world.mark_delivered(log_id, &ann, i64::MAX).await;
+    assert_eq!(beyond.expect_err("refused").to_string(), rule);
 }
 
 /// B-121.
@@ -74,10 +77,10 @@ async fn all_read_says_where(db: Db) {
     let log_id = world.group("r", &["ann", "bob"]).await;
     world.say(log_id, "ann", "x").await;
     let bob = user("bob");
-    let (store, all) = (&world.store, marks(3, 3, true));
-    assert_eq!(store.mark_all_read(log_id, &bob).await.expect("marks"), all);
+    let all = marks(3, 3, true);
+    assert_eq!(world.mark_all_read(log_id, &bob).await.expect("marks"), all);
     let again = Marks { moved: false, ..all };
-    assert_eq!(store.mark_all_read(log_id, &bob).await.expect("marks"), again);
+    assert_eq!(world.mark_all_read(log_id, &bob).await.expect("marks"), again);
     assert_eq!(world.unread("bob", log_id).await, Some(0));
 }
 
@@ -86,17 +89,17 @@ async fn the_unread_flag_is_cleared_by_the_next_mark_or_message(db: Db) {
     let log_id = world.group("r", &["ann"]).await;
     let ann = user("ann");
     let flagged = async || {
-        let unread = world.store.unread(&tenant(), &ann).await.expect("counts").remove(0);
+        let unread = world.unreads(&tenant(), &ann).await.remove(0);
         assert_eq!(unread.unread, 0, "the flag lowers no mark");
         unread.marked_unread
     };
-    let flag = async || world.store.flag_unread(log_id, &ann).await.expect("flagged");
+    let flag = async || world.flag_unread(log_id, &ann).await.expect("flagged");
     flag().await;
     assert!(flagged().await);
-    let marks = world.store.mark_read(log_id, &ann, 1).await.expect("marks");
+    let marks = world.mark_read(log_id, &ann, 1).await.expect("marks");
     assert_eq!((marks.read, flagged().await), (2, false));
     flag().await;
-    world.store.mark_all_read(log_id, &ann).await.expect("marks");
+    world.mark_all_read(log_id, &ann).await.expect("marks");
     assert!(!flagged().await);
     flag().await;
     world.say(log_id, "ann", "x").await;
@@ -117,7 +120,7 @@ async fn answering_is_reading(db: Db) {
     world.say(log_id, "bob", "y").await;
     assert_eq!(world.unread("bob", log_id).await, Some(0));
     assert_eq!(world.unread("ann", log_id).await, Some(1));
-    let got = world.store.mark_read(log_id, &user("bob"), 1).await.expect("marks");
+    let got = world.mark_read(log_id, &user("bob"), 1).await.expect("marks");
     assert_eq!(got, marks(6, 6, false));
 }
 
@@ -141,25 +144,25 @@ async fn marks_are_for_members_of_open_rooms(db: Db) {
     let group = world.group("g", &["ann", "bob"]).await;
     let rules = pb::LogRules::default();
     let direct = world.room(&tenant(), "d", RoomKind::Direct, rules, &["ann", "bob"]).await;
-    let (store, ann, eve) = (&world.store, user("ann"), user("eve"));
+    let (ann, eve) = (user("ann"), user("eve"));
     for error in [
-        store.mark_read(group, &eve, 1).await.expect_err("refused"),
-        store.mark_read(group, &eve, 99).await.expect_err("refused"),
-        store.mark_delivered(group, &eve, 1).await.expect_err("refused"),
-        store.mark_all_read(group, &eve).await.expect_err("refused"),
-        store.flag_unread(group, &eve).await.expect_err("refused"),
+        world.mark_read(group, &eve, 1).await.expect_err("refused"),
+        world.mark_read(group, &eve, 99).await.expect_err("refused"),
+        world.mark_delivered(group, &eve, 1).await.expect_err("refused"),
+        world.mark_all_read(group, &eve).await.expect_err("refused"),
+        world.flag_unread(group, &eve).await.expect_err("refused"),
     ] {
-        assert!(matches!(error, Error::NotAMember), "{error:?}");
+        assert!(matches!(error, Error::Refused(Reason::NotAMember, _)), "{error:?}");
     }
     world.fact(group, 2, closed()).await.expect("a fact");
     for error in [
-        store.mark_read(direct, &eve, 1).await.expect_err("refused"),
-        store.mark_read(group, &ann, 1).await.expect_err("refused"),
-        store.mark_all_read(group, &ann).await.expect_err("refused"),
-        store.flag_unread(group, &ann).await.expect_err("refused"),
-        store.mark_read(LogId(Uuid::now_v7()), &ann, 1).await.expect_err("refused"),
+        world.mark_read(direct, &eve, 1).await.expect_err("refused"),
+        world.mark_read(group, &ann, 1).await.expect_err("refused"),
+        world.mark_all_read(group, &ann).await.expect_err("refused"),
+        world.flag_unread(group, &ann).await.expect_err("refused"),
+        world.mark_read(LogId(Uuid::now_v7()), &ann, 1).await.expect_err("refused"),
     ] {
-        assert!(matches!(error, Error::RoomNotFound), "{error:?}");
+        assert!(matches!(error, Error::Refused(Reason::RoomNotFound, _)), "{error:?}");
     }
 }
 
@@ -169,7 +172,7 @@ async fn uncounted_messages_do_not_count(db: Db) {
     let log_id = world.group("r", &["ann", "bob"]).await;
     let mut quiet = draft(log_id, "ann", None, "x");
     quiet.uncounted = true;
-    let quiet = world.store.send(quiet).await.expect("sent").message_id;
+    let quiet = world.append(quiet).await.expect("sent").message_id;
     assert!(world.message(quiet).await.expect("a message").uncounted);
     let loud = world.say(log_id, "ann", "x").await.message_id;
     assert_eq!(world.unread("bob", log_id).await, Some(1));

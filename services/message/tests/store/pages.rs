@@ -3,7 +3,7 @@
 use parlance_db::testing::{Steps, on_sqlite};
 use parlance_db::{Db, SqliteDb};
 use parlance_message::MIGRATIONS;
-use parlance_message::store::Range;
+use parlance_message::message::Range;
 use parlance_types::{LogId, MessageId, Seq};
 
 use crate::world::{World, draft};
@@ -28,7 +28,7 @@ async fn fill(db: &SqliteDb, log_id: LogId, from: Seq, head: Seq) {
 /// messages were edited.
 async fn steps(world: &World, db: &SqliteDb, size: Seq) -> [u64; 3] {
     let log_id = world.group(&format!("room of {size}"), &["ann"]).await;
-    let sent = world.store.send(draft(log_id, "ann", None, "hello")).await.expect("sent");
+    let sent = world.append(draft(log_id, "ann", None, "hello")).await.expect("sent");
     let seq = sent.message_id.seq;
     fill(db, log_id, seq, seq + size).await;
     let head = seq + size;
@@ -38,7 +38,7 @@ async fn steps(world: &World, db: &SqliteDb, size: Seq) -> [u64; 3] {
     }
     let steps = Steps::of(db).await;
     let page = async |range, last| {
-        let read = world.store.messages(log_id, range, (1, last), 100);
+        let read = world.page(log_id, range, (1, last), 100);
         let (page, taken) = steps.taken_by(read).await;
         assert_eq!(page.expect("a page").len(), 100);
         taken

@@ -6,9 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
 use parlance_db::{Db, read_db, test_on_each_db};
+use parlance_log::{RoomKind, Sent};
 use parlance_message::Error;
-use parlance_message::domain::{Marks, RoomKind, Sent};
+use parlance_message::mark::Marks;
 use parlance_proto::message::v1 as pb;
+use parlance_rpc::Reason;
 use parlance_types::{LogId, RoomId, Seq};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -45,8 +47,7 @@ async fn send_until_refused(
 ) -> (Vec<Seq>, Error) {
     let mut accepted = Vec::new();
     loop {
-        let sent =
-            join_all((0..3).map(|_| world.store.send(draft(log_id, sender, None, "x")))).await;
+        let sent = join_all((0..3).map(|_| world.append(draft(log_id, sender, None, "x")))).await;
         for sent in sent {
             match sent {
                 Ok(Sent { message_id, .. }) => {
@@ -76,7 +77,7 @@ async fn what_is_accepted_from_a_member_lies_inside_the_membership(db: Db) {
         };
         let (removed, (accepted, error)) =
             tokio::join!(removal, send_until_refused(&two, log_id, "bob", &accepts));
-        assert!(matches!(error, Error::NotAMember), "{error:?}");
+        assert!(matches!(error, Error::Refused(Reason::NotAMember, _)), "{error:?}");
         assert!(accepted.iter().all(|seq| (joined + 1..removed).contains(seq)), "{accepted:?}");
     }
 }
@@ -95,7 +96,7 @@ async fn nothing_is_accepted_after_a_closing(db: Db) {
         };
         let (end, (accepted, error)) =
             tokio::join!(closing, send_until_refused(&two, log_id, "ann", &accepts));
-        assert!(matches!(error, Error::RoomNotFound), "{error:?}");
+        assert!(matches!(error, Error::Refused(Reason::RoomNotFound, _)), "{error:?}");
         assert!(accepted.iter().all(|seq| *seq < end), "{accepted:?} before {end}");
         assert_eq!(one.head(log_id).await, end);
     }
@@ -113,7 +114,7 @@ async fn marks_beside_appends_are_never_lost(db: Db) {
         for _ in 0..ROUNDS {
             // Both answer, so both marks rise in the append.
             let sends = logs.iter().flat_map(|log_id| {
-                ["ann", "bob"].map(|sender| one.store.send(draft(*log_id, sender, None, "x")))
+                ["ann", "bob"].map(|sender| one.append(draft(*log_id, sender, None, "x")))
             });
             for sent in join_all(sends).await {
                 sent.expect("sent");
@@ -124,21 +125,21 @@ async fn marks_beside_appends_are_never_lost(db: Db) {
     let marks = async {
         let mut last = [0; 6];
         while !done.load(Ordering::Relaxed) {
-            let marks = logs.iter().flat_map(|log_id| {
-                [&ann, &bob].map(|user_id| two.store.mark_all_read(*log_id, user_id))
-            });
+            let marks = logs
+                .iter()
+                .flat_map(|log_id| [&ann, &bob].map(|user_id| two.mark_all_read(*log_id, user_id)));
             for (marks, last) in join_all(marks).await.into_iter().zip(&mut last) {
                 let Marks { read, delivered, .. } = marks.expect("marks");
                 assert!(read >= *last && delivered >= read);
                 *last = read;
             }
-            two.store.mark_delivered(logs[0], &ann, 1).await.expect("marks");
+            two.mark_delivered(logs[0], &ann, 1).await.expect("marks");
         }
     };
     tokio::join!(sends, marks);
     for log_id in logs {
         for user_id in ["ann", "bob"] {
-            two.store.mark_all_read(log_id, &user(user_id)).await.expect("marks");
+            two.mark_all_read(log_id, &user(user_id)).await.expect("marks");
             assert_eq!(one.unread(user_id, log_id).await, Some(0));
         }
     }
@@ -202,7 +203,10 @@ async fn an_edit_beside_a_deletion_leaves_no_content(db: Db) {
         let (edited, deleted) =
             tokio::join!(one.edit(sent, "ann", &id, "secret, too"), two.delete(sent, "ann"));
         deleted.expect("deleted");
-        assert!(matches!(edited, Ok(_) | Err(Error::MessageDeleted)), "{edited:?}");
+        assert!(
+            matches!(edited, Ok(_) | Err(Error::Refused(Reason::MessageDeleted, _))),
+            "{edited:?}"
+        );
     }
     let events = one.store.events(log_id, 0, Seq::MAX).await.expect("events");
     let secret = |payload: &[u8]| payload.windows(6).any(|bytes| bytes == b"secret");
@@ -222,8 +226,8 @@ async fn one_room_id_goes_to_one_of_two_logs(db: Db) {
         };
         let (a, b) = tokio::join!(create(&one, logs[0]), create(&two, logs[1]));
         let winner = match (&a, &b) {
-            (Ok(_), Err(Error::RoomIdTaken)) => logs[0],
-            (Err(Error::RoomIdTaken), Ok(_)) => logs[1],
+            (Ok(_), Err(Error::Refused(Reason::RoomIdTaken, _))) => logs[0],
+            (Err(Error::Refused(Reason::RoomIdTaken, _)), Ok(_)) => logs[1],
             _ => panic!("one of two: {a:?}, {b:?}"),
         };
         let found = two.store.resolve(&tenant(), &RoomId::new(&room)).await.expect("a log");
@@ -244,14 +248,14 @@ async fn appends_of_two_replicas_in_many_rooms_do_not_deadlock(db: Db) {
             // In another order at each of them.
             let log_id = logs[(n * 5) % 8];
             let sender = if n % 2 == 0 { "ann" } else { "bob" };
-            world.store.send(draft(log_id, sender, None, "x"))
+            world.append(draft(log_id, sender, None, "x"))
         });
         join_all(sends)
     });
     let changes = async {
         for (version, log_id) in (0..5).flat_map(|v| logs.iter().map(move |log_id| (v + 2, log_id)))
         {
-            let effects = role("bob", parlance_message::domain::Role::Admin);
+            let effects = role("bob", parlance_log::Role::Admin);
             one.fact(*log_id, version, effects).await.expect("a fact");
         }
     };

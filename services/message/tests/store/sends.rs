@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use parlance_db::{Db, test_on_each_db, write_db};
+use parlance_log::{Actor, Options, Role, RoomKind};
 use parlance_message::Error;
-use parlance_message::domain::{Content, Role, RoomKind};
-use parlance_message::store::Options;
+use parlance_message::message::{Content, Edit};
 use parlance_proto::message::v1 as pb;
+use parlance_rpc::Reason;
 use parlance_types::{LogId, RequestId, Seq, TenantId};
 use uuid::Uuid;
 
@@ -54,7 +55,7 @@ async fn a_crowd_of_senders_in_many_rooms_leaves_no_gap(db: Db) {
     }
     let sends = (0..200).map(|n| {
         let sender = if n % 3 == 0 { "ann" } else { "bob" };
-        world.store.send(draft(logs[n % 5], sender, Some(&format!("id-{n}")), "x"))
+        world.append(draft(logs[n % 5], sender, Some(&format!("id-{n}")), "x"))
     });
     let sent: Vec<_> = join_all(sends).await.into_iter().map(|sent| sent.expect("sent")).collect();
     for (room, log_id) in logs.into_iter().enumerate() {
@@ -95,7 +96,7 @@ async fn a_repeat_is_found_before_rights_are_judged(db: Db) {
         world.fact(log_id, version, effects).await.expect("a fact");
         assert_eq!(world.send(log_id, "bob", "id", "hello").await.expect("sent"), first);
         let other = world.send(log_id, "bob", "id", "other").await;
-        assert!(matches!(other, Err(Error::RequestIdReused)), "{other:?}");
+        assert!(matches!(other, Err(Error::Refused(Reason::RequestIdReused, _))), "{other:?}");
         assert!(world.send(log_id, "bob", "new", "hello").await.is_err());
     }
 }
@@ -106,10 +107,13 @@ async fn a_request_id_with_another_payload_is_refused(db: Db) {
     let twins = ["one", "two"].map(|text| world.send(log_id, "ann", "id", text));
     let twins = join_all(twins).await;
     assert!(twins[0].is_ok());
-    assert!(matches!(twins[1], Err(Error::RequestIdReused)), "{twins:?}");
+    assert!(matches!(twins[1], Err(Error::Refused(Reason::RequestIdReused, _))), "{twins:?}");
     let mut uncounted = draft(log_id, "ann", Some("id"), "one");
     uncounted.uncounted = true;
-    assert!(matches!(world.store.send(uncounted).await, Err(Error::RequestIdReused)));
+    assert!(matches!(
+        world.append(uncounted).await,
+        Err(Error::Refused(Reason::RequestIdReused, _))
+    ));
     assert_eq!(world.head(log_id).await, 3);
 }
 
@@ -124,8 +128,8 @@ async fn equal_payloads_are_equal_however_they_were_written(db: Db) {
             Content::parse(kind.to_owned(), "x".to_owned(), properties, None).expect("a content");
         draft
     };
-    let first = world.store.send(write("", [("a", "1"), ("b", "2")])).await.expect("sent");
-    let again = world.store.send(write("text", [("b", "2"), ("a", "1")])).await.expect("sent");
+    let first = world.append(write("", [("a", "1"), ("b", "2")])).await.expect("sent");
+    let again = world.append(write("text", [("b", "2"), ("a", "1")])).await.expect("sent");
     assert_eq!(first, again);
 }
 
@@ -147,22 +151,25 @@ async fn strangers_closed_rooms_and_post_rules_are_refused_each_for_its_reason(d
         world.room(&tenant(), "n", RoomKind::Channel, only_admins_post(), &["ann", "bob"]).await;
 
     let stranger = world.send(group, "eve", "1", "x").await;
-    assert!(matches!(stranger, Err(Error::NotAMember)), "{stranger:?}");
+    assert!(matches!(stranger, Err(Error::Refused(Reason::NotAMember, _))), "{stranger:?}");
     let stranger = world.send(direct, "eve", "1", "x").await;
-    assert!(matches!(stranger, Err(Error::RoomNotFound)), "{stranger:?}");
+    assert!(matches!(stranger, Err(Error::Refused(Reason::RoomNotFound, _))), "{stranger:?}");
     let nowhere = world.send(LogId(Uuid::now_v7()), "ann", "1", "x").await;
-    assert!(matches!(nowhere, Err(Error::RoomNotFound)), "{nowhere:?}");
+    assert!(matches!(nowhere, Err(Error::Refused(Reason::RoomNotFound, _))), "{nowhere:?}");
 
     assert!(world.send(news, "ann", "1", "x").await.is_ok());
     let restricted = world.send(news, "bob", "1", "x").await;
-    assert!(matches!(restricted, Err(Error::PostingRestricted)), "{restricted:?}");
+    assert!(
+        matches!(restricted, Err(Error::Refused(Reason::PostingRestricted, _))),
+        "{restricted:?}"
+    );
     world.fact(news, 2, role("bob", Role::Admin)).await.expect("a fact");
     assert!(world.send(news, "bob", "1", "x").await.is_ok());
 
     world.fact(group, 2, closed()).await.expect("a fact");
     for sender in ["ann", "eve", ""] {
         let closed = world.send(group, sender, "2", "x").await;
-        assert!(matches!(closed, Err(Error::RoomNotFound)), "{closed:?}");
+        assert!(matches!(closed, Err(Error::Refused(Reason::RoomNotFound, _))), "{closed:?}");
     }
 }
 
@@ -171,11 +178,15 @@ async fn a_refused_entry_leaves_the_rest_of_its_batch_alone(db: Db) {
     let log_id = world.group("r", &["ann"]).await;
     let sends = (0..40).map(|n| {
         let sender = if n % 4 == 3 { "eve" } else { "ann" };
-        world.store.send(draft(log_id, sender, None, "x"))
+        world.append(draft(log_id, sender, None, "x"))
     });
     let sent = join_all(sends).await;
     for (n, sent) in sent.iter().enumerate() {
-        assert_eq!(matches!(sent, Err(Error::NotAMember)), n % 4 == 3, "{sent:?}");
+        assert_eq!(
+            matches!(sent, Err(Error::Refused(Reason::NotAMember, _))),
+            n % 4 == 3,
+            "{sent:?}"
+        );
     }
     assert_eq!(world.head(log_id).await, 32);
 }
@@ -209,7 +220,7 @@ async fn what_is_stored_is_published_once_and_in_order(db: Db) {
     let world = World::open(db).await;
     let log_id = world.group("r", &["ann", "bob"]).await;
     join_all((0..50).map(|n| {
-        world.store.send(draft(log_id, "ann", Some(&format!("{}", n % 40)), &(n % 40).to_string()))
+        world.append(draft(log_id, "ann", Some(&format!("{}", n % 40)), &(n % 40).to_string()))
     }))
     .await;
     let sent = world.say(log_id, "ann", "last").await;
@@ -221,7 +232,7 @@ async fn what_is_stored_is_published_once_and_in_order(db: Db) {
     let published = world.published.lock().expect("a lock").clone();
     let events: Vec<_> = published.iter().flat_map(|appended| appended.events.clone()).collect();
     let stored = world.store.events(log_id, 0, Seq::MAX).await.expect("events");
-    let seqs = |events: &[parlance_message::domain::StoredEvent]| {
+    let seqs = |events: &[parlance_log::StoredEvent]| {
         events.iter().map(|event| (event.seq, event.time)).collect::<Vec<_>>()
     };
     assert_eq!(seqs(&events), seqs(&stored));
@@ -257,7 +268,7 @@ async fn an_entry_that_the_database_cannot_take_fails_alone(db: Db) {
     refuse_events_of(&world.db, "bob").await;
     let sends = (0..50).map(|n| {
         let sender = if n % 10 == 7 { "bob" } else { "ann" };
-        world.store.send(draft(log_id, sender, None, "x"))
+        world.append(draft(log_id, sender, None, "x"))
     });
     let mut seqs = Vec::new();
     for (n, sent) in join_all(sends).await.into_iter().enumerate() {
@@ -270,9 +281,12 @@ async fn an_entry_that_the_database_cannot_take_fails_alone(db: Db) {
 async fn a_full_queue_refuses_at_once(db: Db) {
     let world = World::with(db, Options { queue: 4, writers: 1, ..options() }).await;
     let log_id = world.group("r", &["ann"]).await;
-    let sent = join_all((0..20).map(|_| world.store.send(draft(log_id, "ann", None, "x")))).await;
+    let sent = join_all((0..20).map(|_| world.append(draft(log_id, "ann", None, "x")))).await;
     let stored = sent.iter().filter(|sent| sent.is_ok()).count();
-    let refused = sent.iter().filter(|sent| matches!(sent, Err(Error::Overloaded))).count();
+    let refused = sent
+        .iter()
+        .filter(|sent| matches!(sent, Err(Error::Refused(Reason::Overloaded, _))))
+        .count();
     assert_eq!((stored, refused), (4, 16));
     assert!(world.send(log_id, "ann", "later", "x").await.is_ok());
 }
@@ -280,11 +294,11 @@ async fn a_full_queue_refuses_at_once(db: Db) {
 async fn a_closed_store_finishes_what_waits_and_refuses_the_rest(db: Db) {
     let world = World::open(db).await;
     let log_id = world.group("r", &["ann"]).await;
-    let sends = (0..20).map(|_| world.store.send(draft(log_id, "ann", None, "x")));
+    let sends = (0..20).map(|_| world.append(draft(log_id, "ann", None, "x")));
     let (sent, ()) = tokio::join!(join_all(sends), world.store.close());
     assert!(sent.iter().all(Result::is_ok), "{sent:?}");
     let late = world.send(log_id, "ann", "late", "x").await;
-    assert!(matches!(late, Err(Error::Draining)), "{late:?}");
+    assert!(matches!(late, Err(Error::Refused(Reason::Draining, _))), "{late:?}");
     assert_eq!(world.head(log_id).await, 22);
 }
 
@@ -300,21 +314,23 @@ async fn two_tenants_with_equal_ids_do_not_meet(db: Db) {
     assert_eq!(world.store.resolve(&acme, &room_id).await.expect("a log"), Some(one));
     assert_eq!(world.store.resolve(&zeta, &room_id).await.expect("a log"), Some(two));
     let ann = crate::world::user("ann");
-    let unread = world.store.unread(&zeta, &ann).await.expect("counts");
+    let unread = world.unreads(&zeta, &ann).await;
     assert_eq!((unread.len(), unread[0].log_id, unread[0].unread), (1, two, 0));
     let heads = world.store.user_heads(&[(acme, ann.clone()), (zeta.clone(), ann)]).await;
     assert_eq!(heads.expect("heads"), [1, 1]);
     // A foreign tenant cannot change what it can name.
     let sent = world.say(one, "ann", "mine").await;
-    let edit = parlance_message::domain::Edit {
-        tenant_id: zeta,
+    let edit = Edit {
+        actor: Actor { tenant_id: zeta, user: crate::world::named("ann") },
         message_id: sent.message_id,
-        editor: crate::world::named("ann"),
-        request_id: Some(RequestId::new("e")),
+        request: Some(RequestId::new("e")).into(),
         content: crate::world::content("theirs"),
     };
-    assert!(matches!(world.store.edit(edit).await, Err(Error::MessageNotFound)));
+    assert!(matches!(world.store.run(edit).await, Err(Error::Refused(Reason::MessageNotFound, _))));
     let mut foreign = crate::world::facts(one, &[(2, gained("eve"))]);
     foreign.tenant_id = TenantId::new("zeta");
-    assert!(matches!(world.store.apply(foreign).await, Err(Error::LogNotFound)));
+    assert!(matches!(
+        world.store.apply(foreign).await,
+        Err(Error::Refused(Reason::LogNotFound, _))
+    ));
 }

@@ -51,7 +51,7 @@ impl Model {
                 let mut draft = draft(self.log_id, sender, None, "x");
                 draft.uncounted = random.random_ratio(1, 4);
                 let counted = !draft.uncounted;
-                let sent = world.store.send(draft).await;
+                let sent = world.append(draft).await;
                 assert_eq!(sent.is_ok(), member || sender.is_empty());
                 let Ok(sent) = sent else { return };
                 self.head += 1;
@@ -76,7 +76,7 @@ impl Model {
             }
             9 | 10 if member => {
                 let seq = random.random_range(0..=self.head);
-                let marks = world.store.mark_read(self.log_id, &user(user_id), seq).await;
+                let marks = world.mark_read(self.log_id, &user(user_id), seq).await;
                 let mark = self.members.get_mut(user_id).expect("a member");
                 *mark = seq.max(*mark);
                 assert_eq!(marks.expect("marks").read, *mark);

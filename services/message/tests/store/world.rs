@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parlance_db::{Db, Location};
-use parlance_message::domain::{
-    Appended, Content, Deletion, Draft, Edit, Edited, Fact, FactBatch, LogIdentity, Message,
-    Publish, Role, RoomKind, Sent, Source,
+use parlance_log::{
+    Actor, Appended, Applied, Entry, Fact, FactBatch, LogIdentity, Options, Publish, Role,
+    RoomKind, Sent, Source, Store, Visible,
 };
-use parlance_message::store::{Applied, Options, Range, Store};
-use parlance_message::{Error, MIGRATIONS};
+use parlance_message::inbox::{Unread, UserLog, Walk};
+use parlance_message::mark::{Mark, Marker, Marks};
+use parlance_message::message::{Content, Deletion, Edit, Edited, Message, Range};
+use parlance_message::{Error, MIGRATIONS, inbox, mark, message};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::event::Body;
 use parlance_types::{
@@ -97,7 +99,7 @@ impl World {
 
     /// Sends without a request id.
     pub(crate) async fn say(&self, log_id: LogId, sender: &str, text: &str) -> Sent {
-        self.store.send(draft(log_id, sender, None, text)).await.expect("a message")
+        self.append(draft(log_id, sender, None, text)).await.expect("a message")
     }
 
     pub(crate) async fn send(
@@ -107,7 +109,7 @@ impl World {
         request_id: &str,
         text: &str,
     ) -> Result<Sent, Error> {
-        self.store.send(draft(log_id, sender, Some(request_id), text)).await
+        self.append(draft(log_id, sender, Some(request_id), text)).await
     }
 
     pub(crate) async fn edit(
@@ -118,24 +120,87 @@ impl World {
         text: &str,
     ) -> Result<Edited, Error> {
         let edit = Edit {
-            tenant_id: tenant(),
+            actor: actor(editor),
             message_id,
-            editor: named(editor),
-            request_id: Some(RequestId::new(request_id)),
+            request: Some(RequestId::new(request_id)).into(),
             content: content(text),
         };
-        self.store.edit(edit).await
+        self.store.run(edit).await
     }
 
-    pub(crate) async fn delete(&self, message_id: MessageId, actor: &str) -> Result<Seq, Error> {
-        let deletion = Deletion { tenant_id: tenant(), message_id, actor: named(actor) };
-        self.store.delete(deletion).await
+    pub(crate) async fn append(&self, draft: Draft) -> Result<Sent, Error> {
+        self.store.append(draft.entry()).await
+    }
+
+    pub(crate) async fn delete(&self, message_id: MessageId, by: &str) -> Result<Seq, Error> {
+        self.store.run(Deletion { actor: actor(by), message_id, on_delete: &[] }).await
+    }
+
+    async fn mark(&self, log_id: LogId, user_id: &UserId, mark: Mark) -> Result<Marks, Error> {
+        let marker = Marker::new(self.store.clone(), Arc::new(|_, _, _| {}));
+        marker.raise(log_id, user_id, mark).await
+    }
+
+    pub(crate) async fn mark_read(
+        &self,
+        log_id: LogId,
+        user_id: &UserId,
+        seq: Seq,
+    ) -> Result<Marks, Error> {
+        self.mark(log_id, user_id, Mark::Read(seq)).await
+    }
+
+    pub(crate) async fn mark_delivered(
+        &self,
+        log_id: LogId,
+        user_id: &UserId,
+        seq: Seq,
+    ) -> Result<Marks, Error> {
+        self.mark(log_id, user_id, Mark::Delivered(seq)).await
+    }
+
+    pub(crate) async fn mark_all_read(
+        &self,
+        log_id: LogId,
+        user_id: &UserId,
+    ) -> Result<Marks, Error> {
+        self.mark(log_id, user_id, Mark::AllRead).await
+    }
+
+    pub(crate) async fn flag_unread(&self, log_id: LogId, user_id: &UserId) -> Result<(), Error> {
+        mark::store::flag(&self.db, log_id, user_id).await
+    }
+
+    pub(crate) async fn page(
+        &self,
+        log_id: LogId,
+        range: Range,
+        visible: Visible,
+        limit: usize,
+    ) -> Result<Vec<Message>, Error> {
+        message::store::page(&self.db, log_id, range, visible, limit).await
+    }
+
+    pub(crate) async fn user_logs(
+        &self,
+        tenant_id: &TenantId,
+        user_id: &UserId,
+        walk: Option<Walk>,
+        skip_empty: bool,
+        limit: usize,
+    ) -> Result<(Vec<UserLog>, Option<Walk>), Error> {
+        inbox::store::user_logs(&self.db, tenant_id, user_id, walk, skip_empty, limit).await
+    }
+
+    pub(crate) async fn unreads(&self, tenant_id: &TenantId, user_id: &UserId) -> Vec<Unread> {
+        inbox::store::unread(&self.db, tenant_id, user_id).await.expect("counts")
     }
 
     /// The unread count of a room, which is the same when counted from the events.
     pub(crate) async fn unread(&self, user_id: &str, log_id: LogId) -> Option<i64> {
-        let unread = self.store.unread(&tenant(), &user(user_id)).await.expect("counts");
-        let recounts = self.store.recount(&tenant(), &user(user_id)).await.expect("counts");
+        let unread = self.unreads(&tenant(), &user(user_id)).await;
+        let recounts = inbox::store::recount(&self.db, &tenant(), &user(user_id)).await;
+        let recounts = recounts.expect("counts");
         assert_eq!(unread.len(), recounts.len());
         for (unread, recount) in unread.iter().zip(recounts) {
             assert_eq!(unread.log_id, recount.log_id);
@@ -148,7 +213,7 @@ impl World {
     pub(crate) async fn message(&self, message_id: MessageId) -> Option<Message> {
         let MessageId { log_id, seq } = message_id;
         let (after, visible) = (Range::After(seq - 1), (seq, Seq::MAX));
-        let found = self.store.messages(log_id, after, visible, 1).await.expect("a read");
+        let found = self.page(log_id, after, visible, 1).await.expect("a read");
         found.into_iter().find(|message| message.message_id == message_id)
     }
 
@@ -227,6 +292,26 @@ pub(crate) fn only_admins_post() -> pb::LogRules {
 /// Empty: the system.
 pub(crate) fn named(user_id: &str) -> Option<UserId> {
     (!user_id.is_empty()).then(|| user(user_id))
+}
+
+pub(crate) fn actor(user_id: &str) -> Actor {
+    Actor { tenant_id: tenant(), user: named(user_id) }
+}
+
+/// A message that a test sends.
+pub(crate) struct Draft {
+    log_id: LogId,
+    sender: Option<UserId>,
+    request_id: Option<RequestId>,
+    pub(crate) content: Content,
+    pub(crate) uncounted: bool,
+}
+
+impl Draft {
+    pub(crate) fn entry(self) -> Entry {
+        let Self { log_id, sender, request_id, content, uncounted } = self;
+        message::Draft { content, request_id, uncounted }.entry(log_id, sender)
+    }
 }
 
 pub(crate) fn content(text: &str) -> Content {

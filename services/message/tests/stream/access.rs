@@ -1,7 +1,7 @@
 //! Who gets what.
 
 use parlance_db::Db;
-use parlance_message::domain::RoomKind;
+use parlance_log::RoomKind;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_rpc::{Principal, Reason};

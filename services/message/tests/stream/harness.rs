@@ -8,11 +8,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use parlance_bus::{Bus, Heard, State};
 use parlance_db::{Db, read_db};
+use parlance_log::Store;
+use parlance_log::{Actor, Entry, Fact, FactBatch, LogIdentity, RoomKind, Source, Store, testing};
 use parlance_message::codec::frames;
-use parlance_message::domain::{
-    Content, Deletion, Draft, Fact, FactBatch, LogIdentity, RoomKind, Source,
-};
-use parlance_message::store::Store;
+use parlance_message::message::Deletion;
 use parlance_message::stream::notice::{Key, Merge, Notice, Span};
 use parlance_message::stream::{Hub, Options};
 use parlance_message::{Config, Service};
@@ -181,21 +180,16 @@ impl Node {
     }
 
     pub(crate) async fn send(&self, room: &Room, text: &str) -> Seq {
-        let content = Content::parse(String::new(), text.to_owned(), [].into(), None);
-        let draft = Draft {
-            log_id: room.log_id,
-            sender: None,
-            request_id: None,
-            content: content.expect("a content"),
-            uncounted: false,
-        };
-        self.store.send(draft).await.expect("send").message_id.seq
+        let payload = testing::sent(None, text);
+        let entry = Entry::new(room.log_id, None, None.into(), true, payload);
+        self.store.append(entry).await.expect("send").message_id.seq
     }
 
     pub(crate) async fn delete(&self, room: &Room, seq: Seq) -> Seq {
         let message_id = MessageId { log_id: room.log_id, seq };
-        let deletion = Deletion { tenant_id: tenant(), message_id, actor: None };
-        self.store.delete(deletion).await.expect("delete")
+        let actor = Actor { tenant_id: tenant(), user: None };
+        let deletion = Deletion { actor, message_id, on_delete: &[] };
+        self.store.run(deletion).await.expect("delete")
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parlance_db::Db;
-use parlance_message::domain::{Appended, StoredEvent};
+use parlance_log::{Appended, StoredEvent};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_rpc::{Principal, Reason};

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use parlance_db::Db;
 use parlance_db::testing::on_postgres;
+use parlance_log::{Appended, StoredEvent};
 use parlance_message::MIGRATIONS;
-use parlance_message::domain::{Appended, StoredEvent};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 use sqlx::{ConnectOptions, Connection};

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use parlance_db::Db;
-use parlance_message::domain::RoomKind;
+use parlance_log::RoomKind;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 

@@ -15,13 +15,12 @@
 
 use std::sync::Arc;
 
+use parlance_log::{CursorCheck, View};
 use parlance_types::{LogId, RoomId, Seq, TenantId, UserId};
 
 use super::{Inner, Subscription, count};
 use crate::Error;
 use crate::codec::frames;
-use crate::domain::View;
-use crate::store::CursorCheck;
 use crate::stream::attach::{self, Reset, Start};
 use crate::stream::cursor::Cursor;
 use crate::stream::entry::Place;

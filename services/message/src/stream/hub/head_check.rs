@@ -5,12 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parlance_bus::State;
+use parlance_log::{EpochId, Head};
 use parlance_types::{LogId, Seq, TenantId, UserId};
 use tokio::sync::watch;
 
 use super::{Inner, Log, count};
-use crate::domain::EpochId;
-use crate::store::Head;
 use crate::stream::failure::Unavailable;
 use crate::stream::lock;
 use crate::stream::log::Missing;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use parlance_bus::{Heard as HeardOnBus, State};
+use parlance_log::{Appended, EpochId, StoredEvent};
 use parlance_types::{Seq, TenantId, UserId};
 use tokio::sync::mpsc;
 
 use super::wire::{self, Hints};
 use super::{Inner, Log, count};
-use crate::domain::{Appended, EpochId, StoredEvent};
 use crate::stream::entry::Entry;
 use crate::stream::lock;
 use crate::stream::log::Missing;

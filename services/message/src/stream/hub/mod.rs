@@ -14,6 +14,8 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use parlance_bus::Bus;
+use parlance_log::vital::vital;
+use parlance_log::{Appended, Publish, Store};
 use parlance_types::{LogId, TenantId, UserId};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
@@ -30,9 +32,6 @@ use super::log::{LogState, SubscriptionId};
 use super::mailbox::Mailbox;
 use super::notice::Notice;
 use super::{Options, lock};
-use crate::domain::{Appended, Publish};
-use crate::store::Store;
-use crate::vital::vital;
 
 /// Follows logs for the streams of one node.
 #[derive(Clone, Debug)]

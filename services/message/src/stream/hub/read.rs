@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use parlance_log::Store;
+
 use super::{Inner, Log, Started, Subscription, count};
 use crate::Error;
-use crate::store::Store;
 use crate::stream::batch::Batch;
 use crate::stream::blocks::{Block, BlockId};
 use crate::stream::cursor::Cursor;
@@ -30,7 +31,7 @@ impl Inner {
     }
 
     fn started(&self) -> Result<&Started, Unavailable> {
-        self.started.get().ok_or_else(|| Error::Draining.into())
+        self.started.get().ok_or_else(|| Error::draining().into())
     }
 
     /// Asks the store, within a deadline.
@@ -49,7 +50,7 @@ impl Inner {
     ) -> Result<T, Unavailable> {
         let turns = &self.started()?.turns;
         let question = async {
-            let _turn = turns.acquire().await.map_err(|_| Error::Draining)?;
+            let _turn = turns.acquire().await.map_err(|_| Error::draining())?;
             question.await
         };
         self.ask(question).await

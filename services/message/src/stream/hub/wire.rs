@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use parlance_bus::SHARDS;
+use parlance_log::{Appended, EpochId, StoredEvent};
 use parlance_proto::frame::Frame;
 use parlance_types::{LogId, Seq, TenantId, UserId};
 use prost::Message as _;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::domain::{Appended, EpochId, StoredEvent};
 use crate::stream::notice::{Key, Merge, Notice, Span};
 
 /// Events above so many bytes are left out of a payload; their numbers are in it.

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use parlance_log::testing::{deleted, edited, sent};
+use parlance_log::{EpochId, History, Kind, Membership, Role, RoomKind, Rules, StoredEvent, View};
 use parlance_proto::message::v1 as pb;
 use parlance_types::{LogId, MessageId, RoomId, Seq, TenantId, UserId};
 use prost::Message as _;
@@ -10,9 +12,6 @@ use uuid::Uuid;
 
 use super::Act;
 use crate::codec;
-use crate::domain::{
-    Content, EpochId, History, Membership, Role, RoomKind, Rules, StoredEvent, View,
-};
 use crate::stream::entry::{Entry, Place};
 
 /// The database: what is committed.
@@ -38,9 +37,8 @@ pub(super) fn user(n: u8) -> UserId {
     UserId::new(format!("user{n}"))
 }
 
-fn content(seq: Seq) -> Content {
-    Content::parse(String::new(), format!("secret of {seq}"), BTreeMap::new(), None)
-        .expect("a content")
+fn secret(seq: Seq) -> String {
+    format!("secret of {seq}")
 }
 
 fn fact(effects: pb::Effects) -> Bytes {
@@ -84,26 +82,27 @@ impl Log {
         match act {
             Act::Send => {
                 self.messages.push(next);
-                Some(self.push(codec::message_sent(None, &content(next), false)))
+                Some(self.push(sent(None, &secret(next))))
             }
             Act::Edit(n) => {
                 let target = target(self, *n).filter(|seq| !self.deleted.contains_key(seq))?;
-                Some(self.push(codec::message_edited(None, id(target), &content(target))))
+                Some(self.push(edited(id(target), &secret(target))))
             }
             Act::Delete(n) => {
                 let target = target(self, *n).filter(|seq| !self.deleted.contains_key(seq))?;
                 self.deleted.insert(target, next);
                 for event in &mut self.events {
-                    let of_target = match codec::envelope(&event.payload).expect("ours").body {
-                        codec::Body::Message => event.seq == target,
-                        codec::Body::Edit { target: edited } => edited == target,
+                    let envelope = codec::envelope(&event.payload).expect("ours");
+                    let of_target = match envelope.kind {
+                        Kind::Message => event.seq == target,
+                        Kind::Edit => envelope.target == Some(target),
                         _ => false,
                     };
                     if of_target {
                         event.payload = codec::tombstone(&event.payload).expect("ours");
                     }
                 }
-                Some(self.push(codec::message_deleted(None, id(target))))
+                Some(self.push(deleted(id(target))))
             }
             Act::Add(n) if !self.members.contains_key(n) => {
                 self.members.insert(*n, next);

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use parlance_log::EpochId;
 use parlance_types::{LogId, RoomId, Seq};
 
-use crate::domain::EpochId;
 use crate::stream::blocks::Block;
 use crate::stream::failure::{NotAttached, Unavailable};
 use crate::stream::hub::Attached;

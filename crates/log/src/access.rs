@@ -1,0 +1,109 @@
+//! Whose log a request means, and what its caller may see there.
+
+use parlance_rpc::{Caller, Reason};
+use parlance_types::{LogId, MessageId, RoomId, TenantId, UserId};
+
+use crate::{Change, Error, RoomKind, Store, View, Visible};
+
+/// Whose rights count in a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Actor {
+    pub tenant_id: TenantId,
+    /// `None`: somebody who acts for the tenant, and may read every room of it.
+    pub user: Option<UserId>,
+}
+
+impl From<Caller> for Actor {
+    fn from(caller: Caller) -> Self {
+        let user = caller.user().cloned();
+        Self { tenant_id: caller.tenant_id, user }
+    }
+}
+
+impl Store {
+    /// Runs `attempt` on the log of a room; once more if it was refused for a
+    /// reason that no longer holds, such as a room id that began a new life.
+    pub async fn on_log<T, F>(
+        &self,
+        actor: &Actor,
+        room_id: &RoomId,
+        attempt: impl Fn(LogId) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
+        match attempt(self.log_of(actor, room_id).await?).await {
+            Err(Error::Refused(Reason::RoomNotFound | Reason::NotAMember, _)) => {}
+            done => return done,
+        }
+        let view = self.view_of_room(actor, room_id).await?;
+        view.visible_to(actor.user.as_ref())?;
+        match attempt(view.log_id).await {
+            Err(Error::Refused(Reason::NotAMember, _)) if view.kind == RoomKind::Direct => {
+                Err(Error::room_not_found())
+            }
+            done => done,
+        }
+    }
+
+    /// What the actor may see of a room's present life.
+    pub async fn view_of_room(&self, actor: &Actor, room_id: &RoomId) -> Result<View, Error> {
+        let mut before = None;
+        // The second look is for a room id that began a new life since it was cached.
+        for _ in 0..2 {
+            let log_id = self.log_of(actor, room_id).await?;
+            if before == Some(log_id) {
+                break;
+            }
+            match self.view(log_id, actor.user.as_ref()).await? {
+                Some(view) if view.closed.is_none() => return Ok(view),
+                _ => before = Some(log_id),
+            }
+        }
+        Err(Error::room_not_found())
+    }
+
+    /// What the actor may see of a message's log; fails unless the message is within.
+    pub async fn view_of_message(
+        &self,
+        actor: &Actor,
+        message_id: MessageId,
+    ) -> Result<(View, Visible), Error> {
+        let view = self.view(message_id.log_id, actor.user.as_ref()).await?;
+        let view = view.filter(|view| view.tenant_id == actor.tenant_id);
+        let view = view.ok_or(Error::message_not_found())?;
+        let visible = view.shows(actor.user.as_ref(), message_id.seq)?;
+        Ok((view, visible))
+    }
+
+    /// Runs a change of a message. A refusal does not tell of more than the actor may see.
+    pub async fn change_message<C: Change>(
+        &self,
+        actor: &Actor,
+        message_id: MessageId,
+        change: C,
+    ) -> Result<C::Done, Error> {
+        let done = self.run(change).await;
+        if matches!(&done, Err(refused) if hides(refused)) {
+            self.view_of_message(actor, message_id).await?;
+        }
+        done
+    }
+
+    async fn log_of(&self, actor: &Actor, room_id: &RoomId) -> Result<LogId, Error> {
+        self.resolve(&actor.tenant_id, room_id).await?.ok_or(Error::room_not_found())
+    }
+}
+
+/// Whether a refusal says something about a message that not everybody may know.
+fn hides(refused: &Error) -> bool {
+    refused.reason().is_some_and(|reason| {
+        !matches!(
+            reason,
+            Reason::MessageNotFound
+                | Reason::RequestIdReused
+                | Reason::Overloaded
+                | Reason::Draining
+        )
+    })
+}

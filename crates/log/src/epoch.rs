@@ -1,0 +1,183 @@
+//! Epochs: stretches of history that were not rewound.
+
+use std::fmt;
+
+use parlance_db::{Db, WAIT_TIMEOUT, lend, read_db};
+use parlance_types::{LogId, Micros, Seq};
+use tokio::time::timeout;
+
+use crate::head::PRESENT_EPOCH;
+use crate::read::bounded;
+use crate::{Conn, Error, on};
+
+/// Names an epoch: one stretch of history that was not rewound. Opaque to clients.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct EpochId(pub String);
+
+impl fmt::Display for EpochId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a log says of a cursor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CursorCheck {
+    /// It holds.
+    Holds,
+    /// History was rewound after it was given: only what is up to here still holds.
+    Rewound { keep_through: Seq },
+    /// Its epoch is not known here.
+    UnknownEpoch,
+}
+
+/// The timeline of the WAL position being written, not of the last checkpoint: a
+/// standby that was promoted a moment ago differs already.
+const WITNESS: &str = "
+    SELECT system_identifier::text || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
+      FROM pg_control_system()";
+
+/// Why an epoch begins.
+enum Because {
+    Asked(String),
+    /// If this epoch is still the present one.
+    Rewound(EpochId, String),
+    /// If the witness is another than the one seen last.
+    Witness(String),
+}
+
+/// The present epoch.
+pub(crate) async fn present(db: &Db) -> Result<EpochId, Error> {
+    let (_, id): (i64, String) = bounded(async {
+        read_db!(db, |pool| sqlx::query_as(PRESENT_EPOCH).fetch_one(&mut *lend(pool).await?).await)
+    })
+    .await?;
+    Ok(EpochId(id))
+}
+
+parlance_db::row! {
+    /// Where a cursor's epoch ends in a log.
+    pub(crate) struct CursorRow {
+        pub(crate) head: Seq,
+        pub(crate) epoch: i64,
+        pub(crate) present: i64,
+        /// The first event of a later epoch.
+        pub(crate) next: Option<Seq>,
+    }
+}
+
+/// What a log says of an epoch; `None` if either is not known.
+pub(crate) async fn cursor(
+    db: &Db,
+    log_id: LogId,
+    epoch: &EpochId,
+) -> Result<Option<CursorRow>, Error> {
+    let select = "
+        SELECT h.head, e.number AS epoch,
+               (SELECT number FROM epochs ORDER BY number DESC LIMIT 1) AS present,
+               (SELECT MIN(l.first_seq) FROM log_epochs l
+                 WHERE l.log_id = $1 AND l.epoch > e.number) AS next
+          FROM heads h, epochs e
+         WHERE h.log_id = $1 AND e.epoch_id = $2";
+    bounded(async {
+        read_db!(db, |pool| sqlx::query_as(select)
+            .bind(log_id.0)
+            .bind(&epoch.0)
+            .fetch_optional(&mut *lend(pool).await?)
+            .await)
+    })
+    .await
+}
+
+/// Begins a new epoch.
+pub(crate) async fn bump(db: &Db, now: Micros, reason: &str) -> Result<EpochId, Error> {
+    Ok(begin(db, now, Because::Asked(reason.to_owned())).await?.unwrap_or_default())
+}
+
+/// Begins a new epoch if `epoch` is still the present one: of several who find the same
+/// rewind one begins it.
+pub(crate) async fn leave(
+    db: &Db,
+    now: Micros,
+    epoch: &EpochId,
+    reason: &str,
+) -> Result<(), Error> {
+    let because = Because::Rewound(epoch.clone(), reason.to_owned());
+    if begin(db, now, because).await?.is_some() {
+        tracing::warn!(reason, "history was rewound: a new epoch begins");
+    }
+    Ok(())
+}
+
+/// Begins a new epoch if the server behind `conn` is not the one written last: there, and
+/// not where another connection may still lead.
+pub(crate) async fn check_witness(conn: &mut Conn, now: Micros) -> Result<(), Error> {
+    let (witness, seen): (String, String) = on!(&mut *conn, |c| {
+        let witness = sqlx::query_scalar(WITNESS).fetch_one(&mut *c).await?;
+        (witness, sqlx::query_scalar("SELECT seen FROM witness").fetch_one(c).await?)
+    });
+    if seen != witness && begin_on(conn, now, Because::Witness(witness)).await?.is_some() {
+        tracing::warn!("another database server than the one written last: a new epoch begins");
+    }
+    Ok(())
+}
+
+/// The same when a store is opened; SQLite, whose file can be put back unseen, gets
+/// a new epoch at every start.
+pub(crate) async fn check_at_start(db: &Db, now: Micros) -> Result<(), Error> {
+    if matches!(db, Db::Sqlite(_)) {
+        return bump(db, now, "start").await.map(drop);
+    }
+    let check = async { check_witness(&mut Conn::take(db).await?, now).await };
+    timeout(WAIT_TIMEOUT, check).await.unwrap_or(Err(Error::StoreTimeout))
+}
+
+/// In a task of its own: a request that is cancelled must not leave a transaction open.
+async fn begin(db: &Db, now: Micros, because: Because) -> Result<Option<EpochId>, Error> {
+    let db = db.clone();
+    let task = tokio::spawn(async move {
+        let mut conn = Conn::take(&db).await?;
+        let begun = timeout(WAIT_TIMEOUT, begin_on(&mut conn, now, because)).await;
+        conn.end(matches!(begun, Ok(Ok(_))));
+        Ok(begun.map_err(|_| Error::StoreTimeout)??)
+    });
+    task.await.unwrap_or(Err(Error::StoreTimeout))
+}
+
+/// Begins it in a transaction on `conn`; not if there is no reason for it any more.
+async fn begin_on(
+    conn: &mut Conn,
+    now: Micros,
+    because: Because,
+) -> Result<Option<EpochId>, sqlx::Error> {
+    conn.begin().await?;
+    // One at a time: the row is the lock.
+    let lock = "UPDATE witness SET seen = seen RETURNING seen";
+    let seen: String = on!(&mut *conn, |c| sqlx::query_scalar(lock).fetch_one(c).await?);
+    let reason = match because {
+        Because::Asked(reason) => Some(reason),
+        Because::Rewound(epoch, reason) => {
+            let (_, present): (i64, String) =
+                on!(&mut *conn, |c| sqlx::query_as(PRESENT_EPOCH).fetch_one(c).await?);
+            (present == epoch.0).then_some(reason)
+        }
+        Because::Witness(witness) if witness == seen => None,
+        Because::Witness(witness) => {
+            let update = "UPDATE witness SET seen = $1";
+            on!(&mut *conn, |c| sqlx::query(update).bind(witness).execute(c).await.map(drop)?);
+            Some("another server or timeline".to_owned())
+        }
+    };
+    let Some(reason) = reason else {
+        conn.rollback().await?;
+        return Ok(None);
+    };
+    let id = format!("{:016x}", rand::random::<u64>());
+    let insert = "INSERT INTO epochs (number, epoch_id, started_at, reason)
+                  SELECT COALESCE(MAX(number), 0) + 1, $1, $2, $3 FROM epochs";
+    on!(&mut *conn, |c| {
+        sqlx::query(insert).bind(&id).bind(now).bind(reason).execute(c).await.map(drop)?;
+    });
+    conn.commit().await?;
+    Ok(Some(EpochId(id)))
+}

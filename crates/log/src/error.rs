@@ -1,0 +1,67 @@
+//! Why a request about a log fails.
+
+use parlance_rpc::Reason;
+
+/// Why a request was refused or failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field that cannot be right.
+    #[error("{field} {rule}")]
+    Invalid { field: String, rule: String },
+
+    /// A reason of the contract, in words for people: a noun refuses for its own.
+    #[error("{1}")]
+    Refused(Reason, &'static str),
+
+    #[error("facts must continue version {applied}")]
+    FactGap { applied: i64 },
+
+    #[error("could not reach the message store")]
+    Store(#[from] sqlx::Error),
+
+    #[error("the message store did not answer in time")]
+    StoreTimeout,
+
+    /// A row that no code of ours could have written.
+    #[error("impossible value in {table}.{column}")]
+    Impossible { table: &'static str, column: &'static str },
+}
+
+impl Error {
+    /// The refusal of a field, for what it must be.
+    pub fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Self {
+        Self::Invalid { field: field.into(), rule: rule.into() }
+    }
+
+    /// The reason of a refusal that a noun or the log gave.
+    pub const fn reason(&self) -> Option<Reason> {
+        match self {
+            Self::Refused(reason, _) => Some(*reason),
+            _ => None,
+        }
+    }
+
+    pub const fn room_not_found() -> Self {
+        Self::Refused(Reason::RoomNotFound, "the room does not exist")
+    }
+
+    pub const fn message_not_found() -> Self {
+        Self::Refused(Reason::MessageNotFound, "the message does not exist")
+    }
+
+    pub const fn not_a_member() -> Self {
+        Self::Refused(Reason::NotAMember, "the caller is not a member of the room")
+    }
+
+    pub const fn draining() -> Self {
+        Self::Refused(Reason::Draining, "the service is shutting down")
+    }
+
+    pub(crate) const fn log_not_found() -> Self {
+        Self::Refused(Reason::LogNotFound, "the log does not exist")
+    }
+
+    pub(crate) const fn request_id_reused() -> Self {
+        Self::Refused(Reason::RequestIdReused, "the request id was used with another payload")
+    }
+}

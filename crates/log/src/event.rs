@@ -1,0 +1,89 @@
+//! Events on their way into a log, and as they are stored.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parlance_types::{LogId, Micros, RequestId, RoomId, Seq, TenantId, UserId};
+
+use crate::{Body, EpochId, Kind, codec};
+
+/// An event in its place. `payload` is the encoded `Event` without seq, time and id.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    pub seq: Seq,
+    pub time: Micros,
+    pub payload: Bytes,
+}
+
+/// Events that one commit added to one log, contiguous and in order.
+#[derive(Clone, Debug)]
+pub struct Appended {
+    pub tenant_id: TenantId,
+    pub log_id: LogId,
+    pub room_id: RoomId,
+    pub epoch: EpochId,
+    pub events: Vec<StoredEvent>,
+    /// Users whose access the events change: their list of rooms is out of date.
+    pub users: Vec<UserId>,
+}
+
+/// Hears of everything that was stored, in log order per log, right after the commit.
+/// Must not block.
+pub type Publish = Arc<dyn Fn(Vec<Appended>) + Send + Sync>;
+
+/// What a request is stored under, so that it can be run again without being stored twice:
+/// the caller's id, or one that no caller can send.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RequestKey(String);
+
+impl RequestKey {
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl From<Option<RequestId>> for RequestKey {
+    fn from(request_id: Option<RequestId>) -> Self {
+        let made = || format!("\u{1}{:032x}", rand::random::<u128>());
+        Self(request_id.map_or_else(made, RequestId::into_string))
+    }
+}
+
+/// An event that has no place yet.
+#[derive(Clone, Debug)]
+pub struct NewEvent<'a> {
+    pub(crate) kind: Kind,
+    /// Empty: the system.
+    pub(crate) sender: &'a str,
+    pub(crate) request: Option<(&'a RequestKey, [u8; 32])>,
+    pub(crate) target: Option<Seq>,
+    pub(crate) counted: bool,
+    pub(crate) payload: Bytes,
+}
+
+impl<'a> NewEvent<'a> {
+    /// An event that `actor`, or the system, brings about.
+    pub fn new(actor: Option<&'a UserId>, body: Body) -> Self {
+        let kind = Kind::of(Some(&body));
+        Self::encoded(kind, actor, codec::event(actor, body))
+    }
+
+    pub(crate) fn encoded(kind: Kind, actor: Option<&'a UserId>, payload: Bytes) -> Self {
+        let sender = actor.map_or("", UserId::as_str);
+        Self { kind, sender, request: None, target: None, counted: false, payload }
+    }
+
+    /// The same event, about a message.
+    #[must_use]
+    pub fn about(mut self, message: Seq) -> Self {
+        self.target = Some(message);
+        self
+    }
+
+    /// The same event, found by a repeat of its request; see [`crate::Locked::repeat`].
+    #[must_use]
+    pub fn requested(mut self, request: &'a RequestKey, digest: [u8; 32]) -> Self {
+        self.request = Some((request, digest));
+        self
+    }
+}

@@ -1,0 +1,277 @@
+//! Facts of other services on their way into a log. They are obeyed, not judged.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use parlance_types::{LogId, Micros, RoomId, Seq, TenantId, UserId};
+use sqlx::QueryBuilder;
+
+use crate::change::{Executed, Transaction};
+use crate::codec::Envelope;
+use crate::head::{self, HeadRow, PRESENT_EPOCH};
+use crate::{
+    Conn, Effects, Error, Kind, Locked, NewEvent, Role, RoomKind, Rules, codec, on, room_id,
+};
+
+/// Who numbers facts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    Membership,
+    Room,
+}
+
+/// One change of a source, as one or more event payloads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    pub version: i64,
+    pub events: Vec<Bytes>,
+}
+
+/// What a log is. Never changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogIdentity {
+    pub room_id: RoomId,
+    pub kind: RoomKind,
+}
+
+/// Facts of one source for one log, in contiguous ascending order of version.
+#[derive(Clone, Debug)]
+pub struct FactBatch {
+    pub tenant_id: TenantId,
+    pub log_id: LogId,
+    pub source: Source,
+    pub facts: Vec<Fact>,
+    /// Needed by the fact that creates the log.
+    pub identity: Option<LogIdentity>,
+}
+
+/// What a fact batch came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Applied {
+    pub applied: i64,
+    pub head: Seq,
+    pub closed: bool,
+}
+
+impl Transaction for FactBatch {
+    type Done = Applied;
+
+    fn log(&self) -> LogId {
+        self.log_id
+    }
+
+    /// Applies what is new of the batch.
+    async fn execute(&self, conn: &mut Conn, now: Micros) -> Result<Executed<Applied>, Error> {
+        let mut log = lock(conn, now, self).await?;
+        if log.row.tenant_id != self.tenant_id.as_str() {
+            return Err(Error::log_not_found());
+        }
+        let before = *applied(&mut log.row, self.source);
+        let mut users = BTreeSet::new();
+        for fact in self.facts.iter().filter(|fact| fact.version > before) {
+            let applied = applied(&mut log.row, self.source);
+            if fact.version != *applied + 1 {
+                return Err(Error::FactGap { applied: before });
+            }
+            *applied = fact.version;
+            for event in &fact.events {
+                if log.row.closed_seq.is_none() {
+                    append(&mut log, event, &mut users).await?;
+                }
+            }
+        }
+        let closed = log.row.closed_seq.is_some();
+        let applied = *applied(&mut log.row, self.source);
+        let done = Applied { applied, head: log.row.head, closed };
+        if done.applied == before {
+            return Ok(Executed { done, appended: None, closed });
+        }
+        let appended = log.save(users.iter().cloned().collect()).await?;
+        bump_user_heads(conn, &self.tenant_id, &users).await?;
+        Ok(Executed { done, appended, closed })
+    }
+}
+
+fn applied(row: &mut HeadRow, source: Source) -> &mut i64 {
+    match source {
+        Source::Membership => &mut row.applied_membership,
+        Source::Room => &mut row.applied_room,
+    }
+}
+
+/// Locks the log of a batch, which begins with the membership's first fact if it is not
+/// there.
+async fn lock<'c>(conn: &'c mut Conn, now: Micros, batch: &FactBatch) -> Result<Locked<'c>, Error> {
+    if let Some(row) = head::lock(conn, batch.log_id, None).await? {
+        return Locked::of(conn, batch.log_id, row, now).await;
+    }
+    let identity = creates(batch)?;
+    insert_head(conn, now, batch, identity).await?;
+    // Locked only now: another may have created it meanwhile.
+    let row = head::lock(conn, batch.log_id, None).await?.ok_or(Error::log_not_found())?;
+    let mut log = Locked::of(conn, batch.log_id, row, now).await?;
+    if log.row.head == 0 {
+        room_id::take(log.conn(), &batch.tenant_id, &identity.room_id, batch.log_id).await?;
+        // In the epoch that holds under the lock, which may have begun since the insert.
+        log.enter_epoch(1).await?;
+    }
+    Ok(log)
+}
+
+/// What the log is that a batch creates.
+fn creates(batch: &FactBatch) -> Result<&LogIdentity, Error> {
+    let Some(first) = batch.facts.first().filter(|_| batch.source == Source::Membership) else {
+        return Err(Error::log_not_found());
+    };
+    if first.version != 1 {
+        return Err(Error::FactGap { applied: 0 });
+    }
+    let identity = batch.identity.as_ref();
+    identity.ok_or_else(|| Error::invalid("identity", "must be set to create a log"))
+}
+
+async fn insert_head(
+    conn: &mut Conn,
+    now: Micros,
+    batch: &FactBatch,
+    identity: &LogIdentity,
+) -> Result<(), Error> {
+    let (epoch, _): (i64, String) =
+        on!(&mut *conn, |c| sqlx::query_as(PRESENT_EPOCH).fetch_one(c).await?);
+    let insert = "
+        INSERT INTO heads (log_id, tenant_id, room_id, kind, head, head_time, ord, first_seq,
+                           first_ord, last_message, post_rule, allow_preview, history, epoch,
+                           applied_membership, applied_room)
+        VALUES ($1, $2, $3, $4, 0, $5, 0, 1, 1, 0, $6, $7, $8, $9, 0, 0)
+        ON CONFLICT (log_id) DO NOTHING";
+    let rules = Rules::default();
+    on!(conn, |c| sqlx::query(insert)
+        .bind(batch.log_id.0)
+        .bind(batch.tenant_id.as_str())
+        .bind(identity.room_id.as_str())
+        .bind(identity.kind as i16)
+        .bind(now)
+        .bind(rules.post as i16)
+        .bind(rules.allow_preview)
+        .bind(rules.history as i16)
+        .bind(epoch)
+        .execute(c)
+        .await
+        .map(drop)?);
+    Ok(())
+}
+
+/// Appends one event of a fact and obeys its effects.
+async fn append(
+    log: &mut Locked<'_>,
+    payload: &Bytes,
+    users: &mut BTreeSet<UserId>,
+) -> Result<(), Error> {
+    let Envelope { actor, effects, kind, .. } = codec::envelope(payload)
+        .map_err(|_| Error::invalid("facts", "must hold encoded events"))?;
+    if kind != Kind::Fact {
+        return Err(Error::invalid("facts", "must not hold messages, edits or deletions"));
+    }
+    let event = NewEvent::encoded(kind, actor.as_ref(), payload.clone());
+    let (seq, _) = log.append(event).await?;
+    obey(log, seq, &effects).await?;
+    users.extend(effects.gained.into_iter().map(|(user, _)| user).chain(effects.lost));
+    Ok(())
+}
+
+async fn obey(log: &mut Locked<'_>, seq: Seq, effects: &Effects) -> Result<(), Error> {
+    if let Some(Rules { post, allow_preview, history }) = effects.rules {
+        log.row.post_rule = post as i16;
+        log.row.allow_preview = allow_preview;
+        log.row.history = history as i16;
+    }
+    if effects.closed {
+        log.row.closed_seq = Some(seq);
+    }
+    gain(log, seq, &effects.gained).await?;
+    let log_id = log.id;
+    if !effects.lost.is_empty() {
+        on!(log.conn(), |c| {
+            let mut update = QueryBuilder::new("UPDATE members SET removed_seq = ");
+            update.push_bind(seq).push(" WHERE log_id = ").push_bind(log_id.0);
+            update.push(" AND removed_seq IS NULL AND user_id IN (");
+            let mut list = update.separated(", ");
+            for user_id in &effects.lost {
+                list.push_bind(user_id.as_str());
+            }
+            update.push(")");
+            update.build().persistent(false).execute(c).await?;
+        });
+    }
+    let update = "UPDATE members SET role = $3
+                  WHERE log_id = $1 AND user_id = $2 AND removed_seq IS NULL";
+    for (user_id, role) in &effects.roles {
+        on!(log.conn(), |c| sqlx::query(update)
+            .bind(log_id.0)
+            .bind(user_id.as_str())
+            .bind(*role as i16)
+            .execute(c)
+            .await?
+            .rows_affected());
+    }
+    Ok(())
+}
+
+/// Makes users members from `seq` on; joining is reading.
+async fn gain(log: &mut Locked<'_>, seq: Seq, gained: &[(UserId, Role)]) -> Result<(), Error> {
+    if gained.is_empty() {
+        return Ok(());
+    }
+    let (log_id, ord) = (log.id, log.row.ord);
+    let tenant_id = log.row.tenant_id.clone();
+    // Each user once, in order.
+    let gained: BTreeMap<_, _> = gained.iter().map(|(user, role)| (user, *role as i16)).collect();
+    on!(log.conn(), |c| {
+        let mut insert = QueryBuilder::new(
+            "INSERT INTO members (log_id, user_id, tenant_id, role, joined_seq, read_seq,
+                                  read_ord, delivered_seq, marked_unread) ",
+        );
+        insert.push_values(gained, |mut row, (user_id, role)| {
+            row.push_bind(log_id.0)
+                .push_bind(user_id.as_str())
+                .push_bind(tenant_id.as_str())
+                .push_bind(role)
+                .push_bind(seq)
+                .push_bind(seq)
+                .push_bind(ord)
+                .push_bind(seq)
+                .push("FALSE");
+        });
+        insert.push(
+            " ON CONFLICT (log_id, user_id) DO UPDATE SET role = excluded.role,
+                  joined_seq = excluded.joined_seq, removed_seq = NULL,
+                  read_seq = excluded.read_seq, read_ord = excluded.read_ord,
+                  delivered_seq = excluded.delivered_seq, marked_unread = FALSE",
+        );
+        insert.build().persistent(false).execute(c).await?;
+    });
+    Ok(())
+}
+
+/// Tells streams of these users that their list of rooms changed. The last locks that
+/// are taken, in order of user.
+async fn bump_user_heads(
+    conn: &mut Conn,
+    tenant_id: &TenantId,
+    users: &BTreeSet<UserId>,
+) -> Result<(), Error> {
+    if users.is_empty() {
+        return Ok(());
+    }
+    on!(conn, |c| {
+        let mut insert = QueryBuilder::new("INSERT INTO user_heads (tenant_id, user_id, version) ");
+        insert.push_values(users, |mut row, user_id| {
+            row.push_bind(tenant_id.as_str()).push_bind(user_id.as_str()).push("1");
+        });
+        insert.push(
+            " ON CONFLICT (tenant_id, user_id) DO UPDATE SET version = user_heads.version + 1",
+        );
+        insert.build().persistent(false).execute(c).await?;
+    });
+    Ok(())
+}

@@ -1,0 +1,285 @@
+//! A log whose head a transaction has locked.
+
+use parlance_types::{LogId, Micros, RoomId, Seq, TenantId, UserId};
+
+use crate::{
+    Appended, Conn, EpochId, Error, History, Kind, Membership, NewEvent, PostRule, RequestKey,
+    Role, RoomKind, Rules, StoredEvent, View, on,
+};
+
+parlance_db::row! {
+    /// A row of `heads`.
+    #[derive(Clone, Debug)]
+    pub(crate) struct HeadRow {
+        pub(crate) tenant_id: String,
+        pub(crate) room_id: String,
+        pub(crate) kind: i16,
+        pub(crate) head: Seq,
+        pub(crate) head_time: Micros,
+        pub(crate) ord: i64,
+        pub(crate) first_seq: Seq,
+        pub(crate) last_message: Seq,
+        pub(crate) closed_seq: Option<Seq>,
+        pub(crate) post_rule: i16,
+        pub(crate) allow_preview: bool,
+        pub(crate) history: i16,
+        pub(crate) epoch: i64,
+        pub(crate) applied_membership: i64,
+        pub(crate) applied_room: i64,
+    }
+}
+
+/// A log under its lock: what is read here holds until the change is committed.
+#[derive(Debug)]
+pub struct Locked<'c> {
+    conn: &'c mut Conn,
+    pub(crate) id: LogId,
+    pub(crate) row: HeadRow,
+    epoch: (i64, EpochId),
+    now: Micros,
+    events: Vec<StoredEvent>,
+}
+
+parlance_db::row! {
+    /// The row of a message.
+    #[derive(Clone, Debug)]
+    pub struct Target {
+        pub seq: Seq,
+        /// Empty: the system.
+        pub sender_id: String,
+        /// Countable messages up to here.
+        pub ord: i64,
+        pub counted: bool,
+        pub deleted_seq: Option<Seq>,
+        pub payload: Vec<u8>,
+    }
+}
+
+/// Takes the lock: the row comes back as the last holder of the lock left it. A log of
+/// another tenant than the one that is named is neither locked nor waited for.
+const LOCK: &str = "
+    UPDATE heads SET head = head WHERE log_id = $1 AND ($2 IS NULL OR tenant_id = $2)
+    RETURNING tenant_id, room_id, kind, head, head_time, ord, first_seq, last_message,
+              closed_seq, post_rule, allow_preview, history, epoch, applied_membership,
+              applied_room";
+
+const SAVE: &str = "
+    UPDATE heads SET head = $2, head_time = $3, ord = $4, last_message = $5, closed_seq = $6,
+           post_rule = $7, allow_preview = $8, history = $9, epoch = $10,
+           applied_membership = $11, applied_room = $12
+     WHERE log_id = $1";
+
+const INSERT_EVENT: &str = "
+    INSERT INTO events (log_id, seq, time, ord, kind, sender_id, request_id, digest, counted,
+                        target_seq, payload)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+
+pub(crate) const PRESENT_EPOCH: &str =
+    "SELECT number, epoch_id FROM epochs ORDER BY number DESC LIMIT 1";
+
+/// Locks the head of a log; `None` if there is none, or not of the tenant.
+pub(crate) async fn lock(
+    conn: &mut Conn,
+    log_id: LogId,
+    tenant_id: Option<&TenantId>,
+) -> Result<Option<HeadRow>, Error> {
+    Ok(on!(conn, |c| sqlx::query_as(LOCK)
+        .bind(log_id.0)
+        .bind(tenant_id.map(TenantId::as_str))
+        .fetch_optional(c)
+        .await?))
+}
+
+impl<'c> Locked<'c> {
+    /// Locks a log; `None` if there is none, or not of the tenant.
+    pub(crate) async fn lock(
+        conn: &'c mut Conn,
+        log_id: LogId,
+        tenant_id: Option<&TenantId>,
+        now: Micros,
+    ) -> Result<Option<Self>, Error> {
+        let Some(row) = lock(conn, log_id, tenant_id).await? else { return Ok(None) };
+        Ok(Some(Self::of(conn, log_id, row, now).await?))
+    }
+
+    /// A log that is locked, by its row.
+    pub(crate) async fn of(
+        conn: &'c mut Conn,
+        id: LogId,
+        row: HeadRow,
+        now: Micros,
+    ) -> Result<Self, Error> {
+        // Read under the lock, so that the epochs of a log never go back.
+        let (number, epoch): (i64, String) =
+            on!(&mut *conn, |c| sqlx::query_as(PRESENT_EPOCH).fetch_one(c).await?);
+        Ok(Self { conn, id, row, epoch: (number, EpochId(epoch)), now, events: Vec::new() })
+    }
+
+    /// The transaction of the change, for tables of the noun's own.
+    pub const fn conn(&mut self) -> &mut Conn {
+        self.conn
+    }
+
+    /// The place and time of what was stored under a request key: the change is a repeat.
+    pub async fn repeat(
+        &mut self,
+        sender: Option<&UserId>,
+        request: &RequestKey,
+        digest: [u8; 32],
+    ) -> Result<Option<(Seq, Micros)>, Error> {
+        let sender = sender.map_or("", UserId::as_str);
+        match self.stored_before(sender, request).await? {
+            Some((seq, time, before)) if before == digest => Ok(Some((seq, time))),
+            Some(_) => Err(Error::request_id_reused()),
+            None => Ok(None),
+        }
+    }
+
+    pub(crate) async fn stored_before(
+        &mut self,
+        sender: &str,
+        request: &RequestKey,
+    ) -> Result<Option<(Seq, Micros, Vec<u8>)>, Error> {
+        let select = "SELECT seq, time, digest FROM events
+                      WHERE log_id = $1 AND sender_id = $2 AND request_id = $3";
+        Ok(on!(&mut *self.conn, |c| sqlx::query_as(select)
+            .bind(self.id.0)
+            .bind(sender)
+            .bind(request.as_str())
+            .fetch_optional(c)
+            .await?))
+    }
+
+    /// The present membership of a user.
+    pub async fn member(&mut self, user_id: &UserId) -> Result<Option<Membership>, Error> {
+        let select = "SELECT role, joined_seq FROM members
+                      WHERE log_id = $1 AND user_id = $2 AND removed_seq IS NULL";
+        let row: Option<(i16, Seq)> = on!(&mut *self.conn, |c| sqlx::query_as(select)
+            .bind(self.id.0)
+            .bind(user_id.as_str())
+            .fetch_optional(c)
+            .await?);
+        row.map(|(role, joined)| Ok(Membership { role: Role::stored(role)?, joined })).transpose()
+    }
+
+    /// What `viewer` may see of the log.
+    pub async fn view(&mut self, viewer: Option<&UserId>) -> Result<View, Error> {
+        let member = match viewer {
+            Some(viewer) => self.member(viewer).await?,
+            None => None,
+        };
+        let row = &self.row;
+        Ok(View {
+            tenant_id: TenantId::new(&row.tenant_id),
+            log_id: self.id,
+            room_id: RoomId::new(&row.room_id),
+            kind: RoomKind::stored(row.kind)?,
+            rules: Rules {
+                post: PostRule::stored(row.post_rule)?,
+                allow_preview: row.allow_preview,
+                history: History::stored(row.history)?,
+            },
+            head: row.head,
+            epoch: self.epoch.1.clone(),
+            first_seq: row.first_seq,
+            closed: row.closed_seq,
+            member,
+        })
+    }
+
+    /// A message, deleted or not; `None` where the log holds none.
+    pub async fn message(&mut self, seq: Seq) -> Result<Option<Target>, Error> {
+        let select = "SELECT seq, sender_id, ord, counted, deleted_seq, payload FROM events
+                      WHERE log_id = $1 AND seq = $2 AND kind = $3";
+        Ok(on!(&mut *self.conn, |c| sqlx::query_as(select)
+            .bind(self.id.0)
+            .bind(seq)
+            .bind(Kind::Message.number())
+            .fetch_optional(c)
+            .await?))
+    }
+
+    /// Gives an event the next place and stores it there.
+    pub async fn append(&mut self, event: NewEvent<'_>) -> Result<(Seq, Micros), Error> {
+        let row = &mut self.row;
+        let (seq, time) = (row.head + 1, row.head_time.max(self.now));
+        (row.head, row.head_time) = (seq, time);
+        row.ord += i64::from(event.counted);
+        if event.kind == Kind::Message {
+            row.last_message = seq;
+        }
+        let ord = row.ord;
+        if row.epoch < self.epoch.0 {
+            self.enter_epoch(seq).await?;
+        }
+        let (request, digest) = event.request.unzip();
+        on!(&mut *self.conn, |c| sqlx::query(INSERT_EVENT)
+            .bind(self.id.0)
+            .bind(seq)
+            .bind(time)
+            .bind(ord)
+            .bind(event.kind.number())
+            .bind(event.sender)
+            .bind(request.map(RequestKey::as_str))
+            .bind(digest.as_ref().map(<[u8; 32]>::as_slice))
+            .bind(event.counted)
+            .bind(event.target)
+            .bind(event.payload.as_ref())
+            .execute(c)
+            .await?
+            .rows_affected());
+        self.events.push(StoredEvent { seq, time, payload: event.payload });
+        Ok((seq, time))
+    }
+
+    /// Notes that the log is of the present epoch from `first` on.
+    pub(crate) async fn enter_epoch(&mut self, first: Seq) -> Result<(), Error> {
+        self.row.epoch = self.epoch.0;
+        let insert = "INSERT INTO log_epochs (log_id, epoch, first_seq) VALUES ($1, $2, $3)";
+        on!(&mut *self.conn, |c| sqlx::query(insert)
+            .bind(self.id.0)
+            .bind(self.epoch.0)
+            .bind(first)
+            .execute(c)
+            .await
+            .map(drop)?);
+        Ok(())
+    }
+
+    pub(crate) const fn epoch(&self) -> &EpochId {
+        &self.epoch.1
+    }
+
+    pub(crate) const fn has_appended(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Writes the head back; what was appended is ready to be published.
+    pub(crate) async fn save(self, users: Vec<UserId>) -> Result<Option<Appended>, Error> {
+        let row = &self.row;
+        on!(self.conn, |c| sqlx::query(SAVE)
+            .bind(self.id.0)
+            .bind(row.head)
+            .bind(row.head_time)
+            .bind(row.ord)
+            .bind(row.last_message)
+            .bind(row.closed_seq)
+            .bind(row.post_rule)
+            .bind(row.allow_preview)
+            .bind(row.history)
+            .bind(row.epoch)
+            .bind(row.applied_membership)
+            .bind(row.applied_room)
+            .execute(c)
+            .await?
+            .rows_affected());
+        Ok((!self.events.is_empty()).then(|| Appended {
+            tenant_id: TenantId::new(self.row.tenant_id),
+            log_id: self.id,
+            room_id: RoomId::new(self.row.room_id),
+            epoch: self.epoch.1,
+            events: self.events,
+            users,
+        }))
+    }
+}

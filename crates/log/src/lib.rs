@@ -1,0 +1,46 @@
+//! The log of a room, and nothing that is in it.
+//!
+//! Everything that happens in a room is an event in its log: numbered under the lock of
+//! the log's head, encoded once, stored, and told to those who follow. What changes a log
+//! waits in the queue of the log's writer (`write`), which appends messages in batches
+//! (`send`) and runs everything else alone: facts of the services above (`facts`), and
+//! each [`Change`] of a noun.
+
+mod access;
+mod change;
+pub mod codec;
+mod epoch;
+mod error;
+mod event;
+mod facts;
+mod head;
+mod kind;
+mod member;
+mod read;
+mod refusal;
+mod room_id;
+mod send;
+mod sql;
+mod store;
+#[cfg(feature = "testing")]
+pub mod testing;
+mod view;
+pub mod vital;
+mod write;
+
+pub use access::Actor;
+pub use change::Change;
+pub use epoch::{CursorCheck, EpochId};
+pub use error::Error;
+pub use event::{Appended, NewEvent, Publish, RequestKey, StoredEvent};
+pub use facts::{Applied, Fact, FactBatch, LogIdentity, Source};
+pub use head::{Locked, Target};
+pub use kind::Kind;
+pub use member::{Effects, History, Membership, PostRule, Role, RoomKind, Rules};
+pub use parlance_proto::message::v1::event::Body;
+pub use read::{Head, bounded};
+pub use send::{Entry, Sent};
+pub use sql::Conn;
+pub use store::Store;
+pub use view::{View, Visible, stranger};
+pub use write::Options;

@@ -1,0 +1,117 @@
+//! Which log a room's latest life is.
+
+use std::time::Duration;
+
+use moka::future::Cache;
+use parlance_db::{Db, lend, read_db};
+use parlance_rpc::Reason;
+use parlance_types::{LogId, RoomId, TenantId};
+use uuid::Uuid;
+
+use crate::read::bounded;
+use crate::{Conn, Error, on};
+
+const ROOMS: u64 = 100_000;
+
+/// A life that ended elsewhere is noticed by then, if not by the first use.
+const KEEP: Duration = Duration::from_mins(1);
+
+const HOLDER: &str = "SELECT log_id FROM room_logs WHERE tenant_id = $1 AND room_id = $2";
+const IS_OPEN: &str = "SELECT closed_seq IS NULL FROM heads WHERE log_id = $1";
+
+/// Remembers which log each room is; closed ones never, for the room may begin a new
+/// life at any time.
+#[derive(Clone, Debug)]
+pub(crate) struct Resolver {
+    db: Db,
+    logs: Cache<(TenantId, RoomId), LogId>,
+}
+
+impl Resolver {
+    pub(crate) fn new(db: Db) -> Self {
+        Self { db, logs: Cache::builder().max_capacity(ROOMS).time_to_live(KEEP).build() }
+    }
+
+    pub(crate) async fn resolve(
+        &self,
+        tenant_id: &TenantId,
+        room_id: &RoomId,
+    ) -> Result<Option<LogId>, Error> {
+        let key = (tenant_id.clone(), room_id.clone());
+        if let Some(log_id) = self.logs.get(&key).await {
+            return Ok(Some(log_id));
+        }
+        let found: Option<Uuid> = bounded(async {
+            read_db!(&self.db, |pool| sqlx::query_scalar(HOLDER)
+                .bind(tenant_id.as_str())
+                .bind(room_id.as_str())
+                .fetch_optional(&mut *lend(pool).await?)
+                .await)
+        })
+        .await?;
+        let Some(log_id) = found.map(LogId) else { return Ok(None) };
+        let open: Option<bool> = bounded(async {
+            read_db!(&self.db, |pool| sqlx::query_scalar(IS_OPEN)
+                .bind(log_id.0)
+                .fetch_optional(&mut *lend(pool).await?)
+                .await)
+        })
+        .await?;
+        if open == Some(true) {
+            self.logs.insert(key, log_id).await;
+        }
+        Ok(Some(log_id))
+    }
+
+    /// Looks the room up again next time: its life ended.
+    pub(crate) async fn forget(&self, tenant_id: TenantId, room_id: RoomId) {
+        self.logs.invalidate(&(tenant_id, room_id)).await;
+    }
+}
+
+/// Makes the log the room's present life, unless another life is still open.
+pub(crate) async fn take(
+    conn: &mut Conn,
+    tenant_id: &TenantId,
+    room_id: &RoomId,
+    log_id: LogId,
+) -> Result<(), Error> {
+    // Of two logs that want the id at once the second one waits here.
+    let insert = "INSERT INTO room_logs (tenant_id, room_id, log_id) VALUES ($1, $2, $3)
+                  ON CONFLICT (tenant_id, room_id) DO NOTHING";
+    let taken = on!(&mut *conn, |c| sqlx::query(insert)
+        .bind(tenant_id.as_str())
+        .bind(room_id.as_str())
+        .bind(log_id.0)
+        .execute(c)
+        .await?
+        .rows_affected());
+    if taken > 0 {
+        return Ok(());
+    }
+    let holder: Uuid = on!(&mut *conn, |c| sqlx::query_scalar(HOLDER)
+        .bind(tenant_id.as_str())
+        .bind(room_id.as_str())
+        .fetch_one(c)
+        .await?);
+    // A log that was closed stays closed.
+    let open: Option<bool> =
+        on!(&mut *conn, |c| sqlx::query_scalar(IS_OPEN).bind(holder).fetch_optional(c).await?);
+    let update = "UPDATE room_logs SET log_id = $3
+                  WHERE tenant_id = $1 AND room_id = $2 AND log_id = $4";
+    let taken = match open {
+        Some(false) => on!(conn, |c| sqlx::query(update)
+            .bind(tenant_id.as_str())
+            .bind(room_id.as_str())
+            .bind(log_id.0)
+            .bind(holder)
+            .execute(c)
+            .await?
+            .rows_affected()),
+        Some(true) | None => 0,
+    };
+    if taken == 0 {
+        return Err(Error::Refused(Reason::RoomIdTaken, "another open room holds the id"));
+    }
+    Ok(())
+}

@@ -1,0 +1,290 @@
+//! The append of messages: checks, numbers and rows in one transaction.
+//!
+//! On Postgres it is one call of a function, see `append_messages_v1` in the
+//! migrations; on SQLite the same steps from here. The suite holds the two equal.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use parlance_types::{LogId, MessageId, Micros, RoomId, Seq, TenantId, UserId};
+use sqlx::PgConnection;
+
+use crate::{
+    Appended, Conn, EpochId, Error, Kind, Locked, NewEvent, PostRule, RequestKey, Role, RoomKind,
+    StoredEvent, codec, on,
+};
+
+/// A message on its way into a log. What is wrong with it can only be known by the log.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    pub(crate) log_id: LogId,
+    /// `None`: the system, which needs no membership.
+    pub(crate) sender: Option<UserId>,
+    pub(crate) request: RequestKey,
+    digest: [u8; 32],
+    counted: bool,
+    pub(crate) payload: Bytes,
+}
+
+/// An accepted message; the same for every repeat of its request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub message_id: MessageId,
+    pub time: Micros,
+    /// The epoch the message was stored in.
+    pub epoch: EpochId,
+}
+
+impl Entry {
+    /// A message of `sender`, or of the system. `counted`: it is unread for those who have
+    /// not read it.
+    pub fn new(
+        log_id: LogId,
+        sender: Option<UserId>,
+        request: RequestKey,
+        counted: bool,
+        payload: Bytes,
+    ) -> Self {
+        let digest = codec::digest(&payload);
+        Self { log_id, sender, request, digest, counted, payload }
+    }
+
+    /// Empty: the system.
+    fn sender(&self) -> &str {
+        self.sender.as_ref().map_or("", UserId::as_str)
+    }
+}
+
+/// What came of an entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Stored = 0,
+    Repeated = 1,
+    Reused = 2,
+    NoLog = 3,
+    Closed = 4,
+    NotAMember = 5,
+    Restricted = 6,
+}
+
+/// What came of an entry, and where it stands.
+#[derive(Clone, Debug)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: Verdict,
+    pub(crate) seq: Seq,
+    pub(crate) time: Micros,
+    pub(crate) epoch: EpochId,
+    /// The tenant and room of the log, if there is one.
+    pub(crate) room: Option<(TenantId, RoomId)>,
+}
+
+impl Outcome {
+    fn of(verdict: Verdict) -> Self {
+        Self { verdict, seq: 0, time: 0, epoch: EpochId::default(), room: None }
+    }
+}
+
+/// Appends entries, which are sorted by log, in one transaction. One outcome per entry.
+pub(crate) async fn append(
+    conn: &mut Conn,
+    now: Micros,
+    entries: &[Entry],
+) -> Result<Vec<Outcome>, Error> {
+    if let Conn::Postgres(conn) = conn {
+        return call(conn, now, entries).await;
+    }
+    conn.begin().await?;
+    let outcomes = step_by_step(conn, now, entries).await?;
+    conn.commit().await?;
+    Ok(outcomes)
+}
+
+/// What is to be published of outcomes: what was stored, and after an interrupted
+/// run also what is found stored.
+pub(crate) fn appended(entries: &[Entry], outcomes: &[Outcome], found: bool) -> Vec<Appended> {
+    let mut all: Vec<Appended> = Vec::new();
+    for (entry, outcome) in entries.iter().zip(outcomes) {
+        let new = outcome.verdict == Verdict::Stored;
+        let Some((tenant_id, room_id)) =
+            outcome.room.as_ref().filter(|_| new || found && outcome.verdict == Verdict::Repeated)
+        else {
+            continue;
+        };
+        let payload = entry.payload.clone();
+        let event = StoredEvent { seq: outcome.seq, time: outcome.time, payload };
+        let follows = |last: &&mut Appended| {
+            last.log_id == entry.log_id
+                && last.epoch == outcome.epoch
+                && last.events.last().is_some_and(|last| last.seq + 1 == event.seq)
+        };
+        if let Some(last) = all.last_mut().filter(follows) {
+            last.events.push(event);
+        } else {
+            all.push(Appended {
+                tenant_id: tenant_id.clone(),
+                log_id: entry.log_id,
+                room_id: room_id.clone(),
+                epoch: outcome.epoch.clone(),
+                events: vec![event],
+                users: Vec::new(),
+            });
+        }
+    }
+    all
+}
+
+type Row = (i16, Option<Seq>, Option<Micros>, Option<String>, Option<String>, Option<String>);
+
+async fn call(
+    conn: &mut PgConnection,
+    now: Micros,
+    entries: &[Entry],
+) -> Result<Vec<Outcome>, Error> {
+    let senders: Vec<_> = entries.iter().map(Entry::sender).collect();
+    let requests: Vec<_> = entries.iter().map(|entry| entry.request.as_str()).collect();
+    let logs: Vec<_> = entries.iter().map(|entry| entry.log_id.0).collect();
+    let digests: Vec<_> = entries.iter().map(|entry| entry.digest.as_slice()).collect();
+    let counted: Vec<_> = entries.iter().map(|entry| entry.counted).collect();
+    let payloads: Vec<_> = entries.iter().map(|entry| entry.payload.as_ref()).collect();
+    let call = "SELECT r_verdict, r_seq, r_time, r_epoch, r_tenant, r_room
+                FROM append_messages_v1($1, $2, $3, $4, $5, $6, $7)";
+    let rows: Vec<Row> = sqlx::query_as(call)
+        .bind(now)
+        .bind(logs)
+        .bind(senders)
+        .bind(requests)
+        .bind(digests)
+        .bind(counted)
+        .bind(payloads)
+        .fetch_all(conn)
+        .await?;
+    if rows.len() != entries.len() {
+        return Err(Error::Impossible { table: "append_messages_v1", column: "rows" });
+    }
+    rows.into_iter().map(outcome).collect()
+}
+
+fn outcome((verdict, seq, time, epoch, tenant_id, room_id): Row) -> Result<Outcome, Error> {
+    let verdict = match verdict {
+        0 => Verdict::Stored,
+        1 => Verdict::Repeated,
+        2 => Verdict::Reused,
+        3 => Verdict::NoLog,
+        4 => Verdict::Closed,
+        5 => Verdict::NotAMember,
+        6 => Verdict::Restricted,
+        _ => {
+            return Err(Error::Impossible { table: "append_messages_v1", column: "r_verdict" });
+        }
+    };
+    Ok(Outcome {
+        verdict,
+        seq: seq.unwrap_or_default(),
+        time: time.unwrap_or_default(),
+        epoch: EpochId(epoch.unwrap_or_default()),
+        room: tenant_id.map(TenantId::new).zip(room_id.map(RoomId::new)),
+    })
+}
+
+/// The same steps as the function's.
+async fn step_by_step(
+    conn: &mut Conn,
+    now: Micros,
+    entries: &[Entry],
+) -> Result<Vec<Outcome>, Error> {
+    let mut outcomes = Vec::with_capacity(entries.len());
+    for entries in entries.chunk_by(|a, b| a.log_id == b.log_id) {
+        let Some(mut log) = Locked::lock(conn, entries[0].log_id, None, now).await? else {
+            outcomes.extend(entries.iter().map(|_| Outcome::of(Verdict::NoLog)));
+            continue;
+        };
+        let room = (TenantId::new(&log.row.tenant_id), RoomId::new(&log.row.room_id));
+        // The place of each sender's last message.
+        let mut own: BTreeMap<&str, (Seq, i64)> = BTreeMap::new();
+        for entry in entries {
+            let mut outcome = judge(&mut log, entry).await?;
+            outcome.room = Some(room.clone());
+            if outcome.verdict == Verdict::Stored {
+                (outcome.seq, outcome.time) = log.append(message(entry)).await?;
+                outcome.epoch = log.epoch().clone();
+                own.insert(entry.sender(), (log.row.head, log.row.ord));
+            }
+            outcomes.push(outcome);
+        }
+        raise_own_marks(&mut log, own).await?;
+        if log.has_appended() {
+            log.save(Vec::new()).await?;
+        }
+    }
+    Ok(outcomes)
+}
+
+async fn judge(log: &mut Locked<'_>, entry: &Entry) -> Result<Outcome, Error> {
+    // A repeat before rights: it gets its first reply whatever happened since.
+    let before = log.stored_before(entry.sender(), &entry.request).await?;
+    if let Some((seq, time, digest)) = before {
+        if digest != entry.digest {
+            return Ok(Outcome::of(Verdict::Reused));
+        }
+        let epoch = epoch_of(log, seq).await?;
+        return Ok(Outcome { verdict: Verdict::Repeated, seq, time, epoch, room: None });
+    }
+    if log.row.closed_seq.is_some() {
+        return Ok(Outcome::of(Verdict::Closed));
+    }
+    let Some(sender) = &entry.sender else { return Ok(Outcome::of(Verdict::Stored)) };
+    Ok(Outcome::of(match log.member(sender).await? {
+        // Strangers do not learn that a direct room is there.
+        None if log.row.kind == RoomKind::Direct as i16 => Verdict::NoLog,
+        None => Verdict::NotAMember,
+        Some(member)
+            if log.row.post_rule == PostRule::Admins as i16 && member.role < Role::Admin =>
+        {
+            Verdict::Restricted
+        }
+        Some(_) => Verdict::Stored,
+    }))
+}
+
+/// The epoch that an event was stored in.
+async fn epoch_of(log: &mut Locked<'_>, seq: Seq) -> Result<EpochId, Error> {
+    let log_id = log.id;
+    let select = "SELECT e.epoch_id FROM log_epochs l JOIN epochs e ON e.number = l.epoch
+                  WHERE l.log_id = $1 AND l.first_seq <= $2
+                  ORDER BY l.first_seq DESC, l.epoch DESC LIMIT 1";
+    let id = on!(log.conn(), |c| sqlx::query_scalar(select)
+        .bind(log_id.0)
+        .bind(seq)
+        .fetch_one(c)
+        .await?);
+    Ok(EpochId(id))
+}
+
+/// Answering is reading.
+async fn raise_own_marks(
+    log: &mut Locked<'_>,
+    own: BTreeMap<&str, (Seq, i64)>,
+) -> Result<(), Error> {
+    let log_id = log.id;
+    let raise = "UPDATE members SET read_seq = $3, read_ord = $4, marked_unread = FALSE,
+                        delivered_seq = $3
+                  WHERE log_id = $1 AND user_id = $2";
+    for (user_id, (seq, ord)) in own {
+        on!(log.conn(), |c| sqlx::query(raise)
+            .bind(log_id.0)
+            .bind(user_id)
+            .bind(seq)
+            .bind(ord)
+            .execute(c)
+            .await?
+            .rows_affected());
+    }
+    Ok(())
+}
+
+fn message(entry: &Entry) -> NewEvent<'_> {
+    let (sender, payload) = (entry.sender.as_ref(), entry.payload.clone());
+    let mut event = NewEvent::encoded(Kind::Message, sender, payload);
+    event.counted = entry.counted;
+    event.requested(&entry.request, entry.digest)
+}

@@ -1,0 +1,201 @@
+//! The logs of all rooms, in a database.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use parlance_db::{Db, read_db};
+use parlance_types::{Clock, LogId, RoomId, Seq, TenantId, UserId};
+
+use crate::room_id::Resolver;
+use crate::write::Writers;
+use crate::{
+    Applied, Change, CursorCheck, Entry, EpochId, Error, FactBatch, Head, Options, Publish, Sent,
+    StoredEvent, View, epoch, read, view,
+};
+
+/// The logs of all rooms. Clones share them.
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    db: Db,
+    clock: Arc<dyn Clock>,
+    resolver: Resolver,
+    writers: Writers,
+    /// Whether a cursor may begin an epoch: the database may be another since none did.
+    doubt: Arc<AtomicBool>,
+}
+
+impl Store {
+    /// Opens the logs: begins a new epoch if the database is not the one that was
+    /// written last, and starts the writers. `publish` hears of every commit, before the
+    /// request is answered; of what may have been committed before a
+    /// connection was lost it may hear again.
+    pub async fn open(
+        db: Db,
+        clock: Arc<dyn Clock>,
+        options: Options,
+        publish: Publish,
+    ) -> Result<Self, Error> {
+        epoch::check_at_start(&db, clock.now()).await?;
+        let resolver = Resolver::new(db.clone());
+        let doubt = Arc::new(AtomicBool::new(true));
+        let writers = Writers::start(&db, &clock, &options, &publish, &resolver, &doubt);
+        Ok(Self { inner: Arc::new(Inner { db, clock, resolver, writers, doubt }) })
+    }
+
+    /// The database, for what nouns read beside the logs.
+    pub fn db(&self) -> &Db {
+        &self.inner.db
+    }
+
+    /// Runs whose commit was unknown, so that they were run again.
+    pub fn unknown_commits(&self) -> u64 {
+        self.inner.writers.unknown_commits()
+    }
+
+    /// Lets everything queued finish, then stops the writers. What comes later is
+    /// refused with DRAINING; reads still work.
+    pub async fn close(&self) {
+        self.inner.writers.close().await;
+    }
+
+    /// How many reads the database is asked at once at most.
+    pub fn read_connections(&self) -> u32 {
+        read_db!(&self.inner.db, |pool| pool.options().get_max_connections())
+    }
+
+    /// Appends a message. A repeat of its request gets the first reply.
+    ///
+    /// Refused with ROOM_NOT_FOUND, NOT_A_MEMBER, POSTING_RESTRICTED, REQUEST_ID_REUSED;
+    /// after a timeout it may be stored or not.
+    pub async fn append(&self, entry: Entry) -> Result<Sent, Error> {
+        self.inner.writers.append(entry).await
+    }
+
+    /// Runs a change under the lock of its log. After a timeout it may be made or not.
+    pub async fn run<C: Change>(&self, change: C) -> Result<C::Done, Error> {
+        self.inner.writers.run(change).await
+    }
+
+    /// Applies facts, all of them or none; those applied before are skipped.
+    ///
+    /// Fails with `FactGap` and `Invalid`; refused with LOG_NOT_FOUND, ROOM_ID_TAKEN.
+    pub async fn apply(&self, batch: FactBatch) -> Result<Applied, Error> {
+        self.inner.writers.run(batch).await
+    }
+
+    /// The log of a room's latest life; `None` if the room never had one. It may be
+    /// closed: a repeat of a request is answered there all the same. Remembered for a
+    /// while; a log that turns out closed is looked up again.
+    pub async fn resolve(
+        &self,
+        tenant_id: &TenantId,
+        room_id: &RoomId,
+    ) -> Result<Option<LogId>, Error> {
+        self.inner.resolver.resolve(tenant_id, room_id).await
+    }
+
+    /// What `viewer` may see of a log, and its head, in one statement. `None`: no such
+    /// log.
+    pub async fn view(
+        &self,
+        log_id: LogId,
+        viewer: Option<&UserId>,
+    ) -> Result<Option<View>, Error> {
+        let view = view::view(&self.inner.db, log_id, viewer).await?;
+        if let Some(view) = view.as_ref().filter(|view| view.closed.is_some()) {
+            self.inner.resolver.forget(view.tenant_id.clone(), view.room_id.clone()).await;
+        }
+        Ok(view)
+    }
+
+    /// The events `from..=to` that are stored, in order.
+    pub async fn events(
+        &self,
+        log_id: LogId,
+        from: Seq,
+        to: Seq,
+    ) -> Result<Vec<StoredEvent>, Error> {
+        read::events(&self.inner.db, log_id, from, to).await
+    }
+
+    /// Where logs stand, for those that exist, in no order.
+    pub async fn heads(&self, log_ids: &[LogId]) -> Result<Vec<Head>, Error> {
+        read::heads(&self.inner.db, log_ids).await
+    }
+
+    /// How often each user's access was changed; 0 for users never seen.
+    pub async fn user_heads(&self, users: &[(TenantId, UserId)]) -> Result<Vec<i64>, Error> {
+        read::user_heads(&self.inner.db, users).await
+    }
+
+    /// The open logs a user is a member of, and the event that made them one.
+    pub async fn logs_of(
+        &self,
+        tenant_id: &TenantId,
+        user_id: &UserId,
+    ) -> Result<Vec<(LogId, RoomId, Seq)>, Error> {
+        read::logs_of(&self.inner.db, tenant_id, user_id).await
+    }
+
+    /// The id of the present epoch.
+    pub async fn epoch(&self) -> Result<EpochId, Error> {
+        epoch::present(&self.inner.db).await
+    }
+
+    /// Begins a new epoch.
+    pub async fn bump_epoch(&self, reason: &str) -> Result<EpochId, Error> {
+        epoch::bump(&self.inner.db, self.inner.clock.now(), reason).await
+    }
+
+    /// Begins a new epoch because `epoch` was found rewound; nothing if it is not the
+    /// present one any more. For what a node has read or stored itself: unlike the
+    /// cursor of a client, that cannot be made up.
+    pub async fn rewound(&self, epoch: &EpochId) -> Result<(), Error> {
+        let reason = "a log that lost its end";
+        epoch::leave(&self.inner.db, self.inner.clock.now(), epoch, reason).await
+    }
+
+    /// Whether a cursor of `epoch` at `seq` still holds. One above the head of its own
+    /// epoch begins a new epoch: history was rewound unnoticed. Once per connection of this
+    /// process to its database, since cursors can be made up and a running server is not
+    /// rewound; the cursor is refused all the same.
+    ///
+    /// A log at 7 whose epoch `b` began at 5, after it was rewound to 4:
+    ///
+    /// ```text
+    /// events   1 2 3 4 | 5 6 7
+    /// epoch    a a a a | b b b
+    /// cursor   a:4 holds    a:6 rewound, keep 4    b:6 holds    b:9 rewound, keep 7
+    /// ```
+    pub async fn check_cursor(
+        &self,
+        log_id: LogId,
+        epoch: &EpochId,
+        seq: Seq,
+    ) -> Result<CursorCheck, Error> {
+        if seq == 0 {
+            return Ok(CursorCheck::Holds);
+        }
+        let Some(row) = epoch::cursor(&self.inner.db, log_id, epoch).await? else {
+            return Ok(CursorCheck::UnknownEpoch);
+        };
+        match row.next {
+            Some(next) if seq < next => Ok(CursorCheck::Holds),
+            Some(next) => Ok(CursorCheck::Rewound { keep_through: next - 1 }),
+            None if seq <= row.head => Ok(CursorCheck::Holds),
+            None => {
+                if row.epoch == row.present && self.inner.doubt.load(Ordering::Relaxed) {
+                    let reason = "a cursor above the head";
+                    epoch::leave(&self.inner.db, self.inner.clock.now(), epoch, reason).await?;
+                    self.inner.doubt.store(false, Ordering::Relaxed);
+                }
+                Ok(CursorCheck::Rewound { keep_through: row.head })
+            }
+        }
+    }
+}

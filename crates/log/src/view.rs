@@ -1,0 +1,196 @@
+//! Who may see what of a log.
+
+use parlance_db::{Db, lend, read_db};
+use parlance_rpc::Reason;
+use parlance_types::{LogId, RoomId, Seq, TenantId, UserId};
+
+use crate::read::bounded;
+use crate::{EpochId, Error, History, Membership, PostRule, Role, RoomKind, Rules};
+
+/// What a viewer may see of a log, read together with the log's head in one statement.
+/// Whatever narrows it (blocks, history, expiry) is narrowed here, and only here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct View {
+    pub tenant_id: TenantId,
+    pub log_id: LogId,
+    pub room_id: RoomId,
+    pub kind: RoomKind,
+    pub rules: Rules,
+    pub head: Seq,
+    /// The present epoch.
+    pub epoch: EpochId,
+    /// The first event still stored.
+    pub first_seq: Seq,
+    /// Where the log was closed.
+    pub closed: Option<Seq>,
+    /// The viewer's membership; `None` for strangers and for viewers who are nobody.
+    pub member: Option<Membership>,
+}
+
+/// The part of a log that a viewer may see: both ends included.
+pub type Visible = (Seq, Seq);
+
+/// What a stranger to a room is told: not even that it is there, if it is direct.
+pub fn stranger(kind: RoomKind) -> Error {
+    match kind {
+        RoomKind::Direct => Error::room_not_found(),
+        RoomKind::Group | RoomKind::Channel => Error::not_a_member(),
+    }
+}
+
+impl View {
+    /// What `user`, for whom the view was made, may see.
+    ///
+    /// A stranger to a direct room is told what is told of a room that is not there.
+    pub fn visible_to(&self, user: Option<&UserId>) -> Result<Visible, Error> {
+        if self.closed.is_some() {
+            return Err(Error::room_not_found());
+        }
+        let from = match (&self.member, user) {
+            (Some(member), Some(_)) if self.rules.history == History::SinceJoin => member.joined,
+            (Some(_), _) | (None, None) => 1,
+            (None, Some(_)) => return Err(stranger(self.kind)),
+        };
+        Ok((from.max(self.first_seq), self.head))
+    }
+
+    /// What somebody who is not a member may see where the rules allow previews.
+    pub fn preview(&self) -> Result<Visible, Error> {
+        if self.rules.allow_preview {
+            Ok((self.first_seq, self.head))
+        } else {
+            let rule = "the room does not allow previews";
+            Err(Error::Refused(Reason::PreviewNotAllowed, rule))
+        }
+    }
+
+    /// What `user` may see of the log of a message that is within it.
+    pub fn shows(&self, user: Option<&UserId>, message: Seq) -> Result<Visible, Error> {
+        let visible = match self.visible_to(user) {
+            Err(Error::Refused(Reason::RoomNotFound, _)) => Err(Error::message_not_found()),
+            visible => visible,
+        }?;
+        let seen = visible.0..=visible.1;
+        if seen.contains(&message) { Ok(visible) } else { Err(Error::message_not_found()) }
+    }
+}
+
+parlance_db::row! {
+    struct Row {
+        tenant_id: String,
+        room_id: String,
+        kind: i16,
+        head: Seq,
+        first_seq: Seq,
+        closed_seq: Option<Seq>,
+        post_rule: i16,
+        allow_preview: bool,
+        history: i16,
+        epoch_id: String,
+        role: Option<i16>,
+        joined_seq: Option<Seq>,
+    }
+}
+
+const SELECT: &str = "
+    SELECT h.tenant_id, h.room_id, h.kind, h.head, h.first_seq, h.closed_seq, h.post_rule,
+           h.allow_preview, h.history, m.role, m.joined_seq,
+           (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id
+      FROM heads h LEFT JOIN members m
+        ON m.log_id = $1 AND m.user_id = $2 AND m.removed_seq IS NULL
+     WHERE h.log_id = $1";
+
+/// What a viewer may see of a log.
+pub(crate) async fn view(
+    db: &Db,
+    log_id: LogId,
+    viewer: Option<&UserId>,
+) -> Result<Option<View>, Error> {
+    // No user has an empty id.
+    let viewer = viewer.map_or("", UserId::as_str);
+    let row: Option<Row> = bounded(async {
+        read_db!(db, |pool| sqlx::query_as(SELECT)
+            .bind(log_id.0)
+            .bind(viewer)
+            .fetch_optional(&mut *lend(pool).await?)
+            .await)
+    })
+    .await?;
+    row.map(|row| row.view(log_id)).transpose()
+}
+
+impl Row {
+    fn view(self, log_id: LogId) -> Result<View, Error> {
+        let member = match self.role.zip(self.joined_seq) {
+            Some((role, joined)) => Some(Membership { role: Role::stored(role)?, joined }),
+            None => None,
+        };
+        Ok(View {
+            tenant_id: TenantId::new(self.tenant_id),
+            log_id,
+            room_id: RoomId::new(self.room_id),
+            kind: RoomKind::stored(self.kind)?,
+            rules: Rules {
+                post: PostRule::stored(self.post_rule)?,
+                allow_preview: self.allow_preview,
+                history: History::stored(self.history)?,
+            },
+            head: self.head,
+            epoch: EpochId(self.epoch_id),
+            first_seq: self.first_seq,
+            closed: self.closed_seq,
+            member,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn view(kind: RoomKind, history: History, joined: Option<Seq>) -> View {
+        View {
+            tenant_id: TenantId::new("acme"),
+            log_id: LogId(Uuid::from_u128(1)),
+            room_id: RoomId::new("lobby"),
+            kind,
+            rules: Rules { history, ..Rules::default() },
+            head: 9,
+            epoch: EpochId::default(),
+            first_seq: 1,
+            closed: None,
+            member: joined.map(|joined| Membership { role: Role::Member, joined }),
+        }
+    }
+
+    #[test]
+    fn a_member_sees_all_or_what_came_since_the_join() {
+        let ann = UserId::new("ann");
+        for (history, from) in [(History::All, 1), (History::SinceJoin, 5)] {
+            let view = view(RoomKind::Group, history, Some(5));
+            assert_eq!(view.visible_to(Some(&ann)).expect("visible"), (from, 9));
+        }
+    }
+
+    #[test]
+    fn a_stranger_sees_nothing_and_does_not_learn_of_direct_rooms() {
+        let eve = UserId::new("eve");
+        let refusal = |kind| {
+            let view = view(kind, History::All, None);
+            view.visible_to(Some(&eve)).expect_err("refused").to_string()
+        };
+        assert_eq!(refusal(RoomKind::Group), Error::not_a_member().to_string());
+        assert_eq!(refusal(RoomKind::Channel), Error::not_a_member().to_string());
+        assert_eq!(refusal(RoomKind::Direct), Error::room_not_found().to_string());
+    }
+
+    #[test]
+    fn somebody_who_acts_for_the_tenant_sees_all_of_what_is_open() {
+        let mut view = view(RoomKind::Direct, History::SinceJoin, None);
+        assert_eq!(view.visible_to(None).expect("visible"), (1, 9));
+        view.closed = Some(9);
+        assert!(matches!(view.visible_to(None), Err(Error::Refused(Reason::RoomNotFound, _))));
+    }
+}

@@ -1,0 +1,124 @@
+//! `FactService`: what other services of the suite put into logs.
+
+use parlance_log::{Fact, FactBatch, Kind, LogIdentity, Source, Store, codec};
+use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::fact_service_server::FactService;
+use parlance_rpc::{internal, remaining};
+use parlance_types::{InvalidId, LogId, RoomId, TenantId, UserId};
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+
+use crate::Error;
+use crate::wire::{Parsed, id, reply, within};
+
+/// How many facts one call may bring.
+const MAX_FACTS: usize = 1000;
+/// How many events a fact may have.
+const MAX_FACT_EVENTS: usize = 16;
+/// How long the event of a fact may be.
+const MAX_EVENT_BYTES: usize = 256 * 1024;
+
+/// Lets other services of the suite put facts into logs.
+#[derive(Clone, Debug)]
+pub struct FactGrpc {
+    store: Store,
+}
+
+impl FactGrpc {
+    pub const fn new(store: Store) -> Self {
+        Self { store }
+    }
+}
+
+#[tonic::async_trait]
+impl FactService for FactGrpc {
+    async fn apply_facts(
+        &self,
+        request: Request<pb::ApplyFactsRequest>,
+    ) -> Result<Response<pb::ApplyFactsResponse>, Status> {
+        let (caller, deadline) = (internal(&request)?, remaining(&request));
+        let batch = facts(caller.tenant_id, request.into_inner())?;
+        let applied = within(deadline, self.store.apply(batch)).await?;
+        let (closed, head) = (applied.closed, applied.head);
+        reply(pb::ApplyFactsResponse { applied: applied.applied, head, closed })
+    }
+}
+
+/// Facts of another service for a log of `tenant_id`.
+fn facts(tenant_id: TenantId, request: pb::ApplyFactsRequest) -> Parsed<FactBatch> {
+    let source = match request.source() {
+        pb::FactSource::Membership => Source::Membership,
+        pb::FactSource::Room => Source::Room,
+        pb::FactSource::Unspecified => {
+            return Err(Error::invalid("source", "must be a known source"));
+        }
+    };
+    let log_id: LogId = request
+        .log_id
+        .parse()
+        .map_err(|InvalidId| Error::invalid("log_id", "must be the id of a log"))?;
+    let identity = request.identity.map(identity).transpose()?;
+    if request.facts.len() > MAX_FACTS {
+        return Err(Error::invalid("facts", format!("must have at most {MAX_FACTS} entries")));
+    }
+    let mut facts = Vec::with_capacity(request.facts.len());
+    let mut last = None;
+    for (n, fact) in request.facts.into_iter().enumerate() {
+        let field = format!("facts[{n}]");
+        let continues = last.map_or(fact.version >= 1, |last: i64| last + 1 == fact.version);
+        if !continues || fact.version == i64::MAX {
+            let rule = "must be 1 or more, and one more than the version before";
+            return Err(Error::invalid(format!("{field}.version"), rule));
+        }
+        last = Some(fact.version);
+        facts.push(self::fact(&field, fact)?);
+    }
+    let creates = facts.first().is_some_and(|fact| fact.version == 1);
+    if creates && source == Source::Membership && identity.is_none() {
+        return Err(Error::invalid("identity", "is required where the facts begin with version 1"));
+    }
+    Ok(FactBatch { tenant_id, log_id, source, facts, identity })
+}
+
+fn identity(identity: pb::LogIdentity) -> Parsed<LogIdentity> {
+    let kind = codec::room_kind(identity.kind())
+        .ok_or_else(|| Error::invalid("identity.kind", "must be a known kind"))?;
+    let room_id = id("identity.room_id", RoomId::parse(identity.room_id))?;
+    Ok(LogIdentity { room_id, kind })
+}
+
+fn fact(field: &str, fact: pb::Fact) -> Parsed<Fact> {
+    if !(1..=MAX_FACT_EVENTS).contains(&fact.events.len()) {
+        let rule = format!("must have 1 to {MAX_FACT_EVENTS} entries");
+        return Err(Error::invalid(format!("{field}.events"), rule));
+    }
+    for (n, event) in fact.events.iter().enumerate() {
+        fact_event(event).map_err(|rule| Error::invalid(format!("{field}.events[{n}]"), rule))?;
+    }
+    let events = fact.events.into_iter().map(Into::into).collect();
+    Ok(Fact { version: fact.version, events })
+}
+
+/// What the event of a fact must be: readable, without a place, with good ids.
+/// Whether it is true is not asked.
+fn fact_event(payload: &[u8]) -> Result<(), &'static str> {
+    if payload.len() > MAX_EVENT_BYTES {
+        return Err("must have at most 256 KiB");
+    }
+    let not_an_event = |_| "must be an encoded event";
+    let event = pb::Event::decode(payload).map_err(not_an_event)?;
+    if event.seq != 0 || event.time.is_some() || !event.event_id.is_empty() {
+        return Err("must not have a seq, a time or an id");
+    }
+    let envelope = codec::envelope(payload).map_err(not_an_event)?;
+    if envelope.kind != Kind::Fact {
+        return Err("must not be about a message");
+    }
+    let effects = &envelope.effects;
+    let granted = effects.gained.iter().chain(&effects.roles).map(|(user, _)| user);
+    let users = granted.chain(&effects.lost).chain(&envelope.actor);
+    for user in users {
+        UserId::parse(user.as_str()).map_err(|InvalidId| "must name users by good ids")?;
+    }
+    Ok(())
+}

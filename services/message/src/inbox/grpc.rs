@@ -1,0 +1,151 @@
+//! `InboxService` and `UserLogService`.
+
+use std::collections::HashSet;
+
+use parlance_log::codec::{role_to_pb, timestamp};
+use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::inbox_service_server::InboxService;
+use parlance_proto::message::v1::user_log_service_server::UserLogService;
+use parlance_rpc::{caller, internal, remaining, violation};
+use parlance_types::{Query, RoomId};
+use tonic::{Request, Response, Status};
+
+use super::{Inbox, Recount, Unread, UserLog, Walk};
+use crate::Error;
+use crate::message::grpc::message;
+use crate::wire::{Parsed, id, page_size, reply, user_id, within};
+
+/// How many rooms one call may ask about.
+const MAX_ROOMS: usize = 100;
+
+/// Serves unread counts to the users whose they are.
+#[derive(Clone, Debug)]
+pub struct InboxGrpc {
+    inbox: Inbox,
+}
+
+impl InboxGrpc {
+    pub const fn new(inbox: Inbox) -> Self {
+        Self { inbox }
+    }
+}
+
+#[tonic::async_trait]
+impl InboxService for InboxGrpc {
+    async fn get_unread(
+        &self,
+        request: Request<pb::GetUnreadRequest>,
+    ) -> Result<Response<pb::GetUnreadResponse>, Status> {
+        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let user = caller.require_user()?.clone();
+        let rooms = room_ids(request.into_inner().room_ids)?;
+        let unread = self.inbox.unread(&caller.tenant_id, &user, &rooms);
+        let (rooms, total) = within(deadline, unread).await?;
+        let rooms = rooms.into_iter().map(room_unread).collect();
+        reply(pb::GetUnreadResponse { rooms, total })
+    }
+
+    async fn recount_unread(
+        &self,
+        request: Request<pb::RecountUnreadRequest>,
+    ) -> Result<Response<pb::RecountUnreadResponse>, Status> {
+        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let user = caller.require_user()?.clone();
+        let found = within(deadline, self.inbox.recount(&caller.tenant_id, &user)).await?;
+        reply(pb::RecountUnreadResponse {
+            rooms_checked: i64::try_from(found.rooms).unwrap_or(i64::MAX),
+            total: found.total,
+            differences: found.differences.into_iter().map(difference).collect(),
+        })
+    }
+}
+
+/// Serves the logs of a user to the other services of the suite.
+#[derive(Clone, Debug)]
+pub struct UserLogGrpc {
+    inbox: Inbox,
+}
+
+impl UserLogGrpc {
+    pub const fn new(inbox: Inbox) -> Self {
+        Self { inbox }
+    }
+}
+
+#[tonic::async_trait]
+impl UserLogService for UserLogGrpc {
+    async fn list_user_logs(
+        &self,
+        request: Request<pb::ListUserLogsRequest>,
+    ) -> Result<Response<pb::ListUserLogsResponse>, Status> {
+        let (caller, deadline) = (internal(&request)?, remaining(&request));
+        let request = request.into_inner();
+        let user = user_id(request.user_id)?;
+        let size = page_size(request.page_size)?.get();
+        let skip_empty = request.skip_empty;
+        let query = Query::new(&[
+            "ListUserLogs",
+            caller.tenant_id.as_str(),
+            user.as_str(),
+            if skip_empty { "skip_empty" } else { "" },
+        ]);
+        let walk = query.position::<Walk>(&request.page_token);
+        let walk = walk.map_err(|invalid| violation("page_token", invalid.to_string()))?;
+
+        let page = self.inbox.logs(&caller.tenant_id, &user, walk, skip_empty, size);
+        let (logs, next) = within(deadline, page).await?;
+        let next_page_token = next.map(|walk| query.token(walk)).unwrap_or_default();
+        let logs = logs.into_iter().map(user_log).collect();
+        reply(pb::ListUserLogsResponse { logs, next_page_token })
+    }
+}
+
+fn room_unread(room: Unread) -> pb::RoomUnread {
+    pb::RoomUnread {
+        room_id: room.room_id.into_string(),
+        unread: room.unread,
+        marked_unread: room.marked_unread,
+        read_seq: room.read,
+    }
+}
+
+fn difference(difference: Recount) -> pb::UnreadDifference {
+    pb::UnreadDifference {
+        room_id: difference.room_id.into_string(),
+        reported: difference.reported,
+        counted: difference.counted,
+    }
+}
+
+fn user_log(log: UserLog) -> pb::UserLog {
+    let UserLog { unread, role, last_message, activity, head } = log;
+    pb::UserLog {
+        log_id: unread.log_id.to_string(),
+        role: role_to_pb(role).into(),
+        unread: unread.unread,
+        marked_unread: unread.marked_unread,
+        last_message: last_message.map(|last| message(&unread.room_id, last)),
+        activity_time: Some(timestamp(activity)),
+        read_seq: unread.read,
+        head,
+        room_id: unread.room_id.into_string(),
+    }
+}
+
+/// Rooms, each once.
+fn room_ids(room_ids: Vec<String>) -> Parsed<Vec<RoomId>> {
+    if room_ids.len() > MAX_ROOMS {
+        return Err(Error::invalid("room_ids", format!("must have at most {MAX_ROOMS} entries")));
+    }
+    let mut seen = HashSet::new();
+    let mut parsed = Vec::with_capacity(room_ids.len());
+    for (n, room_id) in room_ids.into_iter().enumerate() {
+        let field = format!("room_ids[{n}]");
+        let room_id = id(&field, RoomId::parse(room_id))?;
+        if !seen.insert(room_id.clone()) {
+            return Err(Error::invalid(field, "must not be named twice"));
+        }
+        parsed.push(room_id);
+    }
+    Ok(parsed)
+}

@@ -1,0 +1,116 @@
+//! A user's inbox: what is unread, and the rooms by activity.
+
+pub mod grpc;
+pub mod store;
+
+use std::collections::HashMap;
+
+use parlance_log::{Error, Role, Store};
+use parlance_types::{LogId, Micros, RoomId, Seq, TenantId, UserId};
+
+use crate::message::Message;
+
+/// What a member has not read in a room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unread {
+    pub log_id: LogId,
+    pub room_id: RoomId,
+    pub unread: i64,
+    pub marked_unread: bool,
+    pub read: Seq,
+}
+
+/// A member's unread count beside the one that the events give.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Recount {
+    pub log_id: LogId,
+    pub room_id: RoomId,
+    /// What [`Inbox::unread`] gives.
+    pub reported: i64,
+    /// What the events give.
+    pub counted: i64,
+}
+
+/// What a recount of a user's unread messages found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recounted {
+    pub rooms: usize,
+    pub total: i64,
+    /// Rooms whose count is not what their log says.
+    pub differences: Vec<Recount>,
+}
+
+/// A log, as one of its members sees it in a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UserLog {
+    pub unread: Unread,
+    pub role: Role,
+    pub last_message: Option<Message>,
+    pub activity: Micros,
+    pub head: Seq,
+}
+
+/// Where a walk through a user's logs stands.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Walk {
+    /// The activity of the first log of the first page.
+    pub began: Micros,
+    /// Whether the walk goes up through logs that moved since it began.
+    pub ascending: bool,
+    /// Activity and log of the last entry.
+    pub at: (Micros, String),
+}
+
+/// The inboxes of all users.
+#[derive(Clone, Debug)]
+pub struct Inbox {
+    store: Store,
+}
+
+impl Inbox {
+    pub const fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// What a user has not read: in those of `rooms` the user is in, in the order
+    /// asked for, and in total.
+    pub async fn unread(
+        &self,
+        tenant_id: &TenantId,
+        user: &UserId,
+        rooms: &[RoomId],
+    ) -> Result<(Vec<Unread>, i64), Error> {
+        let all = store::unread(self.store.db(), tenant_id, user).await?;
+        let total = all.iter().map(|room| room.unread).sum();
+        let by_id: HashMap<_, _> = all.iter().map(|room| (&room.room_id, room)).collect();
+        let asked = rooms.iter().filter_map(|room| by_id.get(room).copied().cloned()).collect();
+        Ok((asked, total))
+    }
+
+    /// Counts a user's unread messages again, from the logs themselves.
+    pub async fn recount(&self, tenant_id: &TenantId, user: &UserId) -> Result<Recounted, Error> {
+        let mut found = Recounted::default();
+        for room in store::recount(self.store.db(), tenant_id, user).await? {
+            found.rooms += 1;
+            found.total += room.counted;
+            if room.counted != room.reported {
+                found.differences.push(room);
+            }
+        }
+        Ok(found)
+    }
+
+    /// One page of a user's logs, latest activity first, and where to go on: down, then
+    /// once more up through the logs that moved meanwhile. A log may come twice, none is
+    /// missed. `skip_empty` leaves out logs without a message to show.
+    pub async fn logs(
+        &self,
+        tenant_id: &TenantId,
+        user: &UserId,
+        walk: Option<Walk>,
+        skip_empty: bool,
+        limit: usize,
+    ) -> Result<(Vec<UserLog>, Option<Walk>), Error> {
+        store::user_logs(self.store.db(), tenant_id, user, walk, skip_empty, limit).await
+    }
+}

@@ -1,0 +1,145 @@
+//! What members have read and received. Each change is one statement on one row,
+//! beside the appends and without the lock of the head.
+
+use parlance_db::{Db, lend, read_db, write_db};
+use parlance_log::{Error, RoomKind, bounded, stranger};
+use parlance_types::{LogId, Seq, UserId};
+
+use super::Marks;
+
+/// Raises the mark to $3, or to the head without it. Whoever waited for the row sees it
+/// as it is then, so no mark is lowered.
+const READ: &str = "
+    UPDATE members
+       SET read_seq = CASE WHEN read_seq < COALESCE($3, h.head)
+                           THEN COALESCE($3, h.head) ELSE read_seq END,
+           read_ord = CASE WHEN read_seq < COALESCE($3, h.head)
+                           THEN (SELECT e.ord FROM events e
+                                  WHERE e.log_id = $1 AND e.seq = COALESCE($3, h.head))
+                           ELSE read_ord END,
+           delivered_seq = CASE WHEN delivered_seq < COALESCE($3, h.head)
+                                THEN COALESCE($3, h.head) ELSE delivered_seq END,
+           marked_unread = FALSE
+      FROM heads h
+     WHERE h.log_id = $1 AND h.closed_seq IS NULL AND COALESCE($3, h.head) <= h.head
+       AND members.log_id = $1 AND members.user_id = $2 AND members.removed_seq IS NULL
+       AND (members.marked_unread OR members.read_seq < COALESCE($3, h.head))
+    RETURNING members.read_seq, members.delivered_seq";
+
+const DELIVERED: &str = "
+    UPDATE members SET delivered_seq = $3
+      FROM heads h
+     WHERE h.log_id = $1 AND h.closed_seq IS NULL AND $3 <= h.head
+       AND members.log_id = $1 AND members.user_id = $2 AND members.removed_seq IS NULL
+       AND members.delivered_seq < $3
+    RETURNING members.read_seq, members.delivered_seq";
+
+const FLAG: &str = "
+    UPDATE members SET marked_unread = TRUE
+     WHERE log_id = $1 AND user_id = $2 AND removed_seq IS NULL
+       AND EXISTS (SELECT 1 FROM heads h WHERE h.log_id = $1 AND h.closed_seq IS NULL)";
+
+parlance_db::row! {
+    /// Where a member stands, and why a mark may not be moved.
+    struct Standing {
+        kind: i16,
+        head: Seq,
+        closed_seq: Option<Seq>,
+        read_seq: Option<Seq>,
+        delivered_seq: Option<Seq>,
+    }
+}
+
+const STANDING: &str = "
+    SELECT h.kind, h.head, h.closed_seq, m.read_seq, m.delivered_seq
+      FROM heads h LEFT JOIN members m
+        ON m.log_id = $1 AND m.user_id = $2 AND m.removed_seq IS NULL
+     WHERE h.log_id = $1";
+
+/// Raises the read mark to `seq`, or to the head.
+pub async fn read(
+    db: &Db,
+    log_id: LogId,
+    user_id: &UserId,
+    seq: Option<Seq>,
+) -> Result<Marks, Error> {
+    // Without a position: a member whom the statement did not move stood at the head.
+    raise(db, READ, log_id, user_id, seq, |marks| seq.is_none_or(|seq| marks.read >= seq)).await
+}
+
+/// Raises the delivered mark.
+pub async fn delivered(db: &Db, log_id: LogId, user_id: &UserId, seq: Seq) -> Result<Marks, Error> {
+    raise(db, DELIVERED, log_id, user_id, Some(seq), |marks| marks.delivered >= seq).await
+}
+
+/// Flags the room as unread.
+pub async fn flag(db: &Db, log_id: LogId, user_id: &UserId) -> Result<(), Error> {
+    let flagged = bounded(async {
+        write_db!(db, |pool| sqlx::query(FLAG)
+            .bind(log_id.0)
+            .bind(user_id.as_str())
+            .execute(&mut *lend(pool).await?)
+            .await
+            .map(|done| done.rows_affected()))
+    });
+    if flagged.await? == 0 {
+        standing(db, log_id, user_id, None).await?;
+    }
+    Ok(())
+}
+
+/// Moves a mark, or finds out why it does not move.
+async fn raise(
+    db: &Db,
+    update: &'static str,
+    log_id: LogId,
+    user_id: &UserId,
+    seq: Option<Seq>,
+    there: impl Fn(&Marks) -> bool,
+) -> Result<Marks, Error> {
+    // What the second statement sees may be newer than what the first one saw.
+    for _ in 0..3 {
+        let moved: Option<(Seq, Seq)> = bounded(async {
+            write_db!(db, |pool| sqlx::query_as(update)
+                .bind(log_id.0)
+                .bind(user_id.as_str())
+                .bind(seq)
+                .fetch_optional(&mut *lend(pool).await?)
+                .await)
+        })
+        .await?;
+        if let Some((read, delivered)) = moved {
+            return Ok(Marks { read, delivered, moved: true });
+        }
+        let marks = standing(db, log_id, user_id, seq).await?;
+        if there(&marks) {
+            return Ok(marks);
+        }
+    }
+    Err(Error::StoreTimeout)
+}
+
+async fn standing(
+    db: &Db,
+    log_id: LogId,
+    user_id: &UserId,
+    seq: Option<Seq>,
+) -> Result<Marks, Error> {
+    let standing: Option<Standing> = bounded(async {
+        read_db!(db, |pool| sqlx::query_as(STANDING)
+            .bind(log_id.0)
+            .bind(user_id.as_str())
+            .fetch_optional(&mut *lend(pool).await?)
+            .await)
+    })
+    .await?;
+    let standing = standing.filter(|row| row.closed_seq.is_none()).ok_or(Error::room_not_found())?;
+    let (Some(read), Some(delivered)) = (standing.read_seq, standing.delivered_seq) else {
+        return Err(stranger(RoomKind::stored(standing.kind)?));
+    };
+    if seq.is_some_and(|seq| seq > standing.head) {
+        let rule = format!("must not be beyond the head, which is {}", standing.head);
+        return Err(Error::invalid("seq", rule));
+    }
+    Ok(Marks { read, delivered, moved: false })
+}

@@ -1,0 +1,166 @@
+//! `MessageService`.
+
+use parlance_log::codec::timestamp;
+use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::list_messages_request::Position as PbPosition;
+use parlance_proto::message::v1::message_service_server::MessageService;
+use parlance_rpc::{caller, remaining};
+use parlance_types::RoomId;
+use tonic::{Request, Response, Status};
+
+use super::{Content, Draft, Edit, Listing, Message, Messages, Position, codec};
+use crate::Error;
+use crate::codec::frames::epoch_token;
+use crate::wire::{self, Parsed, at_least, page_size, reply, request_id, within};
+
+/// Serves [`Messages`] to the callers of the suite.
+#[derive(Clone, Debug)]
+pub struct MessageGrpc {
+    messages: Messages,
+}
+
+impl MessageGrpc {
+    pub const fn new(messages: Messages) -> Self {
+        Self { messages }
+    }
+}
+
+#[tonic::async_trait]
+impl MessageService for MessageGrpc {
+    async fn send_message(
+        &self,
+        request: Request<pb::SendMessageRequest>,
+    ) -> Result<Response<pb::SendMessageResponse>, Status> {
+        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let request = request.into_inner();
+        let room_id = wire::room_id(request.room_id)?;
+        let draft = Draft {
+            content: content(request.content)?,
+            request_id: request_id(&caller, request.request_id)?,
+            uncounted: request.uncounted,
+        };
+        let actor = caller.into();
+        let sent = within(deadline, self.messages.send(&actor, &room_id, &draft)).await?;
+        reply(pb::SendMessageResponse {
+            message_id: sent.message_id.to_string(),
+            seq: sent.message_id.seq,
+            send_time: Some(timestamp(sent.time)),
+            epoch: epoch_token(sent.message_id.log_id, &sent.epoch),
+        })
+    }
+
+    async fn edit_message(
+        &self,
+        request: Request<pb::EditMessageRequest>,
+    ) -> Result<Response<pb::EditMessageResponse>, Status> {
+        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let request = request.into_inner();
+        let edit = Edit {
+            request: request_id(&caller, request.request_id)?.into(),
+            actor: caller.into(),
+            message_id: wire::message_id("message_id", &request.message_id)?,
+            content: new_content(request.content)?,
+        };
+        let edited = within(deadline, self.messages.edit(edit)).await?;
+        let edit_time = Some(timestamp(edited.time));
+        reply(pb::EditMessageResponse { seq: edited.seq, edit_time })
+    }
+
+    async fn delete_message(
+        &self,
+        request: Request<pb::DeleteMessageRequest>,
+    ) -> Result<Response<pb::DeleteMessageResponse>, Status> {
+        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let message_id = wire::message_id("message_id", &request.get_ref().message_id)?;
+        let seq = within(deadline, self.messages.delete(caller.into(), message_id)).await?;
+        reply(pb::DeleteMessageResponse { seq })
+    }
+
+    async fn get_message(
+        &self,
+        request: Request<pb::GetMessageRequest>,
+    ) -> Result<Response<pb::GetMessageResponse>, Status> {
+        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let message_id = wire::message_id("message_id", &request.get_ref().message_id)?;
+        let (room_id, found) =
+            within(deadline, self.messages.get(&caller.into(), message_id)).await?;
+        reply(pb::GetMessageResponse { message: Some(message(&room_id, found)) })
+    }
+
+    async fn list_messages(
+        &self,
+        request: Request<pb::ListMessagesRequest>,
+    ) -> Result<Response<pb::ListMessagesResponse>, Status> {
+        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let listing = listing(request.into_inner())?;
+        if listing.mark_read {
+            caller.require_user()?;
+        }
+        let page = within(deadline, self.messages.list(&caller.into(), &listing)).await?;
+        let messages = page.messages.into_iter().map(|found| message(&listing.room_id, found));
+        let (messages, next_page_token) = (messages.collect(), page.next_page_token);
+        reply(pb::ListMessagesResponse { messages, next_page_token })
+    }
+}
+
+/// A message on the wire.
+pub(crate) fn message(room_id: &RoomId, message: Message) -> pb::Message {
+    pb::Message {
+        message_id: message.message_id.to_string(),
+        room_id: room_id.to_string(),
+        seq: message.message_id.seq,
+        sender_id: message.sender.map(|sender| sender.to_string()).unwrap_or_default(),
+        content: message.content.as_ref().map(codec::to_pb),
+        send_time: Some(timestamp(message.time)),
+        uncounted: message.uncounted,
+        edit_seq: message.edit.map_or(0, |(seq, _)| seq),
+        edit_time: message.edit.map(|(_, time)| timestamp(time)),
+        delete_seq: message.deleted.unwrap_or(0),
+    }
+}
+
+/// The content of a new message.
+fn content(content: Option<pb::MessageContent>) -> Parsed<Content> {
+    let content = content.ok_or_else(|| Error::invalid("content", "is required"))?;
+    let reply_to = match content.reply_to_message_id.as_str() {
+        "" => None,
+        id => Some(wire::message_id("content.reply_to_message_id", id)?),
+    };
+    Content::parse(content.r#type, content.text, content.properties, reply_to)
+        .map_err(|invalid| Error::invalid(format!("content.{}", invalid.field), invalid.rule))
+}
+
+/// The content of an edit, which keeps what the message answers.
+fn new_content(new: Option<pb::MessageContent>) -> Parsed<Content> {
+    if new.as_ref().is_some_and(|content| !content.reply_to_message_id.is_empty()) {
+        return Err(Error::invalid(
+            "content.reply_to_message_id",
+            "must be empty: an edit keeps what the message answers",
+        ));
+    }
+    content(new)
+}
+
+fn listing(request: pb::ListMessagesRequest) -> Parsed<Listing> {
+    let room_id = wire::room_id(request.room_id)?;
+    let size = page_size(request.page_size)?;
+    let position = match request.position {
+        None => Position::Latest,
+        Some(PbPosition::BeforeSeq(seq)) => Position::Before(at_least("before_seq", seq, 1)?),
+        Some(PbPosition::AfterSeq(seq)) => Position::After(at_least("after_seq", seq, 0)?),
+        Some(PbPosition::AroundSeq(seq)) => {
+            if !request.page_token.is_empty() {
+                return Err(Error::invalid("page_token", "must be empty with around_seq"));
+            }
+            Position::Around(at_least("around_seq", seq, 1)?)
+        }
+    };
+    Ok(Listing {
+        room_id,
+        position,
+        size,
+        page_token: request.page_token,
+        preview: request.preview,
+        mark_read: request.mark_read,
+    })
+}

@@ -1,0 +1,117 @@
+//! Messages: what senders write, and what becomes of it.
+
+mod change;
+pub mod codec;
+mod content;
+pub mod grpc;
+mod list;
+pub mod store;
+
+pub use self::change::{Deletion, Edit, Edited, OnDelete};
+pub use self::content::{Content, InvalidContent};
+pub use self::list::{Listing, OnRead, Page, Position};
+pub use self::store::Range;
+
+use std::sync::Arc;
+
+use parlance_log::{Actor, Entry, Error, RequestKey, Sent, Store};
+use parlance_types::{LogId, MessageId, Micros, RequestId, RoomId, Seq, UserId};
+
+/// A message somebody wants to send to a room.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    pub content: Content,
+    pub request_id: Option<RequestId>,
+    pub uncounted: bool,
+}
+
+/// A message as it reads now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub message_id: MessageId,
+    pub sender: Option<UserId>,
+    /// `None` once it was deleted for everyone.
+    pub content: Option<Content>,
+    pub time: Micros,
+    pub uncounted: bool,
+    /// Place and time of the edit that holds the present content.
+    pub edit: Option<(Seq, Micros)>,
+    /// Place of the deletion.
+    pub deleted: Option<Seq>,
+}
+
+/// The messages of all rooms.
+#[derive(Clone, Debug)]
+pub struct Messages {
+    store: Store,
+    on_read: Arc<dyn OnRead>,
+    on_delete: OnDelete,
+}
+
+impl Messages {
+    /// `on_read` hears of pages that were shown, `on_delete` of deletions.
+    pub fn new(store: Store, on_read: Arc<dyn OnRead>, on_delete: OnDelete) -> Self {
+        Self { store, on_read, on_delete }
+    }
+
+    /// Appends a message. The log judges it, after it has looked for a repeat.
+    pub async fn send(
+        &self,
+        actor: &Actor,
+        room_id: &RoomId,
+        draft: &Draft,
+    ) -> Result<Sent, Error> {
+        let send = async |log_id| {
+            if draft.content.reply_to().is_some_and(|reply_to| reply_to.log_id != log_id) {
+                // A caller who may not see the room does not learn what is in it.
+                let view = self.store.view_of_room(actor, room_id).await?;
+                view.visible_to(actor.user.as_ref())?;
+                let field = "content.reply_to_message_id";
+                return Err(Error::invalid(field, "must be a message of the same room"));
+            }
+            self.store.append(draft.entry(log_id, actor.user.clone())).await
+        };
+        self.store.on_log(actor, room_id, send).await
+    }
+
+    /// Replaces the content of a message. A repeat of its request gets the first reply.
+    ///
+    /// Refused with MESSAGE_NOT_FOUND, NOT_A_MEMBER, NOT_THE_SENDER, MESSAGE_DELETED,
+    /// REQUEST_ID_REUSED.
+    pub async fn edit(&self, edit: Edit) -> Result<Edited, Error> {
+        let (actor, message_id) = (edit.actor.clone(), edit.message_id);
+        self.store.change_message(&actor, message_id, edit).await
+    }
+
+    /// Deletes a message for everyone, and says where; deleting again gives the same place.
+    ///
+    /// Refused with MESSAGE_NOT_FOUND, NOT_A_MEMBER, NOT_THE_SENDER.
+    pub async fn delete(&self, actor: Actor, message_id: MessageId) -> Result<Seq, Error> {
+        let deletion = Deletion { actor: actor.clone(), message_id, on_delete: self.on_delete };
+        self.store.change_message(&actor, message_id, deletion).await
+    }
+
+    /// One message as it reads now, and its room.
+    pub async fn get(
+        &self,
+        actor: &Actor,
+        message_id: MessageId,
+    ) -> Result<(RoomId, Message), Error> {
+        let (view, (from, to)) = self.store.view_of_message(actor, message_id).await?;
+        // Read as of the view: an edit made since may lie past the viewer's removal.
+        let visible = (from.max(message_id.seq), to);
+        let range = Range::After(message_id.seq - 1);
+        let found = store::page(self.store.db(), message_id.log_id, range, visible, 1).await?.pop();
+        let found = found.filter(|message| message.message_id == message_id);
+        Ok((view.room_id, found.ok_or(Error::message_not_found())?))
+    }
+}
+
+impl Draft {
+    /// The message on its way into a log; `None`: sent by the system.
+    pub fn entry(&self, log_id: LogId, sender: Option<UserId>) -> Entry {
+        let payload = codec::sent(sender.as_ref(), &self.content, self.uncounted);
+        let request = RequestKey::from(self.request_id.clone());
+        Entry::new(log_id, sender, request, !self.uncounted, payload)
+    }
+}

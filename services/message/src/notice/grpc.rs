@@ -1,0 +1,86 @@
+//! `NoticeRelayService`: what other services of the suite tell the streams of a room.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use parlance_log::{Actor, RoomKind, Store};
+use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayService;
+use parlance_proto::message::v1::publish_notice_request::Notice as PbNotice;
+use parlance_rpc::{internal, remaining};
+use parlance_types::{RoomId, UserId};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use crate::Error;
+use crate::codec::frames;
+use crate::stream::Hub;
+use crate::stream::notice::{Key, Merge, Notice, Span};
+use crate::wire::{self, Parsed, reply, within};
+
+/// The longest that a member types without being told again.
+const MAX_TYPING: Duration = Duration::from_mins(5);
+
+/// The number of the kind of notice that says who is typing.
+const TYPING: u32 = 3;
+
+/// Hands notices of other services to the streams of their room.
+#[derive(Clone, Debug)]
+pub struct NoticeRelayGrpc {
+    store: Store,
+    hub: Hub,
+}
+
+impl NoticeRelayGrpc {
+    pub const fn new(store: Store, hub: Hub) -> Self {
+        Self { store, hub }
+    }
+}
+
+#[tonic::async_trait]
+impl NoticeRelayService for NoticeRelayGrpc {
+    async fn publish_notice(
+        &self,
+        request: Request<pb::PublishNoticeRequest>,
+    ) -> Result<Response<pb::PublishNoticeResponse>, Status> {
+        let (caller, deadline) = (internal(&request)?, remaining(&request));
+        let request = request.into_inner();
+        let room_id = wire::room_id(request.room_id)?;
+        let user_id = wire::user_id(request.user_id)?;
+        let lasts = lasts(request.notice)?;
+        let actor = Actor { tenant_id: caller.tenant_id, user: Some(user_id.clone()) };
+        let room = within(deadline, self.store.view_of_room(&actor, &room_id)).await?;
+        room.visible_to(Some(&user_id))?;
+        // Too many watch a channel to tell them who types.
+        if room.kind != RoomKind::Channel {
+            self.hub.tell(room.log_id, typing(&room_id, user_id, lasts));
+        }
+        reply(pb::PublishNoticeResponse {})
+    }
+}
+
+/// A member is typing for so long; `None`: has stopped.
+fn typing(room_id: &RoomId, user_id: UserId, lasts: Option<Duration>) -> Notice {
+    let frame = |typing| {
+        let typing = pb::Typing { user_id: user_id.to_string(), typing };
+        frames::notice(room_id, pb::notice::Notice::Typing(typing))
+    };
+    Notice {
+        key: Key { kind: TYPING, about: Bytes::copy_from_slice(user_id.as_str().as_bytes()) },
+        frame: frame(lasts.is_some()),
+        merge: Merge::Latest,
+        span: lasts.map_or(Span::Over, |lasts| Span::Until(Instant::now() + lasts, frame(false))),
+        not_for: Some(user_id),
+    }
+}
+
+/// How long a member goes on typing; `None`: has stopped.
+fn lasts(notice: Option<PbNotice>) -> Parsed<Option<Duration>> {
+    let Some(PbNotice::Typing(typing)) = notice else {
+        return Err(Error::invalid("notice", "must be set"));
+    };
+    let lasts = typing.lasts.unwrap_or_default().try_into();
+    let lasts = lasts.ok().filter(|lasts| *lasts <= MAX_TYPING);
+    let rule = || Error::invalid("typing.lasts", "must be at most 5 minutes");
+    Ok(Some(lasts.ok_or_else(rule)?).filter(|lasts: &Duration| !lasts.is_zero()))
+}

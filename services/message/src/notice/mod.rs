@@ -1,0 +1,3 @@
+//! Notices: what streams are told that no log holds.
+
+pub mod grpc;

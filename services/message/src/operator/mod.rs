@@ -1,0 +1,3 @@
+//! How the node is doing.
+
+pub mod grpc;
