@@ -171,13 +171,13 @@ mod tests {
 
     use super::*;
 
-    fn hello() -> Option<pb::MessageContent> {
-        Some(pb::MessageContent { text: "hello".to_owned(), ..pb::MessageContent::default() })
+    fn hello() -> pb::MessageContent {
+        pb::MessageContent { text: "hello".to_owned(), ..pb::MessageContent::default() }
     }
 
     fn sent() -> Bytes {
         let ann = UserId::new("ann");
-        let sent = pb::MessageSent { content: hello(), uncounted: true, deleted: false };
+        let sent = pb::MessageSent { content: Some(hello()), uncounted: true, deleted: false };
         event(Some(&ann), Body::MessageSent(sent))
     }
 
@@ -209,7 +209,7 @@ mod tests {
             assert_eq!(event.actor_id, "ann");
             let Some(Body::MessageSent(sent)) = event.body else { panic!("a message") };
             assert!(sent.uncounted);
-            assert_eq!(sent.content, hello());
+            assert_eq!(sent.content, Some(hello()));
         }
     }
 
