@@ -182,8 +182,11 @@ mod tests {
     }
 
     fn edited() -> Bytes {
-        let edited =
-            pb::MessageEdited { message_seq: 3, content: hello(), ..pb::MessageEdited::default() };
+        let edited = pb::MessageEdited {
+            message_seq: 3,
+            content: Some(hello()),
+            ..pb::MessageEdited::default()
+        };
         event(None, Body::MessageEdited(edited))
     }
 

@@ -106,3 +106,76 @@ fn shown<'t>(
 const fn not_the_sender() -> Error {
     Error::Refused(Reason::NotTheSender, "only the sender may do this")
 }
+
+#[cfg(test)]
+mod tests {
+    use parlance_log::{EpochId, History, Membership, RoomKind, Rules};
+    use parlance_types::{LogId, RoomId, TenantId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// A group at 9, as somebody sees it who joined at 5 since when history shows.
+    fn view(role: Option<Role>) -> View {
+        View {
+            tenant_id: TenantId::new("acme"),
+            log_id: LogId(Uuid::from_u128(1)),
+            room_id: RoomId::new("lobby"),
+            kind: RoomKind::Group,
+            rules: Rules { history: History::SinceJoin, ..Rules::default() },
+            head: 9,
+            epoch: EpochId::default(),
+            first_seq: 1,
+            closed: None,
+            member: role.map(|role| Membership { role, joined: 5 }),
+        }
+    }
+
+    fn message(seq: Seq, sender: &str, deleted_seq: Option<Seq>) -> Target {
+        let (sender_id, payload) = (sender.to_owned(), Vec::new());
+        Target { seq, sender_id, ord: seq, counted: true, deleted_seq, payload }
+    }
+
+    fn reason<T>(refused: Result<T, Error>) -> Option<Reason> {
+        refused.err().and_then(|refused| refused.reason())
+    }
+
+    #[test]
+    fn only_the_sender_edits_what_is_seen_and_not_deleted() {
+        let ann = UserId::new("ann");
+        let judge = |role, user, message: Option<Target>| {
+            let seq = message.as_ref().map_or(7, |message| message.seq);
+            reason(edit(&view(role), user, seq, message.as_ref()))
+        };
+        let member = Some(Role::Member);
+        let sees = |target| judge(member, Some(&ann), target);
+        assert_eq!(sees(Some(message(7, "ann", None))), None);
+        assert_eq!(sees(Some(message(7, "bob", None))), Some(Reason::NotTheSender));
+        assert_eq!(sees(Some(message(7, "ann", Some(8)))), Some(Reason::MessageDeleted));
+        assert_eq!(sees(Some(message(4, "ann", None))), Some(Reason::MessageNotFound));
+        assert_eq!(sees(None), Some(Reason::MessageNotFound));
+        let stranger = judge(None, Some(&ann), Some(message(7, "ann", None)));
+        assert_eq!(stranger, Some(Reason::NotAMember));
+        assert_eq!(judge(None, None, Some(message(1, "", None))), None);
+        let of_ann = judge(None, None, Some(message(7, "ann", None)));
+        assert_eq!(of_ann, Some(Reason::NotTheSender));
+    }
+
+    #[test]
+    fn admins_delete_for_others_and_a_repeat_is_found_before_rights() {
+        let ann = UserId::new("ann");
+        let judge = |role, deleted, before| {
+            let target = message(7, "bob", deleted);
+            match delete(&view(role), Some(&ann), 7, Some(&target), before) {
+                Ok(Delete::Now(_)) => Ok(None),
+                Ok(Delete::Already(seq)) => Ok(Some(seq)),
+                Err(refused) => Err(refused.reason()),
+            }
+        };
+        assert_eq!(judge(Some(Role::Member), None, None), Err(Some(Reason::NotTheSender)));
+        assert_eq!(judge(Some(Role::Admin), None, None), Ok(None));
+        assert_eq!(judge(Some(Role::Owner), Some(8), None), Ok(Some(8)));
+        assert_eq!(judge(None, Some(8), Some(8)), Ok(Some(8)));
+        assert_eq!(judge(None, Some(8), None), Err(Some(Reason::NotAMember)));
+    }
+}

@@ -1,9 +1,10 @@
 //! Edits and deletions.
 
-use parlance_db::{Db, read_db, test_on_each_db};
-use parlance_log::{Role, RoomKind};
+use futures::future::BoxFuture;
+use parlance_db::{Db, read_db, test_on_each_db, write_db};
+use parlance_log::{Locked, Role, RoomKind, Target, on};
 use parlance_message::Error;
-use parlance_message::message::{Edit, Message, Range};
+use parlance_message::message::{Deletion, Edit, Message, OnDelete, Range};
 use parlance_proto::message::v1 as pb;
 use parlance_rpc::Reason;
 use parlance_types::{LogId, MessageId, Seq};
@@ -20,6 +21,7 @@ test_on_each_db!(parlance_message::MIGRATIONS, crate::changes =>
     senders_admins_and_the_system_delete_and_nobody_else,
     deleting_again_gives_the_same_place,
     changes_of_what_is_not_a_message_are_refused,
+    what_a_noun_keeps_of_a_message_goes_with_it,
     pages_hold_messages_only_from_either_end,
 );
 
@@ -230,6 +232,58 @@ async fn changes_of_what_is_not_a_message_are_refused(db: Db) {
         );
         assert_eq!(world.message(message_id).await, None);
     }
+}
+
+/// A noun that keeps the numbers of messages.
+fn forget<'a>(
+    log: &'a mut Locked<'_>,
+    target: &'a Target,
+    _deleted: Seq,
+) -> BoxFuture<'a, Result<(), Error>> {
+    Box::pin(async move {
+        let delete = "DELETE FROM kept WHERE seq = $1";
+        on!(log.conn(), |c| sqlx::query(delete).bind(target.seq).execute(c).await.map(drop)?);
+        Ok(())
+    })
+}
+
+/// A noun that cannot let go.
+fn refuse<'a>(
+    _log: &'a mut Locked<'_>,
+    _target: &'a Target,
+    _deleted: Seq,
+) -> BoxFuture<'a, Result<(), Error>> {
+    Box::pin(async { Err(Error::invalid("noun", "keeps it")) })
+}
+
+async fn what_a_noun_keeps_of_a_message_goes_with_it(db: Db) {
+    static NOUNS: OnDelete = &[forget];
+    static NOT_ALL: OnDelete = &[forget, refuse];
+    let world = World::open(db).await;
+    let log_id = world.group("r", &["ann", "bob"]).await;
+    let create = "CREATE TABLE kept (seq BIGINT NOT NULL)";
+    write_db!(&world.db, |pool| {
+        sqlx::query(create).execute(pool).await.expect("a table");
+    });
+    let sent = world.say(log_id, "ann", "x").await.message_id;
+    let keep = "INSERT INTO kept (seq) VALUES ($1)";
+    write_db!(&world.db, |pool| {
+        sqlx::query(keep).bind(sent.seq).execute(pool).await.expect("kept");
+    });
+    let kept = async || -> i64 {
+        let count = "SELECT COUNT(*) FROM kept";
+        read_db!(&world.db, |pool| sqlx::query_scalar(count).fetch_one(pool).await.expect("rows"))
+    };
+    let delete = async |by: &str, on_delete| {
+        world.store.run(Deletion { actor: actor(by), message_id: sent, on_delete }).await
+    };
+    assert!(delete("bob", NOUNS).await.is_err(), "not the sender");
+    // One transaction: what one noun refuses no other has done.
+    assert!(delete("ann", NOT_ALL).await.is_err());
+    assert_eq!((kept().await, read(&world, sent).await.deleted), (1, None));
+    let seq = delete("ann", NOUNS).await.expect("deleted");
+    assert_eq!((kept().await, read(&world, sent).await.deleted), (0, Some(seq)));
+    assert_eq!(delete("ann", NOT_ALL).await.expect("a repeat"), seq);
 }
 
 async fn pages_hold_messages_only_from_either_end(db: Db) {

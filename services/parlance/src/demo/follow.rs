@@ -187,6 +187,6 @@ fn tell(event: &Event) -> String {
         Some(Body::RolesChanged(changed)) => {
             format!("roles of {} changed", names(&changed.members))
         }
-        None => "something that this demo does not know".to_owned(),
+        _ => "something that this demo does not know".to_owned(),
     }
 }
