@@ -262,6 +262,9 @@ async fn a_head_that_is_held_does_not_fail_the_other_rooms_of_its_batch() {
         let world = World::with(db, Options { writers: 1, ..options() }).await;
         let (held, free) = (world.group("a", &["ann"]).await, world.group("b", &["ann"]).await);
         let mut holder = pool.begin().await.expect("a transaction");
+        // A holder that works for long, not one that stands still: that loses its locks.
+        let works = "SET LOCAL idle_in_transaction_session_timeout = 0";
+        sqlx::query(works).execute(&mut *holder).await.expect("set");
         let lock = "UPDATE heads SET head = head WHERE log_id = $1";
         sqlx::query(lock).bind(held.0).execute(&mut *holder).await.expect("locked");
         let send = |log_id| world.append(draft(log_id, "ann", None, "x"));

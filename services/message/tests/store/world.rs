@@ -137,7 +137,7 @@ impl World {
     }
 
     async fn mark(&self, log_id: LogId, user_id: &UserId, mark: Mark) -> Result<Marks, Error> {
-        let marker = Marker::new(self.store.clone(), Arc::new(|_, _, _| {}));
+        let marker = Marker::new(self.store.clone(), Arc::new(|_, _, _, _| {}));
         marker.raise(log_id, user_id, mark).await
     }
 

@@ -8,7 +8,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use parlance_bus::{Bus, Heard, State};
 use parlance_db::{Db, read_db};
-use parlance_log::Store;
 use parlance_log::{Actor, Entry, Fact, FactBatch, LogIdentity, RoomKind, Source, Store, testing};
 use parlance_message::codec::frames;
 use parlance_message::message::Deletion;
