@@ -2,7 +2,7 @@
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
-    crate::list_messages::suite =>
+    crate::message::list_messages::suite =>
     the_latest_come_first_and_in_ascending_order,
     a_page_has_10_messages_unless_asked_otherwise,
     only_messages_are_listed,

@@ -2,7 +2,7 @@
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
-    crate::get_counters::suite =>
+    crate::operator::get_counters::suite =>
     operators_see_what_the_node_counted,
     counters_are_for_operators_only,
 );

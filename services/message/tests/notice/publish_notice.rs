@@ -2,7 +2,7 @@
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
-    crate::publish_notice::suite =>
+    crate::notice::publish_notice::suite =>
     only_the_suite_itself_may_call,
     a_notice_is_about_a_member_of_an_open_room,
     bad_input_is_refused_by_name,

@@ -2,7 +2,7 @@
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
-    crate::delete_message::suite =>
+    crate::message::delete_message::suite =>
     a_deletion_erases_the_content_and_keeps_the_number,
     deleting_again_has_no_effect,
     the_sender_admins_and_services_delete,

@@ -2,7 +2,7 @@
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
-    crate::get_message::suite =>
+    crate::message::get_message::suite =>
     a_member_reads_a_message_as_it_was_sent,
     a_new_member_reads_what_was_before,
     who_sees_since_the_join_reads_from_there_on,

@@ -2,7 +2,7 @@
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
-    crate::apply_facts::suite =>
+    crate::fact::apply_facts::suite =>
     the_first_fact_creates_the_log,
     facts_are_applied_once_and_in_order,
     sources_count_for_themselves,

@@ -2,7 +2,7 @@
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
-    crate::mark_delivered::suite =>
+    crate::mark::mark_delivered::suite =>
     a_mark_rises_and_never_falls_nor_below_what_is_read,
     it_reads_nothing,
     a_receipt_is_told_when_the_mark_moves,

@@ -2,7 +2,7 @@
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
-    crate::mark_read::suite =>
+    crate::mark::mark_read::suite =>
     a_mark_rises_and_never_falls,
     a_receipt_is_told_when_the_mark_moves,
     a_channel_tells_no_receipts,

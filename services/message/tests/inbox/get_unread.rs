@@ -2,7 +2,7 @@
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
-    crate::get_unread::suite =>
+    crate::inbox::get_unread::suite =>
     what_others_sent_since_the_mark_is_unread,
     what_is_uncounted_or_deleted_is_not_unread,
     the_total_is_over_all_rooms_and_the_rest_as_asked,

@@ -2,7 +2,7 @@
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
-    crate::mark_all_read::suite =>
+    crate::mark::mark_all_read::suite =>
     the_mark_rises_to_the_head_and_says_where,
     a_mark_is_of_a_user,
     strangers_are_refused,

@@ -2,7 +2,7 @@
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
-    crate::list_user_logs::suite =>
+    crate::inbox::list_user_logs::suite =>
     the_latest_activity_comes_first_with_what_is_unread,
     the_last_message_is_one_that_the_member_may_see,
     logs_without_a_message_are_left_out_when_asked,

@@ -2,7 +2,7 @@
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
-    crate::edit_message::suite =>
+    crate::message::edit_message::suite =>
     an_edit_replaces_the_content_and_keeps_the_place,
     an_edit_keeps_what_the_message_answers,
     the_latest_edit_counts,
@@ -29,9 +29,9 @@ mod suite {
     use crate::harness::{
         Client, TENANT, World, bad_ids, bad_message_ids, refused, send, text, violates, words,
     };
+    use crate::message::send_message::bad_contents;
     use crate::rights;
     use crate::rooms::{group, plan};
-    use crate::send_message::bad_contents;
 
     fn edit(message_id: &str, words: &str) -> EditMessageRequest {
         EditMessageRequest {

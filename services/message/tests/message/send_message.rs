@@ -2,7 +2,7 @@
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
-    crate::send_message::suite =>
+    crate::message::send_message::suite =>
     a_member_sends_and_is_told_place_time_and_epoch,
     numbers_follow_the_order_of_the_sends,
     a_custom_type_travels_with_its_properties,

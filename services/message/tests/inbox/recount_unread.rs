@@ -2,7 +2,7 @@
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
-    crate::recount_unread::suite =>
+    crate::inbox::recount_unread::suite =>
     a_recount_agrees_with_the_counts,
     a_recount_agrees_while_rooms_move,
     counts_are_of_a_user,

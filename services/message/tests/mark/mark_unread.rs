@@ -2,7 +2,7 @@
 
 parlance_db::test_on_each_db!(
     parlance_message::MIGRATIONS,
-    crate::mark_unread::suite =>
+    crate::mark::mark_unread::suite =>
     a_flag_holds_until_the_next_mark_and_counts_nothing,
     a_flag_is_of_a_user,
     strangers_are_refused,

@@ -1,0 +1,55 @@
+//! The service on each database: each RPC end to end within one process, over real gRPC,
+//! and beside it what lies below, in a folder for each noun.
+
+mod callers;
+mod harness;
+mod rights;
+mod rooms;
+mod world;
+
+mod fact {
+    mod apply_facts;
+    mod facts;
+}
+
+mod inbox {
+    mod get_unread;
+    mod list_user_logs;
+    mod lists;
+    mod recount_unread;
+    mod walks;
+}
+
+mod log {
+    mod epochs;
+    mod faults;
+    mod races;
+    mod sends;
+    mod silence;
+}
+
+mod mark {
+    mod mark_all_read;
+    mod mark_delivered;
+    mod mark_read;
+    mod mark_unread;
+    mod marks;
+}
+
+mod message {
+    mod changes;
+    mod delete_message;
+    mod edit_message;
+    mod get_message;
+    mod list_messages;
+    mod pages;
+    mod send_message;
+}
+
+mod notice {
+    mod publish_notice;
+}
+
+mod operator {
+    mod get_counters;
+}
