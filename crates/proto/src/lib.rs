@@ -1,6 +1,11 @@
 //! Generated gRPC types, laid out as the proto packages are.
 
-#![expect(clippy::pedantic, clippy::large_enum_variant, reason = "generated code")]
+#![expect(
+    clippy::pedantic,
+    clippy::large_enum_variant,
+    clippy::doc_overindented_list_items,
+    reason = "generated code"
+)]
 
 pub mod frame;
 mod reason;

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use parlance_bus::Tallies;
 use parlance_rpc::{
-    Auth, AuthConfig, ConnectionLimits, Deadlines, Health, Internal, InternalKey, KeySource,
-    Layers, Minter, RateLimit, Secret, Server, Shed, TenantRate, termination,
+    Auth, AuthConfig, ConnectionLimits, Deadlines, Env, Health, Internal, InternalKey, KeySource,
+    Layers, Minter, RateLimit, Secret, Server, Shed, Tasks, TenantRate, termination,
 };
 use parlance_types::{Clock, SystemClock};
 use tokio::net::TcpListener;
@@ -18,7 +18,7 @@ use crate::Failure;
 use crate::data_dir::DataDir;
 use crate::guide::guide;
 use crate::readiness::Readiness;
-use crate::services::{self, Ground, Part, Services};
+use crate::services::{self, Part, Parts, Services};
 use crate::settings::Config;
 use crate::tenant_rate;
 use crate::values::{Bus, Store};
@@ -61,6 +61,7 @@ pub(crate) struct Process {
     pub(crate) address: SocketAddr,
     /// The means to mint tokens, when the key is our own.
     pub(crate) minter: Option<Minter>,
+    env: Env,
     services: Services,
     server: Server,
     listener: TcpListener,
@@ -80,48 +81,55 @@ impl Process {
         let data = data(config)?;
         let (keys, minter) = keys(config, data.as_ref())?;
         let shared = internal_keys(config)?;
-        let internal = Internal::new(shared[0].clone(), Arc::clone(&clock));
-        let auth = auth(config, keys, shared, Arc::clone(&clock)).await?;
-        tokio::spawn(auth.clone().reload(shutdown.clone()));
+        let env =
+            Env::new(Arc::clone(&clock), Internal::new(shared[0].clone(), Arc::clone(&clock)));
+        let stop = || env.tasks.stop().clone();
+        let auth = auth(config, keys, shared, clock).await?;
+        env.tasks.vital("key reload", auth.clone().reload(stop()));
 
         let mut layers = layers(config, auth);
-        layers.tenant_rate = tenant_rate(part, config, &shutdown)?;
-        let draining = CancellationToken::new();
-        let ground = Ground {
-            config,
-            clock,
-            internal,
-            layers: &layers,
-            data: data.as_ref(),
-            draining: draining.clone(),
-        };
-        let services = Services::open(part, &ground).await?;
+        layers.tenant_rate = tenant_rate(part, config, &env.tasks)?;
+        let parts = Parts { config, env: env.clone(), layers: &layers, data: data.as_ref() };
+        let services = Services::open(part, &parts).await?;
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
             Failure::fatal(format_args!("cannot listen on {}", config.listen), &error)
         })?;
         let address = listener
             .local_addr()
             .map_err(|error| Failure::fatal("cannot tell the address", &error))?;
-        let health = Health::new(services.names.iter().copied()).await;
+        let health = Health::new(services.public.names().iter().copied()).await;
         health.set_all(true).await;
         let readiness = Readiness::of(&services.databases);
-        tokio::spawn(readiness.tell(health.clone(), shutdown.clone()));
+        env.tasks.vital("readiness", readiness.tell(health.clone(), stop()));
         let limits = ConnectionLimits {
             per_address: config.connections_per_address,
             ..ConnectionLimits::default()
         };
+        let draining = env.draining.clone();
         let server = Server { layers, health, limits, draining, drain: config.drain };
-        Ok(Self { address, minter, services, server, listener, shutdown, _data: data })
+        Ok(Self { address, minter, env, services, server, listener, shutdown, _data: data })
     }
 
-    /// Serves until it is shut down; then drains.
+    /// Serves until it is shut down, or has lost a task; then drains.
     pub(crate) async fn serve(self) -> Result<(), Failure> {
-        let Self { services, server, listener, shutdown, _data, .. } = self;
-        let ended = server.serve(listener, services.routes.clone(), shutdown).await;
-        if tokio::time::timeout(CLOSE, services.close()).await.is_err() {
+        let Self { env, mut services, server, listener, shutdown, _data, .. } = self;
+        let (tasks, lost) = (env.tasks.clone(), shutdown.clone());
+        let watch = tokio::spawn(async move {
+            tasks.broken().await;
+            lost.cancel();
+        });
+        let served =
+            std::mem::take(&mut services.public).and(std::mem::take(&mut services.internal));
+        let ended = server.serve(listener, served.into_routes(), shutdown).await;
+        if tokio::time::timeout(CLOSE, services.close(&env)).await.is_err() {
             tracing::error!("services did not finish within {CLOSE:?}");
         }
-        ended.map_err(|error| Failure::fatal("cannot serve", &error))
+        watch.abort();
+        ended.map_err(|error| Failure::fatal("cannot serve", &error))?;
+        match env.tasks.broken_by() {
+            None => Ok(()),
+            Some(task) => Err(Failure::Fatal(format!("lost the task \"{task}\""))),
+        }
     }
 }
 
@@ -202,17 +210,14 @@ async fn auth(
 }
 
 /// The limit of a tenant: shared by the replicas of a part, if they have a Redis.
-fn tenant_rate(
-    part: Part,
-    config: &Config,
-    shutdown: &CancellationToken,
-) -> Result<Option<TenantRate>, Failure> {
+fn tenant_rate(part: Part, config: &Config, tasks: &Tasks) -> Result<Option<TenantRate>, Failure> {
     let (rate, burst) = (config.tenant_rate, config.tenant_burst);
     let Bus::Redis(url) = &config.bus else { return Ok(TenantRate::alone(rate, burst)) };
     let Some(rate) = TenantRate::shared(rate, burst) else { return Ok(None) };
     let tallies = Tallies::open(url, &config.bus_tag, part.program());
     let tallies = tallies.map_err(|error| Failure::fatal("cannot use Redis", &error))?;
-    tokio::spawn(tenant_rate::share(rate.clone(), tallies, shutdown.clone()));
+    let share = tenant_rate::share(rate.clone(), tallies, tasks.stop().clone());
+    tasks.vital("tenant rates", share);
     Ok(Some(rate))
 }
 

@@ -1,21 +1,14 @@
 //! The composition root: the services, put together in one process or in several.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::{Request, Response};
 use parlance_bus::{InProcessBus, RedisBus};
 use parlance_db::{Db, Location, Migrations};
 use parlance_message::{LogOptions, stream};
 use parlance_presence::state::{Doubt, MemorySessions, RedisSessions, Sessions};
-use parlance_rpc::{Addresses, Internal, Layers, MAX_INTERNAL, MAX_REQUEST, Transport, balanced};
+use parlance_rpc::{Addresses, Env, Layers, Served, Transport, balanced, internal, public};
 use parlance_types::Clock;
-use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
-use tonic::server::NamedService;
-use tonic::service::Routes;
-use tower::Service;
 
 use crate::Failure;
 use crate::data_dir::DataDir;
@@ -63,34 +56,31 @@ impl std::fmt::Display for Part {
     }
 }
 
-/// What the services share.
-pub(crate) struct Ground<'a> {
+/// What the services of a process are made of.
+pub(crate) struct Parts<'a> {
     pub(crate) config: &'a Config,
-    pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) internal: Internal,
+    pub(crate) env: Env,
     pub(crate) layers: &'a Layers,
     /// The folder, when everything is kept in one.
     pub(crate) data: Option<&'a DataDir>,
-    /// Cancelled when streams shall end.
-    pub(crate) draining: CancellationToken,
 }
 
 /// The services, running.
 #[derive(Default)]
 pub(crate) struct Services {
     /// What callers reach.
-    pub(crate) routes: Routes,
-    /// The full names of the services that callers reach.
-    pub(crate) names: Vec<&'static str>,
+    pub(crate) public: Served,
+    /// What the other programs of the suite reach besides. Within one process they do not
+    /// need the network: it takes large requests, so callers do not reach it.
+    pub(crate) internal: Served,
     /// How strong "stored" is.
     pub(crate) durability: Durability,
     /// The present epoch of the logs.
     pub(crate) epoch: String,
     message: Option<parlance_message::Service>,
     pub(crate) databases: Vec<Db>,
-    /// What runs beside the requests: relays and janitors.
-    background: JoinSet<()>,
-    stop: CancellationToken,
+    /// Cancelled once nothing is written any more.
+    flushed: CancellationToken,
 }
 
 /// How strong "stored" is: the settings that would lose acknowledged writes.
@@ -109,169 +99,133 @@ impl Durability {
 }
 
 impl Services {
-    /// Opens the databases and puts the services together.
-    pub(crate) async fn open(part: Part, ground: &Ground<'_>) -> Result<Self, Failure> {
+    /// Opens the databases and puts the services together, the lowest first: each calls only
+    /// those before it.
+    pub(crate) async fn open(part: Part, parts: &Parts<'_>) -> Result<Self, Failure> {
         let mut services = Self::default();
-        let config = ground.config;
+        let (message, membership) = (&parts.config.message, &parts.config.membership);
         match part {
-            Part::Whole => services.whole(ground).await?,
-            Part::Message => {
-                let message = services.message(ground).await?;
-                services.serve_suite(message.fact_server());
-                services.serve_suite(message.user_log_server());
-                services.serve_suite(message.notice_relay_server());
+            Part::Whole => {
+                let logs = services.message(parts).await?;
+                let logs = parts.layers.in_process(logs.into_routes());
+                let rosters = services.membership(parts, logs.clone()).await?;
+                let rosters = parts.layers.in_process(rosters.into_routes());
+                services.room(parts, rosters.clone(), logs.clone()).await?;
+                services.presence(parts, rosters, logs).await?;
             }
+            Part::Message => services.internal = services.message(parts).await?,
             Part::Membership => {
-                let logs = remote("message", config.message.as_ref()).await?;
-                let membership = services.membership(ground, logs).await?;
-                let rosters = membership.rosters().max_decoding_message_size(MAX_INTERNAL);
-                services.serve_suite(rosters);
+                let logs = remote("message", message.as_ref()).await?;
+                services.internal = services.membership(parts, logs).await?;
             }
             Part::Room => {
-                let rosters = remote("membership", config.membership.as_ref()).await?;
-                let logs = remote("message", config.message.as_ref()).await?;
-                services.room(ground, rosters, logs).await?;
+                let rosters = remote("membership", membership.as_ref()).await?;
+                let logs = remote("message", message.as_ref()).await?;
+                services.room(parts, rosters, logs).await?;
             }
             Part::Presence => {
-                let rosters = remote("membership", config.membership.as_ref()).await?;
-                let logs = remote("message", config.message.as_ref()).await?;
-                services.presence(ground, rosters, logs).await?;
+                let rosters = remote("membership", membership.as_ref()).await?;
+                let logs = remote("message", message.as_ref()).await?;
+                services.presence(parts, rosters, logs).await?;
             }
         }
         Ok(services)
     }
 
-    /// All of them, the lowest first: each calls only those before it.
-    async fn whole(&mut self, ground: &Ground<'_>) -> Result<(), Failure> {
-        let services = self;
-        let message = services.message(ground).await?;
-        let logs = Routes::new(message.fact_server())
-            .add_service(message.user_log_server())
-            .add_service(message.notice_relay_server());
-        let logs = ground.layers.in_process(logs);
-        let membership = services.membership(ground, logs.clone()).await?;
-        let rosters = Routes::new(membership.rosters().max_decoding_message_size(MAX_INTERNAL));
-        let rosters = ground.layers.in_process(rosters);
-        services.room(ground, rosters.clone(), logs.clone()).await?;
-        services.presence(ground, rosters, logs).await
-    }
-
-    async fn message(&mut self, ground: &Ground<'_>) -> Result<parlance_message::Service, Failure> {
+    async fn message(&mut self, parts: &Parts<'_>) -> Result<Served, Failure> {
         let failed =
             |error: parlance_message::Error| Failure::fatal("cannot open the logs", &error);
-        let db = self.database(ground, "message", parlance_message::MIGRATIONS).await?;
-        let bus = ground.bus();
-        let config = parlance_message::Config { store: ground.writers(), stream: ground.streams() };
-        let clock = Arc::clone(&ground.clock);
+        let db = self.database(parts, "message", parlance_message::MIGRATIONS).await?;
+        let (bus, clock) = (self.bus(parts), Arc::clone(&parts.env.clock));
+        let config = parlance_message::Config { store: parts.writers(), stream: parts.streams() };
         let message = parlance_message::Service::open(db, bus, clock, config);
         let message = message.await.map_err(failed)?;
         self.epoch = message.store().epoch().await.map_err(failed)?.to_string();
-        self.serve(message.message_server());
-        self.serve(message.mark_server());
-        self.serve(message.inbox_server());
-        self.serve(message.stream_server(ground.draining.clone()));
-        self.serve(message.operator_server());
-        self.message = Some(message.clone());
-        Ok(message)
+        let users = public![
+            message.message_server(),
+            message.mark_server(),
+            message.inbox_server(),
+            message.operator_server(),
+        ];
+        self.serve(users.with(message.stream_server(parts.env.draining.clone())));
+        let suite = internal![
+            message.fact_server(),
+            message.user_log_server(),
+            message.notice_relay_server(),
+        ];
+        self.message = Some(message);
+        Ok(suite)
     }
 
-    async fn membership(
-        &mut self,
-        ground: &Ground<'_>,
-        logs: Transport,
-    ) -> Result<parlance_membership::Service, Failure> {
-        let db = self.database(ground, "membership", parlance_membership::MIGRATIONS).await?;
-        let (clock, internal) = (Arc::clone(&ground.clock), ground.internal.clone());
+    async fn membership(&mut self, parts: &Parts<'_>, logs: Transport) -> Result<Served, Failure> {
+        let db = self.database(parts, "membership", parlance_membership::MIGRATIONS).await?;
+        let Env { clock, internal, tasks, .. } = parts.env.clone();
         let membership = parlance_membership::Service::open(db, clock, internal, logs);
-        self.serve(membership.users().max_decoding_message_size(MAX_REQUEST));
-        self.serve(membership.memberships().max_decoding_message_size(MAX_REQUEST));
-        self.serve(membership.operators());
-        let (outbox, stop) = (membership.outbox().clone(), self.stop.clone());
-        self.background.spawn(async move { outbox.relay(stop).await });
-        Ok(membership)
+        self.serve(public![membership.users(), membership.memberships(), membership.operators()]);
+        let (outbox, stop) = (membership.outbox().clone(), tasks.stop().clone());
+        tasks.vital("membership relay", async move { outbox.relay(stop).await });
+        Ok(internal![membership.rosters()])
     }
 
     async fn room(
         &mut self,
-        ground: &Ground<'_>,
+        parts: &Parts<'_>,
         rosters: Transport,
         logs: Transport,
     ) -> Result<(), Failure> {
-        let db = self.database(ground, "room", parlance_room::MIGRATIONS).await?;
-        let (clock, internal) = (Arc::clone(&ground.clock), ground.internal.clone());
-        let room = parlance_room::Service::open(db, clock, internal, rosters, logs);
-        self.serve(room.server().max_decoding_message_size(MAX_REQUEST));
-        self.serve(room.lists().max_decoding_message_size(MAX_REQUEST));
-        self.serve(room.operators());
-        let stop = self.stop.clone();
-        self.background.spawn(async move { room.run(stop).await });
+        let db = self.database(parts, "room", parlance_room::MIGRATIONS).await?;
+        let room = parlance_room::Service::open(&parts.env, db, rosters, logs);
+        self.serve(room.public());
+        room.run();
         Ok(())
     }
 
     async fn presence(
         &mut self,
-        ground: &Ground<'_>,
-        membership: Transport,
-        message: Transport,
+        parts: &Parts<'_>,
+        rosters: Transport,
+        logs: Transport,
     ) -> Result<(), Failure> {
-        let sessions = ground.sessions()?;
-        let presence = parlance_presence::Ground {
-            db: self.database(ground, "presence", parlance_presence::MIGRATIONS).await?,
-            sessions,
-            clock: Arc::clone(&ground.clock),
-            internal: ground.internal.clone(),
-            membership,
-            message,
-        };
-        let options = ground.presence();
-        let presence = parlance_presence::Service::open(presence, options);
-        let server = presence.server(ground.draining.clone());
-        self.serve(server.max_decoding_message_size(MAX_REQUEST));
-        let sessions = presence.sessions(ground.draining.clone());
-        self.serve(sessions.max_decoding_message_size(MAX_REQUEST));
-        self.serve(presence.typing().max_decoding_message_size(MAX_REQUEST));
-        let stop = self.stop.clone();
-        self.background.spawn(async move { presence.run(stop).await });
+        let sessions = parts.sessions()?;
+        let db = self.database(parts, "presence", parlance_presence::MIGRATIONS).await?;
+        let (env, options) = (&parts.env, parts.presence());
+        let presence = parlance_presence::Service::open(env, db, sessions, rosters, logs, options);
+        self.serve(presence.public());
+        presence.run();
         Ok(())
     }
 
-    /// Lets callers reach a service.
-    fn serve<S>(&mut self, server: S)
-    where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-    {
-        self.names.push(S::NAME);
-        self.serve_suite(server);
+    /// Lets callers reach services.
+    fn serve(&mut self, services: Served) {
+        self.public = std::mem::take(&mut self.public).and(services);
     }
 
-    /// Lets the other programs of the suite reach a service. Within one process they
-    /// do not need the network: it takes large requests, so callers do not reach it.
-    fn serve_suite<S>(&mut self, server: S)
-    where
-        S: Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
-            + NamedService
-            + Clone
-            + Send
-            + Sync
-            + 'static,
-    {
-        self.routes = std::mem::take(&mut self.routes).add_service(server);
+    /// What carries hints between nodes. Redis need not be there.
+    fn bus(&self, parts: &Parts<'_>) -> Arc<dyn parlance_bus::Bus> {
+        match &parts.config.bus {
+            Bus::Memory => Arc::new(InProcessBus::default()),
+            Bus::Redis(url) => {
+                let tag = parts.config.bus_tag.clone();
+                let options = parlance_bus::Options { tag, ..parlance_bus::Options::default() };
+                let (bus, link) = RedisBus::new(url, options);
+                let flushed = self.flushed.clone();
+                parts.env.tasks.vital("redis link", async move {
+                    flushed.run_until_cancelled_owned(link).await;
+                });
+                Arc::new(bus)
+            }
+        }
     }
 
     /// Opens the database of a service.
     async fn database(
         &mut self,
-        ground: &Ground<'_>,
+        parts: &Parts<'_>,
         service: &str,
         migrations: Migrations,
     ) -> Result<Db, Failure> {
         let failed = |error: &(dyn std::error::Error + 'static)| cannot_open(service, error);
-        let opened = Db::open(&location(ground.config, ground.data, service), migrations).await;
+        let opened = Db::open(&location(parts.config, parts.data, service), migrations).await;
         let db = opened.map_err(|error| failed(&error))?;
         self.databases.push(db.clone());
         if self.durability.0.is_empty() {
@@ -282,16 +236,13 @@ impl Services {
 
     /// Lets what runs beside the requests finish, flushes the writers, and closes
     /// the databases.
-    pub(crate) async fn close(mut self) {
-        self.stop.cancel();
-        while let Some(ended) = self.background.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a task beside the requests failed");
-            }
-        }
+    pub(crate) async fn close(&self, env: &Env) {
+        env.tasks.stop().cancel();
         if let Some(message) = &self.message {
             message.close().await;
         }
+        self.flushed.cancel();
+        env.tasks.close().await;
         for db in &self.databases {
             db.close().await;
         }
@@ -344,19 +295,7 @@ pub(crate) async fn bump_epoch(
     Ok(epoch.to_string())
 }
 
-impl Ground<'_> {
-    /// What carries hints between nodes. Redis need not be there.
-    fn bus(&self) -> Arc<dyn parlance_bus::Bus> {
-        match &self.config.bus {
-            Bus::Memory => Arc::new(InProcessBus::default()),
-            Bus::Redis(url) => {
-                let tag = self.config.bus_tag.clone();
-                let options = parlance_bus::Options { tag, ..parlance_bus::Options::default() };
-                Arc::new(RedisBus::start(url, options))
-            }
-        }
-    }
-
+impl Parts<'_> {
     /// Where presence keeps who is here.
     fn sessions(&self) -> Result<Arc<dyn Sessions>, Failure> {
         let Bus::Redis(url) = &self.config.bus else {

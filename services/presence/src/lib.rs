@@ -1,9 +1,8 @@
 //! The presence service: who is online, and who is typing.
 //!
-//! A request passes `grpc` (decode, call, encode), `domain` (what sessions mean)
-//! and `state` (sessions under leases, in memory or in Redis) or `store` (SQL:
-//! when users were last seen). `clients` calls the services below, membership and
-//! message.
+//! A folder for each noun: `session`, `presence`, `typing`. `state` holds sessions under
+//! leases, in memory or in Redis; `clients` calls the services below; `wire` is what the
+//! handlers share.
 
 use std::sync::Arc;
 
@@ -11,78 +10,75 @@ use parlance_db::{Db, Migrations};
 use parlance_proto::presence::v1::presence_service_server::PresenceServiceServer;
 use parlance_proto::presence::v1::session_service_server::SessionServiceServer;
 use parlance_proto::presence::v1::typing_service_server::TypingServiceServer;
-use parlance_rpc::{Internal, Transport};
-use parlance_types::Clock;
-use tokio_util::sync::CancellationToken;
+use parlance_rpc::{Env, Served, Transport, public};
 
 mod clients;
-pub mod domain;
-pub mod error;
-mod grpc;
+mod error;
+mod options;
+mod presence;
+pub mod session;
 pub mod state;
-mod store;
+mod typing;
+mod wire;
 
-pub use domain::Options;
 pub use error::Error;
-pub use grpc::{PresenceGrpc, SessionGrpc, TypingGrpc};
+pub use options::{Leases, Options};
 
+use clients::{Notices, Rosters};
+use presence::{PresenceGrpc, Presences};
+use session::{Devices, LastSeen, SessionGrpc, Store};
 use state::Sessions;
+use typing::{Typing, TypingGrpc};
+use wire::Streams;
 
 /// The schema of this service.
 pub const MIGRATIONS: Migrations = parlance_db::migrations!();
 
-/// What the presence service stands on.
-#[derive(Debug)]
-pub struct Ground {
-    pub db: Db,
-    pub sessions: Arc<dyn Sessions>,
-    pub clock: Arc<dyn Clock>,
-    pub internal: Internal,
-    pub membership: Transport,
-    pub message: Transport,
-}
-
-/// The presence service, wired. Clones share it.
+/// The presence service. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Service {
-    presences: domain::Presences,
-    streams: grpc::Streams,
+    presences: Presences,
+    devices: Devices,
+    typing: Typing,
+    streams: Streams,
 }
 
 impl Service {
-    /// Wires the service to its state, its database and the services that it calls.
-    pub fn open(ground: Ground, options: Options) -> Self {
-        let Ground { db, sessions, clock, internal, membership, message } = ground;
-        let roster = clients::Roster::new(membership, internal.clone());
-        let notices = clients::Notices::new(message, internal);
-        let streams = grpc::Streams::new(options.streams_per_caller, Arc::clone(&clock));
-        let store = store::Store::new(db, clock);
-        let presences = domain::Presences::new(sessions, store, roster, notices, options);
-        Self { presences, streams }
+    /// Puts the service together on a database whose schema is [`MIGRATIONS`] and on the
+    /// state of sessions, over the services that it calls.
+    pub fn open(
+        env: &Env,
+        db: Db,
+        sessions: Arc<dyn Sessions>,
+        membership: Transport,
+        message: Transport,
+        options: Options,
+    ) -> Self {
+        let rosters = Rosters::new(membership, env.internal.clone());
+        let notices = Notices::new(message, env.internal.clone());
+        let last_seen = LastSeen::new(env, Store(db));
+        let (here, seen) = (Arc::clone(&sessions), last_seen.clone());
+        Self {
+            devices: Devices::new(here, rosters.clone(), seen, options.leases),
+            typing: Typing { notices, lasts: options.typing },
+            streams: Streams::new(env, &options),
+            presences: Presences::new(sessions, rosters, last_seen, options, env.tasks.clone()),
+        }
     }
 
-    /// The gRPC server; `draining` ends its streams. Its callers must have been
-    /// verified by the auth layer.
-    pub fn server(&self, draining: CancellationToken) -> PresenceServiceServer<PresenceGrpc> {
-        let streams = self.streams.ended_by(draining);
-        PresenceServiceServer::new(PresenceGrpc::new(self.presences.clone(), streams))
+    /// What users and backends call, once the auth layer has verified them.
+    pub fn public(&self) -> Served {
+        let Self { presences, devices, typing, streams } = self.clone();
+        public![
+            PresenceServiceServer::new(PresenceGrpc { presences, streams: streams.clone() }),
+            SessionServiceServer::new(SessionGrpc { devices, streams }),
+            TypingServiceServer::new(TypingGrpc(typing)),
+        ]
     }
 
-    /// The gRPC server of sessions, for the same callers.
-    pub fn sessions(&self, draining: CancellationToken) -> SessionServiceServer<SessionGrpc> {
-        let streams = self.streams.ended_by(draining);
-        SessionServiceServer::new(SessionGrpc::new(self.presences.clone(), streams))
-    }
-
-    /// The gRPC server of typing, for the same callers.
-    pub fn typing(&self) -> TypingServiceServer<TypingGrpc> {
-        TypingServiceServer::new(TypingGrpc::new(self.presences.clone()))
-    }
-
-    /// Shows the state that somebody lives who renews leases, and looks at those who
-    /// are watched. Must run beside the server; ends when `shutdown` is cancelled and
-    /// what was begun is done.
-    pub async fn run(&self, shutdown: CancellationToken) {
-        self.presences.run(shutdown).await;
+    /// Shows the state from now on that somebody lives who renews leases, and looks at those
+    /// who are watched.
+    pub fn run(&self) {
+        self.presences.run();
     }
 }

@@ -1,20 +1,27 @@
 //! Why a request fails.
 
-use parlance_rpc::Reason;
-use tonic::{Code, Status};
+use std::error::Error as StdError;
+
+use parlance_db::StoreError;
+use parlance_outbox::DriveError;
+use parlance_rpc::{CallError, Cut, Failure, Late, Reason, Refusal, Violation, status};
+use tonic::Status;
 
 /// Why the room service refused or failed a request.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A field that cannot be right.
-    #[error("{field} {rule}")]
-    Invalid { field: String, rule: String },
+    #[error(transparent)]
+    Invalid(#[from] Violation),
 
     #[error("the call needs a user: use a user token or name the user")]
     UserRequired,
 
     #[error("the room does not exist")]
     RoomNotFound,
+
+    /// The membership service knows no such roster.
+    #[error("the room does not exist")]
+    NoRoster,
 
     #[error("the caller is not a member of the room")]
     NotAMember,
@@ -41,51 +48,47 @@ pub enum Error {
     #[error("the request id was used with another payload")]
     RequestIdReused,
 
-    /// The membership service refused, for a reason that concerns the caller.
-    #[error("the membership service refused: {}", .0.message())]
-    Refused(Box<Status>),
-
-    /// The membership service knows no such roster.
-    #[error("the roster does not exist")]
-    NoRoster,
-
-    #[error("could not reach the membership service")]
-    Membership(#[source] Box<Status>),
+    #[error(transparent)]
+    Call(#[from] CallError),
 
     #[error("could not reach the room's log")]
-    Log(#[source] Box<dyn std::error::Error + Send + Sync>),
-
-    /// Another service called our request wrong: a bug of ours.
-    #[error("another service did not understand the request")]
-    Misunderstood(#[source] Box<Status>),
+    Log(#[source] Box<dyn StdError + Send + Sync>),
 
     #[error("the creation of the room was given up, try again")]
     GivenUp,
 
-    #[error("the call took too long")]
-    Deadline,
+    #[error(transparent)]
+    Late(#[from] Late),
 
-    #[error("could not reach the room store")]
-    Store(#[from] sqlx::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 
-    /// A row that no code of ours could have written.
-    #[error("impossible value in {table}.{column} of {row}")]
-    Impossible { table: &'static str, column: &'static str, row: String },
-
-    #[error("the work on the request was cut short")]
-    Cut(#[source] tokio::task::JoinError),
+    #[error(transparent)]
+    Cut(#[from] Cut),
 }
 
 impl Error {
     /// The refusal of a field.
     pub fn invalid(field: impl Into<String>, rule: impl Into<String>) -> Self {
-        Self::Invalid { field: field.into(), rule: rule.into() }
+        Violation::new(field, rule).into()
     }
 
-    /// The reason that the caller is told.
-    pub fn reason(&self) -> Reason {
+    /// Whether a room whose roster was refused like this can never be opened.
+    pub fn is_final(&self) -> bool {
         match self {
-            Self::Invalid { .. } => Reason::InvalidField,
+            Self::Call(CallError::Refused(_)) => {
+                !matches!(self.reason(), Reason::RateLimited | Reason::Overloaded)
+            }
+            Self::Call(CallError::Misunderstood { .. }) => true,
+            _ => false,
+        }
+    }
+}
+
+impl Failure for Error {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Invalid(violation) => violation.reason(),
             Self::UserRequired => Reason::UserRequired,
             Self::RoomNotFound | Self::NoRoster => Reason::RoomNotFound,
             Self::NotAMember => Reason::NotAMember,
@@ -96,41 +99,35 @@ impl Error {
             Self::RoomIdTaken => Reason::RoomIdTaken,
             Self::UniqueIdTaken => Reason::UniqueIdTaken,
             Self::RequestIdReused => Reason::RequestIdReused,
-            Self::Refused(status) => Reason::of(status).unwrap_or(Reason::Internal),
-            Self::Membership(_) | Self::GivenUp => Reason::MembershipUnavailable,
+            Self::Call(error) => error.reason(),
             Self::Log(_) => Reason::LogUnavailable,
-            Self::Deadline => Reason::DeadlineExceeded,
-            Self::Store(error) if is_a_bug(error) => Reason::Internal,
-            Self::Store(_) => Reason::StoreUnavailable,
-            Self::Misunderstood(_) | Self::Impossible { .. } | Self::Cut(_) => Reason::Internal,
+            Self::GivenUp => Reason::MembershipUnavailable,
+            Self::Late(late) => late.reason(),
+            Self::Store(error) => Reason::of_store(error.is_bug()),
+            Self::Cut(cut) => cut.reason(),
         }
     }
 
-    /// Whether the caller is told no; otherwise something does not work.
-    pub fn is_refusal(&self) -> bool {
-        let code = self.reason().code();
-        !matches!(code, Code::Unavailable | Code::DeadlineExceeded | Code::Internal)
-    }
-
-    /// Whether a room whose roster was refused like this can never be opened.
-    pub fn is_final(&self) -> bool {
+    fn detail(&self, refusal: Refusal) -> Refusal {
         match self {
-            Self::Refused(_) => !matches!(self.reason(), Reason::RateLimited | Reason::Overloaded),
-            Self::Misunderstood(_) => true,
-            _ => false,
+            Self::Invalid(violation) => violation.detail(refusal),
+            Self::Call(error) => error.detail(refusal),
+            _ => refusal,
         }
     }
 }
 
-/// Whether the database is fine and what it was asked or answered is not.
-fn is_a_bug(error: &sqlx::Error) -> bool {
-    matches!(
-        error,
-        sqlx::Error::RowNotFound
-            | sqlx::Error::ColumnDecode { .. }
-            | sqlx::Error::ColumnNotFound(_)
-            | sqlx::Error::Decode(_)
-            | sqlx::Error::Encode(_)
-            | sqlx::Error::TypeNotFound { .. }
-    )
+impl From<DriveError> for Error {
+    fn from(error: DriveError) -> Self {
+        match error {
+            DriveError::Store(error) => Self::Store(error.into()),
+            error => Self::Log(Box::new(error)),
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        status(&error)
+    }
 }

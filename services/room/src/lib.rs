@@ -1,10 +1,7 @@
 //! The room service: names, settings and the lives of rooms.
 //!
-//! A request passes `grpc` (decode, call, encode), `domain` (values that cannot
-//! be wrong and what is done with them) and `store` (SQL). `clients` calls the
-//! services below, membership and message; `codec` is protobuf.
-
-use std::sync::Arc;
+//! A folder for each noun: `room`, `list`, `operator`. `clients` calls the services below;
+//! `wire` is what the handlers share.
 
 use parlance_db::{Db, Migrations};
 use parlance_outbox::Outbox;
@@ -12,72 +9,69 @@ use parlance_proto::message::v1::FactSource;
 use parlance_proto::room::v1::operator_service_server::OperatorServiceServer;
 use parlance_proto::room::v1::room_list_service_server::RoomListServiceServer;
 use parlance_proto::room::v1::room_service_server::RoomServiceServer;
-use parlance_rpc::{Internal, Transport};
-use parlance_types::Clock;
-use tokio_util::sync::CancellationToken;
+use parlance_rpc::{Env, Served, Tasks, Transport, public};
 
 mod clients;
-mod codec;
-pub mod domain;
-pub mod error;
-mod grpc;
-mod newcomers;
-mod store;
+mod error;
+mod list;
+mod operator;
+mod room;
+mod wire;
 
 pub use error::Error;
-pub use grpc::{OperatorGrpc, RoomGrpc, RoomListGrpc};
+
+use clients::{Rosters, UserLogs};
+use list::RoomListGrpc;
+use operator::OperatorGrpc;
+use room::store::Store;
+use room::{RoomGrpc, Rooms};
+use wire::Callers;
 
 /// The schema of this service.
 pub const MIGRATIONS: Migrations = parlance_db::migrations!();
 
-/// The room service, wired. Clones share it.
+/// The room service. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Service {
-    rooms: domain::Rooms,
-    logs: clients::Logs,
-    newcomers: newcomers::Newcomers,
+    rooms: Rooms,
+    logs: UserLogs,
+    callers: Callers,
     outbox: Outbox,
+    tasks: Tasks,
 }
 
 impl Service {
-    /// Wires the service to its database and to the services that it calls with
-    /// the tokens of `internal`.
-    pub fn open(
-        db: Db,
-        clock: Arc<dyn Clock>,
-        internal: Internal,
-        membership: Transport,
-        message: Transport,
-    ) -> Self {
-        let outbox = Outbox::new(db.clone(), FactSource::Room, message.clone(), internal.clone());
-        let roster = clients::Roster::new(membership, internal.clone());
-        let facts = clients::Facts(outbox.clone());
-        let newcomers = newcomers::Newcomers::new(roster.clone());
-        let rooms = domain::Rooms::new(store::Store::new(db), roster, facts, clock);
-        Self { rooms, logs: clients::Logs::new(message, internal), newcomers, outbox }
+    /// Puts the service together on a database whose schema is [`MIGRATIONS`], over the
+    /// services that it calls.
+    pub fn open(env: &Env, db: Db, membership: Transport, message: Transport) -> Self {
+        let internal = || env.internal.clone();
+        let outbox = Outbox::new(db.clone(), FactSource::Room, message.clone(), internal());
+        let rosters = Rosters::new(membership, internal());
+        let rooms = Rooms::new(env, Store::new(db), rosters.clone(), outbox.clone());
+        Self {
+            rooms,
+            logs: UserLogs::new(message, internal()),
+            callers: Callers::new(rosters),
+            outbox,
+            tasks: env.tasks.clone(),
+        }
     }
 
-    /// The gRPC server. Its callers must have been verified by the auth layer.
-    pub fn server(&self) -> RoomServiceServer<RoomGrpc> {
-        RoomServiceServer::new(RoomGrpc::new(self.rooms.clone(), self.newcomers.clone()))
+    /// What users, backends and operators call, once the auth layer has verified them.
+    pub fn public(&self) -> Served {
+        let Self { rooms, logs, callers, outbox, .. } = self.clone();
+        public![
+            RoomServiceServer::new(RoomGrpc { rooms: rooms.clone(), callers: callers.clone() }),
+            RoomListServiceServer::new(RoomListGrpc { rooms, logs, callers }),
+            OperatorServiceServer::new(OperatorGrpc(outbox)),
+        ]
     }
 
-    /// The gRPC server of lists, for the same callers.
-    pub fn lists(&self) -> RoomListServiceServer<RoomListGrpc> {
-        let (rooms, logs) = (self.rooms.clone(), self.logs.clone());
-        RoomListServiceServer::new(RoomListGrpc::new(rooms, logs, self.newcomers.clone()))
-    }
-
-    /// The gRPC server for operators.
-    pub fn operators(&self) -> OperatorServiceServer<OperatorGrpc> {
-        OperatorServiceServer::new(OperatorGrpc(self.outbox.clone()))
-    }
-
-    /// Finishes what callers and earlier processes left: facts that are not in
-    /// their logs, creations, deletions, rules that are not pushed. Ends when
-    /// `shutdown` is cancelled and the changes under way are done.
-    pub async fn run(&self, shutdown: CancellationToken) {
-        tokio::join!(self.outbox.relay(shutdown.clone()), self.rooms.tidy(shutdown));
-        self.rooms.settled().await;
+    /// Finishes from now on what callers and earlier processes left: facts that are not in
+    /// their logs, creations, deletions, rules that are not pushed.
+    pub fn run(&self) {
+        let (outbox, stop) = (self.outbox.clone(), self.tasks.stop().clone());
+        self.tasks.vital("room relay", async move { outbox.relay(stop).await });
+        self.rooms.run_janitor();
     }
 }

@@ -8,7 +8,7 @@ use parlance_types::{TenantId, UserId};
 use tokio::time::{Instant, sleep};
 
 use super::{Doubt, MAX_SESSIONS, Opened, Seen, Sessions};
-use crate::domain::{Active, Device, Lease, Resource, Session, Status, User};
+use crate::session::{Active, Device, Lease, Resource, Session, Status, User};
 
 /// How the state under test is to be laid out: short, so that tests are.
 pub const DOUBT: Doubt = Doubt { gap: Duration::from_secs(2), lasts: Duration::from_millis(500) };

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{Doubt, MAX_SESSIONS, Opened, Seen, Sessions, StateError};
-use crate::domain::{Device, Resource, Session, User};
+use crate::session::{Device, Resource, Session, User};
 
 /// Sessions in memory. They begin empty: until the longest lease is over, devices
 /// of the process before may come back.

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 pub use self::memory::MemorySessions;
 pub use self::redis::RedisSessions;
 
-use crate::domain::{Device, Session, User};
+use crate::session::{Device, Session, User};
 
 /// A user has at most so many sessions.
 pub const MAX_SESSIONS: usize = 20;

@@ -21,7 +21,7 @@ use tokio::sync::OnceCell;
 use tokio::time::{Instant, timeout_at};
 
 use super::{Doubt, MAX_SESSIONS, Opened, Seen, Sessions, StateError};
-use crate::domain::{Active, Device, Lease, Session, Status, User};
+use crate::session::{Active, Device, Lease, Session, Status, User};
 
 /// Over how many shards users are spread.
 const SHARDS: usize = 16;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use parlance_bus::testing::RedisCluster;
-use parlance_presence::domain::{Device, Resource, User};
+use parlance_presence::session::{Device, Resource, User};
 use parlance_presence::state::conformance::{Bed as _, DOUBT};
 use parlance_presence::state::{RedisSessions, Seen, Sessions as _};
 use parlance_types::{TenantId, UserId};

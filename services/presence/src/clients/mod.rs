@@ -1,0 +1,13 @@
+//! The services below. Every call is idempotent, so one that an outage hit is tried again.
+
+mod notices;
+mod roster;
+
+use parlance_rpc::Reason;
+
+pub(crate) use notices::Notices;
+pub(crate) use roster::{Members, Rosters};
+
+/// Refusals that concern the caller of this service.
+const PASSES: &[Reason] =
+    &[Reason::RoomNotFound, Reason::NotAMember, Reason::RateLimited, Reason::Overloaded];

@@ -1,0 +1,58 @@
+//! How the service is laid out.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+/// How the service is laid out.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How often those who are watched are looked at: the least time between two
+    /// frames of a watcher.
+    pub watch: Duration,
+    /// After so long without a good look, those who are watched are unknown.
+    pub stale: Duration,
+    /// How long somebody types who does not say so again.
+    pub typing: Duration,
+    /// The leases that may be asked for.
+    pub leases: Leases,
+    /// Open presence streams of one caller on this node.
+    pub streams_per_caller: usize,
+    /// How long a stream lives; drawn per stream.
+    pub life: RangeInclusive<Duration>,
+    /// How long a stream may not be read before it ends.
+    pub stall: Duration,
+    /// Over which time streams end when the node drains, so that their clients do not
+    /// come to the others all at once.
+    pub spread: Duration,
+}
+
+/// The leases that may be asked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Leases {
+    pub shortest: Duration,
+    pub default: Duration,
+    pub longest: Duration,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            watch: seconds(1),
+            stale: seconds(3),
+            typing: seconds(30),
+            leases: Leases::default(),
+            streams_per_caller: 50,
+            life: seconds(48 * 60)..=seconds(72 * 60),
+            stall: seconds(60),
+            spread: seconds(3),
+        }
+    }
+}
+
+impl Default for Leases {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self { shortest: seconds(10), default: seconds(30), longest: seconds(60) }
+    }
+}

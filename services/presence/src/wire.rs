@@ -1,0 +1,152 @@
+//! What the handlers share: who calls, and streams: a bounded number per caller, frames
+//! from a task, and the ways to end.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use parlance_rpc::{Caller, Env, Principal};
+use parlance_types::{Clock, TenantId};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+use tracing::Instrument as _;
+
+use crate::session::User;
+use crate::{Error, Options};
+
+/// The user who calls.
+pub(crate) fn user(caller: &Caller) -> Result<User, Status> {
+    Ok((caller.tenant_id.clone(), caller.require_user()?.clone()))
+}
+
+/// The frames of a call.
+pub(crate) type Frames<T> = ReceiverStream<Result<T, Status>>;
+
+/// A token that holds longer holds as long as any stream lives.
+const FOREVER: Duration = Duration::from_hours(365 * 24);
+
+type Key = (TenantId, Principal);
+
+/// How long the end of a stream waits to be read.
+const LAST_FRAME: Duration = Duration::from_secs(10);
+
+/// The open streams of every caller.
+#[derive(Clone, Debug)]
+pub(crate) struct Streams {
+    open: Arc<Mutex<HashMap<Key, usize>>>,
+    clock: Arc<dyn Clock>,
+    draining: CancellationToken,
+    options: Arc<Options>,
+}
+
+/// An open stream, counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct OpenStream {
+    streams: Streams,
+    key: Key,
+}
+
+/// When a stream ends by itself.
+#[derive(Debug)]
+struct Life {
+    expires: Instant,
+    over: Instant,
+    draining: CancellationToken,
+    /// How long after the drain began.
+    drained_after: Duration,
+}
+
+impl Streams {
+    pub(crate) fn new(env: &Env, options: &Options) -> Self {
+        let (clock, draining) = (Arc::clone(&env.clock), env.draining.clone());
+        Self { open: Arc::default(), clock, draining, options: Arc::new(options.clone()) }
+    }
+
+    pub(crate) fn open(&self, caller: &Caller) -> Result<OpenStream, Error> {
+        if self.draining.is_cancelled() {
+            return Err(Error::Draining);
+        }
+        let key = (caller.tenant_id.clone(), caller.principal.clone());
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = open.entry(key.clone()).or_default();
+        if *count >= self.options.streams_per_caller {
+            return Err(Error::TooManyStreams);
+        }
+        *count += 1;
+        Ok(OpenStream { streams: self.clone(), key })
+    }
+
+    /// How long a stream that begins now lives: as long as the caller's token holds, the
+    /// node serves, and streams live.
+    fn life(&self, caller: &Caller) -> Life {
+        let left = u64::try_from(caller.expires.saturating_sub(self.clock.now())).unwrap_or(0);
+        let now = Instant::now();
+        Life {
+            expires: now + Duration::from_micros(left).min(FOREVER),
+            over: now + rand::random_range(self.options.life.clone()),
+            draining: self.draining.clone(),
+            drained_after: rand::random_range(Duration::ZERO..=self.options.spread),
+        }
+    }
+}
+
+impl OpenStream {
+    /// The frames that `tell` sends, at most `waiting` ahead of their reader, until the
+    /// stream is over. Its last frame says why, if there is something to say.
+    pub(crate) fn run<T, F, W>(self, caller: &Caller, waiting: usize, tell: F) -> Frames<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(mpsc::Sender<Result<T, Status>>) -> W,
+        W: Future<Output = Option<Error>> + Send + 'static,
+    {
+        let (sender, frames) = mpsc::channel(waiting);
+        let life = self.streams.life(caller);
+        let telling = tell(sender.clone());
+        let whole = async move {
+            let ended = tokio::select! {
+                ended = life.over(&sender) => ended,
+                ended = telling => ended,
+            };
+            if let Some(ended) = ended
+                && sender.send_timeout(Err(ended.into()), LAST_FRAME).await.is_err()
+            {
+                tracing::debug!("nobody reads how a stream ended");
+            }
+            drop(self);
+        };
+        tokio::spawn(whole.in_current_span());
+        ReceiverStream::new(frames)
+    }
+}
+
+impl Drop for OpenStream {
+    fn drop(&mut self) {
+        let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = open.get_mut(&self.key) {
+            *count -= 1;
+            if *count == 0 {
+                open.remove(&self.key);
+            }
+        }
+    }
+}
+
+impl Life {
+    /// Waits for the end; `None`: the reader has gone, or shall come again.
+    async fn over<T>(&self, frames: &mpsc::Sender<T>) -> Option<Error> {
+        let drained = async {
+            self.draining.cancelled().await;
+            sleep(self.drained_after).await;
+        };
+        tokio::select! {
+            biased;
+            () = frames.closed() => None,
+            () = sleep_until(self.expires) => Some(Error::TokenExpired),
+            () = drained => Some(Error::Draining),
+            () = sleep_until(self.over) => None,
+        }
+    }
+}

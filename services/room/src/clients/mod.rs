@@ -1,0 +1,7 @@
+//! The services below. Every call is idempotent, so one that an outage hit is tried again.
+
+mod roster;
+mod user_logs;
+
+pub(crate) use roster::Rosters;
+pub(crate) use user_logs::UserLogs;

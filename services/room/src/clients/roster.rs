@@ -1,0 +1,163 @@
+//! Rosters, in the membership service: who is in which room.
+
+use parlance_proto::membership::v1 as pb;
+use parlance_proto::membership::v1::roster_service_client::RosterServiceClient;
+use parlance_rpc::{Below, Deadline, Internal, Peer, Reason, Transport};
+use parlance_types::{LogId, Role, UserId};
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+
+use crate::Error;
+use crate::room::{Actor, NewRoom, Room, codec};
+
+type Client = RosterServiceClient<Transport>;
+
+/// Refusals that concern the caller of this service.
+const PASSES: &[Reason] = &[
+    Reason::UserNotFound,
+    Reason::RoomFull,
+    Reason::RemovedFromRoom,
+    Reason::RoomIdTaken,
+    Reason::RateLimited,
+    Reason::Overloaded,
+];
+
+/// The rosters of all rooms.
+#[derive(Clone, Debug)]
+pub(crate) struct Rosters(Peer<Client>);
+
+impl Rosters {
+    pub(crate) fn new(membership: Transport, internal: Internal) -> Self {
+        Self(Peer::new(Below::Membership, Client::new(membership), internal, PASSES))
+    }
+
+    async fn call<M, R, F, W>(
+        &self,
+        actor: &Actor,
+        deadline: Deadline,
+        message: M,
+        rpc: F,
+    ) -> Result<R, Error>
+    where
+        M: Clone,
+        F: Fn(Client, Request<M>) -> W,
+        W: Future<Output = Result<Response<R>, Status>>,
+    {
+        let reply = self.0.call(&actor.tenant_id, actor.user.as_ref(), deadline, message, rpc);
+        reply.await.map_err(|error| match error.given() {
+            Some(Reason::LogNotFound | Reason::RoomNotFound) => Error::NoRoster,
+            _ => Error::Call(error),
+        })
+    }
+
+    /// Fails as `open` would, and changes nothing.
+    pub(crate) async fn check(
+        &self,
+        actor: &Actor,
+        new: &NewRoom,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let request = pb::CheckRosterRequest {
+            rules: Some(codec::roster_rules(new.settings.roster_rules())),
+            members: codec::grants(&new.founding),
+            ensure_user_ids: new.founding.ensure().to_vec(),
+        };
+        let check = |mut to: Client, request| async move { to.check_roster(request).await };
+        self.call(actor, deadline, request, check).await?;
+        Ok(())
+    }
+
+    /// Lets the acting user come into being.
+    pub(crate) async fn ensure_user(&self, actor: &Actor, deadline: Deadline) -> Result<(), Error> {
+        let ensure = |mut to: Client, request| async move { to.ensure_user(request).await };
+        self.call(actor, deadline, pb::EnsureUserRequest {}, ensure).await?;
+        Ok(())
+    }
+
+    /// Opens the roster of a room in creation, and with it the room's log.
+    pub(crate) async fn open(&self, room: &Room, deadline: Deadline) -> Result<(), Error> {
+        let request = pb::OpenRosterRequest {
+            log_id: codec::log_id(room.log_id),
+            room_id: room.room_id.to_string(),
+            kind: codec::kind(room.kind).into(),
+            rules: Some(codec::roster_rules(room.settings.roster_rules())),
+            rules_version: room.rules_version,
+            members: codec::grants(&room.founding),
+            ensure_user_ids: room.founding.ensure().to_vec(),
+            created_event: codec::created_event(room).encode_to_vec(),
+        };
+        let open = |mut to: Client, request| async move { to.open_roster(request).await };
+        self.call(&room.founder(), deadline, request, open).await?;
+        Ok(())
+    }
+
+    /// Makes users members whatever the rules say. Fails with `NoRoster` where
+    /// there is none any more.
+    pub(crate) async fn ensure_members(
+        &self,
+        actor: &Actor,
+        log_id: LogId,
+        users: &[UserId],
+        readmit_removed: bool,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        if users.is_empty() {
+            return Ok(());
+        }
+        let request = pb::EnsureMembersRequest {
+            log_id: codec::log_id(log_id),
+            user_ids: users.iter().map(ToString::to_string).collect(),
+            readmit_removed,
+        };
+        let ensure = |mut to: Client, request| async move { to.ensure_members(request).await };
+        self.call(actor, deadline, request, ensure).await?;
+        Ok(())
+    }
+
+    /// Gives a roster the present rules of its room.
+    pub(crate) async fn set_rules(&self, room: &Room, deadline: Deadline) -> Result<(), Error> {
+        let request = pb::SetRosterRulesRequest {
+            log_id: codec::log_id(room.log_id),
+            rules: Some(codec::roster_rules(room.settings.roster_rules())),
+            rules_version: room.rules_version,
+        };
+        let set = |mut to: Client, request| async move { to.set_roster_rules(request).await };
+        self.call(&room.founder(), deadline, request, set).await?;
+        Ok(())
+    }
+
+    /// Ends a roster and closes its log. One that never was is ended already.
+    pub(crate) async fn close(
+        &self,
+        actor: &Actor,
+        log_id: LogId,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let request = pb::CloseRosterRequest { log_id: codec::log_id(log_id) };
+        let close = |mut to: Client, request| async move { to.close_roster(request).await };
+        match self.call(actor, deadline, request, close).await {
+            Ok(_) | Err(Error::NoRoster) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The role of the acting user in each of 1 to 100 rooms, in their order.
+    pub(crate) async fn roles(
+        &self,
+        actor: &Actor,
+        log_ids: &[LogId],
+        deadline: Deadline,
+    ) -> Result<Vec<Option<Role>>, Error> {
+        let request = pb::BatchGetRolesRequest {
+            log_ids: log_ids.iter().copied().map(codec::log_id).collect(),
+            user_id: actor.user.as_ref().ok_or(Error::UserRequired)?.to_string(),
+        };
+        let get = |mut to: Client, request| async move { to.batch_get_roles(request).await };
+        let roles = self.call(actor, deadline, request, get).await?.roles;
+        if roles.len() != log_ids.len() {
+            let what = "the reply has another number of roles than asked for";
+            return Err(self.0.strange(what).into());
+        }
+        Ok(roles.into_iter().map(codec::role).collect())
+    }
+}

@@ -1,0 +1,5 @@
+//! How the service is doing, for operators.
+
+mod grpc;
+
+pub(crate) use grpc::OperatorGrpc;

@@ -1,0 +1,114 @@
+//! `RoomService`.
+
+mod decode;
+
+use parlance_db::Stored;
+use parlance_proto::room::v1 as pb;
+use parlance_proto::room::v1::room_service_server::RoomService;
+use parlance_rpc::fields;
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+
+use super::repeat::{Asked, Changed};
+use super::{Rooms, codec};
+use crate::Error;
+use crate::wire::Callers;
+
+/// Serves [`Rooms`] over gRPC.
+#[derive(Clone, Debug)]
+pub(crate) struct RoomGrpc {
+    pub(crate) rooms: Rooms,
+    pub(crate) callers: Callers,
+}
+
+/// The room of a reply, as it is now or as the first reply told it.
+fn told(changed: Changed) -> Result<pb::Room, Error> {
+    match changed {
+        Changed::Now(room) => Ok(codec::room(&room)),
+        Changed::Before { log_id, reply } => {
+            let stored = Stored { table: "requests", row: log_id };
+            Ok(stored.value("room", pb::Room::decode(reply.as_slice()).ok())?)
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl RoomService for RoomGrpc {
+    async fn create_room(
+        &self,
+        request: Request<pb::CreateRoomRequest>,
+    ) -> Result<Response<pb::CreateRoomResponse>, Status> {
+        let (actor, deadline, request) = self.callers.open(request).await?;
+        let repeatable = decode::repeatable(&actor, "CreateRoom", &request.request_id, &request)?;
+        let new = decode::new_room(&actor, request)?;
+        let room =
+            told(self.rooms.create(Asked { actor, request: repeatable, deadline }, new).await?)?;
+        Ok(Response::new(pb::CreateRoomResponse { room: Some(room) }))
+    }
+
+    async fn get_or_create_direct_room(
+        &self,
+        request: Request<pb::GetOrCreateDirectRoomRequest>,
+    ) -> Result<Response<pb::GetOrCreateDirectRoomResponse>, Status> {
+        let (actor, deadline, request) = self.callers.open(request).await?;
+        let wish = decode::direct_wish(&actor, request)?;
+        let (room, created) = self.rooms.get_or_create_direct(actor, wish, deadline).await?;
+        let room = Some(codec::room(&room));
+        Ok(Response::new(pb::GetOrCreateDirectRoomResponse { room, created }))
+    }
+
+    async fn get_or_create_channel(
+        &self,
+        request: Request<pb::GetOrCreateChannelRequest>,
+    ) -> Result<Response<pb::GetOrCreateChannelResponse>, Status> {
+        let (actor, deadline, request) = self.callers.open(request).await?;
+        let wish = decode::channel_wish(request)?;
+        let (room, created) = self.rooms.get_or_create_channel(actor, wish, deadline).await?;
+        let room = Some(codec::room(&room));
+        Ok(Response::new(pb::GetOrCreateChannelResponse { room, created }))
+    }
+
+    async fn get_room(
+        &self,
+        request: Request<pb::GetRoomRequest>,
+    ) -> Result<Response<pb::GetRoomResponse>, Status> {
+        let (actor, deadline, request) = self.callers.open(request).await?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        let room = deadline.bound(self.rooms.get(&actor, &room_id, deadline)).await?;
+        Ok(Response::new(pb::GetRoomResponse { room: Some(codec::room(&room)) }))
+    }
+
+    async fn batch_get_rooms(
+        &self,
+        request: Request<pb::BatchGetRoomsRequest>,
+    ) -> Result<Response<pb::BatchGetRoomsResponse>, Status> {
+        let (actor, deadline, request) = self.callers.open(request).await?;
+        let names = decode::names(request)?;
+        let rooms = deadline.bound(self.rooms.batch_get(&actor, &names, deadline)).await?;
+        let rooms = rooms.iter().map(codec::room).collect();
+        Ok(Response::new(pb::BatchGetRoomsResponse { rooms }))
+    }
+
+    async fn update_room(
+        &self,
+        request: Request<pb::UpdateRoomRequest>,
+    ) -> Result<Response<pb::UpdateRoomResponse>, Status> {
+        let (actor, deadline, request) = self.callers.open(request).await?;
+        let repeatable = decode::repeatable(&actor, "UpdateRoom", &request.request_id, &request)?;
+        let update = decode::update(request)?;
+        let room =
+            told(self.rooms.update(Asked { actor, request: repeatable, deadline }, update).await?)?;
+        Ok(Response::new(pb::UpdateRoomResponse { room: Some(room) }))
+    }
+
+    async fn delete_room(
+        &self,
+        request: Request<pb::DeleteRoomRequest>,
+    ) -> Result<Response<pb::DeleteRoomResponse>, Status> {
+        let (actor, deadline, request) = self.callers.open(request).await?;
+        let repeatable = decode::repeatable(&actor, "DeleteRoom", &request.request_id, &request)?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        self.rooms.delete(Asked { actor, request: repeatable, deadline }, room_id).await?;
+        Ok(Response::new(pb::DeleteRoomResponse {}))
+    }
+}

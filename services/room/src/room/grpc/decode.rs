@@ -1,0 +1,206 @@
+//! Requests from the wire, made into values that cannot be wrong.
+
+use parlance_proto::membership::v1 as roster;
+use parlance_proto::message::v1 as log;
+use parlance_proto::room::v1 as pb;
+use parlance_rpc::fields::{each, given, pairs, request_id, room_id, user_id};
+use parlance_types::{History, JoinRule, MemberRule, RoomKind};
+use sha2::{Digest as _, Sha256};
+
+use crate::Error;
+use crate::room::repeat::Repeatable;
+use crate::room::{
+    Actor, Change, ChannelWish, Description, DirectWish, Field, Founding, Name, Names, NewRoom,
+    Picture, SettingsDraft, UniqueId, Update,
+};
+
+/// The fields that an update may name, those of the settings by their whole path.
+const FIELDS: [&str; 4] = ["name", "picture", "description", "metadata"];
+const SETTINGS: [&str; 7] = [
+    "settings.post",
+    "settings.add",
+    "settings.remove",
+    "settings.join",
+    "settings.allow_preview",
+    "settings.history",
+    "settings.capacity",
+];
+
+/// The request id, if any, and what the request says.
+pub(super) fn repeatable(
+    actor: &Actor,
+    rpc: &str,
+    id: &str,
+    request: &impl prost::Message,
+) -> Result<Option<Repeatable>, Error> {
+    let Some(id) = request_id(id.to_owned())? else { return Ok(None) };
+    let mut hash = Sha256::new_with_prefix(rpc);
+    hash.update([0]);
+    hash.update(request.encode_to_vec());
+    Ok(Some(Repeatable { request_id: actor.own(id), payload_hash: hash.finalize().into() }))
+}
+
+pub(super) fn new_room(actor: &Actor, request: pb::CreateRoomRequest) -> Result<NewRoom, Error> {
+    let kind = match log::RoomKind::try_from(request.kind) {
+        Ok(log::RoomKind::Group) => RoomKind::Group,
+        Ok(log::RoomKind::Channel) => RoomKind::Channel,
+        _ => return Err(Error::invalid("kind", "must be group or channel")),
+    };
+    let unique_id = given(request.unique_id);
+    if unique_id.is_some() && kind != RoomKind::Channel {
+        return Err(Error::invalid("unique_id", "is for channels"));
+    }
+    let owner = given(request.owner_user_id).map(|id| user_id("owner_user_id", id));
+    let members = each("member_user_ids", request.member_user_ids, user_id)?;
+    if kind == RoomKind::Group && !members.is_empty() && owner.is_none() && actor.user.is_none() {
+        let rule = "must name the owner: a group with members has one";
+        return Err(Error::invalid("owner_user_id", rule));
+    }
+    Ok(NewRoom {
+        room_id: given(request.room_id).map(|id| room_id("room_id", id)).transpose()?,
+        kind,
+        unique_id: unique_id.map(|id| UniqueId::parse("unique_id", id)).transpose()?,
+        name: Name::parse("name", request.name)?,
+        picture: Picture::parse("picture", request.picture)?,
+        description: Description::parse("description", request.description)?,
+        metadata: pairs("metadata", request.metadata)?,
+        settings: settings("settings", &request.settings.unwrap_or_default())?.resolve(kind),
+        pair: None,
+        founding: Founding::parse(actor, owner.transpose()?, &members)?,
+    })
+}
+
+pub(super) fn direct_wish(
+    actor: &Actor,
+    request: pb::GetOrCreateDirectRoomRequest,
+) -> Result<DirectWish, Error> {
+    let other = user_id("user_id", request.user_id)?;
+    let first = given(request.first_user_id).map(|id| user_id("first_user_id", id));
+    let metadata = pairs("metadata", request.metadata)?;
+    DirectWish::parse(actor, other, first.transpose()?, metadata)
+}
+
+pub(super) fn channel_wish(request: pb::GetOrCreateChannelRequest) -> Result<ChannelWish, Error> {
+    Ok(ChannelWish {
+        unique_id: UniqueId::parse("unique_id", request.unique_id)?,
+        name: Name::parse("name", request.name)?,
+        picture: Picture::parse("picture", request.picture)?,
+        metadata: pairs("metadata", request.metadata)?,
+    })
+}
+
+pub(super) fn names(request: pb::BatchGetRoomsRequest) -> Result<Names, Error> {
+    let room_ids = each("room_ids", request.room_ids, room_id)?;
+    Names::parse(
+        room_ids,
+        each("unique_ids", request.unique_ids, |field, id| UniqueId::parse(&field, id))?,
+    )
+}
+
+pub(super) fn update(request: pb::UpdateRoomRequest) -> Result<Update, Error> {
+    let room = request.room.ok_or_else(|| Error::invalid("room", "is required"))?;
+    let room_id = room_id("room.room_id", room.room_id.clone())?;
+    let mask = request.update_mask.unwrap_or_default().paths;
+    if mask.is_empty() {
+        return Err(Error::invalid("update_mask", "must name at least one field"));
+    }
+    let mut change = Change::default();
+    for path in all_paths(&mask)? {
+        change.set(field(path, &room)?);
+    }
+    if let Some(etag) = given(room.etag) {
+        if etag.contains('\0') {
+            return Err(Error::invalid("room.etag", "must not contain U+0000"));
+        }
+        change.only_if(etag);
+    }
+    Ok(Update { room_id, change })
+}
+
+/// The fields of a mask, each once; "settings" stands for all of its own.
+fn all_paths(mask: &[String]) -> Result<Vec<&'static str>, Error> {
+    let known = || FIELDS.iter().chain(&SETTINGS).copied();
+    if let Some(strange) = mask
+        .iter()
+        .find(|path| path.as_str() != "settings" && !known().any(|field| field == path.as_str()))
+    {
+        let shown: String = strange.chars().filter(|c| !c.is_control()).take(64).collect();
+        let rule = format!("must not name \"{shown}\", which cannot be updated");
+        return Err(Error::invalid("update_mask", rule));
+    }
+    let named = |field: &&str| {
+        mask.iter().any(|path| path == field || (path == "settings" && field.contains('.')))
+    };
+    Ok(known().filter(named).collect())
+}
+
+/// The value of one field of the mask.
+fn field(path: &str, room: &pb::Room) -> Result<Field, Error> {
+    let settings = || {
+        let all = room.settings.unwrap_or_default();
+        // Fields that the mask does not name are not looked at.
+        let one = pb::RoomSettings {
+            post: if path == "settings.post" { all.post } else { 0 },
+            add: if path == "settings.add" { all.add } else { 0 },
+            remove: if path == "settings.remove" { all.remove } else { 0 },
+            join: if path == "settings.join" { all.join } else { 0 },
+            allow_preview: all.allow_preview,
+            history: if path == "settings.history" { all.history } else { 0 },
+            capacity: if path == "settings.capacity" { all.capacity } else { 0 },
+        };
+        self::settings("room.settings", &one)
+    };
+    Ok(match path {
+        "name" => Field::Name(Name::parse("room.name", room.name.clone())?),
+        "picture" => Field::Picture(Picture::parse("room.picture", room.picture.clone())?),
+        "description" => {
+            let text = room.description.clone();
+            Field::Description(Description::parse("room.description", text)?)
+        }
+        "metadata" => Field::Metadata(pairs("room.metadata", room.metadata.clone())?),
+        "settings.post" => Field::Post(settings()?.post),
+        "settings.add" => Field::Add(settings()?.add),
+        "settings.remove" => Field::Remove(settings()?.remove),
+        "settings.join" => Field::Join(settings()?.join),
+        "settings.allow_preview" => Field::AllowPreview(settings()?.allow_preview),
+        "settings.history" => Field::History(settings()?.history),
+        "settings.capacity" => Field::Capacity(settings()?.capacity),
+        _ => return Err(Error::invalid("update_mask", "names a field that cannot be updated")),
+    })
+}
+
+/// Rules from the wire; `at` is where they stand in the request.
+fn settings(at: &str, settings: &pb::RoomSettings) -> Result<SettingsDraft, Error> {
+    let unknown = |field: &str| Error::invalid(format!("{at}.{field}"), "is not a known rule");
+    let members = |field: &str, rule: i32| match roster::MemberRule::try_from(rule) {
+        Ok(roster::MemberRule::Unspecified) => Ok(None),
+        Ok(roster::MemberRule::Members) => Ok(Some(MemberRule::Members)),
+        Ok(roster::MemberRule::Admins) => Ok(Some(MemberRule::Admins)),
+        Err(_) => Err(unknown(field)),
+    };
+    let draft = SettingsDraft {
+        post: match log::PostRule::try_from(settings.post) {
+            Ok(log::PostRule::Unspecified) => None,
+            Ok(log::PostRule::Members) => Some(MemberRule::Members),
+            Ok(log::PostRule::Admins) => Some(MemberRule::Admins),
+            Err(_) => return Err(unknown("post")),
+        },
+        add: members("add", settings.add)?,
+        remove: members("remove", settings.remove)?,
+        join: match roster::JoinRule::try_from(settings.join) {
+            Ok(roster::JoinRule::Unspecified) => None,
+            Ok(roster::JoinRule::Anyone) => Some(JoinRule::Anyone),
+            Ok(roster::JoinRule::AddedOnly) => Some(JoinRule::AddedOnly),
+            Err(_) => return Err(unknown("join")),
+        },
+        allow_preview: settings.allow_preview,
+        history: match log::HistoryVisibility::try_from(settings.history) {
+            Ok(log::HistoryVisibility::Unspecified) => None,
+            Ok(log::HistoryVisibility::All) => Some(History::All),
+            Ok(log::HistoryVisibility::SinceJoin) => Some(History::SinceJoin),
+            Err(_) => return Err(unknown("history")),
+        },
+        capacity: Some(settings.capacity).filter(|capacity| *capacity != 0),
+    };
+    draft.check(&format!("{at}.capacity"))
+}

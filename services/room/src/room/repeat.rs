@@ -1,0 +1,103 @@
+//! Changes that their caller may repeat, under one request id.
+
+use std::sync::Arc;
+
+use parlance_rpc::{Deadline, Failure as _};
+use parlance_types::{LogId, RequestId};
+
+use super::{Actor, Room, Rooms, State};
+use crate::Error;
+
+/// How often a change is tried that another one of the same request keeps from its end.
+const TRIES: usize = 4;
+
+/// A request that a caller may repeat.
+#[derive(Clone, Debug)]
+pub(crate) struct Repeatable {
+    pub request_id: RequestId,
+    /// Hash of everything that the request says, its RPC included.
+    pub payload_hash: [u8; 32],
+}
+
+/// Who asks for a change, under which request id, and until when.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub actor: Actor,
+    pub request: Option<Repeatable>,
+    pub deadline: Deadline,
+}
+
+/// The outcome of a change.
+#[derive(Clone, Debug)]
+pub(crate) enum Changed {
+    /// The room as this call left it.
+    Now(Box<Room>),
+    /// A repeat: the encoded room of the first reply; empty if it had none.
+    Before { log_id: LogId, reply: Vec<u8> },
+}
+
+impl Rooms {
+    /// Makes a change once, however often it is asked for. A repeat gets the first reply,
+    /// and finishes what the first call left.
+    pub(super) async fn repeatable<W>(
+        &self,
+        asked: Asked,
+        change: impl Fn(Self, Arc<Asked>) -> W + Send + 'static,
+    ) -> Result<Changed, Error>
+    where
+        W: Future<Output = Result<Room, Error>> + Send,
+    {
+        let (rooms, asked) = (self.clone(), Arc::new(asked));
+        self.change(asked.deadline, async move {
+            for _ in 0..TRIES {
+                if let Some(before) = rooms.repeat(&asked).await? {
+                    return Ok(before);
+                }
+                match change(rooms.clone(), Arc::clone(&asked)).await {
+                    Ok(room) => return Ok(Changed::Now(Box::new(room))),
+                    // Another call of the same request was given up at once.
+                    Err(Error::RequestIdReused) => {}
+                    // Two of the same request at once: what the other did may be the reason.
+                    Err(error) if error.is_refusal() => {
+                        return rooms.repeat(&asked).await?.ok_or(error);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Err(Error::GivenUp)
+        })
+        .await
+    }
+
+    /// What a repeat is told; `None` if this is the first time.
+    async fn repeat(&self, asked: &Asked) -> Result<Option<Changed>, Error> {
+        let Some(request) = &asked.request else { return Ok(None) };
+        let Some(record) = self.store.record(&asked.actor, &request.request_id).await? else {
+            return Ok(None);
+        };
+        if record.payload_hash != request.payload_hash {
+            return Err(Error::RequestIdReused);
+        }
+        let (log_id, reply) = (record.log_id, record.room);
+        let room = self.store.by_log_id(log_id).await?;
+        self.go_on(room.as_ref(), reply.is_empty(), asked.deadline).await?;
+        Ok(Some(Changed::Before { log_id, reply }))
+    }
+
+    /// A repeat finds its room at whatever point the first call left it.
+    async fn go_on(
+        &self,
+        room: Option<&Room>,
+        deletes: bool,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let Some(room) = room else { return Err(Error::GivenUp) };
+        match room.state {
+            State::Creating => self.finish_creation(room, deadline).await,
+            State::Active => self.settle(room, deadline).await,
+            State::Deleting if deletes => self.finish_deletion(room, deadline).await,
+            State::Deleting | State::Deleted => Ok(()),
+            State::Abandoned => Err(Error::GivenUp),
+        }
+    }
+}

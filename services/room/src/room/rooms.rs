@@ -1,0 +1,72 @@
+//! The rooms of all tenants, and what every change of one shares.
+
+use std::sync::Arc;
+
+use parlance_outbox::Outbox;
+use parlance_rpc::{Deadline, Env, Tasks, detached};
+use parlance_types::{Clock, Micros, RoomId};
+use uuid::{NoContext, Timestamp, Uuid};
+
+use super::store::Store;
+use super::{Actor, Role, Room, State};
+use crate::Error;
+use crate::clients::Rosters;
+
+/// The rooms of all tenants. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Rooms {
+    pub(super) store: Store,
+    pub(super) rosters: Rosters,
+    pub(super) outbox: Outbox,
+    clock: Arc<dyn Clock>,
+    pub(super) tasks: Tasks,
+}
+
+impl Rooms {
+    pub(crate) fn new(env: &Env, store: Store, rosters: Rosters, outbox: Outbox) -> Self {
+        let (clock, tasks) = (Arc::clone(&env.clock), env.tasks.clone());
+        Self { store, rosters, outbox, clock, tasks }
+    }
+
+    /// Runs a change to its end, also if its caller goes away meanwhile: it is not left
+    /// half-way. What it awaits is bounded, so it ends; the end of the process waits for it.
+    pub(super) fn change<T, W>(
+        &self,
+        deadline: Deadline,
+        work: W,
+    ) -> impl Future<Output = Result<T, Error>> + use<T, W>
+    where
+        T: Send + 'static,
+        W: Future<Output = Result<T, Error>> + Send + 'static,
+    {
+        deadline.bound(detached(self.tasks.track(work)))
+    }
+
+    /// A room that is there.
+    pub(super) async fn active(&self, actor: &Actor, room_id: &RoomId) -> Result<Room, Error> {
+        let room = self.store.by_room_id(&actor.tenant_id, room_id).await?;
+        room.filter(|room| room.state == State::Active).ok_or(Error::RoomNotFound)
+    }
+
+    /// The role of the acting user in one room.
+    pub(super) async fn role(
+        &self,
+        actor: &Actor,
+        room: &Room,
+        deadline: Deadline,
+    ) -> Result<Option<Role>, Error> {
+        let roles = self.rosters.roles(actor, &[room.log_id], deadline).await?;
+        Ok(roles.first().copied().flatten())
+    }
+
+    /// A new id, never used before; those of later milliseconds are greater.
+    pub(super) fn fresh_id(&self) -> Uuid {
+        let now = u64::try_from(self.clock.now()).unwrap_or_default();
+        let nanos = u32::try_from(now % 1_000_000 * 1000).unwrap_or_default();
+        Uuid::new_v7(Timestamp::from_unix(NoContext, now / 1_000_000, nanos))
+    }
+
+    pub(super) fn now(&self) -> Micros {
+        self.clock.now()
+    }
+}

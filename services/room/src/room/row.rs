@@ -1,0 +1,113 @@
+//! The row of a room.
+
+use parlance_db::{StoreError, Stored};
+use parlance_types::{
+    History, JoinRule, LogId, MemberRule, Pairs, RoomId, RoomKind, TenantId, UserId,
+};
+use uuid::Uuid;
+
+use super::{Description, Name, Pair, Picture, Room, Settings, State, UniqueId};
+
+/// The columns of [`RoomRow`], in the order in which an insert binds them.
+macro_rules! columns {
+    () => {
+        "tenant_id, log_id, room_id, unique_id, kind, name, picture, description, metadata,
+         post_rule, add_rule, remove_rule, join_rule, allow_preview, history, capacity,
+         creator, pair_low, pair_high, founding, state, version, rules_version,
+         pushed_rules_version, deleter, create_time, update_time"
+    };
+}
+pub(super) use columns;
+
+parlance_db::row! {
+    pub(super) struct RoomRow {
+        tenant_id: String,
+        log_id: Uuid,
+        room_id: String,
+        unique_id: Option<String>,
+        kind: i16,
+        name: String,
+        picture: String,
+        description: String,
+        metadata: String,
+        post_rule: i16,
+        add_rule: i16,
+        remove_rule: i16,
+        join_rule: i16,
+        allow_preview: bool,
+        history: i16,
+        capacity: i32,
+        creator: Option<String>,
+        pair_low: Option<String>,
+        pair_high: Option<String>,
+        founding: String,
+        state: i16,
+        version: i64,
+        rules_version: i64,
+        pushed_rules_version: i64,
+        deleter: Option<String>,
+        create_time: i64,
+        update_time: i64,
+    }
+}
+
+impl RoomRow {
+    const fn stored(&self) -> Stored<Uuid> {
+        Stored { table: "rooms", row: self.log_id }
+    }
+
+    fn settings(&self) -> Result<Settings, StoreError> {
+        let stored = self.stored();
+        Ok(Settings {
+            post: stored.value("post_rule", MemberRule::from_i16(self.post_rule))?,
+            add: stored.value("add_rule", MemberRule::from_i16(self.add_rule))?,
+            remove: stored.value("remove_rule", MemberRule::from_i16(self.remove_rule))?,
+            join: stored.value("join_rule", JoinRule::from_i16(self.join_rule))?,
+            allow_preview: self.allow_preview,
+            history: stored.value("history", History::from_i16(self.history))?,
+            capacity: self.capacity,
+        })
+    }
+
+    fn pair(&self) -> Option<Pair> {
+        let (low, high) = (self.pair_low.as_ref()?, self.pair_high.as_ref()?);
+        Pair::new(UserId::new(low.clone()), UserId::new(high.clone()))
+    }
+}
+
+impl TryFrom<RoomRow> for Room {
+    type Error = StoreError;
+
+    fn try_from(row: RoomRow) -> Result<Self, StoreError> {
+        let stored = row.stored();
+        Ok(Self {
+            settings: row.settings()?,
+            pair: row.pair(),
+            founding: stored.value("founding", serde_json::from_str(&row.founding).ok())?,
+            metadata: Pairs::stored(
+                stored.value("metadata", serde_json::from_str(&row.metadata).ok())?,
+            ),
+            kind: stored.value("kind", RoomKind::from_i16(row.kind))?,
+            state: stored.value("state", State::from_i16(row.state))?,
+            tenant_id: TenantId::new(row.tenant_id),
+            log_id: LogId(row.log_id),
+            room_id: RoomId::new(row.room_id),
+            unique_id: row.unique_id.map(UniqueId::stored),
+            name: Name::stored(row.name),
+            picture: Picture::stored(row.picture),
+            description: Description::stored(row.description),
+            creator: row.creator.map(UserId::new),
+            version: row.version,
+            rules_version: row.rules_version,
+            pushed_rules_version: row.pushed_rules_version,
+            deleter: row.deleter.map(UserId::new),
+            create_time: row.create_time,
+            update_time: row.update_time,
+        })
+    }
+}
+
+/// What is stored as JSON: it cannot fail for these types.
+pub(super) fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("maps and lists of texts are JSON")
+}

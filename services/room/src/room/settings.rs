@@ -1,0 +1,131 @@
+//! The rules of a room.
+
+use parlance_types::{History, JoinRule, MemberRule, RoomKind};
+
+use crate::Error;
+
+/// The most members a room can be made for.
+const MAX_CAPACITY: i32 = 100_000;
+
+/// The rules of a room, all of them decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Settings {
+    pub post: MemberRule,
+    pub add: MemberRule,
+    pub remove: MemberRule,
+    pub join: JoinRule,
+    pub allow_preview: bool,
+    pub history: History,
+    /// At most so many members.
+    pub capacity: i32,
+}
+
+/// The rules that somebody wishes for; what is `None` takes the kind's default.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct SettingsDraft {
+    pub post: Option<MemberRule>,
+    pub add: Option<MemberRule>,
+    pub remove: Option<MemberRule>,
+    pub join: Option<JoinRule>,
+    pub allow_preview: bool,
+    pub history: Option<History>,
+    pub capacity: Option<i32>,
+}
+
+/// The part of the rules that the log enforces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogRules {
+    pub post: MemberRule,
+    pub allow_preview: bool,
+    pub history: History,
+}
+
+/// The part of the rules that the roster enforces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RosterRules {
+    pub join: JoinRule,
+    pub add: MemberRule,
+    pub remove: MemberRule,
+    pub capacity: i32,
+}
+
+impl SettingsDraft {
+    /// Checks what does not depend on the kind of the room; `field` is what a
+    /// refusal of the capacity names.
+    pub(crate) fn check(self, field: &str) -> Result<Self, Error> {
+        match self.capacity {
+            Some(capacity) if !(1..=MAX_CAPACITY).contains(&capacity) => {
+                Err(Error::invalid(field, "must be from 1 to 100000"))
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// Decides what was left open.
+    pub(crate) fn resolve(self, kind: RoomKind) -> Settings {
+        let default = Settings::of(kind);
+        Settings {
+            post: self.post.unwrap_or(default.post),
+            add: self.add.unwrap_or(default.add),
+            remove: self.remove.unwrap_or(default.remove),
+            join: self.join.unwrap_or(default.join),
+            allow_preview: self.allow_preview,
+            history: self.history.unwrap_or(default.history),
+            capacity: self.capacity.unwrap_or(default.capacity),
+        }
+    }
+}
+
+impl Settings {
+    /// The defaults of a kind.
+    pub(crate) const fn of(kind: RoomKind) -> Self {
+        let (join, capacity) = match kind {
+            RoomKind::Direct => (JoinRule::AddedOnly, 2),
+            RoomKind::Group => (JoinRule::AddedOnly, 1000),
+            RoomKind::Channel => (JoinRule::Anyone, MAX_CAPACITY),
+        };
+        Self {
+            post: MemberRule::Members,
+            add: MemberRule::Members,
+            remove: MemberRule::Admins,
+            join,
+            allow_preview: false,
+            history: History::All,
+            capacity,
+        }
+    }
+
+    pub(crate) const fn log_rules(&self) -> LogRules {
+        LogRules { post: self.post, allow_preview: self.allow_preview, history: self.history }
+    }
+
+    pub(crate) const fn roster_rules(&self) -> RosterRules {
+        RosterRules { join: self.join, add: self.add, remove: self.remove, capacity: self.capacity }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_unspecified_takes_the_default_of_the_kind() {
+        let group = SettingsDraft::default().resolve(RoomKind::Group);
+        assert_eq!((group.join, group.capacity), (JoinRule::AddedOnly, 1000));
+        let channel = SettingsDraft { post: Some(MemberRule::Admins), ..SettingsDraft::default() };
+        let channel = channel.resolve(RoomKind::Channel);
+        assert_eq!((channel.join, channel.post), (JoinRule::Anyone, MemberRule::Admins));
+        assert_eq!(channel.capacity, 100_000);
+    }
+
+    #[test]
+    fn a_capacity_is_from_1_to_100000() {
+        let of = |capacity| SettingsDraft { capacity: Some(capacity), ..SettingsDraft::default() };
+        for good in [1, 100_000] {
+            assert!(of(good).check("settings.capacity").is_ok());
+        }
+        for bad in [i32::MIN, -1, 0, 100_001] {
+            assert!(of(bad).check("settings.capacity").is_err());
+        }
+    }
+}

@@ -1,0 +1,478 @@
+//! Rooms in SQL: finding them and moving them through their lives.
+
+use parlance_db::{Conn, Db, Query, StoreError};
+use parlance_outbox::{OutboxDb as _, OutboxLog};
+use parlance_types::{LogId, Micros, RequestId, RoomId, TenantId, UserId};
+use sqlx::{Postgres, Sqlite};
+use uuid::Uuid;
+
+use super::janitor::{ABANDONED_GRACE, GRACE};
+use super::repeat::Repeatable;
+use super::row::{RoomRow, columns, json};
+use super::{Actor, Change, Pair, Room, State, UniqueId, codec};
+use crate::Error;
+
+/// The states in which the ids of a room are taken. Written out and not bound: the indexes
+/// of ids hold these rooms only, and a database uses them only where it reads the same.
+macro_rules! held {
+    () => {
+        "state IN (1, 2, 3)"
+    };
+}
+
+macro_rules! select {
+    ($($condition:expr),+) => {
+        concat!("SELECT ", columns!(), " FROM rooms WHERE ", $($condition),+)
+    };
+}
+
+const INSERT: &str = concat!(
+    "INSERT INTO rooms (",
+    columns!(),
+    ", due_time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+     $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28) ON CONFLICT DO NOTHING"
+);
+
+/// Locks a room in a state until the transaction ends, and reads it.
+const LOCK: &str = concat!(
+    "UPDATE rooms SET version = version WHERE log_id = $1 AND state = $2 RETURNING ",
+    columns!()
+);
+
+const UPDATE: &str = "
+    UPDATE rooms SET name = $2, picture = $3, description = $4, metadata = $5, post_rule = $6,
+        add_rule = $7, remove_rule = $8, join_rule = $9, allow_preview = $10, history = $11,
+        capacity = $12, version = $13, rules_version = $14, update_time = $15, due_time = $16
+    WHERE log_id = $1";
+
+/// The rooms of all tenants, on disk.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    db: Db,
+}
+
+/// What became of a room that was to be inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    /// It is in creation.
+    Done,
+    /// The request was made before.
+    Repeat,
+    /// One of its ids, or its pair, is taken.
+    Taken,
+}
+
+/// What a request came to.
+#[derive(Debug)]
+pub(crate) struct Record {
+    pub(crate) payload_hash: Vec<u8>,
+    /// The log of the room that it was about.
+    pub(crate) log_id: LogId,
+    /// The encoded room of the reply; empty if it had none.
+    pub(crate) room: Vec<u8>,
+}
+
+/// The key of a caller: no user has an empty id.
+fn caller(actor: &Actor) -> &str {
+    actor.user.as_ref().map_or("", |user| user.as_str())
+}
+
+/// Records a request and its reply. `false`: it was made before.
+async fn record(
+    tx: &mut Conn,
+    actor: &Actor,
+    request: Option<&Repeatable>,
+    log_id: LogId,
+    room: Vec<u8>,
+) -> Result<bool, Error> {
+    let Some(request) = request else { return Ok(true) };
+    let inserted = tx
+        .query(
+            "INSERT INTO requests (tenant_id, caller, request_id, payload_hash, log_id, room)
+             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
+        )
+        .bind(actor.tenant_id.as_str())
+        .bind(caller(actor))
+        .bind(request.request_id.as_str())
+        .bind(request.payload_hash.as_slice())
+        .bind(log_id.0)
+        .bind(room)
+        .execute()
+        .await?;
+    Ok(inserted == 1)
+}
+
+/// Makes this service a source of a log, with no facts yet.
+async fn register(tx: &mut Conn, log: &OutboxLog) -> Result<(), Error> {
+    let registered = match tx {
+        Conn::Sqlite(conn) => Sqlite::insert_log(conn, log).await,
+        Conn::Postgres(conn) => Postgres::insert_log(conn, log).await,
+    };
+    Ok(registered.map_err(StoreError::from)?)
+}
+
+/// Stores the next fact of a log, which `encode` makes of its version; the log's row stays
+/// locked until the transaction ends.
+async fn enqueue(
+    tx: &mut Conn,
+    log_id: LogId,
+    encode: impl Fn(i64) -> Vec<u8>,
+) -> Result<(), Error> {
+    macro_rules! enqueue {
+        ($driver:ty, $conn:ident) => {
+            async {
+                let version = <$driver>::next_version($conn, log_id).await?;
+                <$driver>::insert_fact($conn, log_id, version, encode(version)).await
+            }
+            .await
+        };
+    }
+    let enqueued = match tx {
+        Conn::Sqlite(conn) => enqueue!(Sqlite, conn),
+        Conn::Postgres(conn) => enqueue!(Postgres, conn),
+    };
+    Ok(enqueued.map_err(StoreError::from)?)
+}
+
+async fn one(query: Query<'_>) -> Result<Option<Room>, Error> {
+    let row: Option<RoomRow> = query.fetch_optional().await?;
+    Ok(row.map(Room::try_from).transpose()?)
+}
+
+async fn many(query: Query<'_>) -> Result<Vec<Room>, Error> {
+    let rows: Vec<RoomRow> = query.fetch_all().await?;
+    Ok(rows.into_iter().map(Room::try_from).collect::<Result<_, _>>()?)
+}
+
+impl Store {
+    pub(crate) const fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// What a request of this id came to.
+    pub(crate) async fn record(
+        &self,
+        actor: &Actor,
+        request_id: &RequestId,
+    ) -> Result<Option<Record>, Error> {
+        let row: Option<(Vec<u8>, Uuid, Vec<u8>)> = self
+            .db
+            .read(
+                "SELECT payload_hash, log_id, room FROM requests
+                 WHERE tenant_id = $1 AND caller = $2 AND request_id = $3",
+            )
+            .bind(actor.tenant_id.as_str())
+            .bind(caller(actor))
+            .bind(request_id.as_str())
+            .fetch_optional()
+            .await?;
+        Ok(row.map(|(payload_hash, log_id, room)| {
+            let log_id = LogId(log_id);
+            Record { payload_hash, log_id, room }
+        }))
+    }
+
+    /// The room that holds an id: in creation, there or in deletion.
+    pub(crate) async fn by_room_id(
+        &self,
+        tenant_id: &TenantId,
+        room_id: &RoomId,
+    ) -> Result<Option<Room>, Error> {
+        let select = select!("tenant_id = $1 AND room_id = $2 AND ", held!());
+        one(self.db.read(select).bind(tenant_id.as_str()).bind(room_id.as_str())).await
+    }
+
+    /// The channel that holds a unique id.
+    pub(crate) async fn by_unique_id(
+        &self,
+        tenant_id: &TenantId,
+        unique_id: &UniqueId,
+    ) -> Result<Option<Room>, Error> {
+        let select = select!("tenant_id = $1 AND unique_id = $2 AND ", held!());
+        one(self.db.read(select).bind(tenant_id.as_str()).bind(unique_id.as_str())).await
+    }
+
+    /// The direct room of a pair.
+    pub(crate) async fn by_pair(
+        &self,
+        tenant_id: &TenantId,
+        pair: &Pair,
+    ) -> Result<Option<Room>, Error> {
+        let select = select!("tenant_id = $1 AND pair_low = $2 AND pair_high = $3 AND ", held!());
+        let query = self.db.read(select).bind(tenant_id.as_str());
+        one(query.bind(pair.low().as_str()).bind(pair.high().as_str())).await
+    }
+
+    /// One life of a room, whatever its state.
+    pub(crate) async fn by_log_id(&self, log_id: LogId) -> Result<Option<Room>, Error> {
+        one(self.db.read(select!("log_id = $1")).bind(log_id.0)).await
+    }
+
+    pub(crate) async fn by_room_ids(
+        &self,
+        tenant_id: &TenantId,
+        room_ids: &[RoomId],
+    ) -> Result<Vec<Room>, Error> {
+        let select = select!("tenant_id = $1 AND ", held!(), " AND room_id IN ($2..)");
+        let query = self.db.read(select).bind(tenant_id.as_str());
+        many(query.bind_list(room_ids.iter().map(RoomId::as_str))).await
+    }
+
+    pub(crate) async fn by_unique_ids(
+        &self,
+        tenant_id: &TenantId,
+        unique_ids: &[UniqueId],
+    ) -> Result<Vec<Room>, Error> {
+        let select = select!("tenant_id = $1 AND ", held!(), " AND unique_id IN ($2..)");
+        let query = self.db.read(select).bind(tenant_id.as_str());
+        many(query.bind_list(unique_ids.iter().map(UniqueId::as_str))).await
+    }
+
+    pub(crate) async fn by_log_ids(
+        &self,
+        tenant_id: &TenantId,
+        log_ids: &[LogId],
+    ) -> Result<Vec<Room>, Error> {
+        let query = self.db.read(select!("tenant_id = $1 AND log_id IN ($2..)"));
+        let query = query.bind(tenant_id.as_str());
+        many(query.bind_list(log_ids.iter().map(|log_id| log_id.0))).await
+    }
+
+    /// Rooms that the janitor should look at, the longest due first.
+    pub(crate) async fn due(&self, now: Micros, limit: i64) -> Result<Vec<Room>, Error> {
+        let query = self.db.read(select!("due_time <= $1 ORDER BY due_time LIMIT $2"));
+        many(query.bind(now).bind(limit)).await
+    }
+
+    /// Stores a room that is to be, with the request that asks for it.
+    pub(crate) async fn insert(
+        &self,
+        room: &Room,
+        actor: &Actor,
+        request: Option<&Repeatable>,
+    ) -> Result<Inserted, Error> {
+        let mut tx = self.db.begin().await?;
+        if !record(&mut tx, actor, request, room.log_id, codec::encode_room(room)).await? {
+            return Ok(Inserted::Repeat);
+        }
+        let settings = &room.settings;
+        let inserted = tx
+            .query(INSERT)
+            .bind(room.tenant_id.as_str())
+            .bind(room.log_id.0)
+            .bind(room.room_id.as_str())
+            .bind(room.unique_id.as_ref().map(UniqueId::as_str))
+            .bind(room.kind as i16)
+            .bind(room.name.as_str())
+            .bind(room.picture.as_str())
+            .bind(room.description.as_str())
+            .bind(json(room.metadata.get()))
+            .bind(settings.post as i16)
+            .bind(settings.add as i16)
+            .bind(settings.remove as i16)
+            .bind(settings.join as i16)
+            .bind(settings.allow_preview)
+            .bind(settings.history as i16)
+            .bind(settings.capacity)
+            .bind(room.creator.as_ref().map(UserId::as_str))
+            .bind(room.pair.as_ref().map(|pair| pair.low().as_str()))
+            .bind(room.pair.as_ref().map(|pair| pair.high().as_str()))
+            .bind(json(&room.founding))
+            .bind(room.state as i16)
+            .bind(room.version)
+            .bind(room.rules_version)
+            .bind(room.pushed_rules_version)
+            .bind(room.deleter.as_ref().map(UserId::as_str))
+            .bind(room.create_time)
+            .bind(room.update_time)
+            .bind(room.create_time.saturating_add(GRACE))
+            .execute()
+            .await?;
+        if inserted == 0 {
+            return Ok(Inserted::Taken);
+        }
+        register(&mut tx, &codec::outbox_log(room)).await?;
+        tx.commit().await?;
+        Ok(Inserted::Done)
+    }
+
+    /// `creating` → `active`. `false`: it is not in creation.
+    pub(crate) async fn activate(&self, log_id: LogId) -> Result<bool, Error> {
+        // The roster was opened with the first version of the rules.
+        let activated = self
+            .db
+            .write(
+                "UPDATE rooms SET state = $2, pushed_rules_version = rules_version,
+                     due_time = NULL
+                 WHERE log_id = $1 AND state = $3",
+            )
+            .bind(log_id.0)
+            .bind(State::Active as i16)
+            .bind(State::Creating as i16)
+            .execute()
+            .await?;
+        Ok(activated == 1)
+    }
+
+    /// `creating` → `abandoned`, its request forgotten, so that a retry begins
+    /// afresh. `false`: it is not in creation.
+    pub(crate) async fn abandon(&self, log_id: LogId, now: Micros) -> Result<bool, Error> {
+        let mut tx = self.db.begin().await?;
+        let abandoned = tx
+            .query("UPDATE rooms SET state = $2, due_time = $3 WHERE log_id = $1 AND state = $4")
+            .bind(log_id.0)
+            .bind(State::Abandoned as i16)
+            .bind(now.saturating_add(ABANDONED_GRACE))
+            .bind(State::Creating as i16)
+            .execute()
+            .await?;
+        if abandoned == 0 {
+            return Ok(false);
+        }
+        tx.query("DELETE FROM requests WHERE log_id = $1").bind(log_id.0).execute().await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// Changes a room that is there; its fact and its request's record come with it.
+    /// Fails with `RequestIdReused` if the request was made before.
+    pub(crate) async fn update(
+        &self,
+        log_id: LogId,
+        change: &Change,
+        actor: &Actor,
+        request: Option<&Repeatable>,
+        now: Micros,
+    ) -> Result<Room, Error> {
+        let mut tx = self.db.begin().await?;
+        let lock = tx.query(LOCK).bind(log_id.0).bind(State::Active as i16);
+        let mut room = one(lock).await?.ok_or(Error::RoomNotFound)?;
+        if let Some(event) = change.apply(&mut room, actor, now)? {
+            let settings = &room.settings;
+            tx.query(UPDATE)
+                .bind(log_id.0)
+                .bind(room.name.as_str())
+                .bind(room.picture.as_str())
+                .bind(room.description.as_str())
+                .bind(json(room.metadata.get()))
+                .bind(settings.post as i16)
+                .bind(settings.add as i16)
+                .bind(settings.remove as i16)
+                .bind(settings.join as i16)
+                .bind(settings.allow_preview)
+                .bind(settings.history as i16)
+                .bind(settings.capacity)
+                .bind(room.version)
+                .bind(room.rules_version)
+                .bind(room.update_time)
+                .bind(room.rules_pending().then_some(now.saturating_add(GRACE)))
+                .execute()
+                .await?;
+            enqueue(&mut tx, log_id, |version| codec::updated_fact(version, &room, &event)).await?;
+        }
+        if !record(&mut tx, actor, request, log_id, codec::encode_room(&room)).await? {
+            return Err(Error::RequestIdReused);
+        }
+        tx.commit().await?;
+        Ok(room)
+    }
+
+    /// Notes that the roster has a version of the rules.
+    pub(crate) async fn rules_pushed(&self, log_id: LogId, version: i64) -> Result<(), Error> {
+        self.db
+            .write(
+                "UPDATE rooms SET pushed_rules_version = $2,
+                     due_time = CASE WHEN rules_version <= $2 THEN NULL ELSE due_time END
+                 WHERE log_id = $1 AND state = $3 AND pushed_rules_version < $2",
+            )
+            .bind(log_id.0)
+            .bind(version)
+            .bind(State::Active as i16)
+            .execute()
+            .await?;
+        Ok(())
+    }
+
+    /// `active` → `deleting`, with the request's record; a room in deletion stays so.
+    /// Returns who began it: of several at once the first.
+    /// Fails with `RequestIdReused` if the request was made before.
+    pub(crate) async fn begin_deletion(
+        &self,
+        log_id: LogId,
+        actor: &Actor,
+        request: Option<&Repeatable>,
+        now: Micros,
+    ) -> Result<Option<UserId>, Error> {
+        let mut tx = self.db.begin().await?;
+        let deleting: Option<(Option<String>,)> = tx
+            .query(
+                "UPDATE rooms SET due_time = $2, update_time = $3,
+                     deleter = CASE WHEN state = $5 THEN $4 ELSE deleter END, state = $6
+                 WHERE log_id = $1 AND state IN ($5, $6) RETURNING deleter",
+            )
+            .bind(log_id.0)
+            .bind(now.saturating_add(GRACE))
+            .bind(now)
+            .bind(actor.user.as_ref().map(UserId::as_str))
+            .bind(State::Active as i16)
+            .bind(State::Deleting as i16)
+            .fetch_optional()
+            .await?;
+        let (deleter,) = deleting.ok_or(Error::RoomNotFound)?;
+        if !record(&mut tx, actor, request, log_id, Vec::new()).await? {
+            return Err(Error::RequestIdReused);
+        }
+        tx.commit().await?;
+        Ok(deleter.map(UserId::new))
+    }
+
+    /// `deleting` → `deleted`. One that never was stays `abandoned`, so that whoever
+    /// still drives its creation learns that. Nothing is left to do for either.
+    pub(crate) async fn bury(&self, log_id: LogId) -> Result<(), Error> {
+        self.db
+            .write(
+                "UPDATE rooms SET state = CASE WHEN state = $2 THEN $3 ELSE state END,
+                     due_time = NULL
+                 WHERE log_id = $1 AND state IN ($2, $4)",
+            )
+            .bind(log_id.0)
+            .bind(State::Deleting as i16)
+            .bind(State::Deleted as i16)
+            .bind(State::Abandoned as i16)
+            .execute()
+            .await?;
+        Ok(())
+    }
+
+    /// Lets the janitor look again at `until`, if there is still something left.
+    pub(crate) async fn postpone(
+        &self,
+        log_id: LogId,
+        state: State,
+        until: Micros,
+    ) -> Result<(), Error> {
+        self.db
+            .write(
+                "UPDATE rooms SET due_time = $3
+                 WHERE log_id = $1 AND state = $2 AND due_time IS NOT NULL",
+            )
+            .bind(log_id.0)
+            .bind(state as i16)
+            .bind(until)
+            .execute()
+            .await?;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_are_held_in_the_states_that_the_indexes_name() {
+        let held = [State::Creating, State::Active, State::Deleting].map(|state| state as i16);
+        let numbers = held.map(|number| number.to_string()).join(", ");
+        assert_eq!(held!(), format!("state IN ({numbers})"));
+    }
+}

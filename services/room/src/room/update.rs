@@ -1,0 +1,173 @@
+//! Changing the fields of a room.
+
+use std::sync::Arc;
+
+use parlance_rpc::Deadline;
+use parlance_types::{History, JoinRule, MemberRule, Micros, Pairs, Role, RoomId, RoomKind};
+
+use super::repeat::{Asked, Changed};
+use super::{Actor, Description, Name, Picture, Room, RoomEvent, Rooms, Settings};
+use crate::Error;
+
+/// A new value of one field; `None` and an unset rule mean the kind's default.
+#[derive(Clone, Debug)]
+pub(crate) enum Field {
+    Name(Name),
+    Picture(Picture),
+    Description(Description),
+    Metadata(Pairs),
+    Post(Option<MemberRule>),
+    Add(Option<MemberRule>),
+    Remove(Option<MemberRule>),
+    Join(Option<JoinRule>),
+    AllowPreview(bool),
+    History(Option<History>),
+    Capacity(Option<i32>),
+}
+
+/// New values for some fields.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Change {
+    fields: Vec<Field>,
+    /// The version that the room must have.
+    etag: Option<String>,
+}
+
+/// A change that somebody wants.
+#[derive(Clone, Debug)]
+pub(crate) struct Update {
+    pub room_id: RoomId,
+    pub change: Change,
+}
+
+/// Takes a value over; says whether it is another.
+fn put<T: PartialEq>(place: &mut T, value: T) -> bool {
+    let differs = *place != value;
+    *place = value;
+    differs
+}
+
+impl Field {
+    /// The path of the field.
+    const fn path(&self) -> &'static str {
+        match self {
+            Self::Name(_) => "name",
+            Self::Picture(_) => "picture",
+            Self::Description(_) => "description",
+            Self::Metadata(_) => "metadata",
+            Self::Post(_) => "settings.post",
+            Self::Add(_) => "settings.add",
+            Self::Remove(_) => "settings.remove",
+            Self::Join(_) => "settings.join",
+            Self::AllowPreview(_) => "settings.allow_preview",
+            Self::History(_) => "settings.history",
+            Self::Capacity(_) => "settings.capacity",
+        }
+    }
+
+    /// Takes the value over; says whether it is another.
+    fn apply(&self, room: &mut Room) -> bool {
+        let default = Settings::of(room.kind);
+        let settings = &mut room.settings;
+        match self {
+            Self::Name(name) => put(&mut room.name, name.clone()),
+            Self::Picture(picture) => put(&mut room.picture, picture.clone()),
+            Self::Description(text) => put(&mut room.description, text.clone()),
+            Self::Metadata(metadata) => put(&mut room.metadata, metadata.clone()),
+            Self::Post(rule) => put(&mut settings.post, rule.unwrap_or(default.post)),
+            Self::Add(rule) => put(&mut settings.add, rule.unwrap_or(default.add)),
+            Self::Remove(rule) => put(&mut settings.remove, rule.unwrap_or(default.remove)),
+            Self::Join(rule) => put(&mut settings.join, rule.unwrap_or(default.join)),
+            Self::AllowPreview(allow) => put(&mut settings.allow_preview, *allow),
+            Self::History(rule) => put(&mut settings.history, rule.unwrap_or(default.history)),
+            Self::Capacity(most) => put(&mut settings.capacity, most.unwrap_or(default.capacity)),
+        }
+    }
+}
+
+impl Change {
+    /// Gives a field a new value; of two for one field the later counts.
+    pub(crate) fn set(&mut self, field: Field) {
+        self.fields.push(field);
+    }
+
+    /// Demands that the room has this version.
+    pub(crate) fn only_if(&mut self, etag: String) {
+        self.etag = Some(etag);
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.fields.is_empty()
+    }
+
+    /// Changes a room at `now`. `None`: it has these values already.
+    pub(crate) fn apply(
+        &self,
+        room: &mut Room,
+        actor: &Actor,
+        now: Micros,
+    ) -> Result<Option<RoomEvent>, Error> {
+        if self.etag.as_ref().is_some_and(|etag| *etag != room.etag()) {
+            return Err(Error::EtagMismatch);
+        }
+        let before = room.settings;
+        let mut changed: Vec<_> =
+            self.fields.iter().filter(|field| field.apply(room)).map(Field::path).collect();
+        changed.dedup();
+        if changed.is_empty() {
+            return Ok(None);
+        }
+        room.version += 1;
+        room.update_time = now.max(room.update_time);
+        if before.roster_rules() != room.settings.roster_rules() {
+            room.rules_version += 1;
+        }
+        let rules_changed = before.log_rules() != room.settings.log_rules();
+        Ok(Some(RoomEvent { actor: actor.user.clone(), changed, rules_changed }))
+    }
+}
+
+impl Rooms {
+    /// Changes a room.
+    pub(crate) async fn update(&self, asked: Asked, update: Update) -> Result<Changed, Error> {
+        let update = Arc::new(update);
+        self.repeatable(asked, move |rooms, asked| {
+            let update = Arc::clone(&update);
+            async move { rooms.update_once(&asked, &update).await }
+        })
+        .await
+    }
+
+    async fn update_once(&self, asked: &Asked, update: &Update) -> Result<Room, Error> {
+        let Asked { actor, request, deadline } = asked;
+        let room = self.active(actor, &update.room_id).await?;
+        self.judge_update(actor, &room, *deadline).await?;
+        let (log_id, now) = (room.log_id, self.now());
+        let updated = self.store.update(log_id, &update.change, actor, request.as_ref(), now);
+        let room = updated.await?;
+        self.settle(&room, *deadline).await?;
+        Ok(room)
+    }
+
+    async fn judge_update(
+        &self,
+        actor: &Actor,
+        room: &Room,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        room.conceal_from(actor)?;
+        if room.kind == RoomKind::Direct {
+            return Err(Error::DirectRoom);
+        }
+        if actor.is_tenant() {
+            return Ok(());
+        }
+        match self.role(actor, room, deadline).await? {
+            Some(Role::Owner | Role::Admin) => Ok(()),
+            Some(Role::Member) => {
+                Err(Error::NotAllowed("only owners and admins may update the room"))
+            }
+            None => Err(Error::NotAMember),
+        }
+    }
+}

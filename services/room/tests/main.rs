@@ -1,0 +1,21 @@
+//! Each RPC end to end within one process: real gRPC, on each database.
+
+mod beside_membership;
+mod harness;
+mod logs;
+mod roster;
+mod silence;
+
+mod list {
+    mod list_my_rooms;
+}
+mod room {
+    mod batch_get_rooms;
+    mod create_room;
+    mod delete_room;
+    mod get_or_create_channel;
+    mod get_or_create_direct_room;
+    mod get_room;
+    mod lifecycle;
+    mod update_room;
+}
