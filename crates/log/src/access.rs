@@ -97,13 +97,9 @@ impl Store {
 
 /// Whether a refusal says something about a message that not everybody may know.
 fn hides(refused: &Error) -> bool {
-    refused.reason().is_some_and(|reason| {
-        !matches!(
-            reason,
-            Reason::MessageNotFound
-                | Reason::RequestIdReused
-                | Reason::Overloaded
-                | Reason::Draining
-        )
-    })
+    let Error::Refused(reason, _) = refused else { return false };
+    !matches!(
+        reason,
+        Reason::MessageNotFound | Reason::RequestIdReused | Reason::Overloaded | Reason::Draining
+    )
 }

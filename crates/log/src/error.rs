@@ -1,6 +1,7 @@
 //! Why a request about a log fails.
 
-use parlance_rpc::Reason;
+use parlance_rpc::{Failure, Late, Reason, Refusal, Violation, status};
+use tonic::Status;
 
 /// Why a request was refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -33,14 +34,6 @@ impl Error {
         Self::Invalid { field: field.into(), rule: rule.into() }
     }
 
-    /// The reason of a refusal that a noun or the log gave.
-    pub const fn reason(&self) -> Option<Reason> {
-        match self {
-            Self::Refused(reason, _) => Some(*reason),
-            _ => None,
-        }
-    }
-
     pub const fn room_not_found() -> Self {
         Self::Refused(Reason::RoomNotFound, "the room does not exist")
     }
@@ -63,5 +56,44 @@ impl Error {
 
     pub(crate) const fn request_id_reused() -> Self {
         Self::Refused(Reason::RequestIdReused, "the request id was used with another payload")
+    }
+}
+
+impl Failure for Error {
+    fn reason(&self) -> Reason {
+        match self {
+            Self::Invalid { .. } => Reason::InvalidField,
+            Self::Refused(reason, _) => *reason,
+            Self::FactGap { .. } => Reason::FactGap,
+            Self::Store(_) | Self::StoreTimeout => Reason::StoreUnavailable,
+            Self::Impossible { .. } => Reason::Internal,
+        }
+    }
+
+    fn detail(&self, refusal: Refusal) -> Refusal {
+        match self {
+            Self::Invalid { field, rule } => refusal.in_field(field, rule),
+            Self::FactGap { applied } => refusal.with("applied", applied.to_string()),
+            _ => refusal,
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        status(&error)
+    }
+}
+
+impl From<Violation> for Error {
+    fn from(Violation { field, rule }: Violation) -> Self {
+        Self::Invalid { field, rule }
+    }
+}
+
+impl From<Late> for Error {
+    fn from(_: Late) -> Self {
+        let late = "the deadline passed before the answer was there";
+        Self::Refused(Reason::DeadlineExceeded, late)
     }
 }

@@ -17,7 +17,6 @@ mod head;
 mod kind;
 mod member;
 mod read;
-mod refusal;
 mod room_id;
 mod send;
 mod sql;

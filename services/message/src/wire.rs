@@ -1,8 +1,6 @@
 //! What handlers of all nouns share.
 
-use std::time::Duration;
-
-use parlance_rpc::{Caller, Reason, Refusal};
+use parlance_rpc::Caller;
 use parlance_types::{InvalidId, MessageId, PageSize, RequestId, RoomId, Seq, UserId};
 use tonic::{Response, Status};
 
@@ -52,21 +50,6 @@ pub(crate) fn at_least(field: &str, seq: Seq, least: Seq) -> Parsed<Seq> {
     } else {
         Err(Error::invalid(field, format!("must be at least {least}")))
     }
-}
-
-/// Waits for the answer to a call as long as its request may take; one that is late already
-/// is not begun.
-pub(crate) async fn within<T>(
-    deadline: Duration,
-    call: impl Future<Output = Result<T, Error>>,
-) -> Result<T, Status> {
-    if !deadline.is_zero()
-        && let Ok(answer) = tokio::time::timeout(deadline, call).await
-    {
-        return Ok(answer?);
-    }
-    Err(Refusal::new(Reason::DeadlineExceeded, "the deadline passed before the answer was there")
-        .into())
 }
 
 #[expect(clippy::unnecessary_wraps, reason = "what a handler returns")]

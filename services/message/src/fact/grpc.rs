@@ -3,13 +3,13 @@
 use parlance_log::{Fact, FactBatch, Kind, LogIdentity, Source, Store, codec};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::fact_service_server::FactService;
-use parlance_rpc::{internal, remaining};
+use parlance_rpc::{Deadline, internal};
 use parlance_types::{InvalidId, LogId, RoomId, TenantId, UserId};
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use crate::Error;
-use crate::wire::{Parsed, id, reply, within};
+use crate::wire::{Parsed, id, reply};
 
 /// How many facts one call may bring.
 const MAX_FACTS: usize = 1000;
@@ -36,9 +36,9 @@ impl FactService for FactGrpc {
         &self,
         request: Request<pb::ApplyFactsRequest>,
     ) -> Result<Response<pb::ApplyFactsResponse>, Status> {
-        let (caller, deadline) = (internal(&request)?, remaining(&request));
+        let (caller, deadline) = (internal(&request)?, Deadline::of(&request));
         let batch = facts(caller.tenant_id, request.into_inner())?;
-        let applied = within(deadline, self.store.apply(batch)).await?;
+        let applied = deadline.bound(self.store.apply(batch)).await?;
         let (closed, head) = (applied.closed, applied.head);
         reply(pb::ApplyFactsResponse { applied: applied.applied, head, closed })
     }

@@ -59,7 +59,7 @@ impl StreamService for StreamGrpc {
         let caller = caller(&request)?;
         let request = request.into_inner();
         if self.draining.is_cancelled() {
-            return Err(Refusal::from(&Error::draining()).into());
+            return Err(Error::draining().into());
         }
         if request.all_my_rooms {
             caller.require_user()?;
@@ -149,15 +149,14 @@ fn too_many(error: TooManyStreams) -> Status {
 }
 
 fn status(ended: &Ended) -> Status {
-    let refusal = match ended {
-        Ended::TokenExpired => Refusal::new(Reason::TokenExpired, ended.to_string()),
-        Ended::Refused(Refused::RoomNotFound) => Refusal::from(&Error::room_not_found()),
-        Ended::Refused(Refused::NotAMember) => Refusal::from(&Error::not_a_member()),
+    match ended {
+        Ended::TokenExpired => Refusal::new(Reason::TokenExpired, ended.to_string()).into(),
+        Ended::Refused(Refused::RoomNotFound) => Error::room_not_found().into(),
+        Ended::Refused(Refused::NotAMember) => Error::not_a_member().into(),
         Ended::Unavailable(unavailable) => {
             let error = unavailable as &dyn std::error::Error;
             tracing::warn!(error, "a stream could not be opened");
-            Refusal::from(unavailable.error())
+            parlance_rpc::status(unavailable.error())
         }
-    };
-    refusal.into()
+    }
 }

@@ -6,14 +6,14 @@ use parlance_log::codec::{role_to_pb, timestamp};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::inbox_service_server::InboxService;
 use parlance_proto::message::v1::user_log_service_server::UserLogService;
-use parlance_rpc::{caller, internal, remaining, violation};
+use parlance_rpc::{Deadline, caller, internal, violation};
 use parlance_types::{Query, RoomId};
 use tonic::{Request, Response, Status};
 
 use super::{Inbox, Recount, Unread, UserLog, Walk};
 use crate::Error;
 use crate::message::grpc::message;
-use crate::wire::{Parsed, id, page_size, reply, user_id, within};
+use crate::wire::{Parsed, id, page_size, reply, user_id};
 
 /// How many rooms one call may ask about.
 const MAX_ROOMS: usize = 100;
@@ -36,11 +36,11 @@ impl InboxService for InboxGrpc {
         &self,
         request: Request<pb::GetUnreadRequest>,
     ) -> Result<Response<pb::GetUnreadResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let user = caller.require_user()?.clone();
         let rooms = room_ids(request.into_inner().room_ids)?;
         let unread = self.inbox.unread(&caller.tenant_id, &user, &rooms);
-        let (rooms, total) = within(deadline, unread).await?;
+        let (rooms, total) = deadline.bound(unread).await?;
         let rooms = rooms.into_iter().map(room_unread).collect();
         reply(pb::GetUnreadResponse { rooms, total })
     }
@@ -49,9 +49,9 @@ impl InboxService for InboxGrpc {
         &self,
         request: Request<pb::RecountUnreadRequest>,
     ) -> Result<Response<pb::RecountUnreadResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let user = caller.require_user()?.clone();
-        let found = within(deadline, self.inbox.recount(&caller.tenant_id, &user)).await?;
+        let found = deadline.bound(self.inbox.recount(&caller.tenant_id, &user)).await?;
         reply(pb::RecountUnreadResponse {
             rooms_checked: i64::try_from(found.rooms).unwrap_or(i64::MAX),
             total: found.total,
@@ -78,7 +78,7 @@ impl UserLogService for UserLogGrpc {
         &self,
         request: Request<pb::ListUserLogsRequest>,
     ) -> Result<Response<pb::ListUserLogsResponse>, Status> {
-        let (caller, deadline) = (internal(&request)?, remaining(&request));
+        let (caller, deadline) = (internal(&request)?, Deadline::of(&request));
         let request = request.into_inner();
         let user = user_id(request.user_id)?;
         let size = page_size(request.page_size)?.get();
@@ -93,7 +93,7 @@ impl UserLogService for UserLogGrpc {
         let walk = walk.map_err(|invalid| violation("page_token", invalid.to_string()))?;
 
         let page = self.inbox.logs(&caller.tenant_id, &user, walk, skip_empty, size);
-        let (logs, next) = within(deadline, page).await?;
+        let (logs, next) = deadline.bound(page).await?;
         let next_page_token = next.map(|walk| query.token(walk)).unwrap_or_default();
         let logs = logs.into_iter().map(user_log).collect();
         reply(pb::ListUserLogsResponse { logs, next_page_token })

@@ -1,12 +1,11 @@
 //! `MarkService`, and receipts: what a mark that moved tells the streams of its room.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::mark_service_server::MarkService;
-use parlance_rpc::{Caller, caller, remaining};
+use parlance_rpc::{Caller, Deadline, caller};
 use parlance_types::{RoomId, UserId};
 use tonic::{Request, Response, Status};
 
@@ -14,7 +13,7 @@ use super::{Mark, Marker, Marks, Receipts};
 use crate::codec::frames;
 use crate::stream::Hub;
 use crate::stream::notice::{Key, Merge, Notice, Span};
-use crate::wire::{self, reply, seq, within};
+use crate::wire::{self, reply, seq};
 
 /// Serves the marks of logs to the users whose they are.
 #[derive(Clone, Debug)]
@@ -31,13 +30,13 @@ impl MarkGrpc {
     async fn mark(
         &self,
         caller: Caller,
-        deadline: Duration,
+        deadline: Deadline,
         room_id: String,
         mark: Mark,
     ) -> Result<Marks, Status> {
         let user = caller.require_user()?.clone();
         let room_id = wire::room_id(room_id)?;
-        within(deadline, self.marker.mark(&caller.into(), &user, &room_id, mark)).await
+        Ok(deadline.bound(self.marker.mark(&caller.into(), &user, &room_id, mark)).await?)
     }
 }
 
@@ -47,7 +46,7 @@ impl MarkService for MarkGrpc {
         &self,
         request: Request<pb::MarkReadRequest>,
     ) -> Result<Response<pb::MarkReadResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let request = request.into_inner();
         let mark = Mark::Read(seq("seq", request.seq)?);
         let marks = self.mark(caller, deadline, request.room_id, mark).await?;
@@ -58,7 +57,7 @@ impl MarkService for MarkGrpc {
         &self,
         request: Request<pb::MarkDeliveredRequest>,
     ) -> Result<Response<pb::MarkDeliveredResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let request = request.into_inner();
         let mark = Mark::Delivered(seq("seq", request.seq)?);
         let marks = self.mark(caller, deadline, request.room_id, mark).await?;
@@ -69,7 +68,7 @@ impl MarkService for MarkGrpc {
         &self,
         request: Request<pb::MarkAllReadRequest>,
     ) -> Result<Response<pb::MarkAllReadResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let room_id = request.into_inner().room_id;
         let marks = self.mark(caller, deadline, room_id, Mark::AllRead).await?;
         reply(pb::MarkAllReadResponse { read_seq: marks.read })
@@ -79,10 +78,10 @@ impl MarkService for MarkGrpc {
         &self,
         request: Request<pb::MarkUnreadRequest>,
     ) -> Result<Response<pb::MarkUnreadResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let user = caller.require_user()?.clone();
         let room_id = wire::room_id(request.into_inner().room_id)?;
-        within(deadline, self.marker.flag_unread(&caller.into(), &user, &room_id)).await?;
+        deadline.bound(self.marker.flag_unread(&caller.into(), &user, &room_id)).await?;
         reply(pb::MarkUnreadResponse {})
     }
 }

@@ -110,6 +110,7 @@ const fn not_the_sender() -> Error {
 #[cfg(test)]
 mod tests {
     use parlance_log::{EpochId, History, Membership, RoomKind, Rules};
+    use parlance_rpc::Failure as _;
     use parlance_types::{LogId, RoomId, TenantId};
     use uuid::Uuid;
 
@@ -137,7 +138,7 @@ mod tests {
     }
 
     fn reason<T>(refused: Result<T, Error>) -> Option<Reason> {
-        refused.err().and_then(|refused| refused.reason())
+        refused.err().map(|refused| refused.reason())
     }
 
     #[test]
@@ -169,7 +170,7 @@ mod tests {
             match delete(&view(role), Some(&ann), 7, Some(&target), before) {
                 Ok(Delete::Now(_)) => Ok(None),
                 Ok(Delete::Already(seq)) => Ok(Some(seq)),
-                Err(refused) => Err(refused.reason()),
+                Err(refused) => Err(Some(refused.reason())),
             }
         };
         assert_eq!(judge(Some(Role::Member), None, None), Err(Some(Reason::NotTheSender)));

@@ -4,14 +4,14 @@ use parlance_log::codec::timestamp;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::list_messages_request::Position as PbPosition;
 use parlance_proto::message::v1::message_service_server::MessageService;
-use parlance_rpc::{caller, remaining};
+use parlance_rpc::{Deadline, caller};
 use parlance_types::RoomId;
 use tonic::{Request, Response, Status};
 
 use super::{Content, Draft, Edit, Listing, Message, Messages, Position, codec};
 use crate::Error;
 use crate::codec::frames::epoch_token;
-use crate::wire::{self, Parsed, at_least, page_size, reply, request_id, within};
+use crate::wire::{self, Parsed, at_least, page_size, reply, request_id};
 
 /// Serves [`Messages`] to the callers of the suite.
 #[derive(Clone, Debug)]
@@ -31,7 +31,7 @@ impl MessageService for MessageGrpc {
         &self,
         request: Request<pb::SendMessageRequest>,
     ) -> Result<Response<pb::SendMessageResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let request = request.into_inner();
         let room_id = wire::room_id(request.room_id)?;
         let draft = Draft {
@@ -40,7 +40,7 @@ impl MessageService for MessageGrpc {
             uncounted: request.uncounted,
         };
         let actor = caller.into();
-        let sent = within(deadline, self.messages.send(&actor, &room_id, &draft)).await?;
+        let sent = deadline.bound(self.messages.send(&actor, &room_id, &draft)).await?;
         reply(pb::SendMessageResponse {
             message_id: sent.message_id.to_string(),
             seq: sent.message_id.seq,
@@ -53,7 +53,7 @@ impl MessageService for MessageGrpc {
         &self,
         request: Request<pb::EditMessageRequest>,
     ) -> Result<Response<pb::EditMessageResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let request = request.into_inner();
         let edit = Edit {
             request: request_id(&caller, request.request_id)?.into(),
@@ -61,7 +61,7 @@ impl MessageService for MessageGrpc {
             message_id: wire::message_id("message_id", &request.message_id)?,
             content: new_content(request.content)?,
         };
-        let edited = within(deadline, self.messages.edit(edit)).await?;
+        let edited = deadline.bound(self.messages.edit(edit)).await?;
         let edit_time = Some(timestamp(edited.time));
         reply(pb::EditMessageResponse { seq: edited.seq, edit_time })
     }
@@ -70,9 +70,9 @@ impl MessageService for MessageGrpc {
         &self,
         request: Request<pb::DeleteMessageRequest>,
     ) -> Result<Response<pb::DeleteMessageResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let message_id = wire::message_id("message_id", &request.get_ref().message_id)?;
-        let seq = within(deadline, self.messages.delete(caller.into(), message_id)).await?;
+        let seq = deadline.bound(self.messages.delete(caller.into(), message_id)).await?;
         reply(pb::DeleteMessageResponse { seq })
     }
 
@@ -80,10 +80,10 @@ impl MessageService for MessageGrpc {
         &self,
         request: Request<pb::GetMessageRequest>,
     ) -> Result<Response<pb::GetMessageResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let message_id = wire::message_id("message_id", &request.get_ref().message_id)?;
         let (room_id, found) =
-            within(deadline, self.messages.get(&caller.into(), message_id)).await?;
+            deadline.bound(self.messages.get(&caller.into(), message_id)).await?;
         reply(pb::GetMessageResponse { message: Some(message(&room_id, found)) })
     }
 
@@ -91,12 +91,12 @@ impl MessageService for MessageGrpc {
         &self,
         request: Request<pb::ListMessagesRequest>,
     ) -> Result<Response<pb::ListMessagesResponse>, Status> {
-        let (caller, deadline) = (caller(&request)?, remaining(&request));
+        let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let listing = listing(request.into_inner())?;
         if listing.mark_read {
             caller.require_user()?;
         }
-        let page = within(deadline, self.messages.list(&caller.into(), &listing)).await?;
+        let page = deadline.bound(self.messages.list(&caller.into(), &listing)).await?;
         let messages = page.messages.into_iter().map(|found| message(&listing.room_id, found));
         let (messages, next_page_token) = (messages.collect(), page.next_page_token);
         reply(pb::ListMessagesResponse { messages, next_page_token })

@@ -7,7 +7,7 @@ use parlance_log::{Actor, RoomKind, Store};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayService;
 use parlance_proto::message::v1::publish_notice_request::Notice as PbNotice;
-use parlance_rpc::{internal, remaining};
+use parlance_rpc::{Deadline, internal};
 use parlance_types::{RoomId, UserId};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -16,7 +16,7 @@ use crate::Error;
 use crate::codec::frames;
 use crate::stream::Hub;
 use crate::stream::notice::{Key, Merge, Notice, Span};
-use crate::wire::{self, Parsed, reply, within};
+use crate::wire::{self, Parsed, reply};
 
 /// The longest that a member types without being told again.
 const MAX_TYPING: Duration = Duration::from_mins(5);
@@ -43,13 +43,13 @@ impl NoticeRelayService for NoticeRelayGrpc {
         &self,
         request: Request<pb::PublishNoticeRequest>,
     ) -> Result<Response<pb::PublishNoticeResponse>, Status> {
-        let (caller, deadline) = (internal(&request)?, remaining(&request));
+        let (caller, deadline) = (internal(&request)?, Deadline::of(&request));
         let request = request.into_inner();
         let room_id = wire::room_id(request.room_id)?;
         let user_id = wire::user_id(request.user_id)?;
         let lasts = lasts(request.notice)?;
         let actor = Actor { tenant_id: caller.tenant_id, user: Some(user_id.clone()) };
-        let room = within(deadline, self.store.view_of_room(&actor, &room_id)).await?;
+        let room = deadline.bound(self.store.view_of_room(&actor, &room_id)).await?;
         room.visible_to(Some(&user_id))?;
         // Too many watch a channel to tell them who types.
         if room.kind != RoomKind::Channel {
