@@ -1,13 +1,11 @@
 //! The message service: the log of every room, and the streams that follow it.
 //!
 //! A folder for each noun: its values and rules (`mod.rs`), its SQL (`store.rs`), its RPCs
-//! (`grpc.rs`). `stream` follows logs in memory. The logs themselves are `parlance_log`.
+//! (`grpc.rs`). The logs themselves are `parlance_log`; `parlance_follow` streams them.
 
 use parlance_db::Migrations;
 
-pub mod codec;
 pub mod fact;
-pub mod grpc;
 pub mod inbox;
 pub mod mark;
 pub mod message;
@@ -17,6 +15,7 @@ mod service;
 pub mod stream;
 mod wire;
 
+pub use parlance_follow::Options as StreamOptions;
 pub use parlance_log::{Error, Options as LogOptions, Store};
 pub use service::{Config, Service};
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parlance_bus::Bus;
 use parlance_db::Db;
+use parlance_follow::Hub;
 use parlance_log::{Options, Store};
 use parlance_proto::message::v1::fact_service_server::FactServiceServer;
 use parlance_proto::message::v1::inbox_service_server::InboxServiceServer;
@@ -19,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Error;
 use crate::fact::grpc::FactGrpc;
-use crate::grpc::stream::StreamGrpc;
 use crate::inbox::Inbox;
 use crate::inbox::grpc::{InboxGrpc, UserLogGrpc};
 use crate::mark::Marker;
@@ -28,7 +28,7 @@ use crate::message::grpc::MessageGrpc;
 use crate::message::{Messages, OnDelete};
 use crate::notice::grpc::NoticeRelayGrpc;
 use crate::operator::grpc::OperatorGrpc;
-use crate::stream::{self, Hub};
+use crate::stream::grpc::StreamGrpc;
 
 /// The largest request for a stream, in bytes: it may name 10,000 cursors.
 const MAX_SUBSCRIBE: usize = 4 * 1024 * 1024;
@@ -41,7 +41,7 @@ const ON_DELETE: OnDelete = &[];
 #[derive(Clone, Debug, Default)]
 pub struct Config {
     pub store: Options,
-    pub stream: stream::Options,
+    pub stream: parlance_follow::Options,
 }
 
 /// The message service, running.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parlance_bus::{InProcessBus, RedisBus};
 use parlance_db::{Db, Location, Migrations};
-use parlance_message::{LogOptions, stream};
+use parlance_message::{LogOptions, StreamOptions};
 use parlance_presence::state::{Doubt, MemorySessions, RedisSessions, Sessions};
 use parlance_rpc::{Addresses, Env, Layers, Served, Transport, balanced, internal, public};
 use parlance_types::Clock;
@@ -324,12 +324,12 @@ impl Parts<'_> {
     }
 
     /// How logs are followed.
-    fn streams(&self) -> stream::Options {
-        stream::Options {
+    fn streams(&self) -> StreamOptions {
+        StreamOptions {
             head_check: self.config.head_check,
             life: self.config.stream_life.clone(),
             streams_per_user: self.config.streams_per_user,
-            ..stream::Options::default()
+            ..StreamOptions::default()
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
+use parlance_follow::{Hub, Key, Merge, Notice, Span, frames};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::mark_service_server::MarkService;
 use parlance_rpc::{Caller, Deadline, caller};
@@ -10,9 +11,6 @@ use parlance_types::{RoomId, UserId};
 use tonic::{Request, Response, Status};
 
 use super::{Mark, Marker, Marks, Receipts};
-use crate::codec::frames;
-use crate::stream::Hub;
-use crate::stream::notice::{Key, Merge, Notice, Span};
 use crate::wire::{self, reply, seq};
 
 /// Serves the marks of logs to the users whose they are.

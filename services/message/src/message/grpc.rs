@@ -1,5 +1,6 @@
 //! `MessageService`.
 
+use parlance_follow::frames::epoch_token;
 use parlance_log::codec::timestamp;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::list_messages_request::Position as PbPosition;
@@ -10,7 +11,6 @@ use tonic::{Request, Response, Status};
 
 use super::{Content, Draft, Edit, Listing, Message, Messages, Position, codec};
 use crate::Error;
-use crate::codec::frames::epoch_token;
 use crate::wire::{self, Parsed, at_least, page_size, reply, request_id};
 
 /// Serves [`Messages`] to the callers of the suite.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use parlance_follow::{Hub, Key, Merge, Notice, Span, frames};
 use parlance_log::{Actor, RoomKind, Store};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayService;
@@ -13,9 +14,6 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::Error;
-use crate::codec::frames;
-use crate::stream::Hub;
-use crate::stream::notice::{Key, Merge, Notice, Span};
 use crate::wire::{self, Parsed, reply};
 
 /// The longest that a member types without being told again.

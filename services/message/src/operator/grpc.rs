@@ -2,13 +2,13 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use parlance_follow::Hub;
 use parlance_log::Store;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::operator_service_server::OperatorService;
 use parlance_rpc::operator;
 use tonic::{Request, Response, Status};
 
-use crate::stream::Hub;
 use crate::wire::reply;
 
 /// Shows what a node counts.

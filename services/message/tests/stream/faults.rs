@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parlance_bus::State;
 use parlance_db::{Db, write_db};
-use parlance_message::stream::Options;
+use parlance_follow::Options;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_rpc::Reason;

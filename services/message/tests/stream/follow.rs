@@ -1,8 +1,8 @@
 //! What a stream delivers when nothing goes wrong.
 
 use parlance_db::{Db, write_db};
+use parlance_follow::Options;
 use parlance_log::RoomKind;
-use parlance_message::stream::Options;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_rpc::{Principal, Reason};

@@ -1,0 +1,146 @@
+//! Decides where a stream begins in a room, if it may.
+//!
+//! An epoch is a stretch of history that was not rewound. A log was at 10 in epoch e1 when its
+//! database was put back to a backup of 8; what is written since is of epoch e2:
+//!
+//! ```text
+//!     e1   ... 7 8 9 10
+//!     e2         8 9' 10' 11'      9' is another event than 9
+//!
+//!     a client gives   it is told                        and gets
+//!     (e1, 7)          Attached, epoch e2                8, 9', 10', 11'
+//!     (e1, 10)         Reset: keep what is up to 8       9', 10', 11'
+//!     (e2, 10)         Attached                          11'
+//!     (e7, 3)          Reset: the epoch is not known     everything, from 1
+//! ```
+
+use parlance_log::{CursorCheck, RoomKind, View};
+use parlance_types::{Seq, UserId};
+
+use super::failure::Refused;
+
+/// Where a stream wants to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// After what a client has handled.
+    After { epoch: String, seq: Seq },
+    /// After the present head.
+    Latest,
+    /// At the event that made the user a member.
+    Join,
+}
+
+impl Start {
+    /// The epoch and position that the client gave.
+    pub fn cursor(&self) -> Option<(String, Seq)> {
+        match self {
+            Self::After { epoch, seq } => Some((epoch.clone(), *seq)),
+            Self::Latest | Self::Join => None,
+        }
+    }
+}
+
+/// A cursor could not be honoured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reset {
+    /// Events that the client holds above this did not happen.
+    pub keep_through: Seq,
+    /// The cursor's epoch is not known at all.
+    pub unknown: bool,
+}
+
+/// Admits a viewer who may follow the log; the event that made them a member, 0 for one who
+/// acts for nobody.
+pub(crate) fn admit(view: &View, user: Option<&UserId>) -> Result<Seq, Refused> {
+    match (view.closed, user, view.member) {
+        (Some(_), ..) => Err(Refused::RoomNotFound),
+        (None, None, _) => Ok(0),
+        (None, Some(_), Some(member)) => Ok(member.joined),
+        // That two others have a direct room is theirs to know.
+        (None, Some(_), None) if view.kind == RoomKind::Direct => Err(Refused::RoomNotFound),
+        (None, Some(_), None) => Err(Refused::NotAMember),
+    }
+}
+
+/// After which position the stream goes on, and what it must be told first.
+pub(crate) fn begin(
+    view: &View,
+    joined: Seq,
+    start: &Start,
+    check: &CursorCheck,
+) -> (Seq, Option<Reset>) {
+    let seq = match start {
+        Start::Latest => return (view.head, None),
+        Start::Join => return ((joined - 1).max(0), None),
+        Start::After { seq, .. } => *seq,
+    };
+    let reset = |keep_through, unknown| (keep_through, Some(Reset { keep_through, unknown }));
+    match check {
+        CursorCheck::Holds => (seq, None),
+        CursorCheck::Rewound { keep_through } => {
+            reset(seq.min(*keep_through).min(view.head), false)
+        }
+        CursorCheck::UnknownEpoch => reset(0, true),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parlance_log::{EpochId, Membership, Role, Rules};
+    use parlance_types::{LogId, RoomId, TenantId};
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn view(kind: RoomKind, member: Option<Seq>, closed: Option<Seq>) -> View {
+        View {
+            tenant_id: TenantId::new("acme"),
+            log_id: LogId(Uuid::from_u128(1)),
+            room_id: RoomId::new("r"),
+            kind,
+            rules: Rules::default(),
+            head: 10,
+            epoch: EpochId("e".to_owned()),
+            first_seq: 1,
+            closed,
+            member: member.map(|joined| Membership { role: Role::Member, joined }),
+        }
+    }
+
+    #[test]
+    fn strangers_are_refused_and_direct_rooms_of_others_are_not_found() {
+        let ann = UserId::new("ann");
+        let cases = [
+            (view(RoomKind::Group, Some(2), None), Some(&ann), Ok(2)),
+            (view(RoomKind::Group, None, None), None, Ok(0)),
+            (view(RoomKind::Group, None, None), Some(&ann), Err(Refused::NotAMember)),
+            (view(RoomKind::Direct, None, None), Some(&ann), Err(Refused::RoomNotFound)),
+            (view(RoomKind::Group, Some(2), Some(10)), Some(&ann), Err(Refused::RoomNotFound)),
+            (view(RoomKind::Group, None, Some(10)), None, Err(Refused::RoomNotFound)),
+        ];
+        for (view, user, admitted) in cases {
+            assert_eq!(admit(&view, user), admitted);
+        }
+    }
+
+    #[test]
+    fn a_stream_begins_where_its_cursor_holds() {
+        let view = view(RoomKind::Group, Some(4), None);
+        let after = |seq| Start::After { epoch: "e".to_owned(), seq };
+        let rewound = CursorCheck::Rewound { keep_through: 6 };
+        let cases = [
+            (Start::Latest, CursorCheck::Holds, (10, None)),
+            (Start::Join, CursorCheck::Holds, (3, None)),
+            (after(7), CursorCheck::Holds, (7, None)),
+            (after(8), rewound, (6, Some(Reset { keep_through: 6, unknown: false }))),
+            (
+                after(8),
+                CursorCheck::UnknownEpoch,
+                (0, Some(Reset { keep_through: 0, unknown: true })),
+            ),
+        ];
+        for (start, check, begun) in cases {
+            assert_eq!(begin(&view, 4, &start, &check), begun);
+        }
+    }
+}

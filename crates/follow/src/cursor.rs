@@ -1,0 +1,101 @@
+//! A stream's place in one room.
+//!
+//! A cursor leaves no hole: every number after the place where it began is in exactly one
+//! event or skipped range, in ascending order.
+
+use parlance_log::{EpochId, History};
+use parlance_proto::frame::Frame;
+use parlance_types::{Seq, UserId};
+
+use super::entry::Entry;
+
+/// A stream's place in one room, and what it may see there.
+#[derive(Clone, Debug)]
+pub(crate) struct Cursor {
+    /// The epoch of the log that the position is in.
+    pub epoch: EpochId,
+    /// Whose stream it is; `None` when it acts for nobody and so sees everything.
+    user: Option<UserId>,
+    /// The event that made the user a member.
+    joined: Seq,
+    position: Seq,
+    /// The head of the log when the stream was attached.
+    head: Seq,
+    caught_up: bool,
+}
+
+/// A piece of what a cursor puts out.
+#[derive(Clone, Debug)]
+pub(crate) enum Out {
+    Event(Frame),
+    Skipped { from: Seq, to: Seq },
+    CaughtUp(Seq),
+}
+
+/// Why a room is over for a stream, and the event that ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Removed(Seq),
+    Deleted(Seq),
+}
+
+impl Cursor {
+    /// A cursor that goes on after `position`. `head` is the head of the log now.
+    pub(crate) const fn new(
+        epoch: EpochId,
+        user: Option<UserId>,
+        joined: Seq,
+        position: Seq,
+        head: Seq,
+    ) -> Self {
+        Self { epoch, user, joined, position, head, caught_up: false }
+    }
+
+    /// Everything up to here was put out.
+    pub(crate) const fn position(&self) -> Seq {
+        self.position
+    }
+
+    pub(crate) const fn joined(&self) -> Seq {
+        self.joined
+    }
+
+    /// Leaves out what lies before the visible range. `first` is the first event that
+    /// is still stored.
+    pub(crate) fn skip(&mut self, history: History, first: Seq) -> Option<Out> {
+        let from = match (&self.user, history) {
+            (Some(_), History::SinceJoin) => self.joined.max(first),
+            _ => first,
+        };
+        (self.position + 1 < from).then(|| {
+            let skipped = Out::Skipped { from: self.position + 1, to: from - 1 };
+            self.position = from - 1;
+            skipped
+        })
+    }
+
+    /// Says once that the head at attach time is reached.
+    pub(crate) fn catch_up(&mut self) -> Option<Out> {
+        let reached = !self.caught_up && self.position >= self.head;
+        reached.then(|| {
+            self.caught_up = true;
+            Out::CaughtUp(self.position)
+        })
+    }
+
+    /// Passes the next event. Says whether it is the room's last for this stream.
+    pub(crate) fn pass(&mut self, entry: &Entry) -> (Out, Option<End>) {
+        debug_assert_eq!(entry.seq, self.position + 1, "events are passed in order");
+        self.position = entry.seq;
+        let end = entry.effects.as_ref().and_then(|effects| {
+            let lost = self.user.as_ref().is_some_and(|user| effects.lost.contains(user));
+            if lost && entry.seq > self.joined {
+                Some(End::Removed(entry.seq))
+            } else {
+                // A closing event below the join cannot be: a closed log takes nothing.
+                effects.closed.then_some(End::Deleted(entry.seq))
+            }
+        });
+        (Out::Event(entry.frame.clone()), end)
+    }
+}

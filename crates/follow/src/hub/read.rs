@@ -1,0 +1,146 @@
+//! How a node reads logs from the store.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use parlance_log::{Error, Store};
+
+use super::{Inner, Log, Started, Subscription, count};
+use crate::batch::Batch;
+use crate::blocks::{Block, BlockId};
+use crate::cursor::Cursor;
+use crate::entry::Entry;
+use crate::failure::Unavailable;
+use crate::lock;
+use crate::log::Pull;
+
+/// Events that healing reads at once.
+const PAGE: i64 = 256;
+
+/// Why a block is not in the cache.
+enum Uncached {
+    /// It was read, and the log will add to it.
+    Incomplete(Arc<Block>),
+    Failed(Unavailable),
+}
+
+impl Inner {
+    pub(crate) fn store(&self) -> Result<&Store, Unavailable> {
+        Ok(&self.started()?.store)
+    }
+
+    fn started(&self) -> Result<&Started, Unavailable> {
+        self.started.get().ok_or_else(|| Error::draining().into())
+    }
+
+    /// Asks the store, within a deadline.
+    pub(crate) async fn ask<T>(
+        &self,
+        question: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Unavailable> {
+        let answer = tokio::time::timeout(self.options.deadline, question).await;
+        answer.unwrap_or(Err(Error::StoreTimeout)).map_err(Unavailable::from)
+    }
+
+    /// The same for what many streams may want at once: in its turn.
+    pub(crate) async fn ask_in_turn<T>(
+        &self,
+        question: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Unavailable> {
+        let turns = &self.started()?.turns;
+        let question = async {
+            let _turn = turns.acquire().await.map_err(|_| Error::draining())?;
+            question.await
+        };
+        self.ask(question).await
+    }
+
+    /// A block of a log: from memory, or read once however many streams want it.
+    pub(crate) async fn block(&self, log: &Log, id: BlockId) -> Result<Arc<Block>, Unavailable> {
+        let key = (log.place.log_id, id);
+        let read = async {
+            count(&self.counters.blocks_read);
+            let block = Arc::new(self.read_block(log, id).await.map_err(Uncached::Failed)?);
+            if block.is_complete() { Ok(block) } else { Err(Uncached::Incomplete(block)) }
+        };
+        match self.blocks.try_get_with(key, read).await {
+            Ok(block) => Ok(block),
+            Err(uncached) => match &*uncached {
+                Uncached::Incomplete(block) => Ok(Arc::clone(block)),
+                Uncached::Failed(unavailable) => Err(unavailable.clone()),
+            },
+        }
+    }
+
+    /// Reads what is missing in front of what was heard of. One at a time per log, and
+    /// within a deadline; what was read until then is not read again.
+    pub(super) async fn heal(&self, log: &Log) -> Result<(), Unavailable> {
+        let heal = async {
+            let _only = log.healing.lock().await;
+            self.read_missing(log).await
+        };
+        let healed = tokio::time::timeout(self.options.deadline, heal).await;
+        healed.unwrap_or_else(|_| Err(Error::StoreTimeout.into()))
+    }
+
+    /// The same as it was planned: until its turn comes there is no need to plan another.
+    pub(super) async fn heal_as_planned(&self, log: &Log) -> Result<(), Unavailable> {
+        let heal = async {
+            let _only = log.healing.lock().await;
+            log.heal_planned.store(false, Ordering::Release);
+            if lock(&log.state).missing().is_some() {
+                count(&self.counters.gaps_healed);
+            }
+            self.read_missing(log).await
+        };
+        let healed = tokio::time::timeout(self.options.deadline, heal).await;
+        healed.unwrap_or_else(|_| {
+            log.heal_planned.store(false, Ordering::Release);
+            Err(Error::StoreTimeout.into())
+        })
+    }
+
+    async fn read_missing(&self, log: &Log) -> Result<(), Unavailable> {
+        loop {
+            let Some((epoch, next)) = lock(&log.state).missing() else { return Ok(()) };
+            let entries = self.read_events(log, next, next + PAGE - 1).await?;
+            let mut state = lock(&log.state);
+            let heard = state.hear(&epoch, entries, 0);
+            if heard.advanced {
+                state.wake(|mailbox| mailbox.ready(log.place.log_id));
+            } else if heard.suspect {
+                return Ok(());
+            } else if state.missing().is_some_and(|(_, still)| still == next) {
+                tracing::error!(log_id = %log.place.log_id, seq = next, "an event is not stored");
+                state.give_up();
+                return Ok(());
+            }
+        }
+    }
+
+    async fn read_block(&self, log: &Log, id: BlockId) -> Result<Block, Unavailable> {
+        Ok(Block::new(id, self.read_events(log, id.first(), id.last()).await?))
+    }
+
+    async fn read_events(&self, log: &Log, from: i64, to: i64) -> Result<Vec<Entry>, Unavailable> {
+        let events = self.store()?.events(log.place.log_id, from, to);
+        let events = self.ask_in_turn(events).await?;
+        let entries = events.iter().map(|event| Entry::encode(&log.place, event));
+        entries.collect::<Result<_, _>>().map_err(|error| {
+            tracing::error!(log_id = %log.place.log_id, %error, "could not read an event");
+            Error::Impossible { table: "events", column: "payload" }.into()
+        })
+    }
+}
+
+impl Subscription {
+    /// Puts what comes next for the stream into the batch.
+    pub(crate) fn pull(
+        &self,
+        cursor: &mut Cursor,
+        block: Option<&Block>,
+        batch: &mut Batch,
+    ) -> Pull {
+        lock(&self.log.state).pull(self.id, cursor, block, batch)
+    }
+}

@@ -1,3 +1,0 @@
-//! The gRPC face of streams.
-
-pub mod stream;

@@ -1,0 +1,161 @@
+//! `StreamService`: decodes what to follow, and hands out frames.
+
+use std::collections::HashSet;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::Stream;
+use parlance_follow::{Ended, Follow, Frames, Hub, Refused, Start, TooManyStreams, Wanted};
+use parlance_proto::frame::Frame;
+use parlance_proto::message::v1::{Cursor, RoomCursor, StreamStart, SubscribeRequest};
+use parlance_proto::streaming::stream_service_server::{StreamService, StreamServiceServer};
+use parlance_rpc::{Reason, Refusal, caller, violation};
+use parlance_types::{Clock, RoomId};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::Error;
+
+/// Named rooms of one stream.
+const NAMED: usize = 200;
+
+/// Cursors of a stream that follows all rooms of its user.
+const CURSORS: usize = 10_000;
+
+/// A token that holds longer holds as long as any stream lives.
+const FOREVER: Duration = Duration::from_hours(365 * 24);
+
+/// Follows logs in real time.
+#[derive(Clone, Debug)]
+pub struct StreamGrpc {
+    hub: Hub,
+    clock: Arc<dyn Clock>,
+    draining: CancellationToken,
+}
+
+impl StreamGrpc {
+    /// Streams of `hub`; `draining` sends them away.
+    pub fn new(hub: Hub, clock: Arc<dyn Clock>, draining: CancellationToken) -> Self {
+        Self { hub, clock, draining }
+    }
+
+    /// The server of the service.
+    pub fn into_server(self) -> StreamServiceServer<Self> {
+        StreamServiceServer::new(self)
+    }
+}
+
+#[tonic::async_trait]
+impl StreamService for StreamGrpc {
+    type SubscribeStream = FrameStream;
+
+    async fn subscribe(
+        &self,
+        request: Request<SubscribeRequest>,
+    ) -> Result<Response<FrameStream>, Status> {
+        let caller = caller(&request)?;
+        let request = request.into_inner();
+        if self.draining.is_cancelled() {
+            return Err(Error::draining().into());
+        }
+        if request.all_my_rooms {
+            caller.require_user()?;
+        }
+        let expires_in = u64::try_from(caller.expires.saturating_sub(self.clock.now()));
+        let user = caller.user().cloned();
+        let all_my_rooms = request.all_my_rooms;
+        let follow = Follow {
+            start: start(request.start(), user.is_some()),
+            rooms: rooms(request.rooms, all_my_rooms)?,
+            tenant_id: caller.tenant_id,
+            user,
+            all_my_rooms,
+            expires_in: Duration::from_micros(expires_in.unwrap_or(0)).min(FOREVER),
+            draining: self.draining.clone(),
+        };
+        let mut frames = self.hub.follow(follow).map_err(too_many)?;
+        if !all_my_rooms {
+            // So that the call itself fails when every room is refused.
+            frames.begun().await.map_err(|ended| status(&ended))?;
+        }
+        Ok(Response::new(FrameStream(frames)))
+    }
+}
+
+/// The frames of one call.
+#[derive(Debug)]
+pub struct FrameStream(Frames);
+
+impl Stream for FrameStream {
+    type Item = Result<Frame, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut self.0).poll_next(cx).map_err(|ended| status(&ended))
+    }
+}
+
+fn start(start: StreamStart, has_user: bool) -> Start {
+    match start {
+        StreamStart::FromJoin if has_user => Start::Join,
+        // A caller who acts for nobody never joined: the whole log.
+        StreamStart::FromJoin => Start::After { epoch: String::new(), seq: 0 },
+        StreamStart::Latest | StreamStart::Unspecified => Start::Latest,
+    }
+}
+
+fn rooms(rooms: Vec<RoomCursor>, all_my_rooms: bool) -> Result<Vec<Wanted>, Status> {
+    if rooms.is_empty() && !all_my_rooms {
+        return Err(violation("rooms", "must name a room unless all_my_rooms is set").into());
+    }
+    let most = if all_my_rooms { CURSORS } else { NAMED };
+    if rooms.len() > most {
+        return Err(violation("rooms", format!("must have at most {most} entries")).into());
+    }
+    let mut seen = HashSet::new();
+    let mut wanted = Vec::with_capacity(rooms.len());
+    for (at, RoomCursor { room_id, cursor }) in rooms.into_iter().enumerate() {
+        let field = format!("rooms[{at}].room_id");
+        let room_id =
+            RoomId::parse(room_id).map_err(|error| violation(&field, error.to_string()))?;
+        if !seen.insert(room_id.clone()) {
+            return Err(violation(field, "must not be named twice").into());
+        }
+        let start = cursor.map(|cursor| after(at, cursor)).transpose()?;
+        wanted.push(Wanted { room_id, start });
+    }
+    Ok(wanted)
+}
+
+fn after(at: usize, Cursor { epoch, seq }: Cursor) -> Result<Start, Status> {
+    let field = |name| format!("rooms[{at}].cursor.{name}");
+    if seq < 0 {
+        return Err(violation(field("seq"), "must not be negative").into());
+    }
+    if epoch.is_empty() && seq > 0 {
+        return Err(violation(field("epoch"), "must be given with a seq").into());
+    }
+    if epoch.len() > 256 || epoch.chars().any(char::is_control) {
+        return Err(violation(field("epoch"), "must be as the server gave it").into());
+    }
+    Ok(Start::After { epoch, seq })
+}
+
+/// Says no time to wait: another try helps only once the caller closed a stream.
+fn too_many(error: TooManyStreams) -> Status {
+    Refusal::new(Reason::TooManyStreams, error.to_string()).into()
+}
+
+fn status(ended: &Ended) -> Status {
+    match ended {
+        Ended::TokenExpired => Refusal::new(Reason::TokenExpired, ended.to_string()).into(),
+        Ended::Refused(Refused::RoomNotFound) => Error::room_not_found().into(),
+        Ended::Refused(Refused::NotAMember) => Error::not_a_member().into(),
+        Ended::Unavailable(unavailable) => {
+            let error = unavailable as &dyn std::error::Error;
+            tracing::warn!(error, "a stream could not be opened");
+            parlance_rpc::status(unavailable.error())
+        }
+    }
+}
