@@ -5,6 +5,7 @@ mod callers;
 mod harness;
 mod rights;
 mod rooms;
+mod stream;
 mod world;
 
 mod fact {

@@ -6,7 +6,7 @@ use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_rpc::{Principal, Reason};
 
-use crate::harness::{Reader, from, latest, node, seqs, text};
+use crate::stream::harness::{Reader, from, latest, node, seqs, text};
 
 pub(crate) async fn a_call_fails_only_when_every_room_is_refused(db: Db) {
     let node = node(&db).await;

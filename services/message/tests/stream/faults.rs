@@ -12,7 +12,7 @@ use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_rpc::Reason;
 use parlance_types::Seq;
 
-use crate::harness::{
+use crate::stream::harness::{
     Mood, Node, Reader, Room, TestBus, all_rooms, from, hints_only, latest, node, quick, receipt,
     seqs, text, until,
 };

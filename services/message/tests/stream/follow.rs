@@ -8,7 +8,7 @@ use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_rpc::{Principal, Reason};
 use tonic::Code;
 
-use crate::harness::{
+use crate::stream::harness::{
     Mood, Node, TestBus, all_rooms, event, from, latest, node, quick, receipt, seqs, text,
 };
 

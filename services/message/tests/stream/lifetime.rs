@@ -14,7 +14,7 @@ use parlance_types::{Clock, Seq, SystemClock, UserId};
 use tonic::Code;
 use tonic_types::StatusExt;
 
-use crate::harness::{
+use crate::stream::harness::{
     Mood, Node, Reader, Room, TestBus, all_rooms, event, from, hang, hints_only, in_millis, latest,
     node, tenant,
 };

@@ -16,7 +16,9 @@ use tokio::task::JoinHandle;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 
-use crate::harness::{Node, Reader, Room, all_rooms, hints_only, latest, seqs, text, until};
+use crate::stream::harness::{
+    Node, Reader, Room, all_rooms, hints_only, latest, seqs, text, until,
+};
 
 /// By when every stream is at the head, whatever happened to Redis: it is noticed
 /// within 2 s, and heads are looked at within 300 ms; the rest is for a busy machine.

@@ -11,7 +11,7 @@ use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 use sqlx::{ConnectOptions, Connection};
 
-use crate::harness::{Mood, Node, TestBus, event, hints_only, latest, tenant, until};
+use crate::stream::harness::{Mood, Node, TestBus, event, hints_only, latest, tenant, until};
 
 /// More than the pool has connections.
 const ROOMS: [&str; 8] = ["a", "b", "c", "d", "e", "f", "g", "h"];

@@ -7,7 +7,7 @@ use parlance_log::RoomKind;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 
-use crate::harness::{Mood, Node, Reader, TestBus, hints_only, latest, node};
+use crate::stream::harness::{Mood, Node, Reader, TestBus, hints_only, latest, node};
 
 async fn follow(node: &Node, user: &str) -> Reader {
     let mut reader = node.subscribe(user, latest(&["r"])).await;

@@ -13,14 +13,14 @@ use parlance_db::test_on_each_db;
 
 /// All tests, to be stamped on each database.
 mod suite {
-    pub(crate) use crate::access::*;
-    pub(crate) use crate::faults::*;
-    pub(crate) use crate::follow::*;
-    pub(crate) use crate::lifetime::*;
-    pub(crate) use crate::typing::*;
+    pub(crate) use crate::stream::access::*;
+    pub(crate) use crate::stream::faults::*;
+    pub(crate) use crate::stream::follow::*;
+    pub(crate) use crate::stream::lifetime::*;
+    pub(crate) use crate::stream::typing::*;
 }
 
-test_on_each_db!(parlance_message::MIGRATIONS, crate::suite =>
+test_on_each_db!(parlance_message::MIGRATIONS, crate::stream::suite =>
     a_stream_replays_then_catches_up_then_is_live,
     resuming_from_any_cursor_gives_what_a_full_replay_gives,
     a_room_that_cannot_be_attached_is_tried_again_beside_the_others,
