@@ -40,15 +40,16 @@ mod row;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-#[doc(hidden)]
-pub use include_dir;
 pub use sqlx::AssertSqlSafe;
+#[doc(hidden)]
+pub use {include_dir, sqlx};
 
 pub use self::conn::{Conn, Driver, Lent, Tx, lend};
 pub use self::error::{StoreError, Stored, Trouble};
 pub use self::migrations::Migrations;
 pub use self::ping::Ping;
 pub use self::query::{Query, Row, Value, rows};
+pub use self::row::Joined;
 
 use self::conn::Silence;
 use self::query::On;
@@ -186,12 +187,12 @@ impl Db {
         match location {
             Location::Sqlite(path) => {
                 let db = open_sqlite(SqliteConnectOptions::new().filename(path)).await?;
-                migrations::migrator(migrations.sqlite).run(&db.write).await?;
+                migrations.on_sqlite().run(&db.write).await?;
                 Ok(Self::Sqlite(db))
             }
             Location::Postgres { url, schema, connections } => {
                 let db = open_postgres(url, schema, *connections).await?;
-                migrate_postgres(&db, &migrations::migrator(migrations.postgres)).await?;
+                migrate_postgres(&db, &migrations.on_postgres()).await?;
                 Ok(Self::Postgres(db))
             }
         }

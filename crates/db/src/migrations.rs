@@ -10,26 +10,46 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 pub struct Migrations {
     pub sqlite: &'static Dir<'static>,
     pub postgres: &'static Dir<'static>,
+    /// Those of what the service keeps in its schema and others too, such as an outbox. Their
+    /// numbers differ: a service counts from 1, each of these from a thousand of its own.
+    pub with: &'static [Migrations],
 }
 
-/// What stands in `migrations/sqlite` and `migrations/postgres` of the calling crate.
+/// What stands in `migrations/sqlite` and `migrations/postgres` of the calling crate, with
+/// the migrations of others.
 #[macro_export]
 macro_rules! migrations {
-    () => {{
+    ($(with $($other:expr),+ $(,)?)?) => {{
         use $crate::include_dir;
         $crate::Migrations {
             sqlite: &const { include_dir::include_dir!("$CARGO_MANIFEST_DIR/migrations/sqlite") },
             postgres: &const {
                 include_dir::include_dir!("$CARGO_MANIFEST_DIR/migrations/postgres")
             },
+            with: &[$($($other),+)?],
         }
     }};
 }
 
-/// The files of a folder as sqlx's own reader of folders has them: databases remember
+impl Migrations {
+    pub(crate) fn on_sqlite(&self) -> Migrator {
+        migrator(&self.folders(|migrations| migrations.sqlite))
+    }
+
+    pub(crate) fn on_postgres(&self) -> Migrator {
+        migrator(&self.folders(|migrations| migrations.postgres))
+    }
+
+    fn folders(&self, of: impl Fn(&Self) -> &'static Dir<'static>) -> Vec<&'static Dir<'static>> {
+        std::iter::once(self).chain(self.with).map(of).collect()
+    }
+}
+
+/// The files of folders as sqlx's own reader of folders has them: databases remember
 /// versions, names and checksums.
-pub(crate) fn migrator(folder: &Dir<'static>) -> Migrator {
-    Migrator::with_migrations(folder.files().map(migration).collect())
+fn migrator(folders: &[&'static Dir<'static>]) -> Migrator {
+    let files = folders.iter().flat_map(|folder| folder.files());
+    Migrator::with_migrations(files.map(migration).collect())
 }
 
 fn migration(file: &'static File<'static>) -> Migration {
@@ -71,6 +91,6 @@ mod tests {
             told.collect::<Vec<_>>()
         };
         assert!(read.iter().count() >= 2);
-        assert_eq!(told(&migrator(&BUILT_IN)), told(&read));
+        assert_eq!(told(&migrator(&[&BUILT_IN])), told(&read));
     }
 }

@@ -47,6 +47,8 @@ struct Statement<'c, DB: Driver> {
     sql: SqlStr,
     arguments: Result<DB::Arguments, BoxDynError>,
     keeps_plan: bool,
+    /// How long it may take, if not as long as others.
+    limit: Option<Duration>,
 }
 
 /// Where a statement runs.
@@ -82,7 +84,7 @@ macro_rules! run {
             let $statement =
                 sqlx::query_with(statement.sql, statement.arguments.map_err(encoding)?)
                     .persistent(statement.keeps_plan);
-            let run = timeout(lent.limit(), async {
+            let run = timeout(statement.limit.unwrap_or(lent.limit()), async {
                 let $conn = &mut **lent;
                 $body
             });
@@ -138,6 +140,15 @@ impl<'c> Query<'c> {
         self
     }
 
+    /// Bounds the time that the statement may take by another limit than the usual one.
+    pub fn within(mut self, limit: Duration) -> Self {
+        match &mut self.0 {
+            Either::Sqlite(statement) => statement.limit = Some(limit),
+            Either::Postgres(statement) => statement.limit = Some(limit),
+        }
+        self
+    }
+
     /// How many rows were written.
     pub async fn execute(self) -> Result<u64, StoreError> {
         run!(self, |query, conn| query.execute(conn).await.map(|done| done.rows_affected()))
@@ -184,7 +195,7 @@ pub fn rows(first: usize, count: usize, row: &str) -> String {
 
 impl<'c, DB: Driver> Statement<'c, DB> {
     fn new(on: On<'c, DB>, sql: SqlStr) -> Self {
-        Self { on, sql, arguments: Ok(DB::Arguments::default()), keeps_plan: true }
+        Self { on, sql, arguments: Ok(DB::Arguments::default()), keeps_plan: true, limit: None }
     }
 
     fn add<'t>(&mut self, value: impl Encode<'t, DB> + Type<DB>) {

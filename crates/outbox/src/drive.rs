@@ -4,19 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use backon::{ExponentialBuilder, Retryable};
-use parlance_db::Db;
+use parlance_db::{Db, StoreError};
 use parlance_proto::membership::v1::OutboxCounters;
 use parlance_proto::message::v1::fact_service_client::FactServiceClient;
 use parlance_proto::message::v1::{
     ApplyFactsRequest, ApplyFactsResponse, Fact, FactSource, LogIdentity,
 };
-use parlance_rpc::{Internal, Reason, Transport};
+use parlance_rpc::{Below, CallError, Deadline, Internal, Peer, Reason, Transport};
 use parlance_types::{LogId, Seq};
 use prost::Message as _;
 use tokio::sync::Notify;
-use tokio::time::{Instant, timeout, timeout_at};
-use tonic::{Code, Status};
+use tokio::time::timeout;
 use tonic_types::StatusExt as _;
 
 use crate::store::{self, Standing};
@@ -24,11 +22,8 @@ use crate::store::{self, Standing};
 /// Bytes of facts that one call carries: more would delay other calls for long.
 const CALL_BYTES: usize = 200 * 1024;
 
-/// How long one try of a call may take.
-const TRY_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// Tries after the first.
-const RETRIES: usize = 2;
+/// What the logs refuse, as callers of a source are told; all else is a bug of a source.
+const REFUSALS: &[Reason] = &[Reason::LogNotFound, Reason::RoomIdTaken, Reason::FactGap];
 
 /// What driving a log came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,27 +42,25 @@ pub enum DriveError {
     #[error("the log was not registered in the outbox")]
     UnknownLog,
     #[error("could not reach the outbox")]
-    Store(#[from] sqlx::Error),
+    Store(#[from] StoreError),
     #[error("impossible fact in the outbox")]
     Corrupt(#[from] prost::DecodeError),
     #[error("could not reach the message service")]
-    Unavailable(#[source] Box<Status>),
+    Unavailable(#[source] CallError),
     #[error("the message service refused the facts")]
-    Refused(#[source] Box<Status>),
+    Refused(#[source] CallError),
     /// An answer that the contract does not allow.
     #[error("the message service applied {applied} of the facts up to {sent}")]
     Stuck { applied: i64, sent: i64 },
     #[error("the facts could not be sent in time")]
     TimedOut,
-    #[error("could not finish the outbox's work")]
-    Task(#[source] tokio::task::JoinError),
 }
 
 impl DriveError {
     /// The reason that the message service gave, if it refused.
     pub fn reason(&self) -> Option<Reason> {
         match self {
-            Self::Unavailable(status) | Self::Refused(status) => Reason::of(status),
+            Self::Unavailable(error) | Self::Refused(error) => error.given(),
             _ => None,
         }
     }
@@ -78,8 +71,7 @@ impl DriveError {
 pub struct Outbox {
     pub(crate) db: Db,
     source: FactSource,
-    message: FactServiceClient<Transport>,
-    internal: Internal,
+    message: Peer<FactServiceClient<Transport>>,
     /// Told of drives that failed, so that the relay goes on with them.
     pub(crate) failed: Arc<Notify>,
     pub(crate) counters: Arc<Counters>,
@@ -113,8 +105,9 @@ impl Outbox {
     /// The outbox in `db`, whose facts go to the logs behind `message` as `source`'s.
     pub fn new(db: Db, source: FactSource, message: Transport, internal: Internal) -> Self {
         let message = FactServiceClient::new(message);
+        let message = Peer::new(Below::Log, message, internal, REFUSALS);
         let (failed, counters) = (Arc::default(), Arc::default());
-        Self { db, source, message, internal, failed, counters }
+        Self { db, source, message, failed, counters }
     }
 
     pub fn counters(&self) -> &Counters {
@@ -122,13 +115,13 @@ impl Outbox {
     }
 
     /// What is pending in the database, of all replicas.
-    pub async fn backlog(&self) -> Result<Backlog, sqlx::Error> {
+    pub async fn backlog(&self) -> Result<Backlog, StoreError> {
         let (logs, facts) = store::backlog(&self.db).await?;
         Ok(Backlog { logs, facts })
     }
 
     /// The backlog and the counters, as operators see them.
-    pub async fn report(&self) -> Result<OutboxCounters, sqlx::Error> {
+    pub async fn report(&self) -> Result<OutboxCounters, StoreError> {
         let Backlog { logs, facts } = self.backlog().await?;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Ok(OutboxCounters {
@@ -159,8 +152,8 @@ impl Outbox {
         log_id: LogId,
         deadline: Duration,
     ) -> Result<Driven, DriveError> {
-        let until = Instant::now() + deadline;
-        let driven = timeout_at(until, self.send_pending(log_id, until)).await;
+        let sent = self.send_pending(log_id, Deadline::within(deadline));
+        let driven = timeout(deadline, sent).await;
         let driven = driven.unwrap_or(Err(DriveError::TimedOut));
         if driven.is_err() {
             count(&self.counters.failed_drives);
@@ -168,14 +161,14 @@ impl Outbox {
         driven
     }
 
-    async fn send_pending(&self, log_id: LogId, until: Instant) -> Result<Driven, DriveError> {
+    async fn send_pending(&self, log_id: LogId, deadline: Deadline) -> Result<Driven, DriveError> {
         let mut log = store::standing(&self.db, log_id).await?.ok_or(DriveError::UnknownLog)?;
         let mut driven = Driven { applied: log.applied, head: 0, closed: false };
         while driven.applied < log.version {
             let facts = self.next_facts(log_id, driven.applied).await?;
             let before = driven.applied;
             let sent = facts.last().map_or(before, |fact| fact.version);
-            match self.apply(&log, log_id, facts, until).await {
+            match self.apply(&log, log_id, facts, deadline).await {
                 Ok(answer) => {
                     let ApplyFactsResponse { applied, head, closed } = answer;
                     if applied < sent || sent == before {
@@ -191,9 +184,9 @@ impl Outbox {
                     driven = Driven { applied, head, closed };
                 }
                 // The log was restored to an earlier state: it gets again what it lost.
-                Err(status) => {
-                    let applied = gap(&status).filter(|applied| *applied < before);
-                    let Some(applied) = applied else { return Err(refused(status)) };
+                Err(error) => {
+                    let applied = gap(&error).filter(|applied| *applied < before);
+                    let Some(applied) = applied else { return Err(failed(error)) };
                     tracing::warn!(%log_id, applied, had = before, "the log has lost facts");
                     count(&self.counters.lost_by_logs);
                     store::lower(&self.db, log_id, applied).await?;
@@ -207,10 +200,7 @@ impl Outbox {
     /// Whether the log has facts up to `applied` that this source never made: then what
     /// is pending was taken for those and has had no effect. It is put behind them.
     async fn overtaken(&self, log_id: LogId, applied: i64) -> Result<bool, DriveError> {
-        let db = self.db.clone();
-        // On its own, so that no cancelled request leaves a transaction open.
-        let task = tokio::spawn(async move { store::overtake(&db, log_id, applied).await });
-        let overtaken = task.await.map_err(DriveError::Task)??;
+        let overtaken = store::overtake(&self.db, log_id, applied).await?;
         if overtaken {
             tracing::error!(
                 %log_id,
@@ -241,8 +231,8 @@ impl Outbox {
         log: &Standing,
         log_id: LogId,
         facts: Vec<Fact>,
-        until: Instant,
-    ) -> Result<ApplyFactsResponse, Status> {
+        deadline: Deadline,
+    ) -> Result<ApplyFactsResponse, CallError> {
         let identity = LogIdentity { room_id: log.room_id.clone(), kind: log.kind };
         let request = ApplyFactsRequest {
             log_id: log_id.0.to_string(),
@@ -250,35 +240,24 @@ impl Outbox {
             facts,
             identity: Some(identity),
         };
-        let attempt = || async {
-            let bound = until.saturating_duration_since(Instant::now()).min(TRY_TIMEOUT);
-            let request = self.internal.request(&log.tenant_id, None, bound, request.clone());
-            let answer = timeout(bound, self.message.clone().apply_facts(request)).await;
-            let late = || Status::unavailable("the message service did not answer in time");
-            answer.unwrap_or_else(|_| Err(late())).map(tonic::Response::into_inner)
+        let apply = |mut client: FactServiceClient<_>, request| async move {
+            client.apply_facts(request).await
         };
-        let backoff = ExponentialBuilder::default()
-            .with_min_delay(Duration::from_millis(20))
-            .with_max_delay(Duration::from_millis(500))
-            .with_max_times(RETRIES)
-            .with_jitter();
-        attempt.retry(backoff).when(|status| status.code() == Code::Unavailable).await
+        self.message.call(&log.tenant_id, None, deadline, request, apply).await
     }
 }
 
 /// The version that the facts must continue, if that is what was wrong.
-fn gap(status: &Status) -> Option<i64> {
-    if Reason::of(status)? != Reason::FactGap {
+fn gap(error: &CallError) -> Option<i64> {
+    if error.given()? != Reason::FactGap {
         return None;
     }
-    status.get_details_error_info()?.metadata.get("applied")?.parse().ok()
+    error.status().get_details_error_info()?.metadata.get("applied")?.parse().ok()
 }
 
-fn refused(status: Status) -> DriveError {
-    match status.code() {
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
-            DriveError::Unavailable(Box::new(status))
-        }
-        _ => DriveError::Refused(Box::new(status)),
+fn failed(error: CallError) -> DriveError {
+    match error {
+        CallError::Away { .. } => DriveError::Unavailable(error),
+        CallError::Refused(_) | CallError::Misunderstood { .. } => DriveError::Refused(error),
     }
 }

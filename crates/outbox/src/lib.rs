@@ -9,7 +9,9 @@
 //! once in effect, since logs skip what they have applied. Facts are kept for
 //! ever, so that a log restored to an earlier state gets them again.
 //!
-//! The tables stand in `migrations/`; each source repeats them in its own schema.
+//! A source has [`MIGRATIONS`] beside its own.
+
+use parlance_db::Migrations;
 
 mod drive;
 mod relay;
@@ -18,4 +20,7 @@ mod store;
 pub mod testing;
 
 pub use drive::{Backlog, Counters, DriveError, Driven, Outbox};
-pub use store::{OutboxDb, OutboxLog, enqueue, register};
+pub use store::{OutboxLog, enqueue, register};
+
+/// The tables of an outbox. Their migrations are numbered from 1001.
+pub const MIGRATIONS: Migrations = parlance_db::migrations!();

@@ -3,9 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use parlance_db::StoreError;
 use parlance_types::LogId;
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -16,8 +17,10 @@ use crate::{Outbox, store};
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 const SHORTEST_LOOK: Duration = Duration::from_millis(20);
 
-/// How long one look, and one drive, may take.
-const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+/// When to look again after a look that failed.
+const AFTER_FAILURE: Duration = Duration::from_millis(200);
+
+/// How long one drive may take.
 const DRIVE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Drives at once.
@@ -87,8 +90,13 @@ impl Outbox {
                 // Many may fail at once: one look serves them all.
                 () = self.failed.notified() => next_look = next_look.min(soon),
                 () = sleep_until(next_look) => {
-                    crowded = self.start_due(&mut progress, &mut drives).await;
-                    next_look = Instant::now() + LOOK_EVERY;
+                    let look = self.start_due(&mut progress, &mut drives).await;
+                    next_look = Instant::now() + if look.is_ok() { LOOK_EVERY } else { AFTER_FAILURE };
+                    crowded = look.unwrap_or_else(|error| {
+                        let error = &error as &dyn std::error::Error;
+                        tracing::warn!(error, "could not look for pending facts");
+                        false
+                    });
                 }
             }
         }
@@ -96,31 +104,22 @@ impl Outbox {
 
     /// Starts a drive of each log that is pending and due, as long as there are
     /// places; whether some wait for a place.
-    async fn start_due(&self, progress: &mut Progress, drives: &mut JoinSet<bool>) -> bool {
+    async fn start_due(
+        &self,
+        progress: &mut Progress,
+        drives: &mut JoinSet<bool>,
+    ) -> Result<bool, StoreError> {
         let mut after = LogId(Uuid::nil());
         loop {
-            let found = match timeout(LOOK_TIMEOUT, store::pending(&self.db, after, PAGE)).await {
-                Ok(Ok(found)) => found,
-                Ok(Err(error)) => {
-                    tracing::warn!(
-                        error = &error as &dyn std::error::Error,
-                        "could not look for pending facts"
-                    );
-                    return false;
-                }
-                Err(_) => {
-                    tracing::warn!("looking for pending facts took too long");
-                    return false;
-                }
-            };
-            let Some(last) = found.last() else { return false };
+            let found = store::pending(&self.db, after, PAGE).await?;
+            let Some(last) = found.last() else { return Ok(false) };
             after = *last;
             for log_id in found {
                 if !progress.is_due(log_id) {
                     continue;
                 }
                 if drives.len() == DRIVES {
-                    return true;
+                    return Ok(true);
                 }
                 let outbox = self.clone();
                 let drive = drives.spawn(async move { outbox.relay_one(log_id).await });

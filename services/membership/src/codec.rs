@@ -6,16 +6,18 @@ use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::{
     Effects, MemberGrant, MemberRole, MembersJoined, MembersLeft, RolesChanged, RoomClosed,
 };
-use parlance_types::{Micros, UserId};
+use parlance_rpc::Violation;
+use parlance_types::{Micros, Role, RoomKind, UserId};
 use prost::Message as _;
 use prost_types::Timestamp;
 
-use crate::domain::{Grant, Membership, Outcome, Role, RoomKind, Step};
+use crate::membership::Outcome;
+use crate::roster::{Grant, Membership, Step};
 
-pub use parlance_proto::message::v1::Event;
+pub(crate) use parlance_proto::message::v1::Event;
 
 /// Reads the event of a room's creation, made by the room service.
-pub fn creation(encoded: &[u8]) -> Option<Event> {
+pub(crate) fn creation(encoded: &[u8]) -> Option<Event> {
     let event = Event::decode(encoded).ok()?;
     let of_log = event.seq != 0 || event.time.is_some() || !event.event_id.is_empty();
     let creates = matches!(event.body, Some(Body::RoomCreated(_)));
@@ -23,7 +25,7 @@ pub fn creation(encoded: &[u8]) -> Option<Event> {
 }
 
 /// The event that tells of a step.
-pub fn event(actor: Option<&UserId>, step: &Step) -> Event {
+pub(crate) fn event(actor: Option<&UserId>, step: &Step) -> Event {
     let (effects, body) = match step {
         Step::Gained(grants) => {
             let members = self::grants(grants);
@@ -49,7 +51,7 @@ pub fn event(actor: Option<&UserId>, step: &Step) -> Event {
 }
 
 /// The last event of a log.
-pub fn closing(actor: Option<&UserId>) -> Event {
+pub(crate) fn closing(actor: Option<&UserId>) -> Event {
     let effects = Effects { closed: true, ..Effects::default() };
     by(actor, effects, Body::RoomClosed(RoomClosed {}))
 }
@@ -60,7 +62,7 @@ fn by(actor: Option<&UserId>, effects: Effects, body: Body) -> Event {
 }
 
 /// The reply that tells the outcome of a change.
-pub fn reply(outcome: &Outcome) -> Vec<u8> {
+pub(crate) fn reply(outcome: &Outcome) -> Vec<u8> {
     match outcome {
         Outcome::Joined { membership, already } => {
             let membership = Some(self::membership(membership));
@@ -82,7 +84,7 @@ pub fn reply(outcome: &Outcome) -> Vec<u8> {
     }
 }
 
-pub fn membership(membership: &Membership) -> pb::Membership {
+pub(crate) fn membership(membership: &Membership) -> pb::Membership {
     pb::Membership {
         room_id: membership.room_id.as_str().to_owned(),
         user_id: membership.user_id.as_str().to_owned(),
@@ -91,7 +93,7 @@ pub fn membership(membership: &Membership) -> pb::Membership {
     }
 }
 
-pub const fn role(role: Role) -> MemberRole {
+pub(crate) const fn role(role: Role) -> MemberRole {
     match role {
         Role::Member => MemberRole::Member,
         Role::Admin => MemberRole::Admin,
@@ -99,7 +101,16 @@ pub const fn role(role: Role) -> MemberRole {
     }
 }
 
-pub const fn kind(kind: RoomKind) -> pb_message::RoomKind {
+pub(crate) fn parse_role(field: impl Into<String>, role: i32) -> Result<Role, Violation> {
+    match MemberRole::try_from(role) {
+        Ok(MemberRole::Member) => Ok(Role::Member),
+        Ok(MemberRole::Admin) => Ok(Role::Admin),
+        Ok(MemberRole::Owner) => Ok(Role::Owner),
+        _ => Err(Violation::new(field, "must be a role")),
+    }
+}
+
+pub(crate) const fn kind(kind: RoomKind) -> pb_message::RoomKind {
     match kind {
         RoomKind::Direct => pb_message::RoomKind::Direct,
         RoomKind::Group => pb_message::RoomKind::Group,
@@ -107,7 +118,7 @@ pub const fn kind(kind: RoomKind) -> pb_message::RoomKind {
     }
 }
 
-pub fn timestamp(time: Micros) -> Timestamp {
+pub(crate) fn timestamp(time: Micros) -> Timestamp {
     let micros = i32::try_from(time.rem_euclid(1_000_000)).expect("below a million");
     Timestamp { seconds: time.div_euclid(1_000_000), nanos: micros * 1000 }
 }

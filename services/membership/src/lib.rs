@@ -1,11 +1,15 @@
 //! The membership service: users, who is in which room, and with which role.
 //!
-//! A request passes `grpc` (decode, call, encode), `domain` (what may be changed
-//! and what follows) and `store` (SQL). A change and the fact that tells of it are
-//! one transaction; the reply says OK once the fact is in the room's log. `codec`
-//! is the encoding of facts and replies.
-
-use std::sync::Arc;
+//! | folder | what | served |
+//! |---|---|---|
+//! | `membership` | joining, leaving, adding, removing, roles; who is where | to callers |
+//! | `user` | the directory of a tenant | to callers |
+//! | `roster` | opening, ruling and closing the list of a room's members | to the suite |
+//! | `operator` | how the service is doing | to operators |
+//!
+//! In each, `mod.rs` has the values and the rule, `store.rs` its SQL, `grpc.rs` its gRPC
+//! service. A change and the fact that tells of it are one transaction; the reply says OK
+//! once the fact is in the room's log. `codec` is the encoding of facts and stored replies.
 
 use parlance_db::{Db, Migrations};
 use parlance_outbox::Outbox;
@@ -14,59 +18,77 @@ use parlance_proto::membership::v1::operator_service_server::OperatorServiceServ
 use parlance_proto::membership::v1::roster_service_server::RosterServiceServer;
 use parlance_proto::membership::v1::user_service_server::UserServiceServer;
 use parlance_proto::message::v1::FactSource;
-use parlance_rpc::{Internal, Transport};
-use parlance_types::Clock;
+use parlance_rpc::{Env, Served, Tasks, Transport};
 
-pub mod codec;
-pub mod domain;
-pub mod error;
-pub mod grpc;
-pub mod store;
+mod codec;
+mod error;
+mod handler;
+mod membership;
+mod operator;
+mod roster;
+mod store;
+mod user;
+mod wire;
 
-pub use error::Error;
-
-use grpc::{Handler, Memberships, Operators, Rosters, Users};
+use error::Error;
+use handler::Handler;
+use membership::grpc::MembershipGrpc;
+use operator::grpc::OperatorGrpc;
+use roster::grpc::RosterGrpc;
 use store::Store;
+use user::grpc::UserGrpc;
 
 /// The schema of this service.
-pub const MIGRATIONS: Migrations = parlance_db::migrations!();
+pub const MIGRATIONS: Migrations =
+    parlance_db::migrations!(with parlance_outbox::MIGRATIONS, parlance_requests::MIGRATIONS);
 
 /// The membership service. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Service {
     handler: Handler,
+    tasks: Tasks,
 }
 
 impl Service {
     /// The service on a database whose schema is [`MIGRATIONS`]; its facts go to the
     /// logs behind `message`.
-    pub fn open(db: Db, clock: Arc<dyn Clock>, internal: Internal, message: Transport) -> Self {
+    pub fn open(env: &Env, db: Db, message: Transport) -> Self {
+        let internal = env.internal.clone();
         let outbox = Outbox::new(db.clone(), FactSource::Membership, message, internal);
-        Self { handler: Handler { store: Store::new(db, clock), outbox } }
+        let store = Store::new(db, env.clock.clone());
+        Self { handler: Handler { store, outbox }, tasks: env.tasks.clone() }
     }
 
-    /// The server of `UserService`.
-    pub fn users(&self) -> UserServiceServer<Users> {
-        UserServiceServer::new(Users(self.handler.clone()))
+    /// What users, backends and operators call.
+    pub fn public(&self) -> Served {
+        parlance_rpc::public!(self.users(), self.memberships(), self.operators())
     }
 
-    /// The server of `MembershipService`.
-    pub fn memberships(&self) -> MembershipServiceServer<Memberships> {
-        MembershipServiceServer::new(Memberships(self.handler.clone()))
+    /// What the other services of the suite call.
+    pub fn internal(&self) -> Served {
+        parlance_rpc::internal!(self.rosters())
     }
 
-    /// The server of `OperatorService`.
-    pub fn operators(&self) -> OperatorServiceServer<Operators> {
-        OperatorServiceServer::new(Operators(self.handler.clone()))
+    pub fn users(&self) -> UserServiceServer<UserGrpc> {
+        UserServiceServer::new(UserGrpc(self.handler.clone()))
     }
 
-    /// The server of `RosterService`, for the internal audience.
-    pub fn rosters(&self) -> RosterServiceServer<Rosters> {
-        RosterServiceServer::new(Rosters(self.handler.clone()))
+    pub fn memberships(&self) -> MembershipServiceServer<MembershipGrpc> {
+        MembershipServiceServer::new(MembershipGrpc(self.handler.clone()))
     }
 
-    /// The facts on their way into logs. Its relay must run beside the servers.
-    pub fn outbox(&self) -> &Outbox {
-        &self.handler.outbox
+    pub fn operators(&self) -> OperatorServiceServer<OperatorGrpc> {
+        OperatorServiceServer::new(OperatorGrpc(self.handler.clone()))
+    }
+
+    pub fn rosters(&self) -> RosterServiceServer<RosterGrpc> {
+        RosterServiceServer::new(RosterGrpc(self.handler.clone()))
+    }
+
+    /// Starts what runs beside requests.
+    pub fn run(&self) {
+        let outbox = self.handler.outbox.clone();
+        let stop = self.tasks.stop().clone();
+        self.tasks.vital("membership relay", async move { outbox.relay(stop).await });
     }
 }

@@ -159,12 +159,10 @@ impl Services {
 
     async fn membership(&mut self, parts: &Parts<'_>, logs: Transport) -> Result<Served, Failure> {
         let db = self.database(parts, "membership", parlance_membership::MIGRATIONS).await?;
-        let Env { clock, internal, tasks, .. } = parts.env.clone();
-        let membership = parlance_membership::Service::open(db, clock, internal, logs);
-        self.serve(public![membership.users(), membership.memberships(), membership.operators()]);
-        let (outbox, stop) = (membership.outbox().clone(), tasks.stop().clone());
-        tasks.vital("membership relay", async move { outbox.relay(stop).await });
-        Ok(internal![membership.rosters()])
+        let membership = parlance_membership::Service::open(&parts.env, db, logs);
+        self.serve(membership.public());
+        membership.run();
+        Ok(membership.internal())
     }
 
     async fn room(

@@ -187,21 +187,19 @@ impl World {
             Db::open(&location, migrations).await.expect("open SQLite")
         };
         let (env, verified) = suite(Arc::clone(&clock) as _).await;
-        let (time, internal) = (Arc::clone(&env.clock), env.internal.clone());
+        let time = Arc::clone(&env.clock);
 
         let logs = sqlite("message", parlance_message::MIGRATIONS).await;
         let bus = Arc::new(InProcessBus::default());
         let config = parlance_message::Config::default();
-        let message = parlance_message::Service::open(logs, bus, Arc::clone(&time), config);
+        let message = parlance_message::Service::open(logs, bus, time, config);
         let message = message.await.expect("open the logs");
         let servers = internal![message.fact_server(), message.notice_relay_server()];
         let to_message = verified.in_process(servers.into_routes());
 
         let users = sqlite("membership", parlance_membership::MIGRATIONS).await;
-        let logs = to_message.clone();
-        let membership = parlance_membership::Service::open(users, time, internal, logs);
-        let rosters = internal![membership.rosters()];
-        let to_membership = verified.in_process(rosters.into_routes());
+        let membership = parlance_membership::Service::open(&env, users, to_message.clone());
+        let to_membership = verified.in_process(membership.internal().into_routes());
 
         let rooms = sqlite("room", parlance_room::MIGRATIONS).await;
         let (rosters, logs) = (to_membership.clone(), to_message.clone());

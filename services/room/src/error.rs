@@ -120,7 +120,7 @@ impl Failure for Error {
 impl From<DriveError> for Error {
     fn from(error: DriveError) -> Self {
         match error {
-            DriveError::Store(error) => Self::Store(error.into()),
+            DriveError::Store(error) => Self::Store(error),
             error => Self::Log(Box::new(error)),
         }
     }

@@ -56,9 +56,8 @@ impl Harness {
     /// A service on `db` beside the real membership service on `beside`.
     pub(crate) async fn beside_membership(db: Db, beside: Db) -> (Self, Membership) {
         Self::over(db, FakeRoster::default(), |env, message| {
-            let (clock, internal) = (Arc::clone(&env.clock), env.internal.clone());
-            let service = parlance_membership::Service::open(beside, clock, internal, message);
-            let rosters = internal![service.rosters()];
+            let service = parlance_membership::Service::open(env, beside, message);
+            let rosters = service.internal();
             (Membership(service), rosters)
         })
         .await

@@ -6,11 +6,11 @@ use include_dir::{Dir, DirEntry, File};
 use parlance_db::testing::TestSchema;
 use parlance_db::{Db, Migrations, STATEMENT_TIMEOUT};
 
-/// Migrations that live as long as the process.
+/// A migration that lives as long as the process.
 pub(crate) fn migrations(sql: &'static str) -> Migrations {
-    let files = Box::leak(Box::new([DirEntry::File(File::new("0001_one.sql", sql.as_bytes()))]));
-    let folder = Box::leak(Box::new(Dir::new("", files)));
-    Migrations { sqlite: folder, postgres: folder }
+    let file = DirEntry::File(File::new("0001_one.sql", sql.as_bytes()));
+    let folder = &*Box::leak(Box::new(Dir::new("", Box::leak(Box::new([file])))));
+    Migrations { sqlite: folder, postgres: folder, with: &[] }
 }
 
 #[tokio::test]

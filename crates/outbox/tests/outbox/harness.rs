@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use parlance_db::{Db, Migrations, WritePool, write_db};
+use parlance_db::{Db, StoreError};
 use parlance_outbox::testing::Logs;
 use parlance_outbox::{Outbox, OutboxLog, enqueue, register};
 use parlance_proto::message::v1::event::Body;
@@ -12,8 +12,6 @@ use parlance_proto::message::v1::{
 use parlance_rpc::{Internal, InternalKey};
 use parlance_types::{LogId, ManualClock, RoomId, TenantId};
 use uuid::Uuid;
-
-pub(crate) const MIGRATIONS: Migrations = parlance_db::migrations!();
 
 pub(crate) struct Source {
     pub(crate) db: Db,
@@ -65,42 +63,41 @@ impl Source {
     pub(crate) async fn register_as(&self, log_id: LogId, room: &str) {
         let (tenant_id, room_id) = (TenantId::new("acme"), RoomId::new(room));
         let log = OutboxLog { log_id, tenant_id, room_id, kind: RoomKind::Group };
-        write_db!(&self.db, |pool| {
-            let mut tx = pool.begin_write().await.expect("begin");
-            register(&mut tx, &log).await.expect("register");
-            tx.commit().await.expect("commit");
-        });
+        let mut tx = self.db.begin().await.expect("begin");
+        register(&mut tx, &log).await.expect("register");
+        tx.commit().await.expect("commit");
     }
 
     pub(crate) async fn enqueue(&self, log_id: LogId, events: &[Event]) -> i64 {
-        write_db!(&self.db, |pool| {
-            let mut tx = pool.begin_write().await.expect("begin");
-            let version = enqueue(&mut tx, log_id, events).await.expect("enqueue");
-            tx.commit().await.expect("commit");
-            version
-        })
+        self.try_enqueue(log_id, events).await.expect("enqueue")
+    }
+
+    pub(crate) async fn try_enqueue(
+        &self,
+        log_id: LogId,
+        events: &[Event],
+    ) -> Result<i64, StoreError> {
+        let mut tx = self.db.begin().await?;
+        let version = enqueue(&mut tx, log_id, events).await?;
+        tx.commit().await?;
+        Ok(version)
     }
 
     pub(crate) async fn enqueue_and_roll_back(&self, log_id: LogId, events: &[Event]) {
-        write_db!(&self.db, |pool| {
-            let mut tx = pool.begin_write().await.expect("begin");
-            enqueue(&mut tx, log_id, events).await.expect("enqueue");
-            tx.rollback().await.expect("roll back");
-        });
+        let mut tx = self.db.begin().await.expect("begin");
+        enqueue(&mut tx, log_id, events).await.expect("enqueue");
+        tx.rollback().await.expect("roll back");
     }
 
     /// Puts the source back to where its facts of a log ended at `version`, as a restored
     /// database does.
     pub(crate) async fn rewind(&self, log_id: LogId, version: i64) {
-        write_db!(&self.db, |pool| {
-            for rewind in [
-                "DELETE FROM outbox WHERE log_id = $1 AND version > $2",
-                "UPDATE outbox_logs SET version = $2, applied = $2 WHERE log_id = $1",
-            ] {
-                let rewind = sqlx::query(rewind).bind(log_id.0).bind(version);
-                rewind.execute(pool).await.expect("rewound");
-            }
-        });
+        for rewind in [
+            "DELETE FROM outbox WHERE log_id = $1 AND version > $2",
+            "UPDATE outbox_logs SET version = $2, applied = $2 WHERE log_id = $1",
+        ] {
+            self.db.write(rewind).bind(log_id.0).bind(version).execute().await.expect("rewound");
+        }
     }
 
     /// Who joined, in the order of the log.

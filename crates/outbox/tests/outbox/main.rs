@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use harness::{Source, member_joins};
 use parlance_db::Db;
+use parlance_db::testing::{Link, TestSchema};
 use parlance_outbox::testing::Health;
 use parlance_outbox::{Backlog, DriveError};
 use parlance_proto::message::v1::{FactSource, RoomKind};
@@ -16,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 const SOON: Duration = Duration::from_secs(5);
 
 parlance_db::test_on_each_db!(
-    crate::harness::MIGRATIONS, crate =>
+    parlance_outbox::MIGRATIONS =>
         facts_reach_the_log_in_order_and_in_one_call,
         nothing_pending_means_no_call,
         a_fact_that_is_rolled_back_is_never_sent,
@@ -247,4 +248,32 @@ async fn registering_again_has_no_effect(db: Db) {
     assert_eq!(source.enqueue(log, &[member_joins("bob")]).await, 2);
     source.outbox.drive(log, SOON).await.expect("driven");
     assert_eq!(source.logs.log(log).identity.room_id, "den");
+}
+
+#[tokio::test]
+async fn the_relay_leaves_a_silent_postgres_behind() {
+    let schema = TestSchema::new();
+    let link = Link::to(&schema.url).await;
+    let linked = TestSchema { url: link.url(), name: schema.name.clone() };
+    let open = async |location| Db::open(&location, parlance_outbox::MIGRATIONS).await;
+    let db = open(linked.location()).await.expect("open Postgres");
+    let direct = Source::new(open(schema.location()).await.expect("open Postgres"));
+    let source = Source::new(db.clone());
+    let log = source.register("den").await;
+    let shutdown = CancellationToken::new();
+    let relay = tokio::spawn({
+        let (outbox, shutdown) = (source.outbox.clone(), shutdown.clone());
+        async move { outbox.relay(shutdown).await }
+    });
+    source.enqueue(log, &[member_joins("ann")]).await;
+    source.logs.wait_for(log, |log| log.events.len() == 1).await;
+    link.silence();
+    direct.enqueue(log, &[member_joins("bob")]).await;
+    let found = source.logs.wait_for(log, |log| log.events.len() == 2);
+    tokio::time::timeout(SOON, found).await.expect("the relay finds what is pending");
+    shutdown.cancel();
+    relay.await.expect("the relay ends");
+    db.close().await;
+    direct.db.close().await;
+    schema.drop().await;
 }

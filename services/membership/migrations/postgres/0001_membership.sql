@@ -41,37 +41,3 @@ CREATE TABLE members (
 
 CREATE INDEX members_of_user ON members (tenant_id, user_id, room_id) WHERE state = 1;
 CREATE INDEX members_owners ON members (log_id) WHERE state = 1 AND role = 3;
-
--- What was answered to requests with an id, so that a repeat gets it again.
--- The caller is empty for services that act for nobody.
-CREATE TABLE requests (
-    tenant_id TEXT COLLATE "C" NOT NULL,
-    caller TEXT COLLATE "C" NOT NULL,
-    request_id TEXT COLLATE "C" NOT NULL,
-    hash BYTEA NOT NULL,
-    log_id UUID NOT NULL,
-    reply BYTEA NOT NULL,
-    create_time BIGINT NOT NULL,
-    PRIMARY KEY (tenant_id, caller, request_id)
-);
-
--- The logs this service is a source of. Facts up to `version` were made, those up
--- to `applied` stand in the log.
-CREATE TABLE outbox_logs (
-    log_id UUID PRIMARY KEY,
-    tenant_id TEXT COLLATE "C" NOT NULL,
-    room_id TEXT COLLATE "C" NOT NULL,
-    kind INTEGER NOT NULL,
-    version BIGINT NOT NULL,
-    applied BIGINT NOT NULL
-) WITH (fillfactor = 50);
-
-CREATE INDEX outbox_logs_pending ON outbox_logs (log_id) WHERE version > applied;
-
--- Every fact ever made: an encoded parlance.message.v1.Fact.
-CREATE TABLE outbox (
-    log_id UUID NOT NULL,
-    version BIGINT NOT NULL,
-    fact BYTEA NOT NULL,
-    PRIMARY KEY (log_id, version)
-);

@@ -41,37 +41,3 @@ CREATE TABLE members (
 
 CREATE INDEX members_of_user ON members (tenant_id, user_id, room_id) WHERE state = 1;
 CREATE INDEX members_owners ON members (log_id) WHERE state = 1 AND role = 3;
-
--- What was answered to requests with an id, so that a repeat gets it again.
--- The caller is empty for services that act for nobody.
-CREATE TABLE requests (
-    tenant_id TEXT NOT NULL,
-    caller TEXT NOT NULL,
-    request_id TEXT NOT NULL,
-    hash BLOB NOT NULL,
-    log_id BLOB NOT NULL,
-    reply BLOB NOT NULL,
-    create_time INTEGER NOT NULL,
-    PRIMARY KEY (tenant_id, caller, request_id)
-);
-
--- The logs this service is a source of. Facts up to `version` were made, those up
--- to `applied` stand in the log.
-CREATE TABLE outbox_logs (
-    log_id BLOB PRIMARY KEY NOT NULL,
-    tenant_id TEXT NOT NULL,
-    room_id TEXT NOT NULL,
-    kind INTEGER NOT NULL,
-    version INTEGER NOT NULL,
-    applied INTEGER NOT NULL
-);
-
-CREATE INDEX outbox_logs_pending ON outbox_logs (log_id) WHERE version > applied;
-
--- Every fact ever made: an encoded parlance.message.v1.Fact.
-CREATE TABLE outbox (
-    log_id BLOB NOT NULL,
-    version INTEGER NOT NULL,
-    fact BLOB NOT NULL,
-    PRIMARY KEY (log_id, version)
-);

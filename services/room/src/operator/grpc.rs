@@ -19,7 +19,7 @@ impl OperatorService for OperatorGrpc {
         request: Request<pb::GetCountersRequest>,
     ) -> Result<Response<pb::GetCountersResponse>, Status> {
         operator(&request)?;
-        let report = async { self.0.report().await.map_err(|error| Error::Store(error.into())) };
+        let report = async { self.0.report().await.map_err(Error::Store) };
         let outbox = Deadline::of(&request).bound(report).await?;
         Ok(Response::new(pb::GetCountersResponse { outbox: Some(outbox) }))
     }

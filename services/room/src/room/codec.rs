@@ -51,14 +51,8 @@ pub(crate) fn created_event(room: &Room) -> log::Event {
     }
 }
 
-/// The fact that tells of an update.
-pub(crate) fn updated_fact(version: i64, room: &Room, event: &RoomEvent) -> Vec<u8> {
-    let events = vec![updated_event(room, event).encode_to_vec()];
-    log::Fact { version, events }.encode_to_vec()
-}
-
 /// The event that tells of an update, with the values from here on.
-fn updated_event(room: &Room, event: &RoomEvent) -> log::Event {
+pub(crate) fn updated_event(room: &Room, event: &RoomEvent) -> log::Event {
     let rules = event.rules_changed.then(|| log_rules(room.settings.log_rules()));
     log::Event {
         actor_id: event.actor.as_ref().map(ToString::to_string).unwrap_or_default(),

@@ -1,9 +1,8 @@
 //! Rooms in SQL: finding them and moving them through their lives.
 
-use parlance_db::{Conn, Db, Query, StoreError};
-use parlance_outbox::{OutboxDb as _, OutboxLog};
+use parlance_db::{Conn, Db, Query};
+use parlance_outbox::{enqueue, register};
 use parlance_types::{LogId, Micros, RequestId, RoomId, TenantId, UserId};
-use sqlx::{Postgres, Sqlite};
 use uuid::Uuid;
 
 use super::janitor::{ABANDONED_GRACE, GRACE};
@@ -100,38 +99,6 @@ async fn record(
         .execute()
         .await?;
     Ok(inserted == 1)
-}
-
-/// Makes this service a source of a log, with no facts yet.
-async fn register(tx: &mut Conn, log: &OutboxLog) -> Result<(), Error> {
-    let registered = match tx {
-        Conn::Sqlite(conn) => Sqlite::insert_log(conn, log).await,
-        Conn::Postgres(conn) => Postgres::insert_log(conn, log).await,
-    };
-    Ok(registered.map_err(StoreError::from)?)
-}
-
-/// Stores the next fact of a log, which `encode` makes of its version; the log's row stays
-/// locked until the transaction ends.
-async fn enqueue(
-    tx: &mut Conn,
-    log_id: LogId,
-    encode: impl Fn(i64) -> Vec<u8>,
-) -> Result<(), Error> {
-    macro_rules! enqueue {
-        ($driver:ty, $conn:ident) => {
-            async {
-                let version = <$driver>::next_version($conn, log_id).await?;
-                <$driver>::insert_fact($conn, log_id, version, encode(version)).await
-            }
-            .await
-        };
-    }
-    let enqueued = match tx {
-        Conn::Sqlite(conn) => enqueue!(Sqlite, conn),
-        Conn::Postgres(conn) => enqueue!(Postgres, conn),
-    };
-    Ok(enqueued.map_err(StoreError::from)?)
 }
 
 async fn one(query: Query<'_>) -> Result<Option<Room>, Error> {
@@ -368,7 +335,7 @@ impl Store {
                 .bind(room.rules_pending().then_some(now.saturating_add(GRACE)))
                 .execute()
                 .await?;
-            enqueue(&mut tx, log_id, |version| codec::updated_fact(version, &room, &event)).await?;
+            enqueue(&mut tx, log_id, &[codec::updated_event(&room, &event)]).await?;
         }
         if !record(&mut tx, actor, request, log_id, codec::encode_room(&room)).await? {
             return Err(Error::RequestIdReused);

@@ -1,0 +1,14 @@
+-- What was answered to requests that may be repeated. The caller is empty for callers that
+-- act for the tenant; their request ids name the backend too.
+CREATE TABLE requests (
+    tenant_id TEXT NOT NULL,
+    caller TEXT NOT NULL,
+    request_id TEXT NOT NULL,
+    hash BLOB NOT NULL,
+    log_id BLOB NOT NULL,
+    reply BLOB NOT NULL,
+    create_time INTEGER NOT NULL,
+    PRIMARY KEY (tenant_id, caller, request_id)
+);
+
+CREATE INDEX requests_log_id ON requests (log_id);

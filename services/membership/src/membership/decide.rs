@@ -1,0 +1,192 @@
+//! The rules: who may change a roster, and what a change comes to.
+
+use parlance_types::{JoinRule, MemberRule, Micros, Role, RoomKind, UserId};
+
+use super::{Change, Decision, Outcome};
+use crate::roster::{
+    Grant, LockedRoster, MemberRow, Membership, Refused, State, Step, Viewer, fit,
+    keep_strangers_out,
+};
+
+/// Decides a change that `actor` wants; `None` is a service that acts for the tenant.
+pub(crate) fn decide(
+    locked: &LockedRoster,
+    actor: Option<&UserId>,
+    change: &Change,
+    now: Micros,
+) -> Result<Decision, Refused> {
+    keep_strangers_out(
+        &locked.roster,
+        actor.map_or(Viewer::Tenant, |actor| Viewer::User(locked.rows.get(actor))),
+    )?;
+    if locked.roster.kind == RoomKind::Direct && !matches!(change, Change::Leave { .. }) {
+        return Err(Refused::DirectRoom);
+    }
+    match (change, actor) {
+        (Change::Join, Some(actor)) => join(locked, actor, now),
+        (Change::Leave { successor }, Some(actor)) => leave(locked, actor, successor.as_ref()),
+        (Change::Join | Change::Leave { .. }, None) => Err(Refused::NotAMember),
+        (Change::Add { user_ids }, _) => add(locked, actor, user_ids, now),
+        (Change::Remove { user_ids, reason }, _) => remove(locked, actor, user_ids, reason),
+        (Change::SetRole { user_id, role, successor }, _) => {
+            let grant = Grant { user_id: user_id.clone(), role: *role };
+            set_role(locked, actor, &grant, successor.as_ref())
+        }
+    }
+}
+
+fn join(locked: &LockedRoster, actor: &UserId, now: Micros) -> Result<Decision, Refused> {
+    let roster = &locked.roster;
+    let already = |row: &MemberRow| {
+        let membership = Membership::of(&roster.room_id, actor, row);
+        Ok(Decision { steps: Vec::new(), outcome: Outcome::Joined { membership, already: true } })
+    };
+    match locked.rows.get(actor) {
+        Some(row) if row.state == State::Present => return already(row),
+        Some(row) if row.state == State::Removed => return Err(Refused::RemovedFromRoom),
+        _ if roster.rules.join == JoinRule::AddedOnly => return Err(Refused::JoinRestricted),
+        _ => fit(roster, 1)?,
+    }
+    let row = newcomer(now);
+    let membership = Membership::of(&roster.room_id, actor, &row);
+    Ok(Decision {
+        steps: vec![Step::Gained(vec![Grant { user_id: actor.clone(), role: row.role }])],
+        outcome: Outcome::Joined { membership, already: false },
+    })
+}
+
+fn leave(
+    locked: &LockedRoster,
+    actor: &UserId,
+    successor: Option<&UserId>,
+) -> Result<Decision, Refused> {
+    let row = locked.present(actor).ok_or_else(|| Refused::no_member(actor))?;
+    let mut steps = Vec::new();
+    let ends_ownership =
+        row.role == Role::Owner && locked.owners == 1 && locked.roster.member_count > 1;
+    if ends_ownership && locked.roster.kind != RoomKind::Direct {
+        steps.push(Step::Roles(vec![succeed(locked, actor, successor)?]));
+    }
+    let user_ids = vec![actor.clone()];
+    steps.push(Step::Lost { user_ids, removed: false, reason: String::new() });
+    Ok(Decision { steps, outcome: Outcome::Left })
+}
+
+fn add(
+    locked: &LockedRoster,
+    actor: Option<&UserId>,
+    user_ids: &[UserId],
+    now: Micros,
+) -> Result<Decision, Refused> {
+    let roster = &locked.roster;
+    entitled(
+        locked,
+        actor,
+        roster.rules.add,
+        "the room's rules do not let the caller add members",
+    )?;
+    let (mut added, mut already, mut gained) = (Vec::new(), Vec::new(), Vec::new());
+    for user_id in user_ids {
+        if locked.present(user_id).is_some() {
+            already.push(user_id.clone());
+            continue;
+        }
+        if !locked.known.contains(user_id) {
+            return Err(Refused::no_user(user_id));
+        }
+        let row = newcomer(now);
+        gained.push(Grant { user_id: user_id.clone(), role: row.role });
+        added.push(Membership::of(&roster.room_id, user_id, &row));
+    }
+    fit(roster, gained.len())?;
+    added.sort_by(|a, b| a.user_id.cmp(&b.user_id));
+    let steps = if gained.is_empty() { Vec::new() } else { vec![Step::Gained(gained)] };
+    Ok(Decision { steps, outcome: Outcome::Added { added, already } })
+}
+
+fn remove(
+    locked: &LockedRoster,
+    actor: Option<&UserId>,
+    user_ids: &[UserId],
+    reason: &str,
+) -> Result<Decision, Refused> {
+    let otherwise = "the room's rules do not let the caller remove members";
+    let own = entitled(locked, actor, locked.roster.rules.remove, otherwise)?;
+    let mut owners_lost = 0;
+    for user_id in user_ids {
+        let row = locked.present(user_id).ok_or_else(|| Refused::no_member(user_id))?;
+        if own.is_some_and(|own| row.role > own) {
+            return Err(Refused::NotAllowed(
+                "the caller's role is below that of a member to remove",
+            ));
+        }
+        owners_lost += i64::from(row.role == Role::Owner);
+    }
+    let lost = i64::try_from(user_ids.len()).unwrap_or(i64::MAX);
+    let somebody_stays = locked.roster.member_count > lost;
+    if owners_lost > 0 && owners_lost == locked.owners && somebody_stays {
+        return Err(Refused::LastOwner);
+    }
+    let user_ids = user_ids.to_vec();
+    let reason = reason.to_owned();
+    Ok(Decision {
+        steps: vec![Step::Lost { user_ids: user_ids.clone(), removed: true, reason }],
+        outcome: Outcome::Removed { user_ids },
+    })
+}
+
+fn set_role(
+    locked: &LockedRoster,
+    actor: Option<&UserId>,
+    grant: &Grant,
+    successor: Option<&UserId>,
+) -> Result<Decision, Refused> {
+    if let Some(actor) = actor {
+        let row = locked.present(actor).ok_or(Refused::NotAMember)?;
+        if row.role != Role::Owner {
+            return Err(Refused::NotAllowed("only owners change roles"));
+        }
+    }
+    let row = locked.present(&grant.user_id).ok_or_else(|| Refused::no_member(&grant.user_id))?;
+    let mut grants = Vec::new();
+    if row.role != grant.role {
+        grants.push(grant.clone());
+        if row.role == Role::Owner && locked.owners == 1 {
+            grants.push(succeed(locked, &grant.user_id, successor)?);
+        }
+    }
+    let row = MemberRow { role: grant.role, ..*row };
+    let membership = Membership::of(&locked.roster.room_id, &grant.user_id, &row);
+    let steps = if grants.is_empty() { Vec::new() } else { vec![Step::Roles(grants)] };
+    Ok(Decision { steps, outcome: Outcome::RoleSet { membership } })
+}
+
+/// Makes the successor of the last owner an owner.
+fn succeed(
+    locked: &LockedRoster,
+    last: &UserId,
+    successor: Option<&UserId>,
+) -> Result<Grant, Refused> {
+    let successor = successor.filter(|user_id| *user_id != last).ok_or(Refused::LastOwner)?;
+    locked.present(successor).ok_or_else(|| Refused::no_member(successor))?;
+    Ok(Grant { user_id: successor.clone(), role: Role::Owner })
+}
+
+/// The actor's role, if the rule lets it; `None` for who acts for the tenant.
+fn entitled(
+    locked: &LockedRoster,
+    actor: Option<&UserId>,
+    rule: MemberRule,
+    otherwise: &'static str,
+) -> Result<Option<Role>, Refused> {
+    let Some(actor) = actor else { return Ok(None) };
+    let own = locked.present(actor).ok_or(Refused::NotAMember)?.role;
+    if rule.allows(own) { Ok(Some(own)) } else { Err(Refused::NotAllowed(otherwise)) }
+}
+
+const fn newcomer(now: Micros) -> MemberRow {
+    MemberRow { role: Role::Member, state: State::Present, joined: now }
+}
+
+#[cfg(test)]
+mod tests;

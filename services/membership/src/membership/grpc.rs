@@ -1,0 +1,252 @@
+//! `MembershipService`.
+
+use parlance_db::Stored;
+use parlance_proto::membership::v1 as pb;
+use parlance_proto::membership::v1::membership_service_server::MembershipService;
+use parlance_requests::RequestKey;
+use parlance_rpc::{Caller, Deadline, Violation, fields};
+use parlance_types::{InvalidId, InvalidPageToken, Query, RoomId, UserId};
+use prost::Message;
+use tonic::{Request, Response, Status};
+
+use super::{Asked, Change};
+use crate::handler::{Handler, MAX_LIST};
+use crate::roster::{MemberFilter, Refused, Roster};
+use crate::wire::open;
+use crate::{Error, codec};
+
+const MAX_REASON_CHARS: usize = 256;
+
+/// Who is in which room.
+#[derive(Clone, Debug)]
+pub struct MembershipGrpc(pub(crate) Handler);
+
+#[tonic::async_trait]
+impl MembershipService for MembershipGrpc {
+    async fn join_room(
+        &self,
+        request: Request<pb::JoinRoomRequest>,
+    ) -> Result<Response<pb::JoinRoomResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        caller.require_user()?;
+        self.change(deadline, &caller, room_id, Change::Join, None).await
+    }
+
+    async fn leave_room(
+        &self,
+        request: Request<pb::LeaveRoomRequest>,
+    ) -> Result<Response<pb::LeaveRoomResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let key = RequestKey::of(&caller, "LeaveRoom", &request.request_id, &request)?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        let successor = optional_user_id("successor_user_id", request.successor_user_id)?;
+        differ(successor.as_ref(), caller.require_user()?)?;
+        self.change(deadline, &caller, room_id, Change::Leave { successor }, key).await
+    }
+
+    async fn add_members(
+        &self,
+        request: Request<pb::AddMembersRequest>,
+    ) -> Result<Response<pb::AddMembersResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let key = RequestKey::of(&caller, "AddMembers", &request.request_id, &request)?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        let user_ids = fields::ids("user_ids", request.user_ids, 1..=MAX_LIST, UserId::parse)?;
+        self.change(deadline, &caller, room_id, Change::Add { user_ids }, key).await
+    }
+
+    async fn remove_members(
+        &self,
+        request: Request<pb::RemoveMembersRequest>,
+    ) -> Result<Response<pb::RemoveMembersResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let key = RequestKey::of(&caller, "RemoveMembers", &request.request_id, &request)?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        let user_ids = fields::ids("user_ids", request.user_ids, 1..=MAX_LIST, UserId::parse)?;
+        if let Some(index) = user_ids.iter().position(|user_id| caller.user() == Some(user_id)) {
+            let rule = "must not be the caller, who leaves instead";
+            return Err(Violation::new(format!("user_ids[{index}]"), rule).into());
+        }
+        let reason = reason(request.reason)?;
+        self.change(deadline, &caller, room_id, Change::Remove { user_ids, reason }, key).await
+    }
+
+    async fn change_role(
+        &self,
+        request: Request<pb::ChangeRoleRequest>,
+    ) -> Result<Response<pb::ChangeRoleResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let key = RequestKey::of(&caller, "ChangeRole", &request.request_id, &request)?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        let user_id = fields::user_id("user_id", request.user_id)?;
+        let role = codec::parse_role("role", request.role)?;
+        let successor = optional_user_id("successor_user_id", request.successor_user_id)?;
+        differ(successor.as_ref(), &user_id)?;
+        let change = Change::SetRole { user_id, role, successor };
+        self.change(deadline, &caller, room_id, change, key).await
+    }
+
+    async fn get_membership(
+        &self,
+        request: Request<pb::GetMembershipRequest>,
+    ) -> Result<Response<pb::GetMembershipResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        let user_id = match optional_user_id("user_id", request.user_id)? {
+            Some(user_id) => user_id,
+            None => caller.require_user()?.clone(),
+        };
+        let roster = self.look(deadline, &caller, &room_id).await?;
+        let membership = self.0.store.membership(roster.log_id, &user_id);
+        let membership = deadline.bound(membership).await?;
+        let membership = membership.ok_or_else(|| Error::from(Refused::no_member(&user_id)))?;
+        let membership = Some(codec::membership(&membership));
+        Ok(Response::new(pb::GetMembershipResponse { membership }))
+    }
+
+    async fn list_room_members(
+        &self,
+        request: Request<pb::ListRoomMembersRequest>,
+    ) -> Result<Response<pb::ListRoomMembersResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let room_id = fields::room_id("room_id", request.room_id.clone())?;
+        let user_ids =
+            fields::ids("user_ids", request.user_ids.clone(), 0..=MAX_LIST, UserId::parse)?;
+        fields::length("roles", request.roles.len(), 0..=3)?;
+        let roles = (request.roles.iter().enumerate())
+            .map(|(index, role)| codec::parse_role(format!("roles[{index}]"), *role))
+            .collect::<Result<_, _>>()?;
+        let size = fields::page_size(request.page_size)?.get();
+        let roster = self.look(deadline, &caller, &room_id).await?;
+        let query = members_query(&caller, &roster, &request);
+        let after = position(query, &request.page_token, UserId::parse)?;
+        let filter = MemberFilter { user_ids, roles };
+        let page = self.0.store.members(roster.log_id, &filter, after.as_ref(), size + 1);
+        let mut page = deadline.bound(page).await?;
+        let more = page.len() > size;
+        page.truncate(size);
+        let last = page.last().filter(|_| more);
+        Ok(Response::new(pb::ListRoomMembersResponse {
+            next_page_token: last.map(|m| query.token(m.user_id.as_str())).unwrap_or_default(),
+            members: page.iter().map(codec::membership).collect(),
+            total_size: roster.member_count,
+        }))
+    }
+
+    async fn list_user_memberships(
+        &self,
+        request: Request<pb::ListUserMembershipsRequest>,
+    ) -> Result<Response<pb::ListUserMembershipsResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let user_id = match optional_user_id("user_id", request.user_id)? {
+            Some(user_id) => user_id,
+            None => caller.require_user()?.clone(),
+        };
+        let size = fields::page_size(request.page_size)?.get();
+        let query = Query::new(&[
+            "ListUserMemberships",
+            caller.tenant_id.as_str(),
+            name(&caller),
+            user_id.as_str(),
+        ]);
+        let after = position(query, &request.page_token, RoomId::parse)?;
+        if caller.user().is_some_and(|caller| *caller != user_id) {
+            let refused = Refused::NotAllowed("users see their own memberships only");
+            return Err(Error::from(refused).into());
+        }
+        let actor = self.0.actor(deadline, &caller).await?;
+        let page = self.0.store.memberships(&actor.tenant_id, &user_id, after.as_ref(), size + 1);
+        let mut page = deadline.bound(page).await?;
+        let more = page.len() > size;
+        page.truncate(size);
+        let last = page.last().filter(|_| more);
+        Ok(Response::new(pb::ListUserMembershipsResponse {
+            next_page_token: last.map(|m| query.token(m.room_id.as_str())).unwrap_or_default(),
+            memberships: page.iter().map(codec::membership).collect(),
+        }))
+    }
+}
+
+impl MembershipGrpc {
+    /// Makes a change that stands in the log when this returns.
+    async fn change<R: Message + Default>(
+        &self,
+        deadline: Deadline,
+        caller: &Caller,
+        room_id: RoomId,
+        change: Change,
+        request: Option<RequestKey>,
+    ) -> Result<Response<R>, Status> {
+        let actor = self.0.actor(deadline, caller).await?;
+        let stored = Stored { table: "requests", row: room_id.clone() };
+        let asked = Asked { actor, room_id, change, request };
+        let store = self.0.store.clone();
+        let reply = self.0.settle(deadline, async move { store.change(&asked).await }).await?;
+        let reply = stored.value("reply", R::decode(reply.as_slice()).ok());
+        Ok(Response::new(reply.map_err(Error::from)?))
+    }
+
+    /// The roster of a room, if the caller may see its members.
+    async fn look(
+        &self,
+        deadline: Deadline,
+        caller: &Caller,
+        room_id: &RoomId,
+    ) -> Result<Roster, Status> {
+        let actor = self.0.actor(deadline, caller).await?;
+        Ok(self.0.readable_roster(deadline, &actor, room_id).await?)
+    }
+}
+
+/// A successor is somebody else than who steps down.
+fn differ(successor: Option<&UserId>, user_id: &UserId) -> Result<(), Violation> {
+    if successor == Some(user_id) {
+        return Err(Violation::new("successor_user_id", "must be somebody else"));
+    }
+    Ok(())
+}
+
+/// Who a page token was made for.
+fn name(caller: &Caller) -> &str {
+    caller.user().map_or("", UserId::as_str)
+}
+
+/// The list of a room's members, bound to this life of the room.
+fn members_query(caller: &Caller, roster: &Roster, request: &pb::ListRoomMembersRequest) -> Query {
+    let log_id = roster.log_id.to_string();
+    let roles: Vec<_> = request.roles.iter().map(ToString::to_string).collect();
+    let mut parts =
+        vec!["ListRoomMembers", caller.tenant_id.as_str(), name(caller), log_id.as_str()];
+    parts.extend(request.user_ids.iter().map(String::as_str));
+    // No user has an empty id: it ends the list.
+    parts.push("");
+    parts.extend(roles.iter().map(String::as_str));
+    Query::new(&parts)
+}
+
+/// After which id the page of a token begins. What is in a token may be forged: it is
+/// parsed like every other id.
+fn position<T>(
+    query: Query,
+    token: &str,
+    parse: impl Fn(String) -> Result<T, InvalidId>,
+) -> Result<Option<T>, Violation> {
+    let id: Option<String> = fields::page_token(query.position(token))?;
+    fields::page_token(id.map(parse).transpose().map_err(|_| InvalidPageToken))
+}
+
+/// A user who may be left out.
+fn optional_user_id(field: &str, id: String) -> Result<Option<UserId>, Violation> {
+    fields::given(id).map(|id| fields::user_id(field, id)).transpose()
+}
+
+fn reason(reason: String) -> Result<String, Violation> {
+    if reason.contains('\0') {
+        return Err(Violation::new("reason", "must not contain U+0000"));
+    }
+    if reason.chars().count() > MAX_REASON_CHARS {
+        return Err(Violation::new("reason", "must have at most 256 characters"));
+    }
+    Ok(reason)
+}

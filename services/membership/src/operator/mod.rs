@@ -1,0 +1,3 @@
+//! How the service is doing, for operators.
+
+pub(crate) mod grpc;

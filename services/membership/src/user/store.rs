@@ -1,0 +1,93 @@
+//! Users in SQL.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use parlance_db::{StoreError, Stored};
+use parlance_types::{Pairs, TenantId, UserId};
+
+use super::{Profile, User};
+use crate::Error;
+use crate::store::{Store, ensure_users};
+
+type Row = (String, String, String, String, i64, i64);
+
+macro_rules! columns {
+    () => {
+        "user_id, name, picture, metadata, create_time, update_time"
+    };
+}
+
+fn user((user_id, name, picture, metadata, created, updated): Row) -> Result<User, StoreError> {
+    let pairs = serde_json::from_str(&metadata).ok();
+    let pairs = Stored { table: "users", row: &user_id }.value("metadata", pairs)?;
+    let profile = Profile::stored(name, picture, Pairs::stored(pairs));
+    Ok(User { id: UserId::new(user_id), profile, created, updated })
+}
+
+fn json(metadata: &BTreeMap<String, String>) -> String {
+    serde_json::to_string(metadata).expect("a map of strings is JSON")
+}
+
+impl Store {
+    /// Writes users as wholes, all or none, and returns them as stored, in order.
+    pub(crate) async fn upsert_users(
+        &self,
+        tenant_id: &TenantId,
+        users: &[(UserId, Profile)],
+    ) -> Result<Vec<User>, Error> {
+        let now = self.clock.now();
+        // Rows are locked by id: batches that overlap must not wait for each other in a circle.
+        let mut sorted: Vec<_> = users.iter().collect();
+        sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
+        let upsert = concat!(
+            "INSERT INTO users (tenant_id, user_id, name, picture, metadata, create_time, update_time)
+             VALUES ($1, $2, $3, $4, $5, $6, $6)
+             ON CONFLICT (tenant_id, user_id) DO UPDATE SET name = excluded.name,
+               picture = excluded.picture, metadata = excluded.metadata,
+               update_time = excluded.update_time
+             RETURNING ",
+            columns!()
+        );
+        let mut tx = self.db.begin().await?;
+        let mut stored = BTreeMap::new();
+        for (user_id, profile) in sorted {
+            let upsert = tx.query(upsert).bind(tenant_id.as_str()).bind(user_id.as_str());
+            let upsert = upsert.bind(profile.name()).bind(profile.picture());
+            let row = upsert.bind(json(profile.metadata())).bind(now).fetch_one().await?;
+            stored.insert(user_id, user(row)?);
+        }
+        tx.commit().await?;
+        Ok(users.iter().filter_map(|(user_id, _)| stored.remove(user_id)).collect())
+    }
+
+    /// Lets a user come into being who calls for the first time.
+    pub(crate) async fn ensure_user(
+        &self,
+        tenant_id: &TenantId,
+        user_id: &UserId,
+    ) -> Result<(), Error> {
+        if self.users(tenant_id, std::slice::from_ref(user_id)).await?.is_empty() {
+            let mut conn = self.db.writer().await?;
+            let user_id = BTreeSet::from([user_id]);
+            ensure_users(&mut conn, tenant_id, &user_id, self.clock.now()).await?;
+        }
+        Ok(())
+    }
+
+    /// Those of the users that exist.
+    pub(crate) async fn users(
+        &self,
+        tenant_id: &TenantId,
+        user_ids: &[UserId],
+    ) -> Result<BTreeMap<UserId, User>, Error> {
+        let select = concat!(
+            "SELECT ",
+            columns!(),
+            " FROM users WHERE tenant_id = $1 AND user_id IN ($2..)"
+        );
+        let select = self.db.read(select).bind(tenant_id.as_str());
+        let found = select.bind_list(user_ids.iter().map(UserId::as_str)).fetch_all().await?;
+        let keyed = |row| user(row).map(|user| (user.id.clone(), user));
+        Ok(found.into_iter().map(keyed).collect::<Result<_, _>>()?)
+    }
+}

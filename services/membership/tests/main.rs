@@ -1,0 +1,26 @@
+//! The membership service through gRPC, on both databases.
+
+mod harness;
+
+mod membership {
+    mod add_members;
+    mod change_role;
+    mod get_membership;
+    mod join_room;
+    mod leave_room;
+    mod list_room_members;
+    mod list_user_memberships;
+    mod log_away;
+    mod remove_members;
+    mod silence;
+    mod tenants;
+}
+
+mod roster {
+    mod changes;
+    mod views;
+}
+
+mod user {
+    mod users;
+}
