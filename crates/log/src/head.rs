@@ -115,6 +115,11 @@ impl<'c> Locked<'c> {
         Ok(Self { conn, id, row, epoch: (number, EpochId(epoch)), now, events: Vec::new() })
     }
 
+    /// The log.
+    pub const fn id(&self) -> LogId {
+        self.id
+    }
+
     /// The transaction of the change, for tables of the noun's own.
     pub const fn conn(&mut self) -> &mut Conn {
         self.conn

@@ -3,21 +3,129 @@
 //! A folder for each noun: its values and rules (`mod.rs`), its SQL (`store.rs`), its RPCs
 //! (`grpc.rs`). The logs themselves are `parlance_log`; `parlance_follow` streams them.
 
-use parlance_db::Migrations;
-
 pub mod fact;
 pub mod inbox;
 pub mod mark;
 pub mod message;
 pub mod notice;
 pub mod operator;
-mod service;
 pub mod stream;
 mod wire;
 
+use std::sync::Arc;
+
+use parlance_bus::Bus;
+use parlance_db::{Db, Migrations};
+use parlance_follow::Hub;
+use parlance_proto::message::v1::fact_service_server::FactServiceServer;
+use parlance_proto::message::v1::inbox_service_server::InboxServiceServer;
+use parlance_proto::message::v1::mark_service_server::MarkServiceServer;
+use parlance_proto::message::v1::message_service_server::MessageServiceServer;
+use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayServiceServer;
+use parlance_proto::message::v1::operator_service_server::OperatorServiceServer;
+use parlance_proto::message::v1::user_log_service_server::UserLogServiceServer;
+use parlance_rpc::{Served, internal, public};
+use parlance_types::Clock;
+use tokio_util::sync::CancellationToken;
+
+use self::fact::grpc::FactGrpc;
+use self::inbox::Inbox;
+use self::inbox::grpc::{InboxGrpc, UserLogGrpc};
+use self::mark::Marker;
+use self::mark::grpc::{MarkGrpc, receipts};
+use self::message::grpc::MessageGrpc;
+use self::message::{Messages, OnDelete};
+use self::notice::grpc::NoticeRelayGrpc;
+use self::operator::grpc::OperatorGrpc;
+use self::stream::grpc::StreamGrpc;
+
 pub use parlance_follow::Options as StreamOptions;
 pub use parlance_log::{Error, Options as LogOptions, Store};
-pub use service::{Config, Service};
 
 /// The schema of this service.
 pub const MIGRATIONS: Migrations = parlance_db::migrations!();
+
+/// The largest request for a stream, in bytes: it may name 10,000 cursors.
+const MAX_SUBSCRIBE: usize = 4 * 1024 * 1024;
+
+/// What goes with a message when it is deleted: a noun that keeps something of messages
+/// is named here.
+const ON_DELETE: OnDelete = &[];
+
+/// How the service is laid out.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    pub store: LogOptions,
+    pub stream: StreamOptions,
+}
+
+/// The message service, running.
+#[derive(Clone, Debug)]
+pub struct Service {
+    store: Store,
+    messages: Messages,
+    marker: Arc<Marker>,
+    inbox: Inbox,
+    hub: Hub,
+    clock: Arc<dyn Clock>,
+    closing: CancellationToken,
+}
+
+impl Service {
+    /// Opens the service on its database. `bus` carries hints between its nodes.
+    pub async fn open(
+        db: Db,
+        bus: Arc<dyn Bus>,
+        clock: Arc<dyn Clock>,
+        config: Config,
+    ) -> Result<Self, Error> {
+        let hub = Hub::new(bus, config.stream);
+        let store = Store::open(db, Arc::clone(&clock), config.store, hub.publisher()).await?;
+        let closing = CancellationToken::new();
+        hub.start(store.clone(), &closing);
+        let marker = Arc::new(Marker::new(store.clone(), receipts(hub.clone())));
+        let messages = Messages::new(store.clone(), Arc::clone(&marker) as _, ON_DELETE);
+        let inbox = Inbox::new(store.clone());
+        Ok(Self { store, messages, marker, inbox, hub, clock, closing })
+    }
+
+    /// What users, backends and operators call, once the auth layer has verified them. Its
+    /// streams are sent away with GoAway when `draining` is cancelled.
+    pub fn public(&self, draining: CancellationToken) -> Served {
+        let Self { store, messages, marker, inbox, hub, clock, .. } = self.clone();
+        let stream = StreamGrpc::new(hub.clone(), clock, draining).into_server();
+        public![
+            MessageServiceServer::new(MessageGrpc::new(messages)),
+            MarkServiceServer::new(MarkGrpc::new(marker)),
+            InboxServiceServer::new(InboxGrpc::new(inbox)),
+            OperatorServiceServer::new(OperatorGrpc::new(hub, store)),
+        ]
+        .with(stream.max_decoding_message_size(MAX_SUBSCRIBE))
+    }
+
+    /// What the services of the suite call.
+    pub fn internal(&self) -> Served {
+        let Self { store, inbox, hub, .. } = self.clone();
+        internal![
+            FactServiceServer::new(FactGrpc::new(store.clone())),
+            UserLogServiceServer::new(UserLogGrpc::new(inbox)),
+            NoticeRelayServiceServer::new(NoticeRelayGrpc::new(store, hub)),
+        ]
+    }
+
+    /// The logs themselves.
+    pub const fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What the node follows.
+    pub const fn hub(&self) -> &Hub {
+        &self.hub
+    }
+
+    /// Lets every write that waits finish, then stops.
+    pub async fn close(&self) {
+        self.store.close().await;
+        self.closing.cancel();
+    }
+}

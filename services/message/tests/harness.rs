@@ -1,8 +1,6 @@
 //! A message service within this process, and clients of it.
 
-use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parlance_bus::InProcessBus;
 use parlance_db::Db;
@@ -21,14 +19,13 @@ use parlance_proto::message::v1::{
     Cursor, Message, MessageContent, RoomCursor, SendMessageRequest, SendMessageResponse,
     SubscribeRequest, SubscribeResponse,
 };
-use parlance_rpc::{Caller, Deadline, Principal, Reason, Transport, in_process};
-use parlance_types::{ManualClock, TenantId, UserId};
+pub(crate) use parlance_rpc::testing::{bad_ids, caller, refused, violates};
+use parlance_rpc::testing::{called_by, in_time};
+use parlance_rpc::{Caller, Deadline, Principal, Transport};
+use parlance_types::{ManualClock, UserId};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
-use tonic::service::interceptor::InterceptedService;
-use tonic::{Request, Response, Status, Streaming};
-use tonic_types::StatusExt;
+use tonic::Streaming;
 
 /// Clients of what a caller reaches.
 #[derive(Clone, Debug)]
@@ -36,6 +33,8 @@ pub(crate) struct Client {
     pub(crate) messages: MessageServiceClient<Transport>,
     pub(crate) marks: MarkServiceClient<Transport>,
     pub(crate) inbox: InboxServiceClient<Transport>,
+    /// For clients of every other public service.
+    pub(crate) transport: Transport,
 }
 
 /// Clients of what another service of the suite reaches.
@@ -86,14 +85,13 @@ impl World {
 
     /// A client whose requests the auth and deadline layers have let pass like this.
     pub(crate) fn with(&self, caller: Option<Caller>, deadline: Option<Instant>) -> Client {
-        let seen = extend(caller, deadline);
-        let messages = InterceptedService::new(self.service.message_server(), seen.clone());
-        let marks = InterceptedService::new(self.service.mark_server(), seen.clone());
-        let inbox = InterceptedService::new(self.service.inbox_server(), seen);
+        let services = self.service.public(CancellationToken::new());
+        let transport = called_by(services, caller, deadline.map(Deadline));
         Client {
-            messages: MessageServiceClient::new(in_process(Routes::new(messages))),
-            marks: MarkServiceClient::new(in_process(Routes::new(marks))),
-            inbox: InboxServiceClient::new(in_process(Routes::new(inbox))),
+            messages: MessageServiceClient::new(transport.clone()),
+            marks: MarkServiceClient::new(transport.clone()),
+            inbox: InboxServiceClient::new(transport.clone()),
+            transport,
         }
     }
 
@@ -103,20 +101,16 @@ impl World {
     }
 
     pub(crate) fn logs(&self, caller: Option<Caller>) -> InternalClient {
-        let seen = extend(caller, None);
-        let facts = InterceptedService::new(self.service.fact_server(), seen.clone());
-        let user_logs = InterceptedService::new(self.service.user_log_server(), seen.clone());
-        let notices = InterceptedService::new(self.service.notice_relay_server(), seen);
+        let transport = called_by(self.service.internal(), caller, None);
         InternalClient {
-            facts: FactServiceClient::new(in_process(Routes::new(facts))),
-            user_logs: UserLogServiceClient::new(in_process(Routes::new(user_logs))),
-            notices: NoticeRelayServiceClient::new(in_process(Routes::new(notices))),
+            facts: FactServiceClient::new(transport.clone()),
+            user_logs: UserLogServiceClient::new(transport.clone()),
+            notices: NoticeRelayServiceClient::new(transport),
         }
     }
 
     pub(crate) fn operator(&self, caller: Option<Caller>) -> OperatorServiceClient<Transport> {
-        let server = InterceptedService::new(self.service.operator_server(), extend(caller, None));
-        OperatorServiceClient::new(in_process(Routes::new(server)))
+        OperatorServiceClient::new(self.with(caller, None).transport)
     }
 
     /// Follows a room from a cursor that nobody gave out.
@@ -134,12 +128,7 @@ impl World {
     }
 
     async fn follow(&self, room_id: &str, cursor: Option<Cursor>) -> Receipts {
-        let caller = caller(TENANT, Principal::Service);
-        let server = InterceptedService::new(
-            self.service.stream_server(CancellationToken::new()),
-            extend(Some(caller), None),
-        );
-        let mut client = StreamServiceClient::new(in_process(Routes::new(server)));
+        let mut client = StreamServiceClient::new(self.backend().transport);
         let rooms = vec![RoomCursor { room_id: room_id.to_owned(), cursor }];
         let request = SubscribeRequest { rooms, ..SubscribeRequest::default() };
         let stream = client.subscribe(request).await.expect("subscribe").into_inner();
@@ -159,33 +148,8 @@ impl Receipts {
     }
 
     pub(crate) async fn frame(&mut self) -> Frame {
-        let next = tokio::time::timeout(Duration::from_secs(20), self.0.message()).await;
-        let response = next.expect("a frame in time").expect("a frame").expect("no end");
+        let response = in_time(self.0.message()).await.expect("a frame").expect("no end");
         response.frame.expect("a known frame")
-    }
-}
-
-pub(crate) fn caller(tenant_id: &str, principal: Principal) -> Caller {
-    Caller {
-        tenant_id: TenantId::new(tenant_id),
-        subject: "test".to_owned(),
-        principal,
-        expires: i64::MAX,
-    }
-}
-
-fn extend(
-    caller: Option<Caller>,
-    deadline: Option<Instant>,
-) -> impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone {
-    move |mut request: Request<()>| {
-        if let Some(caller) = &caller {
-            request.extensions_mut().insert(caller.clone());
-        }
-        if let Some(deadline) = deadline {
-            request.extensions_mut().insert(Deadline(deadline));
-        }
-        Ok(request)
     }
 }
 
@@ -206,29 +170,6 @@ pub(crate) async fn send(client: &mut Client, room_id: &str, words: &str) -> Sen
 /// The text of a message as it reads now; `None` where it has no content.
 pub(crate) fn words(message: &Message) -> Option<&str> {
     message.content.as_ref().map(|content| content.text.as_str())
-}
-
-/// Checks that a call was refused for `reason`, with its code and its details.
-pub(crate) fn refused<T: Debug>(result: Result<Response<T>, Status>, reason: Reason) -> Status {
-    let status = result.expect_err(reason.as_str());
-    let info =
-        status.get_details_error_info().unwrap_or_else(|| panic!("no ErrorInfo: {status:?}"));
-    assert_eq!((info.reason.as_str(), info.domain.as_str()), (reason.as_str(), "parlance"));
-    assert_eq!(status.code(), reason.code());
-    status
-}
-
-/// Checks that a call was refused for this field.
-pub(crate) fn violates<T: Debug>(result: Result<Response<T>, Status>, field: &str) {
-    let status = refused(result, Reason::InvalidField);
-    let bad = status.get_details_bad_request().expect("a BadRequest");
-    let fields: Vec<_> = bad.field_violations.iter().map(|bad| bad.field.as_str()).collect();
-    assert_eq!(fields, [field]);
-}
-
-/// Ids that no field of any request takes.
-pub(crate) fn bad_ids() -> [String; 5] {
-    [String::new(), "a\0b".to_owned(), "a\nb".to_owned(), "\u{85}".to_owned(), "x".repeat(129)]
 }
 
 /// Message ids that no field of any request takes.

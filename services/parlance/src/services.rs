@@ -141,18 +141,8 @@ impl Services {
         let message = parlance_message::Service::open(db, bus, clock, config);
         let message = message.await.map_err(failed)?;
         self.epoch = message.store().epoch().await.map_err(failed)?.to_string();
-        let users = public![
-            message.message_server(),
-            message.mark_server(),
-            message.inbox_server(),
-            message.operator_server(),
-        ];
-        self.serve(users.with(message.stream_server(parts.env.draining.clone())));
-        let suite = internal![
-            message.fact_server(),
-            message.user_log_server(),
-            message.notice_relay_server(),
-        ];
+        self.serve(message.public(parts.env.draining.clone()));
+        let suite = message.internal();
         self.message = Some(message);
         Ok(suite)
     }

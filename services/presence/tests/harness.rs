@@ -194,8 +194,7 @@ impl World {
         let config = parlance_message::Config::default();
         let message = parlance_message::Service::open(logs, bus, time, config);
         let message = message.await.expect("open the logs");
-        let servers = internal![message.fact_server(), message.notice_relay_server()];
-        let to_message = verified.in_process(servers.into_routes());
+        let to_message = verified.in_process(message.internal().into_routes());
 
         let users = sqlite("membership", parlance_membership::MIGRATIONS).await;
         let membership = parlance_membership::Service::open(&env, users, to_message.clone());
@@ -347,7 +346,7 @@ impl World {
 
     /// Follows a room from here on.
     pub(crate) async fn follow(&self, user: &str, room_id: &str) -> Streaming<SubscribeResponse> {
-        let server = public![self.message.stream_server(CancellationToken::new())];
+        let server = self.message.public(CancellationToken::new());
         let mut streams = StreamServiceClient::new(called_by(server, acme(user), None));
         let rooms = vec![RoomCursor { room_id: room_id.to_owned(), cursor: None }];
         let request = SubscribeRequest { rooms, ..SubscribeRequest::default() };

@@ -58,22 +58,32 @@ impl MessageRow {
     }
 }
 
-/// Messages within $2..=$3 as they read at $5: an edit above is not there yet. The two `+`
-/// keep SQLite from walking the log backwards for the greatest number instead of reading
-/// the message's edits by the index of targets.
+/// The edit `e` that holds the content of a message `m` of the log $1 as it reads at $5: an
+/// edit above is not there yet. $6 is the kind of edits. The two `+` keep SQLite from walking
+/// the log backwards for the greatest number instead of reading the message's edits by the
+/// index of targets.
+macro_rules! edit_of_message {
+    () => {
+        "LEFT JOIN events e
+           ON e.log_id = $1
+          AND e.seq = CASE WHEN m.content_seq IS NULL THEN NULL
+                           WHEN m.content_seq <= $5 THEN m.content_seq
+                           ELSE (SELECT MAX(+o.seq) FROM events o
+                                  WHERE o.log_id = $1 AND o.target_seq = m.seq
+                                    AND o.kind = $6 AND +o.seq <= $5) END "
+    };
+}
+pub(crate) use edit_of_message;
+
+/// Messages within $2..=$3 as they read at $5.
 macro_rules! page {
     ($order:literal) => {
         concat!(
             "SELECT ",
             message_columns!(),
-            "  FROM events m LEFT JOIN events e
-                 ON e.log_id = $1
-                AND e.seq = CASE WHEN m.content_seq IS NULL THEN NULL
-                                 WHEN m.content_seq <= $5 THEN m.content_seq
-                                 ELSE (SELECT MAX(+o.seq) FROM events o
-                                        WHERE o.log_id = $1 AND o.target_seq = m.seq
-                                          AND o.kind = $7 AND +o.seq <= $5) END
-              WHERE m.log_id = $1 AND m.kind = $6 AND m.seq >= $2 AND m.seq <= $3
+            " FROM events m ",
+            edit_of_message!(),
+            "WHERE m.log_id = $1 AND m.kind = $7 AND m.seq >= $2 AND m.seq <= $3
               ORDER BY m.seq ",
             $order,
             " LIMIT $4"
@@ -101,8 +111,8 @@ pub async fn page(
             .bind(last)
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .bind(visible.1)
-            .bind(Kind::Message.number())
             .bind(Kind::Edit.number())
+            .bind(Kind::Message.number())
             .fetch_all(&mut *lend(pool).await?)
             .await)
     })

@@ -16,18 +16,14 @@ use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::notice_relay_service_client::NoticeRelayServiceClient;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
 use parlance_proto::message::v1::subscribe_response::Frame;
-use parlance_rpc::{Caller, Principal, Transport, in_process};
+use parlance_rpc::testing::{PATIENCE, called_by, caller};
+use parlance_rpc::{Caller, Principal, Transport};
 use parlance_types::{Clock, LogId, MessageId, RoomId, Seq, SystemClock, TenantId, UserId};
 use prost::Message as _;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::service::Routes;
-use tonic::service::interceptor::InterceptedService;
-use tonic::{Request, Status, Streaming};
+use tonic::{Status, Streaming};
 use uuid::Uuid;
-
-/// How long a test waits for what must come.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) fn tenant() -> TenantId {
     TenantId::new("acme")
@@ -74,19 +70,13 @@ impl Node {
         expires: i64,
     ) -> StreamServiceClient<Transport> {
         let caller = Caller { tenant_id: tenant(), subject: "test".to_owned(), principal, expires };
-        let server = self.service.stream_server(self.draining.clone());
-        StreamServiceClient::new(in_process(Routes::new(as_caller(server, caller))))
+        let services = self.service.public(self.draining.clone());
+        StreamServiceClient::new(called_by(services, caller, None))
     }
 
     /// Says that a member types for so long; not at all: has stopped.
     pub(crate) async fn typing(&self, room: &Room, user: &str, lasts: Duration) {
-        let caller = Caller {
-            tenant_id: tenant(),
-            subject: "test".to_owned(),
-            principal: Principal::Internal(None),
-            expires: i64::MAX,
-        };
-        let server = as_caller(self.service.notice_relay_server(), caller);
+        let caller = caller(tenant().as_str(), Principal::Internal(None));
         let lasts = prost_types::Duration::try_from(lasts).ok();
         let notice = pb::publish_notice_request::Notice::Typing(pb::TypingNotice { lasts });
         let request = pb::PublishNoticeRequest {
@@ -94,7 +84,8 @@ impl Node {
             user_id: user.to_owned(),
             notice: Some(notice),
         };
-        let mut relay = NoticeRelayServiceClient::new(in_process(Routes::new(server)));
+        let relay = called_by(self.service.internal(), caller, None);
+        let mut relay = NoticeRelayServiceClient::new(relay);
         relay.publish_notice(request).await.expect("told");
     }
 
@@ -188,16 +179,6 @@ impl Node {
         let deletion = Deletion { actor, message_id, on_delete: &[] };
         self.store.run(deletion).await.expect("delete")
     }
-}
-
-fn as_caller<S>(
-    server: S,
-    caller: Caller,
-) -> InterceptedService<S, impl FnMut(Request<()>) -> Result<Request<()>, Status> + Clone> {
-    InterceptedService::new(server, move |mut request: Request<()>| {
-        request.extensions_mut().insert(caller.clone());
-        Ok(request)
-    })
 }
 
 /// A receipt of a user, whoever it is.
