@@ -30,6 +30,8 @@ kinds! {
     Message = 1: MessageSent,
     Edit = 2: MessageEdited,
     Delete = 3: MessageDeleted,
+    Pin = 4: MessagePinned,
+    Unpin = 5: MessageUnpinned,
 }
 
 impl Kind {

@@ -9,6 +9,7 @@ pub mod mark;
 pub mod message;
 pub mod notice;
 pub mod operator;
+pub mod pin;
 pub mod stream;
 mod wire;
 
@@ -23,6 +24,7 @@ use parlance_proto::message::v1::mark_service_server::MarkServiceServer;
 use parlance_proto::message::v1::message_service_server::MessageServiceServer;
 use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayServiceServer;
 use parlance_proto::message::v1::operator_service_server::OperatorServiceServer;
+use parlance_proto::message::v1::pin_service_server::PinServiceServer;
 use parlance_proto::message::v1::user_log_service_server::UserLogServiceServer;
 use parlance_rpc::{Served, internal, public};
 use parlance_types::Clock;
@@ -37,6 +39,8 @@ use self::message::grpc::MessageGrpc;
 use self::message::{Messages, OnDelete};
 use self::notice::grpc::NoticeRelayGrpc;
 use self::operator::grpc::OperatorGrpc;
+use self::pin::grpc::PinGrpc;
+use self::pin::{Pins, unpin_deleted};
 use self::stream::grpc::StreamGrpc;
 
 pub use parlance_follow::Options as StreamOptions;
@@ -50,7 +54,7 @@ const MAX_SUBSCRIBE: usize = 4 * 1024 * 1024;
 
 /// What goes with a message when it is deleted: a noun that keeps something of messages
 /// is named here.
-const ON_DELETE: OnDelete = &[];
+const ON_DELETE: OnDelete = &[unpin_deleted];
 
 /// How the service is laid out.
 #[derive(Clone, Debug, Default)]
@@ -98,6 +102,7 @@ impl Service {
             MessageServiceServer::new(MessageGrpc::new(messages)),
             MarkServiceServer::new(MarkGrpc::new(marker)),
             InboxServiceServer::new(InboxGrpc::new(inbox)),
+            PinServiceServer::new(PinGrpc::new(Pins::new(store.clone()))),
             OperatorServiceServer::new(OperatorGrpc::new(hub, store)),
         ]
         .with(stream.max_decoding_message_size(MAX_SUBSCRIBE))

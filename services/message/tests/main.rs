@@ -51,6 +51,10 @@ mod notice {
     mod publish_notice;
 }
 
+mod pin {
+    mod pins;
+}
+
 mod operator {
     mod get_counters;
 }
