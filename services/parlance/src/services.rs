@@ -6,7 +6,7 @@ use parlance_bus::{InProcessBus, RedisBus};
 use parlance_db::{Db, Location, Migrations};
 use parlance_message::{LogOptions, StreamOptions};
 use parlance_presence::state::{Doubt, MemorySessions, RedisSessions, Sessions};
-use parlance_rpc::{Addresses, Env, Layers, Served, Transport, balanced, internal, public};
+use parlance_rpc::{Addresses, Env, Layers, Served, Transport, balanced};
 use parlance_types::Clock;
 use tokio_util::sync::CancellationToken;
 
