@@ -22,7 +22,7 @@ use parlance_proto::room::v1::CreateRoomRequest;
 use parlance_proto::room::v1::room_service_client::RoomServiceClient;
 pub(crate) use parlance_rpc::testing::{PATIENCE, acme, caller, refused, violates};
 use parlance_rpc::testing::{called_by, in_time, suite};
-use parlance_rpc::{Caller, Env, Principal, Reason, Tasks, Transport, internal, public};
+use parlance_rpc::{Caller, Env, Principal, Reason, Tasks, Transport, public};
 use parlance_types::{ManualClock, UserId};
 use tempfile::TempDir;
 use tokio::time::timeout;
