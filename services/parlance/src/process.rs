@@ -229,3 +229,6 @@ fn layers(config: &Config, auth: Auth) -> Layers {
         ..Layers::new(auth)
     }
 }
+
+#[cfg(test)]
+mod tests;
