@@ -44,6 +44,13 @@ def test_every_behaviour_is_shown_by_a_test_that_exists():
     assert check.returncode == 0, check.stderr
 
 
+def test_every_file_that_the_page_for_contributors_names_is_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = set(re.findall(r"`((?:proto|services|crates|docs|deploy|tests|scripts)/[\w./-]+)`", text))
+    assert len(named) > 15
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
 def test_links_between_the_documents_lead_somewhere():
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     assert len(pages) > 8
