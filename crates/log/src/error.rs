@@ -1,5 +1,6 @@
 //! Why a request about a log fails.
 
+use parlance_db::StoreError;
 use parlance_rpc::{Failure, Late, Reason, Refusal, Violation, status};
 use tonic::Status;
 
@@ -17,8 +18,8 @@ pub enum Error {
     #[error("facts must continue version {applied}")]
     FactGap { applied: i64 },
 
-    #[error("could not reach the message store")]
-    Store(#[from] sqlx::Error),
+    #[error(transparent)]
+    Store(#[from] StoreError),
 
     #[error("the message store did not answer in time")]
     StoreTimeout,
@@ -65,7 +66,8 @@ impl Failure for Error {
             Self::Invalid { .. } => Reason::InvalidField,
             Self::Refused(reason, _) => *reason,
             Self::FactGap { .. } => Reason::FactGap,
-            Self::Store(_) | Self::StoreTimeout => Reason::StoreUnavailable,
+            Self::Store(error) => Reason::of_store(error.is_bug()),
+            Self::StoreTimeout => Reason::StoreUnavailable,
             Self::Impossible { .. } => Reason::Internal,
         }
     }
@@ -76,6 +78,12 @@ impl Failure for Error {
             Self::FactGap { applied } => refusal.with("applied", applied.to_string()),
             _ => refusal,
         }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
     }
 }
 
@@ -95,5 +103,18 @@ impl From<Late> for Error {
     fn from(_: Late) -> Self {
         let late = "the deadline passed before the answer was there";
         Self::Refused(Reason::DeadlineExceeded, late)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_outage_can_be_waited_for_and_an_answer_of_another_shape_cannot() {
+        let decode = sqlx::Error::ColumnDecode { index: "role".into(), source: "no".into() };
+        assert_eq!(Error::from(decode).reason(), Reason::Internal);
+        assert_eq!(Error::from(sqlx::Error::PoolTimedOut).reason(), Reason::StoreUnavailable);
+        assert_eq!(Error::StoreTimeout.reason(), Reason::StoreUnavailable);
     }
 }

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use parlance_db::Trouble;
 use tokio::time::{Instant, sleep};
 
-use super::trouble::{Trouble, trouble};
 use crate::Error;
 
 /// How long a change that was never begun waits for a database that cannot be reached.
@@ -38,7 +38,7 @@ impl Attempts {
     pub(super) fn go_on(&self, error: &Error, waits: impl Fn() -> bool) -> bool {
         let patient = self.interrupted || self.began.elapsed() < PATIENCE;
         let passing = match error {
-            Error::Store(error) => !matches!(trouble(error), Trouble::Refused | Trouble::Failed),
+            Error::Store(error) => !matches!(error.trouble(), Trouble::Refused | Trouble::Failed),
             Error::StoreTimeout => true,
             _ => false,
         };
@@ -54,7 +54,7 @@ impl Attempts {
 /// Whether it is not known what became of the run that failed so.
 pub(super) fn lost(error: &Error) -> bool {
     match error {
-        Error::Store(error) => trouble(error) == Trouble::Lost,
+        Error::Store(error) => error.trouble() == Trouble::Lost,
         Error::StoreTimeout => true,
         _ => false,
     }

@@ -1,7 +1,6 @@
 //! The queues of the writers: each owns a connection and the logs of a shard.
 
 mod attempts;
-mod trouble;
 mod writer;
 
 use std::hash::{DefaultHasher, Hash, Hasher};

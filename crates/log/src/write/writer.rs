@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::future::BoxFuture;
-use parlance_db::{Db, PostgresDb};
+use parlance_db::{Db, PostgresDb, StoreError, Trouble};
 use parlance_rpc::Reason;
 use parlance_types::{Clock, LogId, MessageId, Seq};
 use sqlx::ConnectOptions;
@@ -20,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::Options;
 use super::attempts::{Attempts, lost};
-use super::trouble::{Trouble, trouble, unreachable};
 use crate::change::{Executed, Transaction};
 use crate::room_id::Resolver;
 use crate::send::{self, Outcome, Verdict};
@@ -369,14 +368,14 @@ impl Writer {
             return Ok(conn);
         }
         let conn = match &self.db {
-            Db::Sqlite(_) => Conn::take(&self.db).await.map_err(Error::Store),
+            Db::Sqlite(_) => Conn::take(&self.db).await.map_err(Error::from),
             Db::Postgres(db) => {
                 let connect = self.connect_postgres(db);
                 timeout(self.options.deadline, connect).await.unwrap_or(Err(Error::StoreTimeout))
             }
         };
         // Whatever the server said, it was not about the change.
-        conn.map_err(unreachable)
+        conn.map_err(|error| Error::Store(StoreError::away(error)))
     }
 
     async fn connect_postgres(&self, db: &PostgresDb) -> Result<Conn, Error> {
@@ -394,7 +393,7 @@ impl Writer {
 fn instead(entries: &[Entry], error: &Error) -> Instead {
     let Error::Store(error) = error else { return Instead::Nothing };
     let log = |entry: Option<&Entry>| entry.map(|entry| entry.log_id);
-    match trouble(error) {
+    match error.trouble() {
         Trouble::Stuck if log(entries.first()) != log(entries.last()) => Instead::EachLog,
         Trouble::Refused if entries.len() > 1 => Instead::Halves,
         _ => Instead::Nothing,
@@ -416,7 +415,7 @@ fn fail(batch: Vec<Send>, error: Error) {
     let text = error.to_string();
     let mut first = Some(error);
     for send in batch {
-        let error = first.take().unwrap_or_else(|| unreachable(text.as_str()));
+        let error = first.take().unwrap_or_else(|| Error::Store(StoreError::away(text.as_str())));
         let _ = send.reply.send(Err(error));
     }
 }
