@@ -3,6 +3,10 @@ use std::time::Duration;
 use parlance_cluster::{Cluster, Kind, Plan, Traffic};
 use tokio::time::{sleep, timeout};
 
+/// How long the test waits for both replicas to hold a batch: a held send gives up after 2 s and
+/// comes again a second later, so that they do not always wait at the same time.
+const PATIENCE: Duration = Duration::from_secs(20);
+
 /// It stops with batches in its hands that are committed while it stands still, and goes on with
 /// them when their senders have long gone to the other replica.
 #[tokio::test]
@@ -19,7 +23,7 @@ async fn a_message_replica_that_stands_still_for_ten_seconds_stops_nobody() {
                 sleep(Duration::from_millis(10)).await;
             }
         };
-        timeout(Duration::from_secs(4), both).await.expect("a batch of each replica waits");
+        timeout(PATIENCE, both).await.expect("a batch of each replica waits");
         cluster.pause(name).await;
         held.release().await;
         // The length of the fault, not a wait for something.
