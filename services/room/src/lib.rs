@@ -28,7 +28,8 @@ use room::{RoomGrpc, Rooms};
 use wire::Callers;
 
 /// The schema of this service.
-pub const MIGRATIONS: Migrations = parlance_db::migrations!();
+pub const MIGRATIONS: Migrations =
+    parlance_db::migrations!(with parlance_outbox::MIGRATIONS, parlance_requests::MIGRATIONS);
 
 /// The room service. Clones share it.
 #[derive(Clone, Debug)]

@@ -36,38 +36,3 @@ CREATE UNIQUE INDEX rooms_room_id ON rooms (tenant_id, room_id) WHERE state IN (
 CREATE UNIQUE INDEX rooms_unique_id ON rooms (tenant_id, unique_id) WHERE state IN (1, 2, 3);
 CREATE UNIQUE INDEX rooms_pair ON rooms (tenant_id, pair_low, pair_high) WHERE state IN (1, 2, 3);
 CREATE INDEX rooms_due ON rooms (due_time) WHERE due_time IS NOT NULL;
-
--- What was answered to requests that may be repeated. `caller` is empty for callers
--- that act for the tenant.
-CREATE TABLE requests (
-    tenant_id TEXT COLLATE "C" NOT NULL,
-    caller TEXT COLLATE "C" NOT NULL,
-    request_id TEXT COLLATE "C" NOT NULL,
-    payload_hash BYTEA NOT NULL,
-    log_id UUID NOT NULL,
-    room BYTEA NOT NULL,
-    PRIMARY KEY (tenant_id, caller, request_id)
-);
-
-CREATE INDEX requests_log_id ON requests (log_id);
-
--- The logs this service is a source of. Facts up to `version` were made, those up
--- to `applied` stand in the log.
-CREATE TABLE outbox_logs (
-    log_id UUID PRIMARY KEY,
-    tenant_id TEXT COLLATE "C" NOT NULL,
-    room_id TEXT COLLATE "C" NOT NULL,
-    kind INTEGER NOT NULL,
-    version BIGINT NOT NULL,
-    applied BIGINT NOT NULL
-) WITH (fillfactor = 50);
-
-CREATE INDEX outbox_logs_pending ON outbox_logs (log_id) WHERE version > applied;
-
--- Every fact ever made: an encoded parlance.message.v1.Fact.
-CREATE TABLE outbox (
-    log_id UUID NOT NULL,
-    version BIGINT NOT NULL,
-    fact BYTEA NOT NULL,
-    PRIMARY KEY (log_id, version)
-);

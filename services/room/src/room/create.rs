@@ -6,7 +6,6 @@ use parlance_rpc::{Deadline, fields};
 use parlance_types::{LogId, Pairs, RoomId, RoomKind, UserId};
 
 use super::repeat::{Asked, Changed};
-use super::store::Inserted;
 use super::{
     Actor, Description, Founding, Name, Pair, Picture, Room, Rooms, Settings, State, UniqueId,
 };
@@ -90,14 +89,11 @@ impl Rooms {
         self.rosters.check(actor, new, *deadline).await?;
         for _ in 0..TRIES {
             let room = self.plan(actor, new);
-            match self.store.insert(&room, actor, request.as_ref()).await? {
-                Inserted::Done => {
-                    self.finish_creation(&room, *deadline).await?;
-                    return Ok(room);
-                }
-                Inserted::Repeat => return Err(Error::RequestIdReused),
-                Inserted::Taken => self.clear_ids(&room, *deadline).await?,
+            if self.store.insert(&room, request.as_ref()).await? {
+                self.finish_creation(&room, *deadline).await?;
+                return Ok(room);
             }
+            self.clear_ids(&room, *deadline).await?;
         }
         Err(Error::GivenUp)
     }

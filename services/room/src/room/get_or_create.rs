@@ -3,7 +3,6 @@
 use parlance_rpc::Deadline;
 use parlance_types::{JoinRule, Pairs, Role, RoomKind, UserId};
 
-use super::store::Inserted;
 use super::{
     Actor, Change, Field, Founding, Name, NewRoom, Pair, Picture, Room, Rooms, State, UniqueId,
 };
@@ -157,7 +156,7 @@ impl Rooms {
                 None => {
                     self.rosters.check(actor, new, deadline).await?;
                     let room = self.plan(actor, new);
-                    if matches!(self.store.insert(&room, actor, None).await?, Inserted::Done) {
+                    if self.store.insert(&room, None).await? {
                         self.finish_creation(&room, deadline).await?;
                         return Ok((room, true));
                     }

@@ -5,8 +5,9 @@ mod decode;
 use parlance_db::Stored;
 use parlance_proto::room::v1 as pb;
 use parlance_proto::room::v1::room_service_server::RoomService;
-use parlance_rpc::fields;
-use prost::Message as _;
+use parlance_requests::RequestKey;
+use parlance_rpc::{caller, fields};
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::repeat::{Asked, Changed};
@@ -21,13 +22,23 @@ pub(crate) struct RoomGrpc {
     pub(crate) callers: Callers,
 }
 
+/// The name of the attempt that a request is, if it has a request id.
+fn key<T: Message>(
+    rpc: &str,
+    request: &Request<T>,
+    request_id: impl Fn(&T) -> &str,
+) -> Result<Option<RequestKey>, Status> {
+    let message = request.get_ref();
+    Ok(RequestKey::of(&caller(request)?, rpc, request_id(message), message)?)
+}
+
 /// The room of a reply, as it is now or as the first reply told it.
 fn told(changed: Changed) -> Result<pb::Room, Error> {
     match changed {
         Changed::Now(room) => Ok(codec::room(&room)),
         Changed::Before { log_id, reply } => {
             let stored = Stored { table: "requests", row: log_id };
-            Ok(stored.value("room", pb::Room::decode(reply.as_slice()).ok())?)
+            Ok(stored.value("reply", pb::Room::decode(reply.as_slice()).ok())?)
         }
     }
 }
@@ -38,11 +49,10 @@ impl RoomService for RoomGrpc {
         &self,
         request: Request<pb::CreateRoomRequest>,
     ) -> Result<Response<pb::CreateRoomResponse>, Status> {
+        let key = key("CreateRoom", &request, |request| &request.request_id)?;
         let (actor, deadline, request) = self.callers.open(request).await?;
-        let repeatable = decode::repeatable(&actor, "CreateRoom", &request.request_id, &request)?;
         let new = decode::new_room(&actor, request)?;
-        let room =
-            told(self.rooms.create(Asked { actor, request: repeatable, deadline }, new).await?)?;
+        let room = told(self.rooms.create(Asked { actor, request: key, deadline }, new).await?)?;
         Ok(Response::new(pb::CreateRoomResponse { room: Some(room) }))
     }
 
@@ -93,11 +103,10 @@ impl RoomService for RoomGrpc {
         &self,
         request: Request<pb::UpdateRoomRequest>,
     ) -> Result<Response<pb::UpdateRoomResponse>, Status> {
+        let key = key("UpdateRoom", &request, |request| &request.request_id)?;
         let (actor, deadline, request) = self.callers.open(request).await?;
-        let repeatable = decode::repeatable(&actor, "UpdateRoom", &request.request_id, &request)?;
         let update = decode::update(request)?;
-        let room =
-            told(self.rooms.update(Asked { actor, request: repeatable, deadline }, update).await?)?;
+        let room = told(self.rooms.update(Asked { actor, request: key, deadline }, update).await?)?;
         Ok(Response::new(pb::UpdateRoomResponse { room: Some(room) }))
     }
 
@@ -105,10 +114,10 @@ impl RoomService for RoomGrpc {
         &self,
         request: Request<pb::DeleteRoomRequest>,
     ) -> Result<Response<pb::DeleteRoomResponse>, Status> {
+        let key = key("DeleteRoom", &request, |request| &request.request_id)?;
         let (actor, deadline, request) = self.callers.open(request).await?;
-        let repeatable = decode::repeatable(&actor, "DeleteRoom", &request.request_id, &request)?;
         let room_id = fields::room_id("room_id", request.room_id)?;
-        self.rooms.delete(Asked { actor, request: repeatable, deadline }, room_id).await?;
+        self.rooms.delete(Asked { actor, request: key, deadline }, room_id).await?;
         Ok(Response::new(pb::DeleteRoomResponse {}))
     }
 }

@@ -20,7 +20,7 @@ mod text;
 mod update;
 
 use parlance_rpc::Caller;
-use parlance_types::{LogId, Micros, Pairs, RequestId, Role, RoomId, RoomKind, TenantId, UserId};
+use parlance_types::{LogId, Micros, Pairs, Role, RoomId, RoomKind, TenantId, UserId};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use create::NewRoom;
@@ -55,8 +55,6 @@ parlance_types::stored_enum! {
 pub(crate) struct Actor {
     pub tenant_id: TenantId,
     pub user: Option<UserId>,
-    /// The caller that acts for nobody: its request ids are its own.
-    pub backend: Option<String>,
 }
 
 /// The two users of a direct room, the lower id first.
@@ -122,21 +120,12 @@ impl Actor {
     pub(crate) const fn is_tenant(&self) -> bool {
         self.user.is_none()
     }
-
-    /// A request id among those of the caller.
-    pub(crate) fn own(&self, request_id: RequestId) -> RequestId {
-        match &self.backend {
-            Some(backend) => request_id.of_backend(backend),
-            None => request_id,
-        }
-    }
 }
 
 impl From<Caller> for Actor {
     fn from(caller: Caller) -> Self {
         let user = caller.user().cloned();
-        let backend = user.is_none().then_some(caller.subject);
-        Self { tenant_id: caller.tenant_id, user, backend }
+        Self { tenant_id: caller.tenant_id, user }
     }
 }
 
@@ -196,7 +185,7 @@ impl Room {
 
     /// On whose behalf the room's creation is finished.
     pub(crate) fn founder(&self) -> Actor {
-        Actor { tenant_id: self.tenant_id.clone(), user: self.creator.clone(), backend: None }
+        Actor { tenant_id: self.tenant_id.clone(), user: self.creator.clone() }
     }
 
     /// On whose behalf the room's roster is closed: of who deletes the room, or of
@@ -205,7 +194,7 @@ impl Room {
         match self.state {
             State::Deleting | State::Deleted => {
                 let (tenant_id, user) = (self.tenant_id.clone(), self.deleter.clone());
-                Actor { tenant_id, user, backend: None }
+                Actor { tenant_id, user }
             }
             State::Creating | State::Active | State::Abandoned => self.founder(),
         }

@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
+use parlance_requests::{Found, RequestKey};
 use parlance_rpc::{Deadline, Failure as _};
-use parlance_types::{LogId, RequestId};
+use parlance_types::LogId;
 
 use super::{Actor, Room, Rooms, State};
 use crate::Error;
@@ -11,19 +12,11 @@ use crate::Error;
 /// How often a change is tried that another one of the same request keeps from its end.
 const TRIES: usize = 4;
 
-/// A request that a caller may repeat.
-#[derive(Clone, Debug)]
-pub(crate) struct Repeatable {
-    pub request_id: RequestId,
-    /// Hash of everything that the request says, its RPC included.
-    pub payload_hash: [u8; 32],
-}
-
 /// Who asks for a change, under which request id, and until when.
 #[derive(Clone, Debug)]
 pub(crate) struct Asked {
     pub actor: Actor,
-    pub request: Option<Repeatable>,
+    pub request: Option<RequestKey>,
     pub deadline: Deadline,
 }
 
@@ -72,13 +65,11 @@ impl Rooms {
     /// What a repeat is told; `None` if this is the first time.
     async fn repeat(&self, asked: &Asked) -> Result<Option<Changed>, Error> {
         let Some(request) = &asked.request else { return Ok(None) };
-        let Some(record) = self.store.record(&asked.actor, &request.request_id).await? else {
-            return Ok(None);
+        let (log_id, reply) = match self.store.found(request).await? {
+            Found::New => return Ok(None),
+            Found::Repeat { log_id, reply } => (log_id, reply),
+            Found::Reused => return Err(Error::RequestIdReused),
         };
-        if record.payload_hash != request.payload_hash {
-            return Err(Error::RequestIdReused);
-        }
-        let (log_id, reply) = (record.log_id, record.room);
         let room = self.store.by_log_id(log_id).await?;
         self.go_on(room.as_ref(), reply.is_empty(), asked.deadline).await?;
         Ok(Some(Changed::Before { log_id, reply }))

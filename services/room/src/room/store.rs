@@ -2,11 +2,10 @@
 
 use parlance_db::{Conn, Db, Query};
 use parlance_outbox::{enqueue, register};
-use parlance_types::{LogId, Micros, RequestId, RoomId, TenantId, UserId};
-use uuid::Uuid;
+use parlance_requests::{Found, RequestKey, forget};
+use parlance_types::{LogId, Micros, RoomId, TenantId, UserId};
 
 use super::janitor::{ABANDONED_GRACE, GRACE};
-use super::repeat::Repeatable;
 use super::row::{RoomRow, columns, json};
 use super::{Actor, Change, Pair, Room, State, UniqueId, codec};
 use crate::Error;
@@ -50,55 +49,17 @@ pub(crate) struct Store {
     db: Db,
 }
 
-/// What became of a room that was to be inserted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Inserted {
-    /// It is in creation.
-    Done,
-    /// The request was made before.
-    Repeat,
-    /// One of its ids, or its pair, is taken.
-    Taken,
-}
-
-/// What a request came to.
-#[derive(Debug)]
-pub(crate) struct Record {
-    pub(crate) payload_hash: Vec<u8>,
-    /// The log of the room that it was about.
-    pub(crate) log_id: LogId,
-    /// The encoded room of the reply; empty if it had none.
-    pub(crate) room: Vec<u8>,
-}
-
-/// The key of a caller: no user has an empty id.
-fn caller(actor: &Actor) -> &str {
-    actor.user.as_ref().map_or("", |user| user.as_str())
-}
-
-/// Records a request and its reply. `false`: it was made before.
+/// Keeps the reply to a request. Fails with `RequestIdReused` if the request was made before.
 async fn record(
     tx: &mut Conn,
-    actor: &Actor,
-    request: Option<&Repeatable>,
+    request: Option<&RequestKey>,
     log_id: LogId,
-    room: Vec<u8>,
-) -> Result<bool, Error> {
-    let Some(request) = request else { return Ok(true) };
-    let inserted = tx
-        .query(
-            "INSERT INTO requests (tenant_id, caller, request_id, payload_hash, log_id, room)
-             VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING",
-        )
-        .bind(actor.tenant_id.as_str())
-        .bind(caller(actor))
-        .bind(request.request_id.as_str())
-        .bind(request.payload_hash.as_slice())
-        .bind(log_id.0)
-        .bind(room)
-        .execute()
-        .await?;
-    Ok(inserted == 1)
+    reply: &[u8],
+    now: Micros,
+) -> Result<(), Error> {
+    let Some(request) = request else { return Ok(()) };
+    let recorded = request.record(tx, log_id, reply, now).await?;
+    if recorded { Ok(()) } else { Err(Error::RequestIdReused) }
 }
 
 async fn one(query: Query<'_>) -> Result<Option<Room>, Error> {
@@ -116,27 +77,9 @@ impl Store {
         Self { db }
     }
 
-    /// What a request of this id came to.
-    pub(crate) async fn record(
-        &self,
-        actor: &Actor,
-        request_id: &RequestId,
-    ) -> Result<Option<Record>, Error> {
-        let row: Option<(Vec<u8>, Uuid, Vec<u8>)> = self
-            .db
-            .read(
-                "SELECT payload_hash, log_id, room FROM requests
-                 WHERE tenant_id = $1 AND caller = $2 AND request_id = $3",
-            )
-            .bind(actor.tenant_id.as_str())
-            .bind(caller(actor))
-            .bind(request_id.as_str())
-            .fetch_optional()
-            .await?;
-        Ok(row.map(|(payload_hash, log_id, room)| {
-            let log_id = LogId(log_id);
-            Record { payload_hash, log_id, room }
-        }))
+    /// What is known of a request; a reply is an encoded room, or empty.
+    pub(crate) async fn found(&self, request: &RequestKey) -> Result<Found, Error> {
+        Ok(request.find(&mut self.db.reader().await?).await?)
     }
 
     /// The room that holds an id: in creation, there or in deletion.
@@ -211,17 +154,16 @@ impl Store {
         many(query.bind(now).bind(limit)).await
     }
 
-    /// Stores a room that is to be, with the request that asks for it.
+    /// Stores a room that is to be, with the request that asks for it. `false`: one of its
+    /// ids, or its pair, is taken. Fails with `RequestIdReused` if the request was made before.
     pub(crate) async fn insert(
         &self,
         room: &Room,
-        actor: &Actor,
-        request: Option<&Repeatable>,
-    ) -> Result<Inserted, Error> {
+        request: Option<&RequestKey>,
+    ) -> Result<bool, Error> {
         let mut tx = self.db.begin().await?;
-        if !record(&mut tx, actor, request, room.log_id, codec::encode_room(room)).await? {
-            return Ok(Inserted::Repeat);
-        }
+        let reply = codec::encode_room(room);
+        record(&mut tx, request, room.log_id, &reply, room.create_time).await?;
         let settings = &room.settings;
         let inserted = tx
             .query(INSERT)
@@ -256,11 +198,11 @@ impl Store {
             .execute()
             .await?;
         if inserted == 0 {
-            return Ok(Inserted::Taken);
+            return Ok(false);
         }
         register(&mut tx, &codec::outbox_log(room)).await?;
         tx.commit().await?;
-        Ok(Inserted::Done)
+        Ok(true)
     }
 
     /// `creating` → `active`. `false`: it is not in creation.
@@ -296,7 +238,7 @@ impl Store {
         if abandoned == 0 {
             return Ok(false);
         }
-        tx.query("DELETE FROM requests WHERE log_id = $1").bind(log_id.0).execute().await?;
+        forget(&mut tx, log_id).await?;
         tx.commit().await?;
         Ok(true)
     }
@@ -308,7 +250,7 @@ impl Store {
         log_id: LogId,
         change: &Change,
         actor: &Actor,
-        request: Option<&Repeatable>,
+        request: Option<&RequestKey>,
         now: Micros,
     ) -> Result<Room, Error> {
         let mut tx = self.db.begin().await?;
@@ -337,9 +279,7 @@ impl Store {
                 .await?;
             enqueue(&mut tx, log_id, &[codec::updated_event(&room, &event)]).await?;
         }
-        if !record(&mut tx, actor, request, log_id, codec::encode_room(&room)).await? {
-            return Err(Error::RequestIdReused);
-        }
+        record(&mut tx, request, log_id, &codec::encode_room(&room), now).await?;
         tx.commit().await?;
         Ok(room)
     }
@@ -367,7 +307,7 @@ impl Store {
         &self,
         log_id: LogId,
         actor: &Actor,
-        request: Option<&Repeatable>,
+        request: Option<&RequestKey>,
         now: Micros,
     ) -> Result<Option<UserId>, Error> {
         let mut tx = self.db.begin().await?;
@@ -386,9 +326,7 @@ impl Store {
             .fetch_optional()
             .await?;
         let (deleter,) = deleting.ok_or(Error::RoomNotFound)?;
-        if !record(&mut tx, actor, request, log_id, Vec::new()).await? {
-            return Err(Error::RequestIdReused);
-        }
+        record(&mut tx, request, log_id, &[], now).await?;
         tx.commit().await?;
         Ok(deleter.map(UserId::new))
     }

@@ -3,12 +3,10 @@
 use parlance_proto::membership::v1 as roster;
 use parlance_proto::message::v1 as log;
 use parlance_proto::room::v1 as pb;
-use parlance_rpc::fields::{each, given, pairs, request_id, room_id, user_id};
+use parlance_rpc::fields::{each, given, pairs, room_id, user_id};
 use parlance_types::{History, JoinRule, MemberRule, RoomKind};
-use sha2::{Digest as _, Sha256};
 
 use crate::Error;
-use crate::room::repeat::Repeatable;
 use crate::room::{
     Actor, Change, ChannelWish, Description, DirectWish, Field, Founding, Name, Names, NewRoom,
     Picture, SettingsDraft, UniqueId, Update,
@@ -25,20 +23,6 @@ const SETTINGS: [&str; 7] = [
     "settings.history",
     "settings.capacity",
 ];
-
-/// The request id, if any, and what the request says.
-pub(super) fn repeatable(
-    actor: &Actor,
-    rpc: &str,
-    id: &str,
-    request: &impl prost::Message,
-) -> Result<Option<Repeatable>, Error> {
-    let Some(id) = request_id(id.to_owned())? else { return Ok(None) };
-    let mut hash = Sha256::new_with_prefix(rpc);
-    hash.update([0]);
-    hash.update(request.encode_to_vec());
-    Ok(Some(Repeatable { request_id: actor.own(id), payload_hash: hash.finalize().into() }))
-}
 
 pub(super) fn new_room(actor: &Actor, request: pb::CreateRoomRequest) -> Result<NewRoom, Error> {
     let kind = match log::RoomKind::try_from(request.kind) {
