@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use parlance_db::testing::{TestSchema, on_sqlite};
-use parlance_db::{Db, Location, write_db};
+use parlance_db::{Db, Location};
 use parlance_log::{Fact, FactBatch, LogIdentity, Options, RoomKind, Source, Store};
 use parlance_message::MIGRATIONS;
 use parlance_message::message::{Content, Draft};
@@ -49,9 +49,7 @@ async fn main() {
 /// Measures every shape of load on one database.
 async fn compare(db: Db) {
     let bare = "CREATE TABLE bare (id TEXT PRIMARY KEY, payload TEXT NOT NULL)";
-    write_db!(&db, |pool| {
-        sqlx::query(bare).execute(pool).await.expect("a table");
-    });
+    db.write(bare).execute().await.expect("a table");
     let clock = Arc::new(SystemClock);
     let store = Store::open(db.clone(), clock, Options::default(), Arc::new(drop));
     let store = store.await.expect("a store");
@@ -165,9 +163,7 @@ const TEXT: &str = "Shall we meet at the station at ten, or is half past better 
 async fn insert(db: &Db) {
     let insert = "INSERT INTO bare (id, payload) VALUES ($1, $2)";
     let id = Uuid::now_v7().to_string();
-    write_db!(db, |pool| {
-        sqlx::query(insert).bind(&id).bind(TEXT).execute(pool).await.expect("inserted");
-    });
+    db.write(insert).bind(id).bind(TEXT).execute().await.expect("inserted");
 }
 
 async fn send(store: &Store, log_id: LogId) {

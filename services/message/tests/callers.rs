@@ -17,7 +17,7 @@ mod suite {
 
     use futures::StreamExt;
     use futures::stream::FuturesUnordered;
-    use parlance_db::{Db, WritePool, write_db};
+    use parlance_db::{Db, Tx};
     use parlance_message::Config;
     use parlance_message::LogOptions as Options;
     use parlance_proto::message::v1::{
@@ -121,17 +121,10 @@ mod suite {
     }
 
     /// What nobody can write past until it is dropped.
-    macro_rules! locked {
-        ($db:expr, $body:expr) => {
-            write_db!($db, |pool| {
-                let mut lock = pool.begin_write().await.expect("begin");
-                let update = "UPDATE heads SET head = head";
-                sqlx::query(update).execute(&mut *lock).await.expect("lock");
-                let result = $body;
-                lock.rollback().await.expect("unlock");
-                result
-            })
-        };
+    async fn lock(db: &Db) -> Tx {
+        let mut lock = db.begin().await.expect("begin");
+        lock.query("UPDATE heads SET head = head").execute().await.expect("lock");
+        lock
     }
 
     pub(super) async fn a_call_that_waits_too_long_says_so(db: Db) {
@@ -139,7 +132,9 @@ mod suite {
         lobby(&world).await;
         let soon = Instant::now() + Duration::from_millis(200);
         let mut late = world.with(Some(caller(TENANT, ann())), Some(soon));
-        locked!(&db, refused(late.messages.send_message(hello()).await, Reason::DeadlineExceeded));
+        let lock = lock(&db).await;
+        refused(late.messages.send_message(hello()).await, Reason::DeadlineExceeded);
+        drop(lock);
     }
 
     /// B-191.
@@ -157,16 +152,15 @@ mod suite {
                 async move { ann.messages.send_message(hello()).await }
             })
             .collect();
-        locked!(
-            &db,
-            for _ in 0..2 {
-                let result = sending.next().await.expect("four sends");
-                let status = refused(result, Reason::Overloaded);
-                let retry = status.get_details_retry_info().expect("a RetryInfo");
-                assert!(retry.retry_delay.is_some());
-                assert!(status.get_details_quota_failure().is_some());
-            }
-        );
+        let lock = lock(&db).await;
+        for _ in 0..2 {
+            let result = sending.next().await.expect("four sends");
+            let status = refused(result, Reason::Overloaded);
+            let retry = status.get_details_retry_info().expect("a RetryInfo");
+            assert!(retry.retry_delay.is_some());
+            assert!(status.get_details_quota_failure().is_some());
+        }
+        drop(lock);
 
         let rest: Vec<_> = sending.collect().await;
         assert!(rest.iter().any(Result::is_ok));

@@ -1,6 +1,6 @@
 //! Epochs and what they mean for cursors.
 
-use parlance_db::{Db, test_on_each_db, write_db};
+use parlance_db::{Db, test_on_each_db};
 use parlance_log::{CursorCheck, EpochId};
 use parlance_types::Seq;
 
@@ -86,11 +86,9 @@ async fn a_rewound_log_is_noticed(db: Db) {
         last = Some(world.say(log_id, "ann", "lost").await);
     }
     let last = last.expect("a message");
-    write_db!(&world.db, |pool| {
-        sqlx::query("DELETE FROM events WHERE seq > 3").execute(pool).await.expect("rewound");
-        let rewind = "UPDATE heads SET head = 3, ord = 1";
-        sqlx::query(rewind).execute(pool).await.expect("rewound");
-    });
+    for rewind in ["DELETE FROM events WHERE seq > 3", "UPDATE heads SET head = 3, ord = 1"] {
+        world.db.write(rewind).execute().await.expect("rewound");
+    }
     let check = store.check_cursor(log_id, &last.epoch, last.message_id.seq).await;
     assert_eq!(check.expect("checked"), CursorCheck::Rewound { keep_through: 3 });
     // What is written over the lost stretch has another epoch.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
-use parlance_db::{Db, read_db, test_on_each_db};
+use parlance_db::{Db, test_on_each_db};
 use parlance_log::{RoomKind, Sent};
 use parlance_message::Error;
 use parlance_message::mark::Marks;
@@ -264,11 +264,8 @@ async fn appends_of_two_replicas_in_many_rooms_do_not_deadlock(db: Db) {
     for log_id in logs.iter() {
         assert_eq!(one.head(*log_id).await, 2 + 100 + 5);
     }
-    let (events, heads): (i64, i64) = read_db!(&one.db, |pool| sqlx::query_as(
-        "SELECT (SELECT COUNT(*) FROM events), CAST((SELECT SUM(head) FROM heads) AS BIGINT)"
-    )
-    .fetch_one(pool)
-    .await
-    .expect("counts"));
+    let counts =
+        "SELECT (SELECT COUNT(*) FROM events), CAST((SELECT SUM(head) FROM heads) AS BIGINT)";
+    let (events, heads): (i64, i64) = one.db.read(counts).fetch_one().await.expect("counts");
     assert_eq!(events, heads);
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use futures::future::join_all;
-use parlance_db::{Db, test_on_each_db, write_db};
+use parlance_db::{Db, test_on_each_db};
 use parlance_log::{Actor, Options, Role, RoomKind};
 use parlance_message::Error;
 use parlance_message::message::{Content, Edit};
@@ -257,9 +257,7 @@ async fn refuse_events_of(db: &Db, sender: &str) {
             format!("ALTER TABLE events ADD CONSTRAINT refuse CHECK (sender_id <> '{sender}')")
         }
     };
-    write_db!(db, |pool| {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(ddl)).execute(pool).await.expect("refusing");
-    });
+    db.write(parlance_db::AssertSqlSafe(ddl)).execute().await.expect("refusing");
 }
 
 async fn an_entry_that_the_database_cannot_take_fails_alone(db: Db) {

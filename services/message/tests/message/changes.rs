@@ -1,7 +1,7 @@
 //! Edits and deletions.
 
 use futures::future::BoxFuture;
-use parlance_db::{Db, read_db, test_on_each_db, write_db};
+use parlance_db::{Db, test_on_each_db};
 use parlance_log::{Locked, Role, RoomKind, Target, on};
 use parlance_message::Error;
 use parlance_message::message::{Deletion, Edit, Message, OnDelete, Range};
@@ -120,10 +120,9 @@ async fn a_page_reads_as_at_its_end(db: Db) {
 
 /// How many columns of any row of the log hold `needle`.
 async fn traces(db: &Db, needle: &str) -> usize {
-    let rows: Vec<(String, Vec<u8>, Option<Vec<u8>>)> = read_db!(db, |pool| {
-        let select = "SELECT sender_id || COALESCE(request_id, ''), payload, digest FROM events";
-        sqlx::query_as(select).fetch_all(pool).await.expect("rows")
-    });
+    let select = "SELECT sender_id || COALESCE(request_id, ''), payload, digest FROM events";
+    let rows: Vec<(String, Vec<u8>, Option<Vec<u8>>)> =
+        db.read(select).fetch_all().await.expect("rows");
     let holds = |bytes: &[u8]| bytes.windows(needle.len()).any(|bytes| bytes == needle.as_bytes());
     rows.iter()
         .map(|(text, payload, digest)| {
@@ -262,17 +261,13 @@ async fn what_a_noun_keeps_of_a_message_goes_with_it(db: Db) {
     let world = World::open(db).await;
     let log_id = world.group("r", &["ann", "bob"]).await;
     let create = "CREATE TABLE kept (seq BIGINT NOT NULL)";
-    write_db!(&world.db, |pool| {
-        sqlx::query(create).execute(pool).await.expect("a table");
-    });
+    world.db.write(create).execute().await.expect("a table");
     let sent = world.say(log_id, "ann", "x").await.message_id;
     let keep = "INSERT INTO kept (seq) VALUES ($1)";
-    write_db!(&world.db, |pool| {
-        sqlx::query(keep).bind(sent.seq).execute(pool).await.expect("kept");
-    });
-    let kept = async || -> i64 {
-        let count = "SELECT COUNT(*) FROM kept";
-        read_db!(&world.db, |pool| sqlx::query_scalar(count).fetch_one(pool).await.expect("rows"))
+    world.db.write(keep).bind(sent.seq).execute().await.expect("kept");
+    let kept = async || {
+        let count = world.db.read("SELECT COUNT(*) FROM kept").fetch_one::<(i64,)>().await;
+        count.expect("a count").0
     };
     let delete = async |by: &str, on_delete| {
         world.store.run(Deletion { actor: actor(by), message_id: sent, on_delete }).await

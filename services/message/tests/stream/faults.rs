@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parlance_bus::State;
-use parlance_db::{Db, write_db};
+use parlance_db::Db;
 use parlance_follow::Options;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
@@ -226,15 +226,12 @@ pub(crate) async fn a_log_that_lost_its_end_resets_open_streams(db: Db) {
 
 /// As a backup that was restored under the running service.
 async fn rewind(db: &Db, room: &Room, lost: Seq) {
-    write_db!(db, |pool| {
-        for statement in [
-            "DELETE FROM events WHERE log_id = $1 AND seq = $2",
-            "UPDATE heads SET head = $2 - 1 WHERE log_id = $1",
-        ] {
-            let query = sqlx::query(statement).bind(room.log_id.0).bind(lost);
-            query.execute(pool).await.expect("rewind");
-        }
-    });
+    for statement in [
+        "DELETE FROM events WHERE log_id = $1 AND seq = $2",
+        "UPDATE heads SET head = $2 - 1 WHERE log_id = $1",
+    ] {
+        db.write(statement).bind(room.log_id.0).bind(lost).execute().await.expect("rewind");
+    }
 }
 
 /// Reads what tells of a rewind; what the client may keep.
@@ -289,10 +286,8 @@ pub(crate) async fn a_room_that_is_on_its_way_is_gone_on_with_from_its_join(db: 
     let mut reader = there.subscribe("ann", all_rooms(pb::StreamStart::Latest)).await;
     reader.live().await;
     let room = here.room("on its way", &["ann"]).await;
-    write_db!(&db, |pool| {
-        let update = sqlx::query("UPDATE heads SET kind = 99 WHERE log_id = $1");
-        update.bind(room.log_id.0).execute(pool).await.expect("a room that no one can attach");
-    });
+    let update = db.write("UPDATE heads SET kind = 99 WHERE log_id = $1");
+    update.bind(room.log_id.0).execute().await.expect("a room that no one can attach");
     here.room("later", &["ann"]).await;
     bus.disturb();
     assert_eq!(reader.attached().await.room_id, "later");

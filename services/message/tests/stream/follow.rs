@@ -1,6 +1,6 @@
 //! What a stream delivers when nothing goes wrong.
 
-use parlance_db::{Db, write_db};
+use parlance_db::Db;
 use parlance_follow::Options;
 use parlance_log::RoomKind;
 use parlance_proto::message::v1 as pb;
@@ -192,11 +192,8 @@ pub(crate) async fn a_room_that_cannot_be_attached_is_tried_again_beside_the_oth
     let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
     let (bad, _good) = (node.room("bad", &["ann"]).await, node.room("good", &["ann"]).await);
     let kind = async |kind: i16| {
-        let update = "UPDATE heads SET kind = $1 WHERE log_id = $2";
-        write_db!(&db, |pool| {
-            let update = sqlx::query(update).bind(kind).bind(bad.log_id.0).execute(pool);
-            update.await.expect("an update");
-        });
+        let update = db.write("UPDATE heads SET kind = $1 WHERE log_id = $2");
+        update.bind(kind).bind(bad.log_id.0).execute().await.expect("an update");
     };
     kind(99).await;
     let failed = node.try_subscribe("ann", latest(&["bad"])).await.err().expect("a failure");

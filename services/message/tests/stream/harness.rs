@@ -1,13 +1,13 @@
 //! Nodes over one database, a bus that can be made to fail, and readers of streams.
 
-use std::any::Any;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::future::join_all;
 use parlance_bus::{Bus, Heard, State};
-use parlance_db::{Db, read_db};
+use parlance_db::{Conn, Db};
 use parlance_follow::{Hub, Key, Merge, Notice, Options, Span, frames};
 use parlance_log::{Actor, Entry, Fact, FactBatch, LogIdentity, RoomKind, Source, Store, testing};
 use parlance_message::message::Deletion;
@@ -332,14 +332,13 @@ pub(crate) fn in_millis(millis: i64) -> i64 {
 }
 
 /// Takes every connection that reads, so that the store hangs until they are dropped.
-pub(crate) async fn hang(db: &Db) -> Vec<Box<dyn Any + Send>> {
-    read_db!(db, |pool| {
-        let mut held: Vec<Box<dyn Any + Send>> = Vec::new();
-        for _ in 0..pool.options().get_max_connections() {
-            held.push(Box::new(pool.acquire().await.expect("a connection")));
-        }
-        held
-    })
+pub(crate) async fn hang(db: &Db) -> Vec<Conn> {
+    let connections = match db {
+        Db::Sqlite(db) => db.read.options().get_max_connections(),
+        Db::Postgres(db) => db.pool.options().get_max_connections(),
+    };
+    let readers = join_all((0..connections).map(|_| db.reader())).await;
+    readers.into_iter().collect::<Result<_, _>>().expect("every connection")
 }
 
 /// What the bus does with payloads.
