@@ -89,7 +89,7 @@ enum Line<DB: Database> {
 }
 
 /// Takes a connection of a pool.
-pub async fn lend<DB: Driver>(pool: &Pool<DB>) -> Result<Lent<DB>, sqlx::Error> {
+pub(crate) async fn lend<DB: Driver>(pool: &Pool<DB>) -> Result<Lent<DB>, sqlx::Error> {
     let line = Line::Pooled(Box::new(Box::pin(pool.acquire()).await?));
     Ok(Lent::new(line, crate::WAIT_TIMEOUT, None))
 }
@@ -245,8 +245,9 @@ impl Conn {
         on_either!(self, |conn| conn.end("COMMIT").await)
     }
 
+    /// Ends the transaction, if one is open, as if nothing had been written in it.
     pub async fn rollback(&mut self) -> Result<(), StoreError> {
-        on_either!(self, |conn| conn.end("ROLLBACK").await)
+        on_either!(self, |conn| if conn.open { conn.end("ROLLBACK").await } else { Ok(()) })
     }
 }
 

@@ -26,9 +26,7 @@ use std::time::Duration;
 use sqlx::migrate::MigrateError;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{
-    ConnectOptions, Connection, PgPool, Postgres, SqlSafeStr, Sqlite, SqlitePool, Transaction,
-};
+use sqlx::{ConnectOptions, Connection, PgPool, SqlSafeStr, SqlitePool};
 use tokio::time::timeout;
 
 mod conn;
@@ -44,14 +42,14 @@ pub use sqlx::AssertSqlSafe;
 #[doc(hidden)]
 pub use {include_dir, sqlx};
 
-pub use self::conn::{Conn, Driver, Lent, Tx, lend};
+pub use self::conn::{Conn, Driver, Lent, Tx};
 pub use self::error::{StoreError, Stored, Trouble};
 pub use self::migrations::Migrations;
 pub use self::ping::Ping;
 pub use self::query::{Query, Row, Value, rows};
 pub use self::row::Joined;
 
-use self::conn::Silence;
+use self::conn::{Silence, lend};
 use self::query::On;
 
 /// How long a connection may be idle and still count as alive.
@@ -114,72 +112,6 @@ pub enum OpenError {
     Migrate(#[from] MigrateError),
 }
 
-/// Runs one body on the readers of whichever database is open.
-///
-/// The body is compiled once per driver, so its SQL keeps to what SQLite and
-/// Postgres share: `$1` placeholders, `ON CONFLICT`, `RETURNING`.
-#[macro_export]
-macro_rules! read_db {
-    ($db:expr, |$pool:ident| $body:expr) => {
-        match $db {
-            $crate::Db::Sqlite(db) => {
-                let $pool = &db.read;
-                $body
-            }
-            $crate::Db::Postgres(db) => {
-                let $pool = &db.pool;
-                $body
-            }
-        }
-    };
-}
-
-/// Runs one body on the writers of whichever database is open.
-///
-/// Begin a transaction with [`WritePool::begin_write`]: on SQLite it takes the
-/// write lock at once, so that a transaction never fails half-way on it.
-#[macro_export]
-macro_rules! write_db {
-    ($db:expr, |$pool:ident| $body:expr) => {
-        match $db {
-            $crate::Db::Sqlite(db) => {
-                let $pool = &db.write;
-                $body
-            }
-            $crate::Db::Postgres(db) => {
-                let $pool = &db.pool;
-                $body
-            }
-        }
-    };
-}
-
-/// Begins transactions that write.
-pub trait WritePool {
-    type Database: sqlx::Database;
-
-    /// Begins a transaction; on SQLite with the write lock taken.
-    fn begin_write(
-        &self,
-    ) -> impl Future<Output = Result<Transaction<'static, Self::Database>, sqlx::Error>> + Send;
-}
-
-impl WritePool for SqlitePool {
-    type Database = Sqlite;
-
-    async fn begin_write(&self) -> Result<Transaction<'static, Sqlite>, sqlx::Error> {
-        self.begin_with("BEGIN IMMEDIATE").await
-    }
-}
-
-impl WritePool for PgPool {
-    type Database = Postgres;
-
-    async fn begin_write(&self) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        self.begin_with("BEGIN ISOLATION LEVEL READ COMMITTED").await
-    }
-}
-
 impl Db {
     /// Opens a database and brings its schema up to date. On Postgres two that
     /// start at once wait for each other, as long as it takes.
@@ -211,6 +143,14 @@ impl Db {
         match self {
             Self::Sqlite(db) => Query::on_sqlite(On::pool(&db.write, WAIT_TIMEOUT), sql),
             Self::Postgres(db) => db.query(sql),
+        }
+    }
+
+    /// How many reads it is asked at once at most.
+    pub fn read_connections(&self) -> u32 {
+        match self {
+            Self::Sqlite(db) => db.read.options().get_max_connections(),
+            Self::Postgres(db) => db.pool.options().get_max_connections(),
         }
     }
 

@@ -130,6 +130,20 @@ impl<'c> Query<'c> {
         self
     }
 
+    /// Gives the next `$` a list of values as an array, which only Postgres has.
+    pub fn bind_array<'t, V>(mut self, values: Vec<V>) -> Self
+    where
+        Vec<V>: Encode<'t, Postgres> + Type<Postgres>,
+    {
+        match &mut self.0 {
+            Either::Sqlite(statement) => {
+                statement.arguments = Err("SQLite has no arrays".into());
+            }
+            Either::Postgres(statement) => statement.add(values),
+        }
+        self
+    }
+
     /// Lets the database forget how it runs the statement: of a text that is hardly ever the
     /// same, the plan is not worth keeping.
     pub fn once(mut self) -> Self {

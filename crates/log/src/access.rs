@@ -1,9 +1,9 @@
 //! Whose log a request means, and what its caller may see there.
 
 use parlance_rpc::{Caller, Reason};
-use parlance_types::{LogId, MessageId, RoomId, TenantId, UserId};
+use parlance_types::{LogId, MessageId, RoomId, RoomKind, TenantId, UserId};
 
-use crate::{Change, Error, RoomKind, Store, View, Visible};
+use crate::{Change, Error, Store, View, Visible};
 
 /// Whose rights count in a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,8 +1,9 @@
 //! What changes a log alone, in a transaction of its own.
 
+use parlance_db::Conn;
 use parlance_types::{LogId, Micros, TenantId};
 
-use crate::{Appended, Conn, Error, Locked};
+use crate::{Appended, Error, Locked};
 
 /// A change of a log that exists: a noun's rule and its SQL, run under the log's lock.
 pub trait Change: Send + Sync + 'static {

@@ -8,12 +8,14 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1 as pb;
-use parlance_types::{LogId, MessageId, Micros, RoomId, Seq, UserId};
+use parlance_types::{
+    History, LogId, MemberRule, MessageId, Micros, Role, RoomId, RoomKind, Seq, UserId,
+};
 use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use sha2::{Digest, Sha256};
 
-use crate::{Body, Effects, History, Kind, PostRule, Role, RoomKind, Rules, StoredEvent};
+use crate::{Body, Effects, Kind, Rules, StoredEvent};
 
 /// What a payload says to those who keep the log, whatever else it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -125,8 +127,8 @@ fn role(role: pb::MemberRole) -> Role {
 fn rules(rules: pb::LogRules) -> Rules {
     Rules {
         post: match pb::PostRule::try_from(rules.post) {
-            Ok(pb::PostRule::Members | pb::PostRule::Unspecified) => PostRule::Members,
-            Ok(pb::PostRule::Admins) | Err(_) => PostRule::Admins,
+            Ok(pb::PostRule::Members | pb::PostRule::Unspecified) => MemberRule::Members,
+            Ok(pb::PostRule::Admins) | Err(_) => MemberRule::Admins,
         },
         allow_preview: rules.allow_preview,
         history: match pb::HistoryVisibility::try_from(rules.history) {
@@ -230,10 +232,10 @@ mod tests {
     #[test]
     fn rules_of_a_later_version_count_as_the_strictest() {
         for (post, history, expected) in [
-            (0, 0, (PostRule::Members, History::All)),
-            (1, 1, (PostRule::Members, History::All)),
-            (2, 2, (PostRule::Admins, History::SinceJoin)),
-            (77, 77, (PostRule::Admins, History::SinceJoin)),
+            (0, 0, (MemberRule::Members, History::All)),
+            (1, 1, (MemberRule::Members, History::All)),
+            (2, 2, (MemberRule::Admins, History::SinceJoin)),
+            (77, 77, (MemberRule::Admins, History::SinceJoin)),
         ] {
             let got = rules(pb::LogRules { post, allow_preview: false, history });
             assert_eq!((got.post, got.history), expected);

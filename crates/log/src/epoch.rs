@@ -2,13 +2,11 @@
 
 use std::fmt;
 
-use parlance_db::{Db, WAIT_TIMEOUT, lend, read_db};
+use parlance_db::{Conn, Db};
 use parlance_types::{LogId, Micros, Seq};
-use tokio::time::timeout;
 
+use crate::Error;
 use crate::head::PRESENT_EPOCH;
-use crate::read::bounded;
-use crate::{Conn, Error, on};
 
 /// Names an epoch: one stretch of history that was not rewound. Opaque to clients.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -48,10 +46,7 @@ enum Because {
 
 /// The present epoch.
 pub(crate) async fn present(db: &Db) -> Result<EpochId, Error> {
-    let (_, id): (i64, String) = bounded(async {
-        read_db!(db, |pool| sqlx::query_as(PRESENT_EPOCH).fetch_one(&mut *lend(pool).await?).await)
-    })
-    .await?;
+    let (_, id): (i64, String) = db.read(PRESENT_EPOCH).fetch_one().await?;
     Ok(EpochId(id))
 }
 
@@ -79,14 +74,7 @@ pub(crate) async fn cursor(
                  WHERE l.log_id = $1 AND l.epoch > e.number) AS next
           FROM heads h, epochs e
          WHERE h.log_id = $1 AND e.epoch_id = $2";
-    bounded(async {
-        read_db!(db, |pool| sqlx::query_as(select)
-            .bind(log_id.0)
-            .bind(&epoch.0)
-            .fetch_optional(&mut *lend(pool).await?)
-            .await)
-    })
-    .await
+    Ok(db.read(select).bind(log_id.0).bind(&epoch.0).fetch_optional().await?)
 }
 
 /// Begins a new epoch.
@@ -112,10 +100,8 @@ pub(crate) async fn leave(
 /// Begins a new epoch if the server behind `conn` is not the one written last: there, and
 /// not where another connection may still lead.
 pub(crate) async fn check_witness(conn: &mut Conn, now: Micros) -> Result<(), Error> {
-    let (witness, seen): (String, String) = on!(&mut *conn, |c| {
-        let witness = sqlx::query_scalar(WITNESS).fetch_one(&mut *c).await?;
-        (witness, sqlx::query_scalar("SELECT seen FROM witness").fetch_one(c).await?)
-    });
+    let (witness,): (String,) = conn.query(WITNESS).fetch_one().await?;
+    let (seen,): (String,) = conn.query("SELECT seen FROM witness").fetch_one().await?;
     if seen != witness && begin_on(conn, now, Because::Witness(witness)).await?.is_some() {
         tracing::warn!("another database server than the one written last: a new epoch begins");
     }
@@ -128,20 +114,11 @@ pub(crate) async fn check_at_start(db: &Db, now: Micros) -> Result<(), Error> {
     if matches!(db, Db::Sqlite(_)) {
         return bump(db, now, "start").await.map(drop);
     }
-    let check = async { check_witness(&mut Conn::take(db).await?, now).await };
-    timeout(WAIT_TIMEOUT, check).await.unwrap_or(Err(Error::StoreTimeout))
+    check_witness(&mut db.writer().await?, now).await
 }
 
-/// In a task of its own: a request that is cancelled must not leave a transaction open.
 async fn begin(db: &Db, now: Micros, because: Because) -> Result<Option<EpochId>, Error> {
-    let db = db.clone();
-    let task = tokio::spawn(async move {
-        let mut conn = Conn::take(&db).await?;
-        let begun = timeout(WAIT_TIMEOUT, begin_on(&mut conn, now, because)).await;
-        conn.end(matches!(begun, Ok(Ok(_))));
-        Ok(begun.map_err(|_| Error::StoreTimeout)??)
-    });
-    task.await.unwrap_or(Err(Error::StoreTimeout))
+    begin_on(&mut db.writer().await?, now, because).await
 }
 
 /// Begins it in a transaction on `conn`; not if there is no reason for it any more.
@@ -149,22 +126,20 @@ async fn begin_on(
     conn: &mut Conn,
     now: Micros,
     because: Because,
-) -> Result<Option<EpochId>, sqlx::Error> {
+) -> Result<Option<EpochId>, Error> {
     conn.begin().await?;
     // One at a time: the row is the lock.
     let lock = "UPDATE witness SET seen = seen RETURNING seen";
-    let seen: String = on!(&mut *conn, |c| sqlx::query_scalar(lock).fetch_one(c).await?);
+    let (seen,): (String,) = conn.query(lock).fetch_one().await?;
     let reason = match because {
         Because::Asked(reason) => Some(reason),
         Because::Rewound(epoch, reason) => {
-            let (_, present): (i64, String) =
-                on!(&mut *conn, |c| sqlx::query_as(PRESENT_EPOCH).fetch_one(c).await?);
+            let (_, present): (i64, String) = conn.query(PRESENT_EPOCH).fetch_one().await?;
             (present == epoch.0).then_some(reason)
         }
         Because::Witness(witness) if witness == seen => None,
         Because::Witness(witness) => {
-            let update = "UPDATE witness SET seen = $1";
-            on!(&mut *conn, |c| sqlx::query(update).bind(witness).execute(c).await.map(drop)?);
+            conn.query("UPDATE witness SET seen = $1").bind(witness).execute().await?;
             Some("another server or timeline".to_owned())
         }
     };
@@ -175,9 +150,7 @@ async fn begin_on(
     let id = format!("{:016x}", rand::random::<u64>());
     let insert = "INSERT INTO epochs (number, epoch_id, started_at, reason)
                   SELECT COALESCE(MAX(number), 0) + 1, $1, $2, $3 FROM epochs";
-    on!(&mut *conn, |c| {
-        sqlx::query(insert).bind(&id).bind(now).bind(reason).execute(c).await.map(drop)?;
-    });
+    conn.query(insert).bind(&id).bind(now).bind(reason).execute().await?;
     conn.commit().await?;
     Ok(Some(EpochId(id)))
 }

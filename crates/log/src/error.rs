@@ -1,7 +1,10 @@
 //! Why a request about a log fails.
 
+use std::time::Duration;
+
 use parlance_db::StoreError;
 use parlance_rpc::{Failure, Late, Reason, Refusal, Violation, status};
+use parlance_types::MessageId;
 use tonic::Status;
 
 /// Why a request was refused or failed.
@@ -20,13 +23,6 @@ pub enum Error {
 
     #[error(transparent)]
     Store(#[from] StoreError),
-
-    #[error("the message store did not answer in time")]
-    StoreTimeout,
-
-    /// A row that no code of ours could have written.
-    #[error("impossible value in {table}.{column}")]
-    Impossible { table: &'static str, column: &'static str },
 }
 
 impl Error {
@@ -45,6 +41,22 @@ impl Error {
 
     pub const fn not_a_member() -> Self {
         Self::Refused(Reason::NotAMember, "the caller is not a member of the room")
+    }
+
+    /// The failure of a database that has not answered within `limit`.
+    pub fn late(limit: Duration) -> Self {
+        Self::Store(StoreError::late(limit))
+    }
+
+    /// The failure of an event that cannot be decoded.
+    pub fn unreadable(event: MessageId) -> Self {
+        let (table, column, row) = ("events", "payload", event.to_string());
+        Self::Store(StoreError::Impossible { table, column, row })
+    }
+
+    /// The failure of what is found changed with every look.
+    pub fn restless() -> Self {
+        Self::Store(StoreError::away("it changed with every look"))
     }
 
     pub const fn draining() -> Self {
@@ -67,8 +79,6 @@ impl Failure for Error {
             Self::Refused(reason, _) => *reason,
             Self::FactGap { .. } => Reason::FactGap,
             Self::Store(error) => Reason::of_store(error.is_bug()),
-            Self::StoreTimeout => Reason::StoreUnavailable,
-            Self::Impossible { .. } => Reason::Internal,
         }
     }
 
@@ -78,12 +88,6 @@ impl Failure for Error {
             Self::FactGap { applied } => refusal.with("applied", applied.to_string()),
             _ => refusal,
         }
-    }
-}
-
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Store(error.into())
     }
 }
 
@@ -103,18 +107,5 @@ impl From<Late> for Error {
     fn from(_: Late) -> Self {
         let late = "the deadline passed before the answer was there";
         Self::Refused(Reason::DeadlineExceeded, late)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_outage_can_be_waited_for_and_an_answer_of_another_shape_cannot() {
-        let decode = sqlx::Error::ColumnDecode { index: "role".into(), source: "no".into() };
-        assert_eq!(Error::from(decode).reason(), Reason::Internal);
-        assert_eq!(Error::from(sqlx::Error::PoolTimedOut).reason(), Reason::StoreUnavailable);
-        assert_eq!(Error::StoreTimeout.reason(), Reason::StoreUnavailable);
     }
 }

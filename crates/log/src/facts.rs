@@ -3,15 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use parlance_types::{LogId, Micros, RoomId, Seq, TenantId, UserId};
-use sqlx::QueryBuilder;
+use parlance_db::{AssertSqlSafe, Conn, rows};
+use parlance_types::{LogId, Micros, Role, RoomId, RoomKind, Seq, TenantId, UserId};
 
 use crate::change::{Executed, Transaction};
 use crate::codec::Envelope;
 use crate::head::{self, HeadRow, PRESENT_EPOCH};
-use crate::{
-    Conn, Effects, Error, Kind, Locked, NewEvent, Role, RoomKind, Rules, codec, on, room_id,
-};
+use crate::{Effects, Error, Kind, Locked, NewEvent, Rules, codec, room_id};
 
 /// Who numbers facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -136,8 +134,7 @@ async fn insert_head(
     batch: &FactBatch,
     identity: &LogIdentity,
 ) -> Result<(), Error> {
-    let (epoch, _): (i64, String) =
-        on!(&mut *conn, |c| sqlx::query_as(PRESENT_EPOCH).fetch_one(c).await?);
+    let (epoch, _): (i64, String) = conn.query(PRESENT_EPOCH).fetch_one().await?;
     let insert = "
         INSERT INTO heads (log_id, tenant_id, room_id, kind, head, head_time, ord, first_seq,
                            first_ord, last_message, post_rule, allow_preview, history, epoch,
@@ -145,7 +142,8 @@ async fn insert_head(
         VALUES ($1, $2, $3, $4, 0, $5, 0, 1, 1, 0, $6, $7, $8, $9, 0, 0)
         ON CONFLICT (log_id) DO NOTHING";
     let rules = Rules::default();
-    on!(conn, |c| sqlx::query(insert)
+    let insert = conn
+        .query(insert)
         .bind(batch.log_id.0)
         .bind(batch.tenant_id.as_str())
         .bind(identity.room_id.as_str())
@@ -154,10 +152,8 @@ async fn insert_head(
         .bind(rules.post as i16)
         .bind(rules.allow_preview)
         .bind(rules.history as i16)
-        .bind(epoch)
-        .execute(c)
-        .await
-        .map(drop)?);
+        .bind(epoch);
+    insert.execute().await?;
     Ok(())
 }
 
@@ -191,28 +187,16 @@ async fn obey(log: &mut Locked<'_>, seq: Seq, effects: &Effects) -> Result<(), E
     gain(log, seq, &effects.gained).await?;
     let log_id = log.id;
     if !effects.lost.is_empty() {
-        on!(log.conn(), |c| {
-            let mut update = QueryBuilder::new("UPDATE members SET removed_seq = ");
-            update.push_bind(seq).push(" WHERE log_id = ").push_bind(log_id.0);
-            update.push(" AND removed_seq IS NULL AND user_id IN (");
-            let mut list = update.separated(", ");
-            for user_id in &effects.lost {
-                list.push_bind(user_id.as_str());
-            }
-            update.push(")");
-            update.build().persistent(false).execute(c).await?;
-        });
+        let update = "UPDATE members SET removed_seq = $2
+                      WHERE log_id = $1 AND removed_seq IS NULL AND user_id IN ($3..)";
+        let lost = effects.lost.iter().map(UserId::as_str);
+        log.conn().query(update).bind(log_id.0).bind(seq).bind_list(lost).execute().await?;
     }
     let update = "UPDATE members SET role = $3
                   WHERE log_id = $1 AND user_id = $2 AND removed_seq IS NULL";
     for (user_id, role) in &effects.roles {
-        on!(log.conn(), |c| sqlx::query(update)
-            .bind(log_id.0)
-            .bind(user_id.as_str())
-            .bind(*role as i16)
-            .execute(c)
-            .await?
-            .rows_affected());
+        let update = log.conn().query(update).bind(log_id.0).bind(user_id.as_str());
+        update.bind(*role as i16).execute().await?;
     }
     Ok(())
 }
@@ -226,30 +210,22 @@ async fn gain(log: &mut Locked<'_>, seq: Seq, gained: &[(UserId, Role)]) -> Resu
     let tenant_id = log.row.tenant_id.clone();
     // Each user once, in order.
     let gained: BTreeMap<_, _> = gained.iter().map(|(user, role)| (user, *role as i16)).collect();
-    on!(log.conn(), |c| {
-        let mut insert = QueryBuilder::new(
-            "INSERT INTO members (log_id, user_id, tenant_id, role, joined_seq, read_seq,
-                                  read_ord, delivered_seq, marked_unread) ",
-        );
-        insert.push_values(gained, |mut row, (user_id, role)| {
-            row.push_bind(log_id.0)
-                .push_bind(user_id.as_str())
-                .push_bind(tenant_id.as_str())
-                .push_bind(role)
-                .push_bind(seq)
-                .push_bind(seq)
-                .push_bind(ord)
-                .push_bind(seq)
-                .push("FALSE");
-        });
-        insert.push(
-            " ON CONFLICT (log_id, user_id) DO UPDATE SET role = excluded.role,
-                  joined_seq = excluded.joined_seq, removed_seq = NULL,
-                  read_seq = excluded.read_seq, read_ord = excluded.read_ord,
-                  delivered_seq = excluded.delivered_seq, marked_unread = FALSE",
-        );
-        insert.build().persistent(false).execute(c).await?;
-    });
+    let members = rows(5, gained.len(), "($1, $+, $2, $+, $3, $3, $4, $3, FALSE)");
+    let insert = format!(
+        "INSERT INTO members (log_id, user_id, tenant_id, role, joined_seq, read_seq, read_ord,
+                              delivered_seq, marked_unread)
+         VALUES {members}
+         ON CONFLICT (log_id, user_id) DO UPDATE SET role = excluded.role,
+                joined_seq = excluded.joined_seq, removed_seq = NULL,
+                read_seq = excluded.read_seq, read_ord = excluded.read_ord,
+                delivered_seq = excluded.delivered_seq, marked_unread = FALSE"
+    );
+    let insert = log.conn().query(AssertSqlSafe(insert)).once();
+    let mut insert = insert.bind(log_id.0).bind(tenant_id).bind(seq).bind(ord);
+    for (user_id, role) in gained {
+        insert = insert.bind(user_id.as_str()).bind(role);
+    }
+    insert.execute().await?;
     Ok(())
 }
 
@@ -263,15 +239,15 @@ async fn bump_user_heads(
     if users.is_empty() {
         return Ok(());
     }
-    on!(conn, |c| {
-        let mut insert = QueryBuilder::new("INSERT INTO user_heads (tenant_id, user_id, version) ");
-        insert.push_values(users, |mut row, user_id| {
-            row.push_bind(tenant_id.as_str()).push_bind(user_id.as_str()).push("1");
-        });
-        insert.push(
-            " ON CONFLICT (tenant_id, user_id) DO UPDATE SET version = user_heads.version + 1",
-        );
-        insert.build().persistent(false).execute(c).await?;
-    });
+    let heads = rows(2, users.len(), "($1, $+, 1)");
+    let insert = format!(
+        "INSERT INTO user_heads (tenant_id, user_id, version) VALUES {heads}
+         ON CONFLICT (tenant_id, user_id) DO UPDATE SET version = user_heads.version + 1"
+    );
+    let mut insert = conn.query(AssertSqlSafe(insert)).once().bind(tenant_id.as_str());
+    for user_id in users {
+        insert = insert.bind(user_id.as_str());
+    }
+    insert.execute().await?;
     Ok(())
 }

@@ -1,10 +1,10 @@
 //! A log whose head a transaction has locked.
 
-use parlance_types::{LogId, Micros, RoomId, Seq, TenantId, UserId};
+use parlance_db::{Conn, Stored};
+use parlance_types::{History, LogId, MemberRule, Micros, RoomId, RoomKind, Seq, TenantId, UserId};
 
 use crate::{
-    Appended, Conn, EpochId, Error, History, Kind, Membership, NewEvent, PostRule, RequestKey,
-    Role, RoomKind, Rules, StoredEvent, View, on,
+    Appended, EpochId, Error, Kind, Membership, NewEvent, RequestKey, Rules, StoredEvent, View,
 };
 
 parlance_db::row! {
@@ -83,11 +83,36 @@ pub(crate) async fn lock(
     log_id: LogId,
     tenant_id: Option<&TenantId>,
 ) -> Result<Option<HeadRow>, Error> {
-    Ok(on!(conn, |c| sqlx::query_as(LOCK)
-        .bind(log_id.0)
-        .bind(tenant_id.map(TenantId::as_str))
-        .fetch_optional(c)
-        .await?))
+    let lock = conn.query(LOCK).bind(log_id.0).bind(tenant_id.map(TenantId::as_str));
+    Ok(lock.fetch_optional().await?)
+}
+
+impl HeadRow {
+    /// What `member` may see of the log in the present epoch.
+    pub(crate) fn view(
+        &self,
+        log_id: LogId,
+        epoch: EpochId,
+        member: Option<Membership>,
+    ) -> Result<View, Error> {
+        let stored = Stored { table: "heads", row: log_id };
+        Ok(View {
+            tenant_id: TenantId::new(&self.tenant_id),
+            log_id,
+            room_id: RoomId::new(&self.room_id),
+            kind: stored.value("kind", RoomKind::from_i16(self.kind))?,
+            rules: Rules {
+                post: stored.value("post_rule", MemberRule::from_i16(self.post_rule))?,
+                allow_preview: self.allow_preview,
+                history: stored.value("history", History::from_i16(self.history))?,
+            },
+            head: self.head,
+            epoch,
+            first_seq: self.first_seq,
+            closed: self.closed_seq,
+            member,
+        })
+    }
 }
 
 impl<'c> Locked<'c> {
@@ -110,8 +135,7 @@ impl<'c> Locked<'c> {
         now: Micros,
     ) -> Result<Self, Error> {
         // Read under the lock, so that the epochs of a log never go back.
-        let (number, epoch): (i64, String) =
-            on!(&mut *conn, |c| sqlx::query_as(PRESENT_EPOCH).fetch_one(c).await?);
+        let (number, epoch): (i64, String) = conn.query(PRESENT_EPOCH).fetch_one().await?;
         Ok(Self { conn, id, row, epoch: (number, EpochId(epoch)), now, events: Vec::new() })
     }
 
@@ -147,24 +171,17 @@ impl<'c> Locked<'c> {
     ) -> Result<Option<(Seq, Micros, Vec<u8>)>, Error> {
         let select = "SELECT seq, time, digest FROM events
                       WHERE log_id = $1 AND sender_id = $2 AND request_id = $3";
-        Ok(on!(&mut *self.conn, |c| sqlx::query_as(select)
-            .bind(self.id.0)
-            .bind(sender)
-            .bind(request.as_str())
-            .fetch_optional(c)
-            .await?))
+        let select = self.conn.query(select).bind(self.id.0).bind(sender).bind(request.as_str());
+        Ok(select.fetch_optional().await?)
     }
 
     /// The present membership of a user.
     pub async fn member(&mut self, user_id: &UserId) -> Result<Option<Membership>, Error> {
         let select = "SELECT role, joined_seq FROM members
                       WHERE log_id = $1 AND user_id = $2 AND removed_seq IS NULL";
-        let row: Option<(i16, Seq)> = on!(&mut *self.conn, |c| sqlx::query_as(select)
-            .bind(self.id.0)
-            .bind(user_id.as_str())
-            .fetch_optional(c)
-            .await?);
-        row.map(|(role, joined)| Ok(Membership { role: Role::stored(role)?, joined })).transpose()
+        let select = self.conn.query(select).bind(self.id.0).bind(user_id.as_str());
+        let row: Option<(i16, Seq)> = select.fetch_optional().await?;
+        row.map(|(role, joined)| Membership::stored(self.id, role, joined)).transpose()
     }
 
     /// What `viewer` may see of the log.
@@ -173,35 +190,15 @@ impl<'c> Locked<'c> {
             Some(viewer) => self.member(viewer).await?,
             None => None,
         };
-        let row = &self.row;
-        Ok(View {
-            tenant_id: TenantId::new(&row.tenant_id),
-            log_id: self.id,
-            room_id: RoomId::new(&row.room_id),
-            kind: RoomKind::stored(row.kind)?,
-            rules: Rules {
-                post: PostRule::stored(row.post_rule)?,
-                allow_preview: row.allow_preview,
-                history: History::stored(row.history)?,
-            },
-            head: row.head,
-            epoch: self.epoch.1.clone(),
-            first_seq: row.first_seq,
-            closed: row.closed_seq,
-            member,
-        })
+        self.row.view(self.id, self.epoch.1.clone(), member)
     }
 
     /// A message, deleted or not; `None` where the log holds none.
     pub async fn message(&mut self, seq: Seq) -> Result<Option<Target>, Error> {
         let select = "SELECT seq, sender_id, ord, counted, deleted_seq, payload FROM events
                       WHERE log_id = $1 AND seq = $2 AND kind = $3";
-        Ok(on!(&mut *self.conn, |c| sqlx::query_as(select)
-            .bind(self.id.0)
-            .bind(seq)
-            .bind(Kind::Message.number())
-            .fetch_optional(c)
-            .await?))
+        let select = self.conn.query(select).bind(self.id.0).bind(seq).bind(Kind::Message.number());
+        Ok(select.fetch_optional().await?)
     }
 
     /// Gives an event the next place and stores it there.
@@ -218,7 +215,9 @@ impl<'c> Locked<'c> {
             self.enter_epoch(seq).await?;
         }
         let (request, digest) = event.request.unzip();
-        on!(&mut *self.conn, |c| sqlx::query(INSERT_EVENT)
+        let insert = self
+            .conn
+            .query(INSERT_EVENT)
             .bind(self.id.0)
             .bind(seq)
             .bind(time)
@@ -229,10 +228,8 @@ impl<'c> Locked<'c> {
             .bind(digest.as_ref().map(<[u8; 32]>::as_slice))
             .bind(event.counted)
             .bind(event.target)
-            .bind(event.payload.as_ref())
-            .execute(c)
-            .await?
-            .rows_affected());
+            .bind(event.payload.as_ref());
+        insert.execute().await?;
         self.events.push(StoredEvent { seq, time, payload: event.payload });
         Ok((seq, time))
     }
@@ -241,13 +238,8 @@ impl<'c> Locked<'c> {
     pub(crate) async fn enter_epoch(&mut self, first: Seq) -> Result<(), Error> {
         self.row.epoch = self.epoch.0;
         let insert = "INSERT INTO log_epochs (log_id, epoch, first_seq) VALUES ($1, $2, $3)";
-        on!(&mut *self.conn, |c| sqlx::query(insert)
-            .bind(self.id.0)
-            .bind(self.epoch.0)
-            .bind(first)
-            .execute(c)
-            .await
-            .map(drop)?);
+        let insert = self.conn.query(insert).bind(self.id.0).bind(self.epoch.0).bind(first);
+        insert.execute().await?;
         Ok(())
     }
 
@@ -262,7 +254,9 @@ impl<'c> Locked<'c> {
     /// Writes the head back; what was appended is ready to be published.
     pub(crate) async fn save(self, users: Vec<UserId>) -> Result<Option<Appended>, Error> {
         let row = &self.row;
-        on!(self.conn, |c| sqlx::query(SAVE)
+        let save = self
+            .conn
+            .query(SAVE)
             .bind(self.id.0)
             .bind(row.head)
             .bind(row.head_time)
@@ -274,10 +268,8 @@ impl<'c> Locked<'c> {
             .bind(row.history)
             .bind(row.epoch)
             .bind(row.applied_membership)
-            .bind(row.applied_room)
-            .execute(c)
-            .await?
-            .rows_affected());
+            .bind(row.applied_room);
+        save.execute().await?;
         Ok((!self.events.is_empty()).then(|| Appended {
             tenant_id: TenantId::new(self.row.tenant_id),
             log_id: self.id,

@@ -19,12 +19,10 @@ mod member;
 mod read;
 mod room_id;
 mod send;
-mod sql;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod view;
-pub mod vital;
 mod write;
 
 pub use access::Actor;
@@ -35,11 +33,11 @@ pub use event::{Appended, NewEvent, Publish, RequestKey, StoredEvent};
 pub use facts::{Applied, Fact, FactBatch, LogIdentity, Source};
 pub use head::{Locked, Target};
 pub use kind::Kind;
-pub use member::{Effects, History, Membership, PostRule, Role, RoomKind, Rules};
+pub use member::{Effects, Membership, Rules};
 pub use parlance_proto::message::v1::event::Body;
-pub use read::{Head, bounded};
+pub use parlance_types::{History, MemberRule, Role, RoomKind};
+pub use read::Head;
 pub use send::{Entry, Sent};
-pub use sql::Conn;
 pub use store::Store;
 pub use view::{View, Visible, stranger};
 pub use write::Options;

@@ -1,45 +1,14 @@
 //! Members, roles and the rules of a room that its log enforces.
 
-use parlance_types::{Seq, UserId};
+use parlance_db::Stored;
+use parlance_types::{History, LogId, MemberRule, Role, Seq, UserId};
 
 use crate::Error;
-
-/// A member's rights. Ordered: who is greater may do more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    Member = 1,
-    Admin = 2,
-    Owner = 3,
-}
-
-/// Which kind of room a log belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RoomKind {
-    Direct = 1,
-    Group = 2,
-    Channel = 3,
-}
-
-/// Who may send.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PostRule {
-    #[default]
-    Members = 1,
-    Admins = 2,
-}
-
-/// How much of the past a member sees.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum History {
-    #[default]
-    All = 1,
-    SinceJoin = 2,
-}
 
 /// The rules that hold on every send and read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    pub post: PostRule,
+    pub post: MemberRule,
     pub allow_preview: bool,
     pub history: History,
 }
@@ -62,24 +31,9 @@ pub struct Membership {
     pub joined: Seq,
 }
 
-/// Reads what `as i16` wrote.
-macro_rules! stored {
-    ($($type:ident in $table:literal $column:literal: $($value:ident)+;)+) => {$(
-        impl $type {
-            /// Reads what the database holds.
-            pub fn stored(number: i16) -> Result<Self, Error> {
-                $(if number == Self::$value as i16 {
-                    return Ok(Self::$value);
-                })+
-                Err(Error::Impossible { table: $table, column: $column })
-            }
-        }
-    )+};
-}
-
-stored! {
-    Role in "members" "role": Member Admin Owner;
-    RoomKind in "heads" "kind": Direct Group Channel;
-    PostRule in "heads" "post_rule": Members Admins;
-    History in "heads" "history": All SinceJoin;
+impl Membership {
+    pub(crate) fn stored(log_id: LogId, role: i16, joined: Seq) -> Result<Self, Error> {
+        let stored = Stored { table: "members", row: log_id };
+        Ok(Self { role: stored.value("role", Role::from_i16(role))?, joined })
+    }
 }

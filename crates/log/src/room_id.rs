@@ -3,13 +3,12 @@
 use std::time::Duration;
 
 use moka::future::Cache;
-use parlance_db::{Db, lend, read_db};
+use parlance_db::{Conn, Db};
 use parlance_rpc::Reason;
 use parlance_types::{LogId, RoomId, TenantId};
 use uuid::Uuid;
 
-use crate::read::bounded;
-use crate::{Conn, Error, on};
+use crate::Error;
 
 const ROOMS: u64 = 100_000;
 
@@ -41,23 +40,11 @@ impl Resolver {
         if let Some(log_id) = self.logs.get(&key).await {
             return Ok(Some(log_id));
         }
-        let found: Option<Uuid> = bounded(async {
-            read_db!(&self.db, |pool| sqlx::query_scalar(HOLDER)
-                .bind(tenant_id.as_str())
-                .bind(room_id.as_str())
-                .fetch_optional(&mut *lend(pool).await?)
-                .await)
-        })
-        .await?;
-        let Some(log_id) = found.map(LogId) else { return Ok(None) };
-        let open: Option<bool> = bounded(async {
-            read_db!(&self.db, |pool| sqlx::query_scalar(IS_OPEN)
-                .bind(log_id.0)
-                .fetch_optional(&mut *lend(pool).await?)
-                .await)
-        })
-        .await?;
-        if open == Some(true) {
+        let holder = self.db.read(HOLDER).bind(tenant_id.as_str()).bind(room_id.as_str());
+        let Some((log_id,)) = holder.fetch_optional().await? else { return Ok(None) };
+        let log_id = LogId(log_id);
+        let open = self.db.read(IS_OPEN).bind(log_id.0).fetch_optional().await?;
+        if open == Some((true,)) {
             self.logs.insert(key, log_id).await;
         }
         Ok(Some(log_id))
@@ -79,36 +66,22 @@ pub(crate) async fn take(
     // Of two logs that want the id at once the second one waits here.
     let insert = "INSERT INTO room_logs (tenant_id, room_id, log_id) VALUES ($1, $2, $3)
                   ON CONFLICT (tenant_id, room_id) DO NOTHING";
-    let taken = on!(&mut *conn, |c| sqlx::query(insert)
-        .bind(tenant_id.as_str())
-        .bind(room_id.as_str())
-        .bind(log_id.0)
-        .execute(c)
-        .await?
-        .rows_affected());
-    if taken > 0 {
+    let insert = conn.query(insert).bind(tenant_id.as_str()).bind(room_id.as_str());
+    if insert.bind(log_id.0).execute().await? > 0 {
         return Ok(());
     }
-    let holder: Uuid = on!(&mut *conn, |c| sqlx::query_scalar(HOLDER)
-        .bind(tenant_id.as_str())
-        .bind(room_id.as_str())
-        .fetch_one(c)
-        .await?);
+    let holder = conn.query(HOLDER).bind(tenant_id.as_str()).bind(room_id.as_str());
+    let (holder,): (Uuid,) = holder.fetch_one().await?;
     // A log that was closed stays closed.
-    let open: Option<bool> =
-        on!(&mut *conn, |c| sqlx::query_scalar(IS_OPEN).bind(holder).fetch_optional(c).await?);
+    let open = conn.query(IS_OPEN).bind(holder).fetch_optional().await?;
     let update = "UPDATE room_logs SET log_id = $3
                   WHERE tenant_id = $1 AND room_id = $2 AND log_id = $4";
     let taken = match open {
-        Some(false) => on!(conn, |c| sqlx::query(update)
-            .bind(tenant_id.as_str())
-            .bind(room_id.as_str())
-            .bind(log_id.0)
-            .bind(holder)
-            .execute(c)
-            .await?
-            .rows_affected()),
-        Some(true) | None => 0,
+        Some((false,)) => {
+            let update = conn.query(update).bind(tenant_id.as_str()).bind(room_id.as_str());
+            update.bind(log_id.0).bind(holder).execute().await?
+        }
+        Some((true,)) | None => 0,
     };
     if taken == 0 {
         return Err(Error::Refused(Reason::RoomIdTaken, "another open room holds the id"));

@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use parlance_types::{LogId, MessageId, Micros, RoomId, Seq, TenantId, UserId};
-use sqlx::PgConnection;
-
-use crate::{
-    Appended, Conn, EpochId, Error, Kind, Locked, NewEvent, PostRule, RequestKey, Role, RoomKind,
-    StoredEvent, codec, on,
+use parlance_db::{Conn, Stored};
+use parlance_types::{
+    LogId, MemberRule, MessageId, Micros, Role, RoomId, RoomKind, Seq, TenantId, UserId,
+    stored_enum,
 };
+
+use crate::{Appended, EpochId, Error, Kind, Locked, NewEvent, RequestKey, StoredEvent, codec};
 
 /// A message on its way into a log. What is wrong with it can only be known by the log.
 #[derive(Clone, Debug)]
@@ -55,16 +55,17 @@ impl Entry {
     }
 }
 
-/// What came of an entry.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Stored = 0,
-    Repeated = 1,
-    Reused = 2,
-    NoLog = 3,
-    Closed = 4,
-    NotAMember = 5,
-    Restricted = 6,
+stored_enum! {
+    /// What came of an entry.
+    Verdict {
+        Stored = 0,
+        Repeated = 1,
+        Reused = 2,
+        NoLog = 3,
+        Closed = 4,
+        NotAMember = 5,
+        Restricted = 6,
+    }
 }
 
 /// What came of an entry, and where it stands.
@@ -90,7 +91,7 @@ pub(crate) async fn append(
     now: Micros,
     entries: &[Entry],
 ) -> Result<Vec<Outcome>, Error> {
-    if let Conn::Postgres(conn) = conn {
+    if let Conn::Postgres(_) = conn {
         return call(conn, now, entries).await;
     }
     conn.begin().await?;
@@ -135,11 +136,7 @@ pub(crate) fn appended(entries: &[Entry], outcomes: &[Outcome], found: bool) -> 
 
 type Row = (i16, Option<Seq>, Option<Micros>, Option<String>, Option<String>, Option<String>);
 
-async fn call(
-    conn: &mut PgConnection,
-    now: Micros,
-    entries: &[Entry],
-) -> Result<Vec<Outcome>, Error> {
+async fn call(conn: &mut Conn, now: Micros, entries: &[Entry]) -> Result<Vec<Outcome>, Error> {
     let senders: Vec<_> = entries.iter().map(Entry::sender).collect();
     let requests: Vec<_> = entries.iter().map(|entry| entry.request.as_str()).collect();
     let logs: Vec<_> = entries.iter().map(|entry| entry.log_id.0).collect();
@@ -148,37 +145,25 @@ async fn call(
     let payloads: Vec<_> = entries.iter().map(|entry| entry.payload.as_ref()).collect();
     let call = "SELECT r_verdict, r_seq, r_time, r_epoch, r_tenant, r_room
                 FROM append_messages_v1($1, $2, $3, $4, $5, $6, $7)";
-    let rows: Vec<Row> = sqlx::query_as(call)
+    let call = conn
+        .query(call)
         .bind(now)
-        .bind(logs)
-        .bind(senders)
-        .bind(requests)
-        .bind(digests)
-        .bind(counted)
-        .bind(payloads)
-        .fetch_all(conn)
-        .await?;
-    if rows.len() != entries.len() {
-        return Err(Error::Impossible { table: "append_messages_v1", column: "rows" });
-    }
+        .bind_array(logs)
+        .bind_array(senders)
+        .bind_array(requests)
+        .bind_array(digests)
+        .bind_array(counted)
+        .bind_array(payloads);
+    let rows: Vec<Row> = call.fetch_all().await?;
+    let stored = Stored { table: "append_messages_v1", row: entries.len() };
+    stored.value("rows", (rows.len() == entries.len()).then_some(()))?;
     rows.into_iter().map(outcome).collect()
 }
 
 fn outcome((verdict, seq, time, epoch, tenant_id, room_id): Row) -> Result<Outcome, Error> {
-    let verdict = match verdict {
-        0 => Verdict::Stored,
-        1 => Verdict::Repeated,
-        2 => Verdict::Reused,
-        3 => Verdict::NoLog,
-        4 => Verdict::Closed,
-        5 => Verdict::NotAMember,
-        6 => Verdict::Restricted,
-        _ => {
-            return Err(Error::Impossible { table: "append_messages_v1", column: "r_verdict" });
-        }
-    };
+    let stored = Stored { table: "append_messages_v1", row: verdict };
     Ok(Outcome {
-        verdict,
+        verdict: stored.value("r_verdict", Verdict::from_i16(verdict))?,
         seq: seq.unwrap_or_default(),
         time: time.unwrap_or_default(),
         epoch: EpochId(epoch.unwrap_or_default()),
@@ -238,7 +223,7 @@ async fn judge(log: &mut Locked<'_>, entry: &Entry) -> Result<Outcome, Error> {
         None if log.row.kind == RoomKind::Direct as i16 => Verdict::NoLog,
         None => Verdict::NotAMember,
         Some(member)
-            if log.row.post_rule == PostRule::Admins as i16 && member.role < Role::Admin =>
+            if log.row.post_rule == MemberRule::Admins as i16 && member.role < Role::Admin =>
         {
             Verdict::Restricted
         }
@@ -252,11 +237,7 @@ async fn epoch_of(log: &mut Locked<'_>, seq: Seq) -> Result<EpochId, Error> {
     let select = "SELECT e.epoch_id FROM log_epochs l JOIN epochs e ON e.number = l.epoch
                   WHERE l.log_id = $1 AND l.first_seq <= $2
                   ORDER BY l.first_seq DESC, l.epoch DESC LIMIT 1";
-    let id = on!(log.conn(), |c| sqlx::query_scalar(select)
-        .bind(log_id.0)
-        .bind(seq)
-        .fetch_one(c)
-        .await?);
+    let (id,) = log.conn().query(select).bind(log_id.0).bind(seq).fetch_one().await?;
     Ok(EpochId(id))
 }
 
@@ -270,14 +251,8 @@ async fn raise_own_marks(
                         delivered_seq = $3
                   WHERE log_id = $1 AND user_id = $2";
     for (user_id, (seq, ord)) in own {
-        on!(log.conn(), |c| sqlx::query(raise)
-            .bind(log_id.0)
-            .bind(user_id)
-            .bind(seq)
-            .bind(ord)
-            .execute(c)
-            .await?
-            .rows_affected());
+        let raise = log.conn().query(raise).bind(log_id.0).bind(user_id).bind(seq).bind(ord);
+        raise.execute().await?;
     }
     Ok(())
 }

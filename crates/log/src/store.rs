@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use parlance_db::{Db, read_db};
+use parlance_db::Db;
+use parlance_rpc::Tasks;
 use parlance_types::{Clock, LogId, RoomId, Seq, TenantId, UserId};
 
 use crate::room_id::Resolver;
@@ -31,7 +32,7 @@ struct Inner {
 
 impl Store {
     /// Opens the logs: begins a new epoch if the database is not the one that was
-    /// written last, and starts the writers. `publish` hears of every commit, before the
+    /// written last, and starts the writers among `tasks`. `publish` hears of every commit, before the
     /// request is answered; of what may have been committed before a
     /// connection was lost it may hear again.
     pub async fn open(
@@ -39,11 +40,12 @@ impl Store {
         clock: Arc<dyn Clock>,
         options: Options,
         publish: Publish,
+        tasks: &Tasks,
     ) -> Result<Self, Error> {
         epoch::check_at_start(&db, clock.now()).await?;
         let resolver = Resolver::new(db.clone());
         let doubt = Arc::new(AtomicBool::new(true));
-        let writers = Writers::start(&db, &clock, &options, &publish, &resolver, &doubt);
+        let writers = Writers::start(&db, &clock, &options, &publish, &resolver, &doubt, tasks);
         Ok(Self { inner: Arc::new(Inner { db, clock, resolver, writers, doubt }) })
     }
 
@@ -61,11 +63,6 @@ impl Store {
     /// refused with DRAINING; reads still work.
     pub async fn close(&self) {
         self.inner.writers.close().await;
-    }
-
-    /// How many reads the database is asked at once at most.
-    pub fn read_connections(&self) -> u32 {
-        read_db!(&self.inner.db, |pool| pool.options().get_max_connections())
     }
 
     /// Appends a message. A repeat of its request gets the first reply.

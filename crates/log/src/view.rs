@@ -1,11 +1,11 @@
 //! Who may see what of a log.
 
-use parlance_db::{Db, lend, read_db};
+use parlance_db::{Db, Joined};
 use parlance_rpc::Reason;
-use parlance_types::{LogId, RoomId, Seq, TenantId, UserId};
+use parlance_types::{History, LogId, RoomId, RoomKind, Seq, TenantId, UserId};
 
-use crate::read::bounded;
-use crate::{EpochId, Error, History, Membership, PostRule, Role, RoomKind, Rules};
+use crate::head::HeadRow;
+use crate::{EpochId, Error, Membership, Rules};
 
 /// What a viewer may see of a log, read together with the log's head in one statement.
 /// Whatever narrows it (blocks, history, expiry) is narrowed here, and only here.
@@ -76,16 +76,7 @@ impl View {
 }
 
 parlance_db::row! {
-    struct Row {
-        tenant_id: String,
-        room_id: String,
-        kind: i16,
-        head: Seq,
-        first_seq: Seq,
-        closed_seq: Option<Seq>,
-        post_rule: i16,
-        allow_preview: bool,
-        history: i16,
+    struct Viewer {
         epoch_id: String,
         role: Option<i16>,
         joined_seq: Option<Seq>,
@@ -93,8 +84,9 @@ parlance_db::row! {
 }
 
 const SELECT: &str = "
-    SELECT h.tenant_id, h.room_id, h.kind, h.head, h.first_seq, h.closed_seq, h.post_rule,
-           h.allow_preview, h.history, m.role, m.joined_seq,
+    SELECT h.tenant_id, h.room_id, h.kind, h.head, h.head_time, h.ord, h.first_seq,
+           h.last_message, h.closed_seq, h.post_rule, h.allow_preview, h.history, h.epoch,
+           h.applied_membership, h.applied_room, m.role, m.joined_seq,
            (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id
       FROM heads h LEFT JOIN members m
         ON m.log_id = $1 AND m.user_id = $2 AND m.removed_seq IS NULL
@@ -108,44 +100,18 @@ pub(crate) async fn view(
 ) -> Result<Option<View>, Error> {
     // No user has an empty id.
     let viewer = viewer.map_or("", UserId::as_str);
-    let row: Option<Row> = bounded(async {
-        read_db!(db, |pool| sqlx::query_as(SELECT)
-            .bind(log_id.0)
-            .bind(viewer)
-            .fetch_optional(&mut *lend(pool).await?)
-            .await)
-    })
-    .await?;
-    row.map(|row| row.view(log_id)).transpose()
-}
-
-impl Row {
-    fn view(self, log_id: LogId) -> Result<View, Error> {
-        let member = match self.role.zip(self.joined_seq) {
-            Some((role, joined)) => Some(Membership { role: Role::stored(role)?, joined }),
-            None => None,
-        };
-        Ok(View {
-            tenant_id: TenantId::new(self.tenant_id),
-            log_id,
-            room_id: RoomId::new(self.room_id),
-            kind: RoomKind::stored(self.kind)?,
-            rules: Rules {
-                post: PostRule::stored(self.post_rule)?,
-                allow_preview: self.allow_preview,
-                history: History::stored(self.history)?,
-            },
-            head: self.head,
-            epoch: EpochId(self.epoch_id),
-            first_seq: self.first_seq,
-            closed: self.closed_seq,
-            member,
-        })
-    }
+    let select = db.read(SELECT).bind(log_id.0).bind(viewer);
+    let row: Option<Joined<HeadRow, Viewer>> = select.fetch_optional().await?;
+    let Some(Joined(head, Viewer { epoch_id, role, joined_seq })) = row else { return Ok(None) };
+    let member = role.zip(joined_seq);
+    let member =
+        member.map(|(role, joined)| Membership::stored(log_id, role, joined)).transpose()?;
+    head.view(log_id, EpochId(epoch_id), member).map(Some)
 }
 
 #[cfg(test)]
 mod tests {
+    use parlance_types::Role;
     use uuid::Uuid;
 
     use super::*;

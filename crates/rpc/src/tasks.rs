@@ -73,6 +73,14 @@ impl Tasks {
         self.0.tracker.spawn(watched.instrument(span));
     }
 
+    /// Runs a task that never ends; it is dropped where it stands once the tasks shall stop.
+    pub fn until_stop(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.0.stop.clone();
+        self.vital(name, async move {
+            stop.run_until_cancelled_owned(task).await;
+        });
+    }
+
     /// Runs `job` at once, then every `period` and when it is woken; never twice at once. A
     /// run that fails is logged, and the next one comes as usual; when the tasks shall stop,
     /// a run is dropped where it stands.
@@ -87,7 +95,6 @@ impl Tasks {
         E: Into<Box<dyn Error + Send + Sync>>,
     {
         let inner = Arc::clone(&self.0);
-        let stop = self.0.stop.clone();
         let runs = async move {
             loop {
                 let due = Instant::now() + period;
@@ -99,9 +106,7 @@ impl Tasks {
                 }
             }
         };
-        self.vital(name, async move {
-            stop.run_until_cancelled_owned(runs).await;
-        });
+        self.until_stop(name, runs);
     }
 
     /// Work on a request that [`close`](Self::close) waits for.

@@ -32,6 +32,11 @@ pub fn acme(user_id: &str) -> Caller {
     caller("acme", Principal::User(UserId::new(user_id)))
 }
 
+/// What a service of a test stands on that is called by no other.
+pub fn env(clock: Arc<dyn Clock>) -> Env {
+    Env::new(Arc::clone(&clock), Internal::new(InternalKey::random(), clock))
+}
+
 /// What the services of a test stand on, and the steps that verify their calls to each
 /// other.
 pub async fn suite(clock: Arc<dyn Clock>) -> (Env, Layers) {

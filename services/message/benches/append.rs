@@ -16,6 +16,7 @@ use parlance_log::{Fact, FactBatch, LogIdentity, Options, RoomKind, Source, Stor
 use parlance_message::MIGRATIONS;
 use parlance_message::message::{Content, Draft};
 use parlance_proto::message::v1 as pb;
+use parlance_rpc::Tasks;
 use parlance_types::{LogId, RoomId, SystemClock, TenantId, UserId};
 use prost::Message as _;
 use uuid::Uuid;
@@ -51,7 +52,8 @@ async fn compare(db: Db) {
     let bare = "CREATE TABLE bare (id TEXT PRIMARY KEY, payload TEXT NOT NULL)";
     db.write(bare).execute().await.expect("a table");
     let clock = Arc::new(SystemClock);
-    let store = Store::open(db.clone(), clock, Options::default(), Arc::new(drop));
+    let tasks = Tasks::default();
+    let store = Store::open(db.clone(), clock, Options::default(), Arc::new(drop), &tasks);
     let store = store.await.expect("a store");
     let logs = join_all((0..ROOMS).map(|room| create(&store, room))).await;
 

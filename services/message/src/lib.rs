@@ -26,9 +26,7 @@ use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayService
 use parlance_proto::message::v1::operator_service_server::OperatorServiceServer;
 use parlance_proto::message::v1::pin_service_server::PinServiceServer;
 use parlance_proto::message::v1::user_log_service_server::UserLogServiceServer;
-use parlance_rpc::{Served, internal, public};
-use parlance_types::Clock;
-use tokio_util::sync::CancellationToken;
+use parlance_rpc::{Env, Served, internal, public};
 
 use self::fact::grpc::FactGrpc;
 use self::inbox::Inbox;
@@ -71,33 +69,25 @@ pub struct Service {
     marker: Arc<Marker>,
     inbox: Inbox,
     hub: Hub,
-    clock: Arc<dyn Clock>,
-    closing: CancellationToken,
+    env: Env,
 }
 
 impl Service {
     /// Opens the service on its database. `bus` carries hints between its nodes.
-    pub async fn open(
-        db: Db,
-        bus: Arc<dyn Bus>,
-        clock: Arc<dyn Clock>,
-        config: Config,
-    ) -> Result<Self, Error> {
+    pub async fn open(env: &Env, db: Db, bus: Arc<dyn Bus>, config: Config) -> Result<Self, Error> {
         let hub = Hub::new(bus, config.stream);
-        let store = Store::open(db, Arc::clone(&clock), config.store, hub.publisher()).await?;
-        let closing = CancellationToken::new();
-        hub.start(store.clone(), &closing);
+        let (clock, publish) = (Arc::clone(&env.clock), hub.publisher());
+        let store = Store::open(db, clock, config.store, publish, &env.tasks).await?;
         let marker = Arc::new(Marker::new(store.clone(), receipts(hub.clone())));
         let messages = Messages::new(store.clone(), Arc::clone(&marker) as _, ON_DELETE);
         let inbox = Inbox::new(store.clone());
-        Ok(Self { store, messages, marker, inbox, hub, clock, closing })
+        Ok(Self { store, messages, marker, inbox, hub, env: env.clone() })
     }
 
-    /// What users, backends and operators call, once the auth layer has verified them. Its
-    /// streams are sent away with GoAway when `draining` is cancelled.
-    pub fn public(&self, draining: CancellationToken) -> Served {
-        let Self { store, messages, marker, inbox, hub, clock, .. } = self.clone();
-        let stream = StreamGrpc::new(hub.clone(), clock, draining).into_server();
+    /// What users, backends and operators call, once the auth layer has verified them.
+    pub fn public(&self) -> Served {
+        let Self { store, messages, marker, inbox, hub, env } = self.clone();
+        let stream = StreamGrpc::new(hub.clone(), env.clock, env.draining).into_server();
         public![
             MessageServiceServer::new(MessageGrpc::new(messages)),
             MarkServiceServer::new(MarkGrpc::new(marker)),
@@ -128,9 +118,13 @@ impl Service {
         &self.hub
     }
 
-    /// Lets every write that waits finish, then stops.
+    /// Starts what runs beside requests.
+    pub fn run(&self) {
+        self.hub.start(self.store.clone(), &self.env.tasks);
+    }
+
+    /// Lets every write that waits finish; later ones are refused.
     pub async fn close(&self) {
         self.store.close().await;
-        self.closing.cancel();
     }
 }

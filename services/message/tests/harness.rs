@@ -20,11 +20,10 @@ use parlance_proto::message::v1::{
     SubscribeRequest, SubscribeResponse,
 };
 pub(crate) use parlance_rpc::testing::{bad_ids, caller, refused, violates};
-use parlance_rpc::testing::{called_by, in_time};
+use parlance_rpc::testing::{called_by, env, in_time};
 use parlance_rpc::{Caller, Deadline, Principal, Transport};
 use parlance_types::{ManualClock, UserId};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 use tonic::Streaming;
 
 /// Clients of what a caller reaches.
@@ -65,8 +64,10 @@ impl World {
     pub(crate) async fn laid_out(db: Db, config: Config) -> Self {
         let clock = Arc::new(ManualClock::at(1_500_000));
         let bus = Arc::new(InProcessBus::default());
-        let service = Service::open(db, bus, Arc::clone(&clock) as _, config);
-        Self { service: service.await.expect("open the service"), clock }
+        let env = env(clock.clone());
+        let service = Service::open(&env, db, bus, config).await.expect("open the service");
+        service.run();
+        Self { service, clock }
     }
 
     /// A client with a token of this user.
@@ -85,8 +86,7 @@ impl World {
 
     /// A client whose requests the auth and deadline layers have let pass like this.
     pub(crate) fn with(&self, caller: Option<Caller>, deadline: Option<Instant>) -> Client {
-        let services = self.service.public(CancellationToken::new());
-        let transport = called_by(services, caller, deadline.map(Deadline));
+        let transport = called_by(self.service.public(), caller, deadline.map(Deadline));
         Client {
             messages: MessageServiceClient::new(transport.clone()),
             marks: MarkServiceClient::new(transport.clone()),

@@ -16,6 +16,7 @@ use parlance_message::message::{Content, Deletion, Edit, Edited, Message, Range}
 use parlance_message::{Error, MIGRATIONS, inbox, mark, message};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::event::Body;
+use parlance_rpc::Tasks;
 use parlance_types::{
     Clock, LogId, ManualClock, MessageId, RequestId, RoomId, Seq, TenantId, UserId,
 };
@@ -65,7 +66,9 @@ impl World {
             heard.lock().expect("a lock").extend(appended);
         });
         let shown: Arc<dyn Clock> = clock.clone();
-        let store = Store::open(db.clone(), shown, options, publish).await.expect("a store");
+        let tasks = Tasks::default();
+        let store = Store::open(db.clone(), shown, options, publish, &tasks);
+        let store = store.await.expect("a store");
         Self { db, store, clock, published }
     }
 

@@ -6,7 +6,7 @@ use parlance_bus::{InProcessBus, RedisBus};
 use parlance_db::{Db, Location, Migrations};
 use parlance_message::{LogOptions, StreamOptions};
 use parlance_presence::state::{Doubt, MemorySessions, RedisSessions, Sessions};
-use parlance_rpc::{Addresses, Env, Layers, Served, Transport, balanced};
+use parlance_rpc::{Addresses, Env, Layers, Served, Tasks, Transport, balanced};
 use parlance_types::Clock;
 use tokio_util::sync::CancellationToken;
 
@@ -136,12 +136,13 @@ impl Services {
         let failed =
             |error: parlance_message::Error| Failure::fatal("cannot open the logs", &error);
         let db = self.database(parts, "message", parlance_message::MIGRATIONS).await?;
-        let (bus, clock) = (self.bus(parts), Arc::clone(&parts.env.clock));
+        let bus = self.bus(parts);
         let config = parlance_message::Config { store: parts.writers(), stream: parts.streams() };
-        let message = parlance_message::Service::open(db, bus, clock, config);
+        let message = parlance_message::Service::open(&parts.env, db, bus, config);
         let message = message.await.map_err(failed)?;
         self.epoch = message.store().epoch().await.map_err(failed)?.to_string();
-        self.serve(message.public(parts.env.draining.clone()));
+        self.serve(message.public());
+        message.run();
         let suite = message.internal();
         self.message = Some(message);
         Ok(suite)
@@ -273,9 +274,10 @@ pub(crate) async fn bump_epoch(
     let location = location(config, data, "message");
     let db = Db::open(&location, parlance_message::MIGRATIONS).await;
     let db = db.map_err(|error| failed(&error))?;
-    let options = LogOptions::default();
-    let logs = parlance_message::Store::open(db.clone(), clock, options, Arc::new(|_| {})).await;
-    let logs = logs.map_err(|error| failed(&error))?;
+    let (publish, tasks) = (Arc::new(|_| {}), Tasks::default());
+    let logs =
+        parlance_message::Store::open(db.clone(), clock, LogOptions::default(), publish, &tasks);
+    let logs = logs.await.map_err(|error| failed(&error))?;
     let epoch =
         logs.bump_epoch("an operator asked for it").await.map_err(|error| failed(&error))?;
     logs.close().await;

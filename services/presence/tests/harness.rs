@@ -187,13 +187,13 @@ impl World {
             Db::open(&location, migrations).await.expect("open SQLite")
         };
         let (env, verified) = suite(Arc::clone(&clock) as _).await;
-        let time = Arc::clone(&env.clock);
 
         let logs = sqlite("message", parlance_message::MIGRATIONS).await;
         let bus = Arc::new(InProcessBus::default());
         let config = parlance_message::Config::default();
-        let message = parlance_message::Service::open(logs, bus, time, config);
+        let message = parlance_message::Service::open(&env, logs, bus, config);
         let message = message.await.expect("open the logs");
+        message.run();
         let to_message = verified.in_process(message.internal().into_routes());
 
         let users = sqlite("membership", parlance_membership::MIGRATIONS).await;
@@ -346,7 +346,7 @@ impl World {
 
     /// Follows a room from here on.
     pub(crate) async fn follow(&self, user: &str, room_id: &str) -> Streaming<SubscribeResponse> {
-        let server = self.message.public(CancellationToken::new());
+        let server = self.message.public();
         let mut streams = StreamServiceClient::new(called_by(server, acme(user), None));
         let rooms = vec![RoomCursor { room_id: room_id.to_owned(), cursor: None }];
         let request = SubscribeRequest { rooms, ..SubscribeRequest::default() };

@@ -117,7 +117,7 @@ impl Inner {
             let cursor = Cursor::new(view.epoch, user.cloned(), joined, position, view.head);
             return Ok(Attached { subscription, cursor, reset, head: view.head });
         }
-        Err(Unavailable::from(Error::StoreTimeout).into())
+        Err(Unavailable::from(Error::restless()).into())
     }
 
     /// Reads membership and head, and whether the cursor holds.

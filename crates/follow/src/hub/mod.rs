@@ -14,13 +14,12 @@ use std::time::Duration;
 
 use moka::future::Cache;
 use parlance_bus::Bus;
-use parlance_log::vital::vital;
 use parlance_log::{Appended, Publish, Store};
+use parlance_rpc::Tasks;
 use parlance_types::{LogId, TenantId, UserId};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
 
 pub(super) use self::attach::{Attached, Target};
 use self::notices::Notices;
@@ -185,21 +184,20 @@ impl Hub {
         })
     }
 
-    /// Starts following logs, until `shutdown`. To be called once.
-    pub fn start(&self, store: Store, shutdown: &CancellationToken) {
+    /// Starts following logs, until the tasks stop. To be called once.
+    pub fn start(&self, store: Store, tasks: &Tasks) {
         let hub = &self.0;
-        let half = usize::try_from(store.read_connections() / 2).unwrap_or(usize::MAX);
+        let half = usize::try_from(store.db().read_connections() / 2).unwrap_or(usize::MAX);
         let turns = Semaphore::new(half.clamp(1, Semaphore::MAX_PERMITS));
         if hub.started.set(Started { store, runtime: Handle::current(), turns }).is_err() {
             return;
         }
         let heard = hub.bus.subscribe();
         let (listen, check) = (Arc::clone(hub).listen(heard), Arc::clone(hub).check());
-        let until = || shutdown.clone();
-        tokio::spawn(until().run_until_cancelled_owned(vital("listener", listen)));
-        tokio::spawn(until().run_until_cancelled_owned(vital("head check", check)));
         let tell = Arc::clone(hub).tell_notices();
-        tokio::spawn(until().run_until_cancelled_owned(vital("notices", tell)));
+        tasks.until_stop("listener", listen);
+        tasks.until_stop("head check", check);
+        tasks.until_stop("notices", tell);
     }
 
     /// Tells the streams of a room, on every node, of something that passes.

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parlance_log::{Error, Store};
+use parlance_log::{Error, Store, StoredEvent};
+use parlance_types::MessageId;
 
 use super::{Inner, Log, Started, Subscription, count};
 use crate::batch::Batch;
@@ -33,13 +34,17 @@ impl Inner {
         self.started.get().ok_or_else(|| Error::draining().into())
     }
 
+    fn late(&self) -> Error {
+        Error::late(self.options.deadline)
+    }
+
     /// Asks the store, within a deadline.
     pub(crate) async fn ask<T>(
         &self,
         question: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, Unavailable> {
         let answer = tokio::time::timeout(self.options.deadline, question).await;
-        answer.unwrap_or(Err(Error::StoreTimeout)).map_err(Unavailable::from)
+        answer.unwrap_or_else(|_| Err(self.late())).map_err(Unavailable::from)
     }
 
     /// The same for what many streams may want at once: in its turn.
@@ -80,7 +85,7 @@ impl Inner {
             self.read_missing(log).await
         };
         let healed = tokio::time::timeout(self.options.deadline, heal).await;
-        healed.unwrap_or_else(|_| Err(Error::StoreTimeout.into()))
+        healed.unwrap_or_else(|_| Err(self.late().into()))
     }
 
     /// The same as it was planned: until its turn comes there is no need to plan another.
@@ -96,7 +101,7 @@ impl Inner {
         let healed = tokio::time::timeout(self.options.deadline, heal).await;
         healed.unwrap_or_else(|_| {
             log.heal_planned.store(false, Ordering::Release);
-            Err(Error::StoreTimeout.into())
+            Err(self.late().into())
         })
     }
 
@@ -125,11 +130,16 @@ impl Inner {
     async fn read_events(&self, log: &Log, from: i64, to: i64) -> Result<Vec<Entry>, Unavailable> {
         let events = self.store()?.events(log.place.log_id, from, to);
         let events = self.ask_in_turn(events).await?;
-        let entries = events.iter().map(|event| Entry::encode(&log.place, event));
-        entries.collect::<Result<_, _>>().map_err(|error| {
-            tracing::error!(log_id = %log.place.log_id, %error, "could not read an event");
-            Error::Impossible { table: "events", column: "payload" }.into()
-        })
+        let entry = |event: &StoredEvent| {
+            let id = MessageId { log_id: log.place.log_id, seq: event.seq };
+            let entry = Entry::encode(&log.place, event);
+            entry.map_err(|_| {
+                let unreadable = Error::unreadable(id);
+                tracing::error!(error = &unreadable as &dyn std::error::Error);
+                unreadable.into()
+            })
+        };
+        events.iter().map(entry).collect()
     }
 }
 

@@ -39,7 +39,6 @@ impl Attempts {
         let patient = self.interrupted || self.began.elapsed() < PATIENCE;
         let passing = match error {
             Error::Store(error) => !matches!(error.trouble(), Trouble::Refused | Trouble::Failed),
-            Error::StoreTimeout => true,
             _ => false,
         };
         passing && patient && waits()
@@ -53,9 +52,5 @@ impl Attempts {
 
 /// Whether it is not known what became of the run that failed so.
 pub(super) fn lost(error: &Error) -> bool {
-    match error {
-        Error::Store(error) => error.trouble() == Trouble::Lost,
-        Error::StoreTimeout => true,
-        _ => false,
-    }
+    matches!(error, Error::Store(error) if error.trouble() == Trouble::Lost)
 }

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use parlance_db::Db;
-use parlance_rpc::Reason;
+use parlance_rpc::{Reason, Tasks};
 use parlance_types::{Clock, LogId};
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
@@ -19,7 +19,6 @@ use tokio_util::task::TaskTracker;
 use self::writer::{Job, Pending, Reply, Send, Writer};
 use crate::change::Transaction;
 use crate::room_id::Resolver;
-use crate::vital::vital;
 use crate::{Entry, Error, Publish, Sent};
 
 /// How the write path is laid out.
@@ -60,6 +59,7 @@ impl Writers {
         publish: &Publish,
         resolver: &Resolver,
         doubt: &Arc<AtomicBool>,
+        tasks: &Tasks,
     ) -> Self {
         let count = if matches!(db, Db::Sqlite(_)) { 1 } else { options.writers.max(1) };
         let mut writers = Self {
@@ -84,7 +84,12 @@ impl Writers {
                 doubt: Arc::clone(doubt),
                 unknown_commits: Arc::clone(&writers.unknown_commits),
             };
-            writers.tasks.spawn(vital("writer", writer.run()));
+            let (run, stop) = (writers.tasks.track_future(writer.run()), tasks.stop().clone());
+            // One that was closed has not failed.
+            tasks.vital("writer", async move {
+                run.await;
+                stop.cancelled().await;
+            });
         }
         writers
     }
@@ -127,7 +132,7 @@ impl Writers {
         })?;
         match timeout(self.deadline, answer).await {
             Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Err(Error::StoreTimeout),
+            Ok(Err(_)) | Err(_) => Err(Error::late(self.deadline)),
         }
     }
 }

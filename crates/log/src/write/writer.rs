@@ -8,13 +8,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use futures::future::BoxFuture;
-use parlance_db::{Db, PostgresDb, StoreError, Trouble};
+use parlance_db::{Conn, Db, StoreError, Trouble};
 use parlance_rpc::Reason;
 use parlance_types::{Clock, LogId, MessageId, Seq};
-use sqlx::ConnectOptions;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::yield_now;
-use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
@@ -23,18 +21,18 @@ use super::attempts::{Attempts, lost};
 use crate::change::{Executed, Transaction};
 use crate::room_id::Resolver;
 use crate::send::{self, Outcome, Verdict};
-use crate::{Appended, Conn, Entry, Error, Publish, Sent, View, epoch, read, view};
+use crate::{Appended, Entry, Error, Publish, Sent, View, epoch, read, view};
 
 /// What the planner of a writer is told: probe by index, once and for all. Statistics
 /// of a new database would lead it astray.
 const SETTINGS: [(&str, &str); 9] = [
+    ("default_transaction_isolation", "read committed"),
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
     ("jit", "off"),
-    ("statement_timeout", "5000"),
     // A head that is held longer holds up its own log, and not all others of a batch.
     ("lock_timeout", "2000"),
     // What a replica holds that stands still in the middle of a change.
@@ -264,7 +262,7 @@ impl Writer {
                 Ok(mut conn) => {
                     let now = self.clock.now();
                     let run = send::append(&mut conn, now, entries);
-                    let run = timeout(self.options.deadline, run).await;
+                    let run = self.in_time(run).await;
                     self.keep(conn, run, &mut attempts).await
                 }
                 Err(error) => Err(error),
@@ -298,7 +296,7 @@ impl Writer {
                         conn.commit().await?;
                         Ok::<_, Error>(executed)
                     };
-                    let run = timeout(self.options.deadline, run).await;
+                    let run = self.in_time(run).await;
                     self.keep(conn, run, &mut attempts).await
                 }
                 Err(error) => Err(error),
@@ -335,30 +333,29 @@ impl Writer {
         }
     }
 
-    /// Keeps the connection of a run if it can be used again.
+    async fn in_time<T>(&self, run: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+        let deadline = self.options.deadline;
+        timeout(deadline, run).await.unwrap_or_else(|_| Err(Error::late(deadline)))
+    }
+
+    /// Keeps the connection of a run if it is the writer's own and can be used again.
     async fn keep<T>(
         &mut self,
         mut conn: Conn,
-        run: Result<Result<T, Error>, Elapsed>,
+        result: Result<T, Error>,
         attempts: &mut Attempts,
     ) -> Result<T, Error> {
-        let result = run.unwrap_or(Err(Error::StoreTimeout));
-        let clean = match &result {
+        let fit = match &result {
             Ok(_) => true,
             Err(error) if lost(error) => {
                 attempts.interrupted = true;
                 self.unknown_commits.fetch_add(1, Ordering::Relaxed);
                 false
             }
-            Err(_) => {
-                let rollback = timeout(self.options.deadline, conn.rollback()).await;
-                // Outside of a transaction SQLite refuses it: nothing is open.
-                matches!(rollback, Ok(Ok(()) | Err(sqlx::Error::Database(_))))
-            }
+            Err(_) => conn.rollback().await.is_ok(),
         };
-        match conn {
-            Conn::Postgres(_) if clean => self.conn = Some(conn),
-            _ => conn.end(clean),
+        if fit && matches!(conn, Conn::Postgres(_)) {
+            self.conn = Some(conn);
         }
         result
     }
@@ -367,22 +364,15 @@ impl Writer {
         if let Some(conn) = self.conn.take() {
             return Ok(conn);
         }
-        let conn = match &self.db {
-            Db::Sqlite(_) => Conn::take(&self.db).await.map_err(Error::from),
-            Db::Postgres(db) => {
-                let connect = self.connect_postgres(db);
-                timeout(self.options.deadline, connect).await.unwrap_or(Err(Error::StoreTimeout))
-            }
-        };
         // Whatever the server said, it was not about the change.
-        conn.map_err(|error| Error::Store(StoreError::away(error)))
+        self.in_time(self.connect_anew())
+            .await
+            .map_err(|error| Error::Store(StoreError::away(error)))
     }
 
-    async fn connect_postgres(&self, db: &PostgresDb) -> Result<Conn, Error> {
-        let mut conn = db.options.clone().options(SETTINGS).connect().await?;
-        let isolation = "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED";
-        sqlx::query(isolation).execute(&mut conn).await?;
-        let mut conn = Conn::Postgres(Box::new(conn));
+    async fn connect_anew(&self) -> Result<Conn, Error> {
+        let Db::Postgres(db) = &self.db else { return Ok(self.db.writer().await?) };
+        let mut conn = db.connect(SETTINGS).await?;
         epoch::check_witness(&mut conn, self.clock.now()).await?;
         self.doubt.store(true, Ordering::Relaxed);
         Ok(conn)

@@ -15,7 +15,7 @@ use parlance_proto::message::v1::{
     Effects, Event, LogRules, MemberGrant, MemberRole, RoomCreated, RoomKind,
 };
 use parlance_rpc::testing::{called_by, caller};
-use parlance_rpc::{Caller, Env, Internal, InternalKey, Principal, Reason, Transport};
+use parlance_rpc::{Caller, Env, Principal, Reason, Transport};
 use parlance_types::{LogId, ManualClock, UserId};
 use prost::Message as _;
 use tonic::{Response, Status};
@@ -47,8 +47,7 @@ pub(crate) struct Clients {
 impl World {
     pub(crate) fn new(db: Db) -> Self {
         let (logs, clock) = (Logs::default(), Arc::new(ManualClock::at(START)));
-        let internal = Internal::new(InternalKey::random(), clock.clone());
-        let env = Env::new(clock.clone(), internal);
+        let env = parlance_rpc::testing::env(clock.clone());
         let service = Service::open(&env, db, logs.transport());
         Self { env, service, logs, clock }
     }

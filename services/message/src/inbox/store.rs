@@ -1,8 +1,8 @@
 //! What the logs of one user come to: unread counts, and the list by activity.
 
-use parlance_db::{Db, lend, read_db};
-use parlance_log::{Error, History, Kind, Role, bounded};
-use parlance_types::{LogId, Micros, RoomId, Seq, TenantId, UserId};
+use parlance_db::{Db, Stored};
+use parlance_log::{Error, Kind};
+use parlance_types::{History, LogId, Micros, Role, RoomId, Seq, TenantId, UserId};
 use sqlx::{ColumnIndex, Decode, FromRow, Type};
 use uuid::Uuid;
 
@@ -50,14 +50,8 @@ macro_rules! unread {
 /// Unread counts of every open log of a user.
 pub async fn unread(db: &Db, tenant_id: &TenantId, user_id: &UserId) -> Result<Vec<Unread>, Error> {
     let select = unread!(concat!("m.marked_unread, m.read_seq, ", counted!(), " AS unread"));
-    let rows: Vec<(Uuid, String, bool, Seq, i64)> = bounded(async {
-        read_db!(db, |pool| sqlx::query_as(select)
-            .bind(tenant_id.as_str())
-            .bind(user_id.as_str())
-            .fetch_all(&mut *lend(pool).await?)
-            .await)
-    })
-    .await?;
+    let rows: Vec<(Uuid, String, bool, Seq, i64)> =
+        db.read(select).bind(tenant_id.as_str()).bind(user_id.as_str()).fetch_all().await?;
     let unread = |(log_id, room_id, marked_unread, read, unread): (_, String, _, _, _)| Unread {
         log_id: LogId(log_id),
         room_id: RoomId::new(room_id),
@@ -76,15 +70,9 @@ pub async fn recount(
     user_id: &UserId,
 ) -> Result<Vec<Recount>, Error> {
     let select = unread!(concat!(counted!(), " AS reported, ", recounted!(), " AS counted"));
-    let rows: Vec<(Uuid, String, i64, i64)> = bounded(async {
-        read_db!(db, |pool| sqlx::query_as(select)
-            .bind(tenant_id.as_str())
-            .bind(user_id.as_str())
-            .bind(Kind::Message.number())
-            .fetch_all(&mut *lend(pool).await?)
-            .await)
-    })
-    .await?;
+    let select = db.read(select).bind(tenant_id.as_str()).bind(user_id.as_str());
+    let rows: Vec<(Uuid, String, i64, i64)> =
+        select.bind(Kind::Message.number()).fetch_all().await?;
     let recount = |(log_id, room_id, reported, counted): (_, String, _, _)| Recount {
         log_id: LogId(log_id),
         room_id: RoomId::new(room_id),
@@ -219,23 +207,14 @@ async fn page(
     from: Option<(Micros, Uuid)>,
     limit: usize,
 ) -> Result<Vec<UserLog>, Error> {
-    let rows: Vec<Listed> = bounded(async {
-        read_db!(db, |pool| {
-            let query = sqlx::query_as(select)
-                .bind(tenant_id.as_str())
-                .bind(user_id.as_str())
-                .bind(!skip_empty)
-                .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-                .bind(History::All as i16)
-                .bind(Kind::Message.number());
-            let query = match from {
-                Some((time, log_id)) => query.bind(time).bind(log_id),
-                None => query,
-            };
-            query.fetch_all(&mut *lend(pool).await?).await
-        })
-    })
-    .await?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut select = db.read(select).bind(tenant_id.as_str()).bind(user_id.as_str());
+    select = select.bind(!skip_empty).bind(limit);
+    select = select.bind(History::All as i16).bind(Kind::Message.number());
+    if let Some((time, log_id)) = from {
+        select = select.bind(time).bind(log_id);
+    }
+    let rows: Vec<Listed> = select.fetch_all().await?;
     rows.into_iter().map(user_log).collect()
 }
 
@@ -249,7 +228,7 @@ fn user_log(Listed(row, last): Listed) -> Result<UserLog, Error> {
             marked_unread: row.marked_unread,
             read: row.read_seq,
         },
-        role: Role::stored(row.role)?,
+        role: Stored { table: "members", row: log_id }.value("role", Role::from_i16(row.role))?,
         last_message: last.map(|last| last.message(log_id)).transpose()?,
         activity: row.head_time,
         head: row.head,

@@ -1,9 +1,9 @@
 //! What members have read and received. Each change is one statement on one row,
 //! beside the appends and without the lock of the head.
 
-use parlance_db::{Db, lend, read_db, write_db};
-use parlance_log::{Error, RoomKind, bounded, stranger};
-use parlance_types::{LogId, Seq, UserId};
+use parlance_db::{Db, Stored};
+use parlance_log::{Error, stranger};
+use parlance_types::{LogId, RoomKind, Seq, UserId};
 
 use super::Marks;
 
@@ -74,15 +74,7 @@ pub async fn delivered(db: &Db, log_id: LogId, user_id: &UserId, seq: Seq) -> Re
 
 /// Flags the room as unread.
 pub async fn flag(db: &Db, log_id: LogId, user_id: &UserId) -> Result<(), Error> {
-    let flagged = bounded(async {
-        write_db!(db, |pool| sqlx::query(FLAG)
-            .bind(log_id.0)
-            .bind(user_id.as_str())
-            .execute(&mut *lend(pool).await?)
-            .await
-            .map(|done| done.rows_affected()))
-    });
-    if flagged.await? == 0 {
+    if db.write(FLAG).bind(log_id.0).bind(user_id.as_str()).execute().await? == 0 {
         standing(db, log_id, user_id, None).await?;
     }
     Ok(())
@@ -99,16 +91,8 @@ async fn raise(
 ) -> Result<Marks, Error> {
     // What the second statement sees may be newer than what the first one saw.
     for _ in 0..3 {
-        let moved: Option<(Seq, Seq)> = bounded(async {
-            write_db!(db, |pool| sqlx::query_as(update)
-                .bind(log_id.0)
-                .bind(user_id.as_str())
-                .bind(seq)
-                .fetch_optional(&mut *lend(pool).await?)
-                .await)
-        })
-        .await?;
-        if let Some((read, delivered)) = moved {
+        let update = db.write(update).bind(log_id.0).bind(user_id.as_str()).bind(seq);
+        if let Some((read, delivered)) = update.fetch_optional().await? {
             return Ok(Marks { read, delivered, moved: true });
         }
         let marks = standing(db, log_id, user_id, seq).await?;
@@ -116,7 +100,7 @@ async fn raise(
             return Ok(marks);
         }
     }
-    Err(Error::StoreTimeout)
+    Err(Error::restless())
 }
 
 async fn standing(
@@ -125,17 +109,12 @@ async fn standing(
     user_id: &UserId,
     seq: Option<Seq>,
 ) -> Result<Marks, Error> {
-    let standing: Option<Standing> = bounded(async {
-        read_db!(db, |pool| sqlx::query_as(STANDING)
-            .bind(log_id.0)
-            .bind(user_id.as_str())
-            .fetch_optional(&mut *lend(pool).await?)
-            .await)
-    })
-    .await?;
+    let standing = db.read(STANDING).bind(log_id.0).bind(user_id.as_str());
+    let standing: Option<Standing> = standing.fetch_optional().await?;
     let standing = standing.filter(|row| row.closed_seq.is_none()).ok_or(Error::room_not_found())?;
     let (Some(read), Some(delivered)) = (standing.read_seq, standing.delivered_seq) else {
-        return Err(stranger(RoomKind::stored(standing.kind)?));
+        let stored = Stored { table: "heads", row: log_id };
+        return Err(stranger(stored.value("kind", RoomKind::from_i16(standing.kind))?));
     };
     if seq.is_some_and(|seq| seq > standing.head) {
         let rule = format!("must not be beyond the head, which is {}", standing.head);

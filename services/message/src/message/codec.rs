@@ -4,7 +4,7 @@ use bytes::Bytes;
 use parlance_log::{Body, Error, codec};
 use parlance_proto::message::v1 as pb;
 use parlance_types::{MessageId, UserId};
-use prost::Message as _;
+use prost::{DecodeError, Message as _};
 
 use super::Content;
 
@@ -32,8 +32,8 @@ pub fn deleted(target: MessageId) -> Body {
 }
 
 /// The content that a message or an edit carries; `None` once it was deleted.
-pub fn content(payload: &[u8]) -> Result<Option<Content>, Error> {
-    let event = pb::Event::decode(payload).map_err(|_| unreadable())?;
+pub fn content(event: MessageId, payload: &[u8]) -> Result<Option<Content>, Error> {
+    let event = readable(event, pb::Event::decode(payload))?;
     let content = match event.body {
         Some(Body::MessageSent(sent)) => sent.content,
         Some(Body::MessageEdited(edited)) => edited.content,
@@ -46,12 +46,12 @@ pub fn content(payload: &[u8]) -> Result<Option<Content>, Error> {
 }
 
 /// The payload with its content taken out: what stays of a deleted message or edit.
-pub fn tombstone(payload: &[u8]) -> Result<Bytes, Error> {
-    codec::tombstone(payload).map_err(|_| unreadable())
+pub fn tombstone(event: MessageId, payload: &[u8]) -> Result<Bytes, Error> {
+    readable(event, codec::tombstone(payload))
 }
 
-const fn unreadable() -> Error {
-    Error::Impossible { table: "events", column: "payload" }
+fn readable<T>(event: MessageId, payload: Result<T, DecodeError>) -> Result<T, Error> {
+    payload.map_err(|_| Error::unreadable(event))
 }
 
 /// A content on the wire.
@@ -80,9 +80,9 @@ mod tests {
         let target = MessageId { log_id: LogId(Uuid::from_u128(9)), seq: 3 };
         let edit = codec::event(None, edited(target, &hello));
         for payload in [sent(None, &hello, true), edit] {
-            assert_eq!(content(&payload).expect("an event"), Some(hello.clone()));
-            let tombstone = tombstone(&payload).expect("a tombstone");
-            assert_eq!(content(&tombstone).expect("an event"), None);
+            assert_eq!(content(target, &payload).expect("an event"), Some(hello.clone()));
+            let tombstone = tombstone(target, &payload).expect("a tombstone");
+            assert_eq!(content(target, &tombstone).expect("an event"), None);
         }
     }
 }

@@ -1,9 +1,7 @@
 //! Messages in SQL.
 
-use parlance_db::{Db, lend, read_db};
-use parlance_log::{
-    Change, Error, Kind, Locked, NewEvent, Target, Visible, bounded, codec as log_codec, on,
-};
+use parlance_db::Db;
+use parlance_log::{Change, Error, Kind, Locked, NewEvent, Target, Visible, codec as log_codec};
 use parlance_types::{LogId, MessageId, Micros, Seq, TenantId, UserId};
 
 use super::change::{self, Delete, Deletion, Edit, Edited};
@@ -45,11 +43,12 @@ pub(crate) use message_columns;
 
 impl MessageRow {
     pub(crate) fn message(self, log_id: LogId) -> Result<Message, Error> {
+        let message_id = MessageId { log_id, seq: self.seq };
         let payload = self.edit_payload.unwrap_or(self.payload);
         Ok(Message {
-            message_id: MessageId { log_id, seq: self.seq },
+            message_id,
             sender: (!self.sender_id.is_empty()).then(|| UserId::new(self.sender_id)),
-            content: codec::content(&payload)?,
+            content: codec::content(message_id, &payload)?,
             time: self.time,
             uncounted: !self.counted,
             edit: self.edit_seq.zip(self.edit_time),
@@ -104,19 +103,10 @@ pub async fn page(
         Range::Before(seq) => (page!("DESC"), first, last.min(seq.saturating_sub(1)), true),
         Range::After(seq) => (page!("ASC"), first.max(seq.saturating_add(1)), last, false),
     };
-    let mut rows: Vec<MessageRow> = bounded(async {
-        read_db!(db, |pool| sqlx::query_as(select)
-            .bind(log_id.0)
-            .bind(first)
-            .bind(last)
-            .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-            .bind(visible.1)
-            .bind(Kind::Edit.number())
-            .bind(Kind::Message.number())
-            .fetch_all(&mut *lend(pool).await?)
-            .await)
-    })
-    .await?;
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let select = db.read(select).bind(log_id.0).bind(first).bind(last).bind(limit);
+    let select = select.bind(visible.1).bind(Kind::Edit.number()).bind(Kind::Message.number());
+    let mut rows: Vec<MessageRow> = select.fetch_all().await?;
     if newest_first {
         rows.reverse();
     }
@@ -146,18 +136,13 @@ impl Change for Edit {
         let view = log.view(editor).await?;
         let target = log.message(message).await?;
         let target = change::edit(&view, editor, message, target.as_ref())?;
-        let reply_to = codec::content(&target.payload)?.and_then(|content| content.reply_to());
+        let before = codec::content(self.message_id, &target.payload)?;
+        let reply_to = before.and_then(|content| content.reply_to());
         let edited = codec::edited(self.message_id, &content.replying_to(reply_to));
         let event = NewEvent::new(editor, edited).about(message).requested(&self.request, digest);
         let (seq, time) = log.append(event).await?;
         let update = "UPDATE events SET content_seq = $3 WHERE log_id = $1 AND seq = $2";
-        on!(log.conn(), |c| sqlx::query(update)
-            .bind(self.message_id.log_id.0)
-            .bind(message)
-            .bind(seq)
-            .execute(c)
-            .await?
-            .rows_affected());
+        log.conn().query(update).bind(self.log_id().0).bind(message).bind(seq).execute().await?;
         Ok(Edited { seq, time })
     }
 }
@@ -203,11 +188,8 @@ async fn deleted_by(
     actor: Option<&UserId>,
 ) -> Result<Option<Seq>, Error> {
     let select = "SELECT sender_id FROM events WHERE log_id = $1 AND seq = $2";
-    let by: String = on!(log.conn(), |c| sqlx::query_scalar(select)
-        .bind(log_id.0)
-        .bind(deleted)
-        .fetch_one(c)
-        .await?);
+    let (by,): (String,) =
+        log.conn().query(select).bind(log_id.0).bind(deleted).fetch_one().await?;
     Ok((by == actor.map_or("", UserId::as_str)).then_some(deleted))
 }
 
@@ -220,34 +202,19 @@ async fn blank(
 ) -> Result<(), Error> {
     let select = "SELECT seq, payload FROM events
                   WHERE log_id = $1 AND target_seq = $2 AND kind = $3";
-    let edits: Vec<(Seq, Vec<u8>)> = on!(log.conn(), |c| sqlx::query_as(select)
-        .bind(log_id.0)
-        .bind(target.seq)
-        .bind(Kind::Edit.number())
-        .fetch_all(c)
-        .await?);
+    let select = log.conn().query(select).bind(log_id.0).bind(target.seq);
+    let edits: Vec<(Seq, Vec<u8>)> = select.bind(Kind::Edit.number()).fetch_all().await?;
     let message = [(target.seq, target.payload.clone())];
     for (seq, payload) in message.into_iter().chain(edits) {
-        let tombstone = codec::tombstone(&payload)?;
+        let tombstone = codec::tombstone(MessageId { log_id, seq }, &payload)?;
         let update = "UPDATE events SET payload = $3, deleted_seq = $4
                       WHERE log_id = $1 AND seq = $2";
-        on!(log.conn(), |c| sqlx::query(update)
-            .bind(log_id.0)
-            .bind(seq)
-            .bind(tombstone.as_ref())
-            .bind(deleted)
-            .execute(c)
-            .await?
-            .rows_affected());
+        let update = log.conn().query(update).bind(log_id.0).bind(seq);
+        update.bind(tombstone.as_ref()).bind(deleted).execute().await?;
     }
     if target.counted {
         let insert = "INSERT INTO gone (log_id, ord) VALUES ($1, $2)";
-        on!(log.conn(), |c| sqlx::query(insert)
-            .bind(log_id.0)
-            .bind(target.ord)
-            .execute(c)
-            .await?
-            .rows_affected());
+        log.conn().query(insert).bind(log_id.0).bind(target.ord).execute().await?;
     }
     Ok(())
 }

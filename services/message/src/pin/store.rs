@@ -1,10 +1,9 @@
 //! Pins in SQL.
 
 use futures::future::BoxFuture;
-use parlance_db::{Db, lend, read_db};
-use parlance_log::{Change, Error, Kind, Locked, NewEvent, Target, Visible, bounded, on};
+use parlance_db::{Db, Joined};
+use parlance_log::{Change, Error, Kind, Locked, NewEvent, Target, Visible};
 use parlance_types::{LogId, Micros, Seq, TenantId, UserId};
-use sqlx::FromRow as _;
 
 use super::grpc::{pinned_event, unpinned_event};
 use super::{MAX_PINS, Pin, Pinned, Unpin, one_more, target};
@@ -34,23 +33,10 @@ const LIST: &str = concat!(
 /// The pins of a log within `visible`, the latest first, as their messages read at its end.
 pub(super) async fn list(db: &Db, log_id: LogId, visible: Visible) -> Result<Vec<Pinned>, Error> {
     let (first, last) = visible;
-    let rows: Vec<(MessageRow, PinRow)> = bounded(async {
-        read_db!(db, |pool| {
-            let rows = sqlx::query(LIST)
-                .bind(log_id.0)
-                .bind(first)
-                .bind(last)
-                .bind(MAX_PINS)
-                .bind(last)
-                .bind(Kind::Edit.number())
-                .fetch_all(&mut *lend(pool).await?)
-                .await?;
-            let both = |row| Ok((MessageRow::from_row(row)?, PinRow::from_row(row)?));
-            rows.iter().map(both).collect()
-        })
-    })
-    .await?;
-    let pinned = |(message, pin): (MessageRow, PinRow)| {
+    let pins = db.read(LIST).bind(log_id.0).bind(first).bind(last).bind(MAX_PINS);
+    let pins = pins.bind(last).bind(Kind::Edit.number());
+    let rows: Vec<Joined<MessageRow, PinRow>> = pins.fetch_all().await?;
+    let pinned = |Joined(message, pin): Joined<MessageRow, PinRow>| {
         Ok(Pinned {
             message: message.message(log_id)?,
             seq: pin.pin_seq,
@@ -84,13 +70,7 @@ impl Change for Pin {
         let event = NewEvent::new(actor, pinned_event(self.message_id)).about(message);
         let (seq, _) = log.append(event).await?;
         let insert = "INSERT INTO pins (log_id, message_seq, pin_seq) VALUES ($1, $2, $3)";
-        on!(log.conn(), |c| sqlx::query(insert)
-            .bind(self.log_id().0)
-            .bind(message)
-            .bind(seq)
-            .execute(c)
-            .await?
-            .rows_affected());
+        log.conn().query(insert).bind(self.log_id().0).bind(message).bind(seq).execute().await?;
         Ok(seq)
     }
 }
@@ -131,26 +111,19 @@ pub(crate) fn unpin_deleted<'a>(
 /// Where a message was pinned, if it is.
 async fn pinned(log: &mut Locked<'_>, log_id: LogId, message: Seq) -> Result<Option<Seq>, Error> {
     let select = "SELECT pin_seq FROM pins WHERE log_id = $1 AND message_seq = $2";
-    Ok(on!(log.conn(), |c| sqlx::query_scalar(select)
-        .bind(log_id.0)
-        .bind(message)
-        .fetch_optional(c)
-        .await?))
+    let select = log.conn().query(select).bind(log_id.0).bind(message);
+    let pinned: Option<(Seq,)> = select.fetch_optional().await?;
+    Ok(pinned.map(|(seq,)| seq))
 }
 
 async fn count(log: &mut Locked<'_>, log_id: LogId) -> Result<i64, Error> {
     let select = "SELECT COUNT(*) FROM pins WHERE log_id = $1";
-    Ok(on!(log.conn(), |c| sqlx::query_scalar(select).bind(log_id.0).fetch_one(c).await?))
+    let (count,) = log.conn().query(select).bind(log_id.0).fetch_one().await?;
+    Ok(count)
 }
 
 /// Takes the pin off a message, if there is one.
 async fn remove(log: &mut Locked<'_>, log_id: LogId, message: Seq) -> Result<bool, Error> {
     let delete = "DELETE FROM pins WHERE log_id = $1 AND message_seq = $2";
-    let removed = on!(log.conn(), |c| sqlx::query(delete)
-        .bind(log_id.0)
-        .bind(message)
-        .execute(c)
-        .await?
-        .rows_affected());
-    Ok(removed == 1)
+    Ok(log.conn().query(delete).bind(log_id.0).bind(message).execute().await? == 1)
 }

@@ -1,7 +1,7 @@
 //! Facts of the services above on their way into a log.
 
 use parlance_db::{Db, test_on_each_db, testing};
-use parlance_log::{Applied, Fact, History, PostRule, Role, RoomKind, Source};
+use parlance_log::{Applied, Fact, History, MemberRule, Role, RoomKind, Source};
 use parlance_message::{Error, MIGRATIONS};
 use parlance_proto::message::v1 as pb;
 use parlance_rpc::Reason;
@@ -42,7 +42,7 @@ async fn the_first_fact_creates_the_log(db: Db) {
     let view = world.store.view(log_id, Some(&ann)).await.expect("a view").expect("a log");
     assert_eq!((view.room_id.as_str(), view.kind), ("r", RoomKind::Channel));
     assert_eq!((view.head, view.first_seq, view.closed), (2, 1, None));
-    assert_eq!((view.rules.post, view.rules.allow_preview), (PostRule::Admins, true));
+    assert_eq!((view.rules.post, view.rules.allow_preview), (MemberRule::Admins, true));
     assert_eq!(view.rules.history, History::SinceJoin);
     let member = view.member.expect("a member");
     assert_eq!((member.role, member.joined), (Role::Owner, 2));

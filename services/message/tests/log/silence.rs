@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use parlance_db::testing::{Link, TestSchema};
-use parlance_db::{Db, Location};
+use parlance_db::{Db, Location, StoreError};
 use parlance_message::{Error, MIGRATIONS};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
@@ -42,7 +42,7 @@ async fn a_host_that_falls_silent_does_not_take_the_pool_along() {
     };
     let (unanswered, ()) = tokio::join!(views(), silence);
     for view in unanswered {
-        assert!(matches!(view, Err(Error::StoreTimeout)), "{view:?}");
+        assert!(matches!(view, Err(Error::Store(StoreError::Late(_)))), "{view:?}");
     }
     // Those connections are given up, and new ones work.
     let again = async { while world.store.view(log_id, None).await.is_err() {} };

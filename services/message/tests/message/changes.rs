@@ -2,7 +2,7 @@
 
 use futures::future::BoxFuture;
 use parlance_db::{Db, test_on_each_db};
-use parlance_log::{Locked, Role, RoomKind, Target, on};
+use parlance_log::{Locked, Role, RoomKind, Target};
 use parlance_message::Error;
 use parlance_message::message::{Deletion, Edit, Message, OnDelete, Range};
 use parlance_proto::message::v1 as pb;
@@ -241,7 +241,7 @@ fn forget<'a>(
 ) -> BoxFuture<'a, Result<(), Error>> {
     Box::pin(async move {
         let delete = "DELETE FROM kept WHERE seq = $1";
-        on!(log.conn(), |c| sqlx::query(delete).bind(target.seq).execute(c).await.map(drop)?);
+        log.conn().query(delete).bind(target.seq).execute().await?;
         Ok(())
     })
 }

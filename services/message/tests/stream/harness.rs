@@ -16,7 +16,7 @@ use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::notice_relay_service_client::NoticeRelayServiceClient;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
 use parlance_proto::message::v1::subscribe_response::Frame;
-use parlance_rpc::testing::{PATIENCE, called_by, caller};
+use parlance_rpc::testing::{PATIENCE, called_by, caller, env};
 use parlance_rpc::{Caller, Principal, Transport};
 use parlance_types::{Clock, LogId, MessageId, RoomId, Seq, SystemClock, TenantId, UserId};
 use prost::Message as _;
@@ -54,10 +54,12 @@ pub(crate) fn hints_only() -> Options {
 impl Node {
     pub(crate) async fn start(db: &Db, bus: Arc<dyn Bus>, options: Options) -> Self {
         let config = Config { stream: options, ..Config::default() };
-        let service = Service::open(db.clone(), bus, Arc::new(SystemClock), config).await;
+        let env = env(Arc::new(SystemClock));
+        let service = Service::open(&env, db.clone(), bus, config).await;
         let service = service.expect("open the service");
+        service.run();
         let (hub, store) = (service.hub().clone(), service.store().clone());
-        Self { service, hub, store, draining: CancellationToken::new() }
+        Self { service, hub, store, draining: env.draining }
     }
 
     pub(crate) fn client(&self, principal: Principal) -> StreamServiceClient<Transport> {
@@ -70,8 +72,7 @@ impl Node {
         expires: i64,
     ) -> StreamServiceClient<Transport> {
         let caller = Caller { tenant_id: tenant(), subject: "test".to_owned(), principal, expires };
-        let services = self.service.public(self.draining.clone());
-        StreamServiceClient::new(called_by(services, caller, None))
+        StreamServiceClient::new(called_by(self.service.public(), caller, None))
     }
 
     /// Says that a member types for so long; not at all: has stopped.
