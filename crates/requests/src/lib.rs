@@ -49,7 +49,7 @@ impl RequestKey {
         request_id: &str,
         message: &impl Message,
     ) -> Result<Option<Self>, Violation> {
-        let request_id = fields::request_id(request_id.to_owned())?;
+        let request_id = fields::request_id(caller, request_id.to_owned())?;
         Ok(request_id.map(|request_id| {
             let mut hash = Sha256::new_with_prefix(rpc);
             hash.update([0]);
@@ -57,7 +57,7 @@ impl RequestKey {
             Self {
                 tenant_id: caller.tenant_id.clone(),
                 user: caller.user().map_or("", UserId::as_str).to_owned(),
-                request_id: caller.own(request_id),
+                request_id,
                 hash: hash.finalize().into(),
             }
         }))

@@ -7,11 +7,12 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use parlance_types::{
-    InvalidId, InvalidPageToken, InvalidPairs, LogId, PageSize, Pairs, RequestId, RoomId, UserId,
+    InvalidId, InvalidPageToken, InvalidPairs, LogId, MessageId, PageSize, Pairs, RequestId,
+    RoomId, UserId,
 };
 use tonic::Status;
 
-use crate::{Failure, Reason, Refusal, status};
+use crate::{Caller, Failure, Reason, Refusal, status};
 
 /// What a field must be and is not.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -56,6 +57,10 @@ pub fn user_id(field: impl Into<String>, text: String) -> Result<UserId, Violati
     id(field, UserId::parse(text))
 }
 
+pub fn message_id(field: &str, text: &str) -> Result<MessageId, Violation> {
+    text.parse().map_err(|InvalidId| Violation::new(field, "must be a message id"))
+}
+
 pub fn log_id(field: impl Into<String>, text: &str) -> Result<LogId, Violation> {
     text.parse().map_err(|InvalidId| Violation::new(field, "must be a UUID"))
 }
@@ -65,9 +70,18 @@ pub fn given(text: String) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// The name of an attempt, if it has one.
-pub fn request_id(text: String) -> Result<Option<RequestId>, Violation> {
-    given(text).map(|text| id("request_id", RequestId::parse(text))).transpose()
+/// The name of an attempt among those of its caller, if it has one.
+pub fn request_id(caller: &Caller, text: String) -> Result<Option<RequestId>, Violation> {
+    let request_id = given(text).map(|text| id("request_id", RequestId::parse(text)));
+    Ok(request_id.transpose()?.map(|request_id| caller.own(request_id)))
+}
+
+/// A number that must not be too small, such as a position.
+pub fn at_least(field: &str, number: i64, least: i64) -> Result<i64, Violation> {
+    if number >= least {
+        return Ok(number);
+    }
+    Err(Violation::new(field, format!("must be at least {least}")))
 }
 
 /// The number of entries of a list.
@@ -147,6 +161,7 @@ pub fn duration(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::acme;
 
     fn texts(texts: &[&str]) -> Vec<String> {
         texts.iter().map(ToString::to_string).collect()
@@ -175,8 +190,9 @@ mod tests {
 
     #[test]
     fn what_may_be_left_out_is_none() {
-        assert_eq!(request_id(String::new()), Ok(None));
-        assert!(request_id("x".repeat(129)).is_err());
+        let ann = acme("ann");
+        assert_eq!(request_id(&ann, String::new()), Ok(None));
+        assert!(request_id(&ann, "x".repeat(129)).is_err());
         assert_eq!(duration("lease", None), Ok(None));
         let negative = prost_types::Duration { seconds: -1, nanos: 0 };
         assert!(duration("lease", Some(negative)).is_err());

@@ -11,7 +11,6 @@ pub mod notice;
 pub mod operator;
 pub mod pin;
 pub mod stream;
-mod wire;
 
 use std::sync::Arc;
 

@@ -3,13 +3,12 @@
 use parlance_log::{Fact, FactBatch, Kind, LogIdentity, Source, Store, codec};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::fact_service_server::FactService;
-use parlance_rpc::{Deadline, internal};
+use parlance_rpc::{Deadline, fields, internal};
 use parlance_types::{InvalidId, LogId, RoomId, TenantId, UserId};
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use crate::Error;
-use crate::wire::{Parsed, id, reply};
 
 /// How many facts one call may bring.
 const MAX_FACTS: usize = 1000;
@@ -40,12 +39,12 @@ impl FactService for FactGrpc {
         let batch = facts(caller.tenant_id, request.into_inner())?;
         let applied = deadline.bound(self.store.apply(batch)).await?;
         let (closed, head) = (applied.closed, applied.head);
-        reply(pb::ApplyFactsResponse { applied: applied.applied, head, closed })
+        Ok(Response::new(pb::ApplyFactsResponse { applied: applied.applied, head, closed }))
     }
 }
 
 /// Facts of another service for a log of `tenant_id`.
-fn facts(tenant_id: TenantId, request: pb::ApplyFactsRequest) -> Parsed<FactBatch> {
+fn facts(tenant_id: TenantId, request: pb::ApplyFactsRequest) -> Result<FactBatch, Error> {
     let source = match request.source() {
         pb::FactSource::Membership => Source::Membership,
         pb::FactSource::Room => Source::Room,
@@ -80,14 +79,14 @@ fn facts(tenant_id: TenantId, request: pb::ApplyFactsRequest) -> Parsed<FactBatc
     Ok(FactBatch { tenant_id, log_id, source, facts, identity })
 }
 
-fn identity(identity: pb::LogIdentity) -> Parsed<LogIdentity> {
+fn identity(identity: pb::LogIdentity) -> Result<LogIdentity, Error> {
     let kind = codec::room_kind(identity.kind())
         .ok_or_else(|| Error::invalid("identity.kind", "must be a known kind"))?;
-    let room_id = id("identity.room_id", RoomId::parse(identity.room_id))?;
+    let room_id = fields::id("identity.room_id", RoomId::parse(identity.room_id))?;
     Ok(LogIdentity { room_id, kind })
 }
 
-fn fact(field: &str, fact: pb::Fact) -> Parsed<Fact> {
+fn fact(field: &str, fact: pb::Fact) -> Result<Fact, Error> {
     if !(1..=MAX_FACT_EVENTS).contains(&fact.events.len()) {
         let rule = format!("must have 1 to {MAX_FACT_EVENTS} entries");
         return Err(Error::invalid(format!("{field}.events"), rule));

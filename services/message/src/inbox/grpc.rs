@@ -6,14 +6,13 @@ use parlance_log::codec::{role_to_pb, timestamp};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::inbox_service_server::InboxService;
 use parlance_proto::message::v1::user_log_service_server::UserLogService;
-use parlance_rpc::{Deadline, caller, internal, violation};
+use parlance_rpc::{Deadline, caller, fields, internal, violation};
 use parlance_types::{Query, RoomId};
 use tonic::{Request, Response, Status};
 
 use super::{Inbox, Recount, Unread, UserLog, Walk};
 use crate::Error;
 use crate::message::grpc::message;
-use crate::wire::{Parsed, id, page_size, reply, user_id};
 
 /// How many rooms one call may ask about.
 const MAX_ROOMS: usize = 100;
@@ -42,7 +41,7 @@ impl InboxService for InboxGrpc {
         let unread = self.inbox.unread(&caller.tenant_id, &user, &rooms);
         let (rooms, total) = deadline.bound(unread).await?;
         let rooms = rooms.into_iter().map(room_unread).collect();
-        reply(pb::GetUnreadResponse { rooms, total })
+        Ok(Response::new(pb::GetUnreadResponse { rooms, total }))
     }
 
     async fn recount_unread(
@@ -52,11 +51,11 @@ impl InboxService for InboxGrpc {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let user = caller.require_user()?.clone();
         let found = deadline.bound(self.inbox.recount(&caller.tenant_id, &user)).await?;
-        reply(pb::RecountUnreadResponse {
+        Ok(Response::new(pb::RecountUnreadResponse {
             rooms_checked: i64::try_from(found.rooms).unwrap_or(i64::MAX),
             total: found.total,
             differences: found.differences.into_iter().map(difference).collect(),
-        })
+        }))
     }
 }
 
@@ -80,8 +79,8 @@ impl UserLogService for UserLogGrpc {
     ) -> Result<Response<pb::ListUserLogsResponse>, Status> {
         let (caller, deadline) = (internal(&request)?, Deadline::of(&request));
         let request = request.into_inner();
-        let user = user_id(request.user_id)?;
-        let size = page_size(request.page_size)?.get();
+        let user = fields::user_id("user_id", request.user_id)?;
+        let size = fields::page_size(request.page_size)?.get();
         let skip_empty = request.skip_empty;
         let query = Query::new(&[
             "ListUserLogs",
@@ -96,7 +95,7 @@ impl UserLogService for UserLogGrpc {
         let (logs, next) = deadline.bound(page).await?;
         let next_page_token = next.map(|walk| query.token(walk)).unwrap_or_default();
         let logs = logs.into_iter().map(user_log).collect();
-        reply(pb::ListUserLogsResponse { logs, next_page_token })
+        Ok(Response::new(pb::ListUserLogsResponse { logs, next_page_token }))
     }
 }
 
@@ -133,7 +132,7 @@ fn user_log(log: UserLog) -> pb::UserLog {
 }
 
 /// Rooms, each once.
-fn room_ids(room_ids: Vec<String>) -> Parsed<Vec<RoomId>> {
+fn room_ids(room_ids: Vec<String>) -> Result<Vec<RoomId>, Error> {
     if room_ids.len() > MAX_ROOMS {
         return Err(Error::invalid("room_ids", format!("must have at most {MAX_ROOMS} entries")));
     }
@@ -141,7 +140,7 @@ fn room_ids(room_ids: Vec<String>) -> Parsed<Vec<RoomId>> {
     let mut parsed = Vec::with_capacity(room_ids.len());
     for (n, room_id) in room_ids.into_iter().enumerate() {
         let field = format!("room_ids[{n}]");
-        let room_id = id(&field, RoomId::parse(room_id))?;
+        let room_id = fields::id(&field, RoomId::parse(room_id))?;
         if !seen.insert(room_id.clone()) {
             return Err(Error::invalid(field, "must not be named twice"));
         }

@@ -6,12 +6,11 @@ use bytes::Bytes;
 use parlance_follow::{Hub, Key, Merge, Notice, Span, frames};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::mark_service_server::MarkService;
-use parlance_rpc::{Caller, Deadline, caller};
+use parlance_rpc::{Caller, Deadline, caller, fields};
 use parlance_types::{RoomId, UserId};
 use tonic::{Request, Response, Status};
 
 use super::{Mark, Marker, Marks, Receipts};
-use crate::wire::{self, reply, seq};
 
 /// Serves the marks of logs to the users whose they are.
 #[derive(Clone, Debug)]
@@ -33,7 +32,7 @@ impl MarkGrpc {
         mark: Mark,
     ) -> Result<Marks, Status> {
         let user = caller.require_user()?.clone();
-        let room_id = wire::room_id(room_id)?;
+        let room_id = fields::room_id("room_id", room_id)?;
         Ok(deadline.bound(self.marker.mark(&caller.into(), &user, &room_id, mark)).await?)
     }
 }
@@ -46,9 +45,9 @@ impl MarkService for MarkGrpc {
     ) -> Result<Response<pb::MarkReadResponse>, Status> {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let request = request.into_inner();
-        let mark = Mark::Read(seq("seq", request.seq)?);
+        let mark = Mark::Read(fields::at_least("seq", request.seq, 1)?);
         let marks = self.mark(caller, deadline, request.room_id, mark).await?;
-        reply(pb::MarkReadResponse { read_seq: marks.read })
+        Ok(Response::new(pb::MarkReadResponse { read_seq: marks.read }))
     }
 
     async fn mark_delivered(
@@ -57,9 +56,9 @@ impl MarkService for MarkGrpc {
     ) -> Result<Response<pb::MarkDeliveredResponse>, Status> {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let request = request.into_inner();
-        let mark = Mark::Delivered(seq("seq", request.seq)?);
+        let mark = Mark::Delivered(fields::at_least("seq", request.seq, 1)?);
         let marks = self.mark(caller, deadline, request.room_id, mark).await?;
-        reply(pb::MarkDeliveredResponse { delivered_seq: marks.delivered })
+        Ok(Response::new(pb::MarkDeliveredResponse { delivered_seq: marks.delivered }))
     }
 
     async fn mark_all_read(
@@ -69,7 +68,7 @@ impl MarkService for MarkGrpc {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let room_id = request.into_inner().room_id;
         let marks = self.mark(caller, deadline, room_id, Mark::AllRead).await?;
-        reply(pb::MarkAllReadResponse { read_seq: marks.read })
+        Ok(Response::new(pb::MarkAllReadResponse { read_seq: marks.read }))
     }
 
     async fn mark_unread(
@@ -78,9 +77,9 @@ impl MarkService for MarkGrpc {
     ) -> Result<Response<pb::MarkUnreadResponse>, Status> {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let user = caller.require_user()?.clone();
-        let room_id = wire::room_id(request.into_inner().room_id)?;
+        let room_id = fields::room_id("room_id", request.into_inner().room_id)?;
         deadline.bound(self.marker.flag_unread(&caller.into(), &user, &room_id)).await?;
-        reply(pb::MarkUnreadResponse {})
+        Ok(Response::new(pb::MarkUnreadResponse {}))
     }
 }
 

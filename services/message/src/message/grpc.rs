@@ -5,13 +5,12 @@ use parlance_log::codec::timestamp;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::list_messages_request::Position as PbPosition;
 use parlance_proto::message::v1::message_service_server::MessageService;
-use parlance_rpc::{Deadline, caller};
+use parlance_rpc::{Deadline, caller, fields};
 use parlance_types::RoomId;
 use tonic::{Request, Response, Status};
 
 use super::{Content, Draft, Edit, Listing, Message, Messages, Position, codec};
 use crate::Error;
-use crate::wire::{self, Parsed, at_least, page_size, reply, request_id};
 
 /// Serves [`Messages`] to the callers of the suite.
 #[derive(Clone, Debug)]
@@ -33,20 +32,20 @@ impl MessageService for MessageGrpc {
     ) -> Result<Response<pb::SendMessageResponse>, Status> {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let request = request.into_inner();
-        let room_id = wire::room_id(request.room_id)?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
         let draft = Draft {
             content: content(request.content)?,
-            request_id: request_id(&caller, request.request_id)?,
+            request_id: fields::request_id(&caller, request.request_id)?,
             uncounted: request.uncounted,
         };
         let actor = caller.into();
         let sent = deadline.bound(self.messages.send(&actor, &room_id, &draft)).await?;
-        reply(pb::SendMessageResponse {
+        Ok(Response::new(pb::SendMessageResponse {
             message_id: sent.message_id.to_string(),
             seq: sent.message_id.seq,
             send_time: Some(timestamp(sent.time)),
             epoch: epoch_token(sent.message_id.log_id, &sent.epoch),
-        })
+        }))
     }
 
     async fn edit_message(
@@ -56,14 +55,14 @@ impl MessageService for MessageGrpc {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let request = request.into_inner();
         let edit = Edit {
-            request: request_id(&caller, request.request_id)?.into(),
+            request: fields::request_id(&caller, request.request_id)?.into(),
             actor: caller.into(),
-            message_id: wire::message_id("message_id", &request.message_id)?,
+            message_id: fields::message_id("message_id", &request.message_id)?,
             content: new_content(request.content)?,
         };
         let edited = deadline.bound(self.messages.edit(edit)).await?;
         let edit_time = Some(timestamp(edited.time));
-        reply(pb::EditMessageResponse { seq: edited.seq, edit_time })
+        Ok(Response::new(pb::EditMessageResponse { seq: edited.seq, edit_time }))
     }
 
     async fn delete_message(
@@ -71,9 +70,9 @@ impl MessageService for MessageGrpc {
         request: Request<pb::DeleteMessageRequest>,
     ) -> Result<Response<pb::DeleteMessageResponse>, Status> {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
-        let message_id = wire::message_id("message_id", &request.get_ref().message_id)?;
+        let message_id = fields::message_id("message_id", &request.get_ref().message_id)?;
         let seq = deadline.bound(self.messages.delete(caller.into(), message_id)).await?;
-        reply(pb::DeleteMessageResponse { seq })
+        Ok(Response::new(pb::DeleteMessageResponse { seq }))
     }
 
     async fn get_message(
@@ -81,10 +80,10 @@ impl MessageService for MessageGrpc {
         request: Request<pb::GetMessageRequest>,
     ) -> Result<Response<pb::GetMessageResponse>, Status> {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
-        let message_id = wire::message_id("message_id", &request.get_ref().message_id)?;
+        let message_id = fields::message_id("message_id", &request.get_ref().message_id)?;
         let (room_id, found) =
             deadline.bound(self.messages.get(&caller.into(), message_id)).await?;
-        reply(pb::GetMessageResponse { message: Some(message(&room_id, found)) })
+        Ok(Response::new(pb::GetMessageResponse { message: Some(message(&room_id, found)) }))
     }
 
     async fn list_messages(
@@ -99,7 +98,7 @@ impl MessageService for MessageGrpc {
         let page = deadline.bound(self.messages.list(&caller.into(), &listing)).await?;
         let messages = page.messages.into_iter().map(|found| message(&listing.room_id, found));
         let (messages, next_page_token) = (messages.collect(), page.next_page_token);
-        reply(pb::ListMessagesResponse { messages, next_page_token })
+        Ok(Response::new(pb::ListMessagesResponse { messages, next_page_token }))
     }
 }
 
@@ -120,18 +119,18 @@ pub(crate) fn message(room_id: &RoomId, message: Message) -> pb::Message {
 }
 
 /// The content of a new message.
-fn content(content: Option<pb::MessageContent>) -> Parsed<Content> {
+fn content(content: Option<pb::MessageContent>) -> Result<Content, Error> {
     let content = content.ok_or_else(|| Error::invalid("content", "is required"))?;
     let reply_to = match content.reply_to_message_id.as_str() {
         "" => None,
-        id => Some(wire::message_id("content.reply_to_message_id", id)?),
+        id => Some(fields::message_id("content.reply_to_message_id", id)?),
     };
     Content::parse(content.r#type, content.text, content.properties, reply_to)
         .map_err(|invalid| Error::invalid(format!("content.{}", invalid.field), invalid.rule))
 }
 
 /// The content of an edit, which keeps what the message answers.
-fn new_content(new: Option<pb::MessageContent>) -> Parsed<Content> {
+fn new_content(new: Option<pb::MessageContent>) -> Result<Content, Error> {
     if new.as_ref().is_some_and(|content| !content.reply_to_message_id.is_empty()) {
         return Err(Error::invalid(
             "content.reply_to_message_id",
@@ -141,18 +140,20 @@ fn new_content(new: Option<pb::MessageContent>) -> Parsed<Content> {
     content(new)
 }
 
-fn listing(request: pb::ListMessagesRequest) -> Parsed<Listing> {
-    let room_id = wire::room_id(request.room_id)?;
-    let size = page_size(request.page_size)?;
+fn listing(request: pb::ListMessagesRequest) -> Result<Listing, Error> {
+    let room_id = fields::room_id("room_id", request.room_id)?;
+    let size = fields::page_size(request.page_size)?;
     let position = match request.position {
         None => Position::Latest,
-        Some(PbPosition::BeforeSeq(seq)) => Position::Before(at_least("before_seq", seq, 1)?),
-        Some(PbPosition::AfterSeq(seq)) => Position::After(at_least("after_seq", seq, 0)?),
+        Some(PbPosition::BeforeSeq(seq)) => {
+            Position::Before(fields::at_least("before_seq", seq, 1)?)
+        }
+        Some(PbPosition::AfterSeq(seq)) => Position::After(fields::at_least("after_seq", seq, 0)?),
         Some(PbPosition::AroundSeq(seq)) => {
             if !request.page_token.is_empty() {
                 return Err(Error::invalid("page_token", "must be empty with around_seq"));
             }
-            Position::Around(at_least("around_seq", seq, 1)?)
+            Position::Around(fields::at_least("around_seq", seq, 1)?)
         }
     };
     Ok(Listing {

@@ -8,13 +8,12 @@ use parlance_log::{Actor, RoomKind, Store};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayService;
 use parlance_proto::message::v1::publish_notice_request::Notice as PbNotice;
-use parlance_rpc::{Deadline, internal};
+use parlance_rpc::{Deadline, fields, internal};
 use parlance_types::{RoomId, UserId};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::Error;
-use crate::wire::{self, Parsed, reply};
 
 /// The longest that a member types without being told again.
 const MAX_TYPING: Duration = Duration::from_mins(5);
@@ -43,8 +42,8 @@ impl NoticeRelayService for NoticeRelayGrpc {
     ) -> Result<Response<pb::PublishNoticeResponse>, Status> {
         let (caller, deadline) = (internal(&request)?, Deadline::of(&request));
         let request = request.into_inner();
-        let room_id = wire::room_id(request.room_id)?;
-        let user_id = wire::user_id(request.user_id)?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        let user_id = fields::user_id("user_id", request.user_id)?;
         let lasts = lasts(request.notice)?;
         let actor = Actor { tenant_id: caller.tenant_id, user: Some(user_id.clone()) };
         let room = deadline.bound(self.store.view_of_room(&actor, &room_id)).await?;
@@ -53,7 +52,7 @@ impl NoticeRelayService for NoticeRelayGrpc {
         if room.kind != RoomKind::Channel {
             self.hub.tell(room.log_id, typing(&room_id, user_id, lasts));
         }
-        reply(pb::PublishNoticeResponse {})
+        Ok(Response::new(pb::PublishNoticeResponse {}))
     }
 }
 
@@ -73,7 +72,7 @@ fn typing(room_id: &RoomId, user_id: UserId, lasts: Option<Duration>) -> Notice 
 }
 
 /// How long a member goes on typing; `None`: has stopped.
-fn lasts(notice: Option<PbNotice>) -> Parsed<Option<Duration>> {
+fn lasts(notice: Option<PbNotice>) -> Result<Option<Duration>, Error> {
     let Some(PbNotice::Typing(typing)) = notice else {
         return Err(Error::invalid("notice", "must be set"));
     };

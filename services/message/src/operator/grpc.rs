@@ -9,8 +9,6 @@ use parlance_proto::message::v1::operator_service_server::OperatorService;
 use parlance_rpc::operator;
 use tonic::{Request, Response, Status};
 
-use crate::wire::reply;
-
 /// Shows what a node counts.
 #[derive(Clone, Debug)]
 pub struct OperatorGrpc {
@@ -48,10 +46,10 @@ impl OperatorService for OperatorGrpc {
             stalled_streams: read(&counters.stalled),
             unknown_commits: self.store.unknown_commits(),
         };
-        reply(pb::GetCountersResponse {
+        Ok(Response::new(pb::GetCountersResponse {
             node_id: format!("{:016x}", self.hub.node()),
             bus_up: self.hub.bus_is_up(),
             healing: Some(healing),
-        })
+        }))
     }
 }

@@ -4,13 +4,12 @@ use parlance_log::Body;
 use parlance_log::codec::timestamp;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::pin_service_server::PinService;
-use parlance_rpc::{Deadline, caller};
+use parlance_rpc::{Deadline, caller, fields};
 use parlance_types::{MessageId, UserId};
 use tonic::{Request, Response, Status};
 
 use super::{Pinned, Pins};
 use crate::message::grpc::message;
-use crate::wire::{message_id, reply, room_id};
 
 /// The event that pins a message.
 pub(super) fn pinned_event(message: MessageId) -> Body {
@@ -44,9 +43,9 @@ impl PinService for PinGrpc {
     ) -> Result<Response<pb::PinMessageResponse>, Status> {
         let deadline = Deadline::of(&request);
         let actor = caller(&request)?.into();
-        let message_id = message_id("message_id", &request.get_ref().message_id)?;
+        let message_id = fields::message_id("message_id", &request.get_ref().message_id)?;
         let pin_seq = deadline.bound(self.pins.pin(&actor, message_id)).await?;
-        reply(pb::PinMessageResponse { pin_seq })
+        Ok(Response::new(pb::PinMessageResponse { pin_seq }))
     }
 
     async fn unpin_message(
@@ -55,9 +54,9 @@ impl PinService for PinGrpc {
     ) -> Result<Response<pb::UnpinMessageResponse>, Status> {
         let deadline = Deadline::of(&request);
         let actor = caller(&request)?.into();
-        let message_id = message_id("message_id", &request.get_ref().message_id)?;
+        let message_id = fields::message_id("message_id", &request.get_ref().message_id)?;
         deadline.bound(self.pins.unpin(&actor, message_id)).await?;
-        reply(pb::UnpinMessageResponse {})
+        Ok(Response::new(pb::UnpinMessageResponse {}))
     }
 
     async fn list_pins(
@@ -66,7 +65,7 @@ impl PinService for PinGrpc {
     ) -> Result<Response<pb::ListPinsResponse>, Status> {
         let deadline = Deadline::of(&request);
         let actor = caller(&request)?.into();
-        let room_id = room_id(request.into_inner().room_id)?;
+        let room_id = fields::room_id("room_id", request.into_inner().room_id)?;
         let pins = deadline.bound(self.pins.list(&actor, &room_id)).await?;
         let pin = |pin: Pinned| pb::Pin {
             message: Some(message(&room_id, pin.message)),
@@ -74,6 +73,6 @@ impl PinService for PinGrpc {
             pinner_id: pin.pinner.map(UserId::into_string).unwrap_or_default(),
             pin_time: Some(timestamp(pin.time)),
         };
-        reply(pb::ListPinsResponse { pins: pins.into_iter().map(pin).collect() })
+        Ok(Response::new(pb::ListPinsResponse { pins: pins.into_iter().map(pin).collect() }))
     }
 }
