@@ -1,8 +1,21 @@
 //! `FactService.ApplyFacts`.
 
-parlance_db::test_on_each_db!(
-    parlance_message::MIGRATIONS,
-    crate::fact::apply_facts::suite =>
+use parlance_db::{Db, test_on_each_db};
+use parlance_proto::message::v1::event::Body;
+use parlance_proto::message::v1::{
+    ApplyFactsRequest, ApplyFactsResponse, Effects, Event, Fact, FactSource, LogIdentity, LogRules,
+    MemberRole, MembersJoined, MessageSent, RoomClosed, RoomKind, RoomUpdated,
+};
+use parlance_rpc::{Principal, Reason};
+use parlance_types::UserId;
+use prost::Message as _;
+use tonic_types::StatusExt;
+use uuid::Uuid;
+
+use crate::harness::{InternalClient, TENANT, World, bad_ids, caller, refused, send, violates};
+use crate::rooms::{Room, event, first, grant, group, plan};
+
+test_on_each_db!(parlance_message::MIGRATIONS =>
     the_first_fact_creates_the_log,
     facts_are_applied_once_and_in_order,
     sources_count_for_themselves,
@@ -16,249 +29,232 @@ parlance_db::test_on_each_db!(
     bad_input_is_refused_by_name,
 );
 
-mod suite {
-    use parlance_db::Db;
-    use parlance_proto::message::v1::event::Body;
-    use parlance_proto::message::v1::{
-        ApplyFactsRequest, ApplyFactsResponse, Effects, Event, Fact, FactSource, LogIdentity,
-        LogRules, MemberRole, MembersJoined, MessageSent, RoomClosed, RoomKind, RoomUpdated,
+/// The creation of a group of Ann.
+fn creation(room_id: &str) -> ApplyFactsRequest {
+    let members = vec![grant("ann", MemberRole::Owner)];
+    let events = first(RoomKind::Group, LogRules::default(), members);
+    ApplyFactsRequest {
+        log_id: Uuid::now_v7().to_string(),
+        source: FactSource::Membership.into(),
+        facts: vec![Fact { version: 1, events }],
+        identity: Some(identity(room_id)),
+    }
+}
+
+fn identity(room_id: &str) -> LogIdentity {
+    LogIdentity { room_id: room_id.to_owned(), kind: RoomKind::Group.into() }
+}
+
+/// A fact that somebody joined.
+fn joined(version: i64, user: &str) -> Fact {
+    let members = vec![grant(user, MemberRole::Member)];
+    let effects = Effects { gained: members.clone(), ..Effects::default() };
+    let events = vec![event(effects, Body::MembersJoined(MembersJoined { members }))];
+    Fact { version, events }
+}
+
+/// A fact of the room service.
+fn updated(version: i64) -> Fact {
+    let body = Body::RoomUpdated(RoomUpdated::default());
+    Fact { version, events: vec![event(Effects::default(), body)] }
+}
+
+async fn apply(client: &mut InternalClient, request: ApplyFactsRequest) -> ApplyFactsResponse {
+    client.facts.apply_facts(request).await.expect("apply").into_inner()
+}
+
+fn at(applied: i64, head: i64) -> ApplyFactsResponse {
+    ApplyFactsResponse { applied, head, closed: false }
+}
+
+async fn the_first_fact_creates_the_log(db: Db) {
+    let world = World::open(db).await;
+    let mut logs = world.internal(TENANT);
+    let creation = creation("lobby");
+    for _ in 0..2 {
+        assert_eq!(apply(&mut logs, creation.clone()).await, at(1, 2));
+    }
+    // An id may be written with or without hyphens.
+    let log_id = creation.log_id.replace('-', "");
+    assert_eq!(apply(&mut logs, ApplyFactsRequest { log_id, ..creation }).await, at(1, 2));
+    assert_eq!(send(&mut world.user("ann"), "lobby", "hello").await.seq, 3);
+}
+
+/// B-137.
+async fn facts_are_applied_once_and_in_order(db: Db) {
+    let world = World::open(db).await;
+    let mut room = group(&world, "lobby", &["ann"]).await;
+    let facts = |versions: &[(i64, &str)]| {
+        versions.iter().map(|(version, user)| joined(*version, user)).collect::<Vec<_>>()
     };
-    use parlance_rpc::{Principal, Reason};
-    use parlance_types::UserId;
-    use prost::Message as _;
-    use tonic_types::StatusExt;
-    use uuid::Uuid;
-
-    use crate::harness::{InternalClient, TENANT, World, bad_ids, caller, refused, send, violates};
-    use crate::rooms::{Room, event, first, grant, group, plan};
-
-    /// The creation of a group of Ann.
-    fn creation(room_id: &str) -> ApplyFactsRequest {
-        let members = vec![grant("ann", MemberRole::Owner)];
-        let events = first(RoomKind::Group, LogRules::default(), members);
-        ApplyFactsRequest {
-            log_id: Uuid::now_v7().to_string(),
-            source: FactSource::Membership.into(),
-            facts: vec![Fact { version: 1, events }],
-            identity: Some(identity(room_id)),
-        }
+    let mut done = async |new: Vec<Fact>| room.apply(new).await.expect("apply").into_inner();
+    assert_eq!(done(vec![]).await, at(1, 2));
+    assert_eq!(done(facts(&[(2, "bob")])).await, at(2, 3));
+    // What was applied is skipped, what follows is applied.
+    let more = facts(&[(2, "bob"), (3, "cid"), (4, "dee")]);
+    for _ in 0..2 {
+        assert_eq!(done(more.clone()).await, at(4, 5));
     }
-
-    fn identity(room_id: &str) -> LogIdentity {
-        LogIdentity { room_id: room_id.to_owned(), kind: RoomKind::Group.into() }
+    for user in ["bob", "cid", "dee"] {
+        send(&mut world.user(user), "lobby", "hello").await;
     }
+}
 
-    /// A fact that somebody joined.
-    fn joined(version: i64, user: &str) -> Fact {
-        let members = vec![grant(user, MemberRole::Member)];
-        let effects = Effects { gained: members.clone(), ..Effects::default() };
-        let events = vec![event(effects, Body::MembersJoined(MembersJoined { members }))];
-        Fact { version, events }
+async fn sources_count_for_themselves(db: Db) {
+    let world = World::open(db).await;
+    let mut room = group(&world, "lobby", &["ann"]).await;
+    let mut logs = world.internal(TENANT);
+    let of_room = |room: &Room, facts| ApplyFactsRequest {
+        source: FactSource::Room.into(),
+        ..room.facts(facts)
+    };
+    assert_eq!(apply(&mut logs, of_room(&room, vec![updated(1)])).await, at(1, 3));
+    room.join("bob").await;
+    assert_eq!(apply(&mut logs, of_room(&room, vec![updated(2)])).await, at(2, 5));
+}
+
+async fn a_gap_is_refused_and_says_where_to_go_on(db: Db) {
+    let world = World::open(db).await;
+    let mut room = group(&world, "lobby", &["ann"]).await;
+    let status = refused(room.apply(vec![joined(3, "bob")]).await, Reason::FactGap);
+    let info = status.get_details_error_info().expect("an ErrorInfo");
+    assert_eq!(info.metadata.get("applied").map(String::as_str), Some("1"));
+
+    let mut late = creation("cellar");
+    late.facts[0].version = 2;
+    let status = refused(world.internal(TENANT).facts.apply_facts(late).await, Reason::FactGap);
+    let info = status.get_details_error_info().expect("an ErrorInfo");
+    assert_eq!(info.metadata.get("applied").map(String::as_str), Some("0"));
+}
+
+async fn a_source_cannot_come_before_the_log(db: Db) {
+    let world = World::open(db).await;
+    let request = ApplyFactsRequest {
+        source: FactSource::Room.into(),
+        facts: vec![updated(1)],
+        ..creation("lobby")
+    };
+    refused(world.internal(TENANT).facts.apply_facts(request).await, Reason::LogNotFound);
+    let none = ApplyFactsRequest { facts: vec![], ..creation("lobby") };
+    refused(world.internal(TENANT).facts.apply_facts(none).await, Reason::LogNotFound);
+}
+
+async fn an_open_room_keeps_its_id(db: Db) {
+    let world = World::open(db).await;
+    let mut room = group(&world, "lobby", &["ann"]).await;
+    let mut logs = world.internal(TENANT);
+    let second = creation("lobby");
+    refused(logs.facts.apply_facts(second.clone()).await, Reason::RoomIdTaken);
+    room.close().await;
+    assert_eq!(apply(&mut logs, second).await, at(1, 2));
+}
+
+async fn facts_after_the_end_are_counted_and_not_stored(db: Db) {
+    let world = World::open(db).await;
+    let mut room = group(&world, "lobby", &["ann"]).await;
+    let effects = Effects { closed: true, ..Effects::default() };
+    let closed = event(effects, Body::RoomClosed(RoomClosed {}));
+    let closing = Fact { version: 2, events: vec![closed] };
+    for facts in [vec![closing, joined(3, "bob")], vec![joined(4, "cid")]] {
+        let applied = facts.last().expect("a fact").version;
+        let done = room.apply(facts).await.expect("apply").into_inner();
+        assert_eq!(done, ApplyFactsResponse { applied, head: 3, closed: true });
     }
+}
 
-    /// A fact of the room service.
-    fn updated(version: i64) -> Fact {
-        let body = Body::RoomUpdated(RoomUpdated::default());
-        Fact { version, events: vec![event(Effects::default(), body)] }
+/// B-176.
+async fn the_same_ids_in_two_tenants_are_two_rooms(db: Db) {
+    let world = World::open(db).await;
+    for tenant in ["acme", "globex"] {
+        plan("lobby").of_tenant(tenant).members(&["ann"]).make(&world).await;
     }
-
-    async fn apply(client: &mut InternalClient, request: ApplyFactsRequest) -> ApplyFactsResponse {
-        client.facts.apply_facts(request).await.expect("apply").into_inner()
+    for tenant in ["acme", "globex"] {
+        let mut ann = world.client(tenant, Principal::User(UserId::new("ann")));
+        assert_eq!(send(&mut ann, "lobby", "hello").await.seq, 3);
     }
+}
 
-    fn at(applied: i64, head: i64) -> ApplyFactsResponse {
-        ApplyFactsResponse { applied, head, closed: false }
+/// B-176.
+async fn a_log_of_another_tenant_is_not_found(db: Db) {
+    let world = World::open(db).await;
+    let room = group(&world, "lobby", &["ann"]).await;
+    let request = room.facts(vec![joined(2, "eve")]);
+    refused(world.internal("globex").facts.apply_facts(request).await, Reason::LogNotFound);
+}
+
+async fn only_the_suite_itself_may_call(db: Db) {
+    let world = World::open(db).await;
+    for principal in [
+        Principal::User(UserId::new("ann")),
+        Principal::ServiceFor(UserId::new("ann")),
+        Principal::Service,
+        Principal::Operator,
+    ] {
+        let mut logs = world.logs(Some(caller(TENANT, principal)));
+        refused(logs.facts.apply_facts(creation("lobby")).await, Reason::NotAllowed);
     }
+    refused(world.logs(None).facts.apply_facts(creation("lobby")).await, Reason::TokenMissing);
+}
 
-    pub(super) async fn the_first_fact_creates_the_log(db: Db) {
-        let world = World::open(db).await;
-        let mut logs = world.internal(TENANT);
-        let creation = creation("lobby");
-        for _ in 0..2 {
-            assert_eq!(apply(&mut logs, creation.clone()).await, at(1, 2));
-        }
-        // An id may be written with or without hyphens.
-        let log_id = creation.log_id.replace('-', "");
-        assert_eq!(apply(&mut logs, ApplyFactsRequest { log_id, ..creation }).await, at(1, 2));
-        assert_eq!(send(&mut world.user("ann"), "lobby", "hello").await.seq, 3);
+async fn bad_input_is_refused_by_name(db: Db) {
+    let world = World::open(db).await;
+    let mut logs = world.internal(TENANT);
+    let good = creation("lobby");
+    for log_id in ["", "lobby", "\0", "0"] {
+        let request = ApplyFactsRequest { log_id: log_id.to_owned(), ..good.clone() };
+        violates(logs.facts.apply_facts(request).await, "log_id");
     }
-
-    /// B-137.
-    pub(super) async fn facts_are_applied_once_and_in_order(db: Db) {
-        let world = World::open(db).await;
-        let mut room = group(&world, "lobby", &["ann"]).await;
-        let facts = |versions: &[(i64, &str)]| {
-            versions.iter().map(|(version, user)| joined(*version, user)).collect::<Vec<_>>()
-        };
-        let mut done = async |new: Vec<Fact>| room.apply(new).await.expect("apply").into_inner();
-        assert_eq!(done(vec![]).await, at(1, 2));
-        assert_eq!(done(facts(&[(2, "bob")])).await, at(2, 3));
-        // What was applied is skipped, what follows is applied.
-        let more = facts(&[(2, "bob"), (3, "cid"), (4, "dee")]);
-        for _ in 0..2 {
-            assert_eq!(done(more.clone()).await, at(4, 5));
-        }
-        for user in ["bob", "cid", "dee"] {
-            send(&mut world.user(user), "lobby", "hello").await;
-        }
+    for source in [0, -1, 99] {
+        let request = ApplyFactsRequest { source, ..good.clone() };
+        violates(logs.facts.apply_facts(request).await, "source");
     }
-
-    pub(super) async fn sources_count_for_themselves(db: Db) {
-        let world = World::open(db).await;
-        let mut room = group(&world, "lobby", &["ann"]).await;
-        let mut logs = world.internal(TENANT);
-        let of_room = |room: &Room, facts| ApplyFactsRequest {
-            source: FactSource::Room.into(),
-            ..room.facts(facts)
-        };
-        assert_eq!(apply(&mut logs, of_room(&room, vec![updated(1)])).await, at(1, 3));
-        room.join("bob").await;
-        assert_eq!(apply(&mut logs, of_room(&room, vec![updated(2)])).await, at(2, 5));
+    let request = ApplyFactsRequest { identity: None, ..good.clone() };
+    violates(logs.facts.apply_facts(request).await, "identity");
+    for room_id in bad_ids() {
+        let request = ApplyFactsRequest { identity: Some(identity(&room_id)), ..good.clone() };
+        violates(logs.facts.apply_facts(request).await, "identity.room_id");
     }
-
-    pub(super) async fn a_gap_is_refused_and_says_where_to_go_on(db: Db) {
-        let world = World::open(db).await;
-        let mut room = group(&world, "lobby", &["ann"]).await;
-        let status = refused(room.apply(vec![joined(3, "bob")]).await, Reason::FactGap);
-        let info = status.get_details_error_info().expect("an ErrorInfo");
-        assert_eq!(info.metadata.get("applied").map(String::as_str), Some("1"));
-
-        let mut late = creation("cellar");
-        late.facts[0].version = 2;
-        let status = refused(world.internal(TENANT).facts.apply_facts(late).await, Reason::FactGap);
-        let info = status.get_details_error_info().expect("an ErrorInfo");
-        assert_eq!(info.metadata.get("applied").map(String::as_str), Some("0"));
+    for kind in [0, -1, 99] {
+        let identity = Some(LogIdentity { kind, ..identity("lobby") });
+        let request = ApplyFactsRequest { identity, ..good.clone() };
+        violates(logs.facts.apply_facts(request).await, "identity.kind");
     }
-
-    pub(super) async fn a_source_cannot_come_before_the_log(db: Db) {
-        let world = World::open(db).await;
-        let request = ApplyFactsRequest {
-            source: FactSource::Room.into(),
-            facts: vec![updated(1)],
-            ..creation("lobby")
-        };
-        refused(world.internal(TENANT).facts.apply_facts(request).await, Reason::LogNotFound);
-        let none = ApplyFactsRequest { facts: vec![], ..creation("lobby") };
-        refused(world.internal(TENANT).facts.apply_facts(none).await, Reason::LogNotFound);
+    for (facts, field) in bad_facts() {
+        let request = ApplyFactsRequest { facts, ..good.clone() };
+        violates(logs.facts.apply_facts(request).await, field);
     }
+    // Nothing of it was stored.
+    assert_eq!(apply(&mut logs, good).await, at(1, 2));
+}
 
-    pub(super) async fn an_open_room_keeps_its_id(db: Db) {
-        let world = World::open(db).await;
-        let mut room = group(&world, "lobby", &["ann"]).await;
-        let mut logs = world.internal(TENANT);
-        let second = creation("lobby");
-        refused(logs.facts.apply_facts(second.clone()).await, Reason::RoomIdTaken);
-        room.close().await;
-        assert_eq!(apply(&mut logs, second).await, at(1, 2));
-    }
+fn bad_facts() -> Vec<(Vec<Fact>, &'static str)> {
+    let of = |version, events| vec![Fact { version, events }];
+    let about = |event: Event| of(1, vec![event.encode_to_vec()]);
+    let updated_event = updated(1).events.remove(0);
+    let sent = Body::MessageSent(MessageSent::default());
+    let lost = Effects { lost_user_ids: vec!["a\0".to_owned()], ..Effects::default() };
+    let gained = Effects { gained: vec![grant("", MemberRole::Member)], ..Effects::default() };
+    vec![
+        (of(0, vec![updated_event.clone()]), "facts[0].version"),
+        (of(-1, vec![updated_event.clone()]), "facts[0].version"),
+        (vec![updated(1), updated(3)], "facts[1].version"),
+        (vec![updated(2), updated(1)], "facts[1].version"),
+        (vec![updated(1), updated(1)], "facts[1].version"),
+        ((1..=1001).map(updated).collect(), "facts"),
+        (of(1, vec![]), "facts[0].events"),
+        (of(1, vec![updated_event.clone(); 17]), "facts[0].events"),
+        (of(1, vec![updated_event, vec![0xff]]), "facts[0].events[1]"),
+        (about(Event { seq: 1, ..Event::default() }), "facts[0].events[0]"),
+        (about(Event { event_id: "x".to_owned(), ..Event::default() }), "facts[0].events[0]"),
+        (about(Event { time: Some(a_time()), ..Event::default() }), "facts[0].events[0]"),
+        (about(Event { body: Some(sent), ..Event::default() }), "facts[0].events[0]"),
+        (about(Event { actor_id: "\n".to_owned(), ..Event::default() }), "facts[0].events[0]"),
+        (about(Event { effects: Some(lost), ..Event::default() }), "facts[0].events[0]"),
+        (about(Event { effects: Some(gained), ..Event::default() }), "facts[0].events[0]"),
+        (of(1, vec![vec![0; 256 * 1024 + 1]]), "facts[0].events[0]"),
+    ]
+}
 
-    pub(super) async fn facts_after_the_end_are_counted_and_not_stored(db: Db) {
-        let world = World::open(db).await;
-        let mut room = group(&world, "lobby", &["ann"]).await;
-        let effects = Effects { closed: true, ..Effects::default() };
-        let closed = event(effects, Body::RoomClosed(RoomClosed {}));
-        let closing = Fact { version: 2, events: vec![closed] };
-        for facts in [vec![closing, joined(3, "bob")], vec![joined(4, "cid")]] {
-            let applied = facts.last().expect("a fact").version;
-            let done = room.apply(facts).await.expect("apply").into_inner();
-            assert_eq!(done, ApplyFactsResponse { applied, head: 3, closed: true });
-        }
-    }
-
-    /// B-176.
-    pub(super) async fn the_same_ids_in_two_tenants_are_two_rooms(db: Db) {
-        let world = World::open(db).await;
-        for tenant in ["acme", "globex"] {
-            plan("lobby").of_tenant(tenant).members(&["ann"]).make(&world).await;
-        }
-        for tenant in ["acme", "globex"] {
-            let mut ann = world.client(tenant, Principal::User(UserId::new("ann")));
-            assert_eq!(send(&mut ann, "lobby", "hello").await.seq, 3);
-        }
-    }
-
-    /// B-176.
-    pub(super) async fn a_log_of_another_tenant_is_not_found(db: Db) {
-        let world = World::open(db).await;
-        let room = group(&world, "lobby", &["ann"]).await;
-        let request = room.facts(vec![joined(2, "eve")]);
-        refused(world.internal("globex").facts.apply_facts(request).await, Reason::LogNotFound);
-    }
-
-    pub(super) async fn only_the_suite_itself_may_call(db: Db) {
-        let world = World::open(db).await;
-        for principal in [
-            Principal::User(UserId::new("ann")),
-            Principal::ServiceFor(UserId::new("ann")),
-            Principal::Service,
-            Principal::Operator,
-        ] {
-            let mut logs = world.logs(Some(caller(TENANT, principal)));
-            refused(logs.facts.apply_facts(creation("lobby")).await, Reason::NotAllowed);
-        }
-        refused(world.logs(None).facts.apply_facts(creation("lobby")).await, Reason::TokenMissing);
-    }
-
-    pub(super) async fn bad_input_is_refused_by_name(db: Db) {
-        let world = World::open(db).await;
-        let mut logs = world.internal(TENANT);
-        let good = creation("lobby");
-        for log_id in ["", "lobby", "\0", "0"] {
-            let request = ApplyFactsRequest { log_id: log_id.to_owned(), ..good.clone() };
-            violates(logs.facts.apply_facts(request).await, "log_id");
-        }
-        for source in [0, -1, 99] {
-            let request = ApplyFactsRequest { source, ..good.clone() };
-            violates(logs.facts.apply_facts(request).await, "source");
-        }
-        let request = ApplyFactsRequest { identity: None, ..good.clone() };
-        violates(logs.facts.apply_facts(request).await, "identity");
-        for room_id in bad_ids() {
-            let request = ApplyFactsRequest { identity: Some(identity(&room_id)), ..good.clone() };
-            violates(logs.facts.apply_facts(request).await, "identity.room_id");
-        }
-        for kind in [0, -1, 99] {
-            let identity = Some(LogIdentity { kind, ..identity("lobby") });
-            let request = ApplyFactsRequest { identity, ..good.clone() };
-            violates(logs.facts.apply_facts(request).await, "identity.kind");
-        }
-        for (facts, field) in bad_facts() {
-            let request = ApplyFactsRequest { facts, ..good.clone() };
-            violates(logs.facts.apply_facts(request).await, field);
-        }
-        // Nothing of it was stored.
-        assert_eq!(apply(&mut logs, good).await, at(1, 2));
-    }
-
-    fn bad_facts() -> Vec<(Vec<Fact>, &'static str)> {
-        let of = |version, events| vec![Fact { version, events }];
-        let about = |event: Event| of(1, vec![event.encode_to_vec()]);
-        let updated_event = updated(1).events.remove(0);
-        let sent = Body::MessageSent(MessageSent::default());
-        let lost = Effects { lost_user_ids: vec!["a\0".to_owned()], ..Effects::default() };
-        let gained = Effects { gained: vec![grant("", MemberRole::Member)], ..Effects::default() };
-        vec![
-            (of(0, vec![updated_event.clone()]), "facts[0].version"),
-            (of(-1, vec![updated_event.clone()]), "facts[0].version"),
-            (vec![updated(1), updated(3)], "facts[1].version"),
-            (vec![updated(2), updated(1)], "facts[1].version"),
-            (vec![updated(1), updated(1)], "facts[1].version"),
-            ((1..=1001).map(updated).collect(), "facts"),
-            (of(1, vec![]), "facts[0].events"),
-            (of(1, vec![updated_event.clone(); 17]), "facts[0].events"),
-            (of(1, vec![updated_event, vec![0xff]]), "facts[0].events[1]"),
-            (about(Event { seq: 1, ..Event::default() }), "facts[0].events[0]"),
-            (about(Event { event_id: "x".to_owned(), ..Event::default() }), "facts[0].events[0]"),
-            (about(Event { time: Some(a_time()), ..Event::default() }), "facts[0].events[0]"),
-            (about(Event { body: Some(sent), ..Event::default() }), "facts[0].events[0]"),
-            (about(Event { actor_id: "\n".to_owned(), ..Event::default() }), "facts[0].events[0]"),
-            (about(Event { effects: Some(lost), ..Event::default() }), "facts[0].events[0]"),
-            (about(Event { effects: Some(gained), ..Event::default() }), "facts[0].events[0]"),
-            (of(1, vec![vec![0; 256 * 1024 + 1]]), "facts[0].events[0]"),
-        ]
-    }
-
-    fn a_time() -> prost_types::Timestamp {
-        prost_types::Timestamp { seconds: 1, nanos: 0 }
-    }
+fn a_time() -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds: 1, nanos: 0 }
 }

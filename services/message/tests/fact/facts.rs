@@ -12,7 +12,7 @@ use crate::world::{
     World, closed, creation, event, eventually, facts, gained, grant, lost, role, tenant, user,
 };
 
-test_on_each_db!(parlance_message::MIGRATIONS, crate::fact::facts =>
+test_on_each_db!(parlance_message::MIGRATIONS =>
     the_first_fact_creates_the_log,
     facts_are_applied_once_and_in_order,
     a_gap_is_told_and_changes_nothing,

@@ -1,8 +1,21 @@
 //! `UserLogService.ListUserLogs`.
 
-parlance_db::test_on_each_db!(
-    parlance_message::MIGRATIONS,
-    crate::inbox::list_user_logs::suite =>
+use std::collections::BTreeSet;
+
+use parlance_db::{Db, test_on_each_db};
+use parlance_proto::message::v1::{
+    DeleteMessageRequest, EditMessageRequest, ListUserLogsRequest, ListUserLogsResponse,
+    MemberRole, MessageContent, UserLog,
+};
+use parlance_rpc::{Principal, Reason};
+use parlance_types::{LogId, UserId};
+
+use crate::harness::{
+    InternalClient, TENANT, World, bad_ids, caller, refused, send, text, violates, words,
+};
+use crate::rooms::{group, plan};
+
+test_on_each_db!(parlance_message::MIGRATIONS =>
     the_latest_activity_comes_first_with_what_is_unread,
     the_last_message_is_one_that_the_member_may_see,
     logs_without_a_message_are_left_out_when_asked,
@@ -13,199 +26,179 @@ parlance_db::test_on_each_db!(
     bad_input_is_refused_by_name,
 );
 
-mod suite {
-    use std::collections::BTreeSet;
+fn of(user: &str) -> ListUserLogsRequest {
+    ListUserLogsRequest { user_id: user.to_owned(), ..ListUserLogsRequest::default() }
+}
 
-    use parlance_db::Db;
-    use parlance_proto::message::v1::{
-        DeleteMessageRequest, EditMessageRequest, ListUserLogsRequest, ListUserLogsResponse,
-        MemberRole, MessageContent, UserLog,
+async fn list(client: &mut InternalClient, request: ListUserLogsRequest) -> ListUserLogsResponse {
+    client.user_logs.list_user_logs(request).await.expect("list").into_inner()
+}
+
+fn rooms(logs: &[UserLog]) -> Vec<&str> {
+    logs.iter().map(|log| log.room_id.as_str()).collect()
+}
+
+/// Groups of Ann and Bob, each a second after the one before.
+async fn groups(world: &World, rooms: &[&str]) {
+    for room in rooms {
+        world.clock.advance(1_000_000);
+        group(world, room, &["ann", "bob"]).await;
+    }
+}
+
+/// B-042, B-046, B-048, B-050.
+async fn the_latest_activity_comes_first_with_what_is_unread(db: Db) {
+    let world = World::open(db).await;
+    groups(&world, &["a", "b"]).await;
+    world.clock.advance(1_000_000);
+    let room = plan("c").members(&["ann"]).member("bob", MemberRole::Admin);
+    let room = room.make(&world).await;
+    world.clock.advance(1_000_000);
+    let sent = send(&mut world.user("ann"), "a", "hello").await;
+
+    let page = list(&mut world.internal(TENANT), of("bob")).await;
+
+    assert_eq!(rooms(&page.logs), ["a", "c", "b"]);
+    assert_eq!(page.next_page_token, "");
+    let [a, c, _] = &page.logs[..] else { panic!("three logs") };
+    assert_eq!((a.unread, a.marked_unread, a.read_seq, a.head), (1, false, 2, 3));
+    assert_eq!((a.role(), a.activity_time), (MemberRole::Member, sent.send_time));
+    let last = a.last_message.as_ref().expect("a message");
+    assert_eq!((last.message_id.as_str(), words(last)), (&*sent.message_id, Some("hello")));
+    assert_eq!((last.room_id.as_str(), last.sender_id.as_str()), ("a", "ann"));
+    assert_eq!((c.role(), &c.last_message, c.unread), (MemberRole::Admin, &None, 0));
+    assert_eq!(c.log_id.parse::<LogId>(), Ok(room.log_id));
+}
+
+/// B-050.
+async fn the_last_message_is_one_that_the_member_may_see(db: Db) {
+    let world = World::open(db).await;
+    let mut room = plan("lobby").since_join().members(&["ann"]).make(&world).await;
+    let mut ann = world.user("ann");
+    let mut logs = world.internal(TENANT);
+    let last = async |logs: &mut InternalClient, user: &str| {
+        let mut page = list(logs, of(user)).await;
+        let message = page.logs.remove(0).last_message;
+        message.and_then(|message| message.content).map(|MessageContent { text, .. }| text)
     };
-    use parlance_rpc::{Principal, Reason};
-    use parlance_types::{LogId, UserId};
+    send(&mut ann, "lobby", "before").await;
+    room.join("bob").await;
+    assert_eq!(last(&mut logs, "ann").await.as_deref(), Some("before"));
+    assert_eq!(last(&mut logs, "bob").await, None);
 
-    use crate::harness::{
-        InternalClient, TENANT, World, bad_ids, caller, refused, send, text, violates, words,
+    let id = send(&mut ann, "lobby", "aftr").await.message_id;
+    let edit = EditMessageRequest {
+        message_id: id.clone(),
+        content: Some(text("after")),
+        request_id: String::new(),
     };
-    use crate::rooms::{group, plan};
+    ann.messages.edit_message(edit).await.expect("edit");
+    assert_eq!(last(&mut logs, "bob").await.as_deref(), Some("after"));
 
-    fn of(user: &str) -> ListUserLogsRequest {
-        ListUserLogsRequest { user_id: user.to_owned(), ..ListUserLogsRequest::default() }
+    ann.messages.delete_message(DeleteMessageRequest { message_id: id }).await.expect("delete");
+    assert_eq!(last(&mut logs, "ann").await.as_deref(), Some("before"));
+    assert_eq!(last(&mut logs, "bob").await, None);
+}
+
+/// B-047.
+async fn logs_without_a_message_are_left_out_when_asked(db: Db) {
+    let world = World::open(db).await;
+    groups(&world, &["a", "b"]).await;
+    send(&mut world.user("ann"), "a", "hello").await;
+    let mut logs = world.internal(TENANT);
+    for (skip_empty, expected) in [(false, vec!["a", "b"]), (true, vec!["a"])] {
+        let page = list(&mut logs, ListUserLogsRequest { skip_empty, ..of("bob") }).await;
+        let mut found = rooms(&page.logs);
+        found.sort_unstable();
+        assert_eq!(found, expected);
     }
+}
 
-    async fn list(
-        client: &mut InternalClient,
-        request: ListUserLogsRequest,
-    ) -> ListUserLogsResponse {
-        client.user_logs.list_user_logs(request).await.expect("list").into_inner()
-    }
+/// B-067, B-069, B-176.
+async fn only_open_logs_of_the_user_are_listed(db: Db) {
+    let world = World::open(db).await;
+    let mut left = group(&world, "left", &["ann", "bob"]).await;
+    let mut closed = group(&world, "closed", &["ann", "bob"]).await;
+    group(&world, "anns", &["ann"]).await;
+    plan("foreign").of_tenant("globex").members(&["bob"]).make(&world).await;
+    left.leave("bob").await;
+    closed.close().await;
+    let mut logs = world.internal(TENANT);
+    assert_eq!(list(&mut logs, of("bob")).await, ListUserLogsResponse::default());
+    left.join("bob").await;
+    assert_eq!(rooms(&list(&mut logs, of("bob")).await.logs), ["left"]);
+    assert_eq!(rooms(&list(&mut world.internal("globex"), of("bob")).await.logs), ["foreign"]);
+}
 
-    fn rooms(logs: &[UserLog]) -> Vec<&str> {
-        logs.iter().map(|log| log.room_id.as_str()).collect()
-    }
-
-    /// Groups of Ann and Bob, each a second after the one before.
-    async fn groups(world: &World, rooms: &[&str]) {
-        for room in rooms {
+/// B-046.
+async fn a_walk_misses_nothing_while_logs_move(db: Db) {
+    let world = World::open(db).await;
+    let all = ["a", "b", "c", "d", "e", "f", "g"];
+    groups(&world, &all).await;
+    let mut logs = world.internal(TENANT);
+    let (mut seen, mut page_token) = (BTreeSet::new(), String::new());
+    for pages in 0.. {
+        let request = ListUserLogsRequest { page_size: 2, page_token, ..of("bob") };
+        let page = list(&mut logs, request).await;
+        assert!(page.logs.len() <= 2);
+        seen.extend(page.logs.iter().map(|log| (log.room_id.clone(), log.head)));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        page_token = page.next_page_token;
+        // "a" is the last of the walk down, and moves away from there.
+        if pages == 0 {
             world.clock.advance(1_000_000);
-            group(world, room, &["ann", "bob"]).await;
+            send(&mut world.user("ann"), "a", "hello").await;
         }
+        assert!(pages < 20, "the walk ends");
     }
+    let found: BTreeSet<_> = seen.iter().map(|(room, _)| room.as_str()).collect();
+    assert_eq!(found, BTreeSet::from(all));
+    assert!(seen.contains(&("a".to_owned(), 3)));
+}
 
-    /// B-042, B-046, B-048, B-050.
-    pub(super) async fn the_latest_activity_comes_first_with_what_is_unread(db: Db) {
-        let world = World::open(db).await;
-        groups(&world, &["a", "b"]).await;
-        world.clock.advance(1_000_000);
-        let room = plan("c").members(&["ann"]).member("bob", MemberRole::Admin);
-        let room = room.make(&world).await;
-        world.clock.advance(1_000_000);
-        let sent = send(&mut world.user("ann"), "a", "hello").await;
+async fn a_token_holds_for_its_own_query_only(db: Db) {
+    let world = World::open(db).await;
+    groups(&world, &["a", "b"]).await;
+    let mut logs = world.internal(TENANT);
+    let first = list(&mut logs, ListUserLogsRequest { page_size: 1, ..of("bob") }).await;
+    let page_token = first.next_page_token;
+    let with = |request| ListUserLogsRequest { page_token: page_token.clone(), ..request };
 
-        let page = list(&mut world.internal(TENANT), of("bob")).await;
+    let page = list(&mut logs, with(of("bob"))).await;
+    assert!(rooms(&page.logs).contains(&"a"));
+    violates(logs.user_logs.list_user_logs(with(of("ann"))).await, "page_token");
+    let other = ListUserLogsRequest { skip_empty: true, ..of("bob") };
+    violates(logs.user_logs.list_user_logs(with(other)).await, "page_token");
+    let mut foreign = world.internal("globex");
+    violates(foreign.user_logs.list_user_logs(with(of("bob"))).await, "page_token");
+}
 
-        assert_eq!(rooms(&page.logs), ["a", "c", "b"]);
-        assert_eq!(page.next_page_token, "");
-        let [a, c, _] = &page.logs[..] else { panic!("three logs") };
-        assert_eq!((a.unread, a.marked_unread, a.read_seq, a.head), (1, false, 2, 3));
-        assert_eq!((a.role(), a.activity_time), (MemberRole::Member, sent.send_time));
-        let last = a.last_message.as_ref().expect("a message");
-        assert_eq!((last.message_id.as_str(), words(last)), (&*sent.message_id, Some("hello")));
-        assert_eq!((last.room_id.as_str(), last.sender_id.as_str()), ("a", "ann"));
-        assert_eq!((c.role(), &c.last_message, c.unread), (MemberRole::Admin, &None, 0));
-        assert_eq!(c.log_id.parse::<LogId>(), Ok(room.log_id));
+async fn only_the_suite_itself_may_call(db: Db) {
+    let world = World::open(db).await;
+    for principal in [
+        Principal::User(UserId::new("bob")),
+        Principal::ServiceFor(UserId::new("bob")),
+        Principal::Service,
+        Principal::Operator,
+    ] {
+        let mut logs = world.logs(Some(caller(TENANT, principal)));
+        refused(logs.user_logs.list_user_logs(of("bob")).await, Reason::NotAllowed);
     }
+    refused(world.logs(None).user_logs.list_user_logs(of("bob")).await, Reason::TokenMissing);
+}
 
-    /// B-050.
-    pub(super) async fn the_last_message_is_one_that_the_member_may_see(db: Db) {
-        let world = World::open(db).await;
-        let mut room = plan("lobby").since_join().members(&["ann"]).make(&world).await;
-        let mut ann = world.user("ann");
-        let mut logs = world.internal(TENANT);
-        let last = async |logs: &mut InternalClient, user: &str| {
-            let mut page = list(logs, of(user)).await;
-            let message = page.logs.remove(0).last_message;
-            message.and_then(|message| message.content).map(|MessageContent { text, .. }| text)
-        };
-        send(&mut ann, "lobby", "before").await;
-        room.join("bob").await;
-        assert_eq!(last(&mut logs, "ann").await.as_deref(), Some("before"));
-        assert_eq!(last(&mut logs, "bob").await, None);
-
-        let id = send(&mut ann, "lobby", "aftr").await.message_id;
-        let edit = EditMessageRequest {
-            message_id: id.clone(),
-            content: Some(text("after")),
-            request_id: String::new(),
-        };
-        ann.messages.edit_message(edit).await.expect("edit");
-        assert_eq!(last(&mut logs, "bob").await.as_deref(), Some("after"));
-
-        ann.messages.delete_message(DeleteMessageRequest { message_id: id }).await.expect("delete");
-        assert_eq!(last(&mut logs, "ann").await.as_deref(), Some("before"));
-        assert_eq!(last(&mut logs, "bob").await, None);
+async fn bad_input_is_refused_by_name(db: Db) {
+    let world = World::open(db).await;
+    let mut logs = world.internal(TENANT);
+    for user_id in bad_ids() {
+        violates(logs.user_logs.list_user_logs(of(&user_id)).await, "user_id");
     }
-
-    /// B-047.
-    pub(super) async fn logs_without_a_message_are_left_out_when_asked(db: Db) {
-        let world = World::open(db).await;
-        groups(&world, &["a", "b"]).await;
-        send(&mut world.user("ann"), "a", "hello").await;
-        let mut logs = world.internal(TENANT);
-        for (skip_empty, expected) in [(false, vec!["a", "b"]), (true, vec!["a"])] {
-            let page = list(&mut logs, ListUserLogsRequest { skip_empty, ..of("bob") }).await;
-            let mut found = rooms(&page.logs);
-            found.sort_unstable();
-            assert_eq!(found, expected);
-        }
-    }
-
-    /// B-067, B-069, B-176.
-    pub(super) async fn only_open_logs_of_the_user_are_listed(db: Db) {
-        let world = World::open(db).await;
-        let mut left = group(&world, "left", &["ann", "bob"]).await;
-        let mut closed = group(&world, "closed", &["ann", "bob"]).await;
-        group(&world, "anns", &["ann"]).await;
-        plan("foreign").of_tenant("globex").members(&["bob"]).make(&world).await;
-        left.leave("bob").await;
-        closed.close().await;
-        let mut logs = world.internal(TENANT);
-        assert_eq!(list(&mut logs, of("bob")).await, ListUserLogsResponse::default());
-        left.join("bob").await;
-        assert_eq!(rooms(&list(&mut logs, of("bob")).await.logs), ["left"]);
-        assert_eq!(rooms(&list(&mut world.internal("globex"), of("bob")).await.logs), ["foreign"]);
-    }
-
-    /// B-046.
-    pub(super) async fn a_walk_misses_nothing_while_logs_move(db: Db) {
-        let world = World::open(db).await;
-        let all = ["a", "b", "c", "d", "e", "f", "g"];
-        groups(&world, &all).await;
-        let mut logs = world.internal(TENANT);
-        let (mut seen, mut page_token) = (BTreeSet::new(), String::new());
-        for pages in 0.. {
-            let request = ListUserLogsRequest { page_size: 2, page_token, ..of("bob") };
-            let page = list(&mut logs, request).await;
-            assert!(page.logs.len() <= 2);
-            seen.extend(page.logs.iter().map(|log| (log.room_id.clone(), log.head)));
-            if page.next_page_token.is_empty() {
-                break;
-            }
-            page_token = page.next_page_token;
-            // "a" is the last of the walk down, and moves away from there.
-            if pages == 0 {
-                world.clock.advance(1_000_000);
-                send(&mut world.user("ann"), "a", "hello").await;
-            }
-            assert!(pages < 20, "the walk ends");
-        }
-        let found: BTreeSet<_> = seen.iter().map(|(room, _)| room.as_str()).collect();
-        assert_eq!(found, BTreeSet::from(all));
-        assert!(seen.contains(&("a".to_owned(), 3)));
-    }
-
-    pub(super) async fn a_token_holds_for_its_own_query_only(db: Db) {
-        let world = World::open(db).await;
-        groups(&world, &["a", "b"]).await;
-        let mut logs = world.internal(TENANT);
-        let first = list(&mut logs, ListUserLogsRequest { page_size: 1, ..of("bob") }).await;
-        let page_token = first.next_page_token;
-        let with = |request| ListUserLogsRequest { page_token: page_token.clone(), ..request };
-
-        let page = list(&mut logs, with(of("bob"))).await;
-        assert!(rooms(&page.logs).contains(&"a"));
-        violates(logs.user_logs.list_user_logs(with(of("ann"))).await, "page_token");
-        let other = ListUserLogsRequest { skip_empty: true, ..of("bob") };
-        violates(logs.user_logs.list_user_logs(with(other)).await, "page_token");
-        let mut foreign = world.internal("globex");
-        violates(foreign.user_logs.list_user_logs(with(of("bob"))).await, "page_token");
-    }
-
-    pub(super) async fn only_the_suite_itself_may_call(db: Db) {
-        let world = World::open(db).await;
-        for principal in [
-            Principal::User(UserId::new("bob")),
-            Principal::ServiceFor(UserId::new("bob")),
-            Principal::Service,
-            Principal::Operator,
-        ] {
-            let mut logs = world.logs(Some(caller(TENANT, principal)));
-            refused(logs.user_logs.list_user_logs(of("bob")).await, Reason::NotAllowed);
-        }
-        refused(world.logs(None).user_logs.list_user_logs(of("bob")).await, Reason::TokenMissing);
-    }
-
-    pub(super) async fn bad_input_is_refused_by_name(db: Db) {
-        let world = World::open(db).await;
-        let mut logs = world.internal(TENANT);
-        for user_id in bad_ids() {
-            violates(logs.user_logs.list_user_logs(of(&user_id)).await, "user_id");
-        }
-        let request = ListUserLogsRequest { page_size: -1, ..of("bob") };
-        violates(logs.user_logs.list_user_logs(request).await, "page_size");
-        for token in ["%%%", "\0", "e30"] {
-            let request = ListUserLogsRequest { page_token: token.to_owned(), ..of("bob") };
-            violates(logs.user_logs.list_user_logs(request).await, "page_token");
-        }
+    let request = ListUserLogsRequest { page_size: -1, ..of("bob") };
+    violates(logs.user_logs.list_user_logs(request).await, "page_size");
+    for token in ["%%%", "\0", "e30"] {
+        let request = ListUserLogsRequest { page_token: token.to_owned(), ..of("bob") };
+        violates(logs.user_logs.list_user_logs(request).await, "page_token");
     }
 }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::world::{World, closed, content, gained, lost, tenant, user};
 
-test_on_each_db!(parlance_message::MIGRATIONS, crate::inbox::lists =>
+test_on_each_db!(parlance_message::MIGRATIONS =>
     logs_come_by_latest_activity_with_what_is_unread,
     the_last_message_is_the_newest_that_may_be_seen,
     empty_logs_are_left_out_when_asked,

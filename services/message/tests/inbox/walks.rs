@@ -10,7 +10,7 @@ use rand::{Rng, SeedableRng};
 
 use crate::world::{World, draft, gained, lost, user};
 
-test_on_each_db!(parlance_message::MIGRATIONS, crate::inbox::walks =>
+test_on_each_db!(parlance_message::MIGRATIONS =>
     unread_is_the_naive_count_whatever_happens,
 );
 

@@ -6,7 +6,7 @@ use parlance_types::Seq;
 
 use crate::world::World;
 
-test_on_each_db!(parlance_message::MIGRATIONS, crate::log::epochs =>
+test_on_each_db!(parlance_message::MIGRATIONS =>
     a_cursor_of_an_old_epoch_holds_below_the_next_ones_first_event,
     a_cursor_above_the_head_begins_an_epoch_once_per_connection,
     an_unknown_epoch_is_told,

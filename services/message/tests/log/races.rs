@@ -19,7 +19,7 @@ use crate::world::{
     World, closed, creation, draft, facts, gained, lost, reopen, role, tenant, user,
 };
 
-test_on_each_db!(parlance_message::MIGRATIONS, crate::log::races =>
+test_on_each_db!(parlance_message::MIGRATIONS =>
     what_is_accepted_from_a_member_lies_inside_the_membership,
     nothing_is_accepted_after_a_closing,
     marks_beside_appends_are_never_lost,

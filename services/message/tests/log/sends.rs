@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use crate::world::{World, closed, draft, gained, lost, only_admins_post, options, role, tenant};
 
-test_on_each_db!(parlance_message::MIGRATIONS, crate::log::sends =>
+test_on_each_db!(parlance_message::MIGRATIONS =>
     messages_are_numbered_without_gaps_in_the_order_they_were_acknowledged,
     a_crowd_of_senders_in_many_rooms_leaves_no_gap,
     a_repeat_gets_the_first_reply_and_burns_no_number,

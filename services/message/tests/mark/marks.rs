@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::world::{World, closed, draft, gained, lost, tenant, user};
 
-test_on_each_db!(parlance_message::MIGRATIONS, crate::mark::marks =>
+test_on_each_db!(parlance_message::MIGRATIONS =>
     a_mark_only_rises,
     what_is_read_was_delivered,
     a_mark_beyond_the_head_is_refused,

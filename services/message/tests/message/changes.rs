@@ -11,7 +11,7 @@ use parlance_types::{LogId, MessageId, Seq};
 
 use crate::world::{World, actor, closed, content, draft, lost, role, tenant};
 
-test_on_each_db!(parlance_message::MIGRATIONS, crate::message::changes =>
+test_on_each_db!(parlance_message::MIGRATIONS =>
     an_edit_is_an_event_and_the_content_from_then_on,
     a_repeat_of_an_edit_changes_nothing_even_after_a_later_one,
     only_the_sender_edits_while_a_member,

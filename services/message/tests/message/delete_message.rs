@@ -1,8 +1,17 @@
 //! `DeleteMessage`.
 
-parlance_db::test_on_each_db!(
-    parlance_message::MIGRATIONS,
-    crate::message::delete_message::suite =>
+use parlance_db::{Db, test_on_each_db};
+use parlance_proto::message::v1::{
+    DeleteMessageRequest, EditMessageRequest, ListMessagesRequest, MemberRole, SendMessageRequest,
+};
+use parlance_rpc::{Principal, Reason};
+use parlance_types::UserId;
+
+use crate::harness::{Client, TENANT, World, bad_message_ids, refused, send, text, violates};
+use crate::rights;
+use crate::rooms::{group, plan};
+
+test_on_each_db!(parlance_message::MIGRATIONS =>
     a_deletion_erases_the_content_and_keeps_the_number,
     deleting_again_has_no_effect,
     the_sender_admins_and_services_delete,
@@ -12,129 +21,115 @@ parlance_db::test_on_each_db!(
     bad_input_is_refused_by_name,
 );
 
-mod suite {
-    use parlance_db::Db;
-    use parlance_proto::message::v1::{
-        DeleteMessageRequest, EditMessageRequest, ListMessagesRequest, MemberRole,
-        SendMessageRequest,
+fn delete(message_id: &str) -> DeleteMessageRequest {
+    DeleteMessageRequest { message_id: message_id.to_owned() }
+}
+
+async fn deleted(client: &mut Client, message_id: &str) -> i64 {
+    client.messages.delete_message(delete(message_id)).await.expect("delete").into_inner().seq
+}
+
+/// B-105, B-106.
+async fn a_deletion_erases_the_content_and_keeps_the_number(db: Db) {
+    let world = World::open(db).await;
+    group(&world, "lobby", &["ann", "bob"]).await;
+    let mut ann = world.user("ann");
+    let sent = send(&mut ann, "lobby", "secret").await;
+    let edit = EditMessageRequest {
+        message_id: sent.message_id.clone(),
+        content: Some(text("more secret")),
+        request_id: String::new(),
     };
-    use parlance_rpc::{Principal, Reason};
-    use parlance_types::UserId;
+    ann.messages.edit_message(edit).await.expect("edit");
+    send(&mut ann, "lobby", "after").await;
 
-    use crate::harness::{Client, TENANT, World, bad_message_ids, refused, send, text, violates};
-    use crate::rights;
-    use crate::rooms::{group, plan};
+    assert_eq!(deleted(&mut ann, &sent.message_id).await, 6);
 
-    fn delete(message_id: &str) -> DeleteMessageRequest {
-        DeleteMessageRequest { message_id: message_id.to_owned() }
+    let room_id = "lobby".to_owned();
+    let list = ListMessagesRequest { room_id, ..ListMessagesRequest::default() };
+    let page = world.user("bob").messages.list_messages(list).await.expect("list").into_inner();
+    let [gone, after] = &page.messages[..] else { panic!("two messages: {page:?}") };
+    assert_eq!((gone.seq, gone.delete_seq, &gone.content), (3, 6, &None));
+    assert_eq!((gone.sender_id.as_str(), gone.send_time), ("ann", sent.send_time));
+    assert_eq!((after.seq, after.delete_seq, after.content.is_some()), (5, 0, true));
+}
+
+async fn deleting_again_has_no_effect(db: Db) {
+    let world = World::open(db).await;
+    plan("lobby").members(&["ann"]).member("bob", MemberRole::Admin).make(&world).await;
+    let mut ann = world.user("ann");
+    let id = send(&mut ann, "lobby", "x").await.message_id;
+    assert_eq!(deleted(&mut ann, &id).await, 4);
+    for mut again in [ann.clone(), world.user("bob"), world.backend()] {
+        assert_eq!(deleted(&mut again, &id).await, 4);
     }
+    assert_eq!(send(&mut ann, "lobby", "next").await.seq, 5);
+}
 
-    async fn deleted(client: &mut Client, message_id: &str) -> i64 {
-        client.messages.delete_message(delete(message_id)).await.expect("delete").into_inner().seq
+/// B-106.
+async fn the_sender_admins_and_services_delete(db: Db) {
+    let world = World::open(db).await;
+    let room = plan("lobby").members(&["ann", "bob"]);
+    let room = room.member("cid", MemberRole::Admin).member("dee", MemberRole::Owner);
+    room.make(&world).await;
+    let for_ann = world.client(TENANT, Principal::ServiceFor(UserId::new("ann")));
+    let operator = world.client(TENANT, Principal::Operator);
+    for mut client in [
+        world.user("ann"),
+        for_ann,
+        world.user("cid"),
+        world.user("dee"),
+        world.backend(),
+        operator,
+    ] {
+        let sent = send(&mut world.user("ann"), "lobby", "x").await;
+        refused(
+            world.user("bob").messages.delete_message(delete(&sent.message_id)).await,
+            Reason::NotTheSender,
+        );
+        assert_eq!(deleted(&mut client, &sent.message_id).await, sent.seq + 1);
     }
+}
 
-    /// B-105, B-106.
-    pub(super) async fn a_deletion_erases_the_content_and_keeps_the_number(db: Db) {
-        let world = World::open(db).await;
-        group(&world, "lobby", &["ann", "bob"]).await;
-        let mut ann = world.user("ann");
-        let sent = send(&mut ann, "lobby", "secret").await;
-        let edit = EditMessageRequest {
-            message_id: sent.message_id.clone(),
-            content: Some(text("more secret")),
-            request_id: String::new(),
-        };
-        ann.messages.edit_message(edit).await.expect("edit");
-        send(&mut ann, "lobby", "after").await;
-
-        assert_eq!(deleted(&mut ann, &sent.message_id).await, 6);
-
-        let room_id = "lobby".to_owned();
-        let list = ListMessagesRequest { room_id, ..ListMessagesRequest::default() };
-        let page = world.user("bob").messages.list_messages(list).await.expect("list").into_inner();
-        let [gone, after] = &page.messages[..] else { panic!("two messages: {page:?}") };
-        assert_eq!((gone.seq, gone.delete_seq, &gone.content), (3, 6, &None));
-        assert_eq!((gone.sender_id.as_str(), gone.send_time), ("ann", sent.send_time));
-        assert_eq!((after.seq, after.delete_seq, after.content.is_some()), (5, 0, true));
+async fn a_message_of_the_system_is_deleted_by_admins_and_services(db: Db) {
+    let world = World::open(db).await;
+    plan("lobby").members(&["ann"]).member("bob", MemberRole::Admin).make(&world).await;
+    for mut client in [world.user("bob"), world.backend()] {
+        let id = send(&mut world.backend(), "lobby", "notice").await.message_id;
+        let refusal = world.user("ann").messages.delete_message(delete(&id)).await;
+        refused(refusal, Reason::NotTheSender);
+        deleted(&mut client, &id).await;
     }
+}
 
-    pub(super) async fn deleting_again_has_no_effect(db: Db) {
-        let world = World::open(db).await;
-        plan("lobby").members(&["ann"]).member("bob", MemberRole::Admin).make(&world).await;
-        let mut ann = world.user("ann");
-        let id = send(&mut ann, "lobby", "x").await.message_id;
-        assert_eq!(deleted(&mut ann, &id).await, 4);
-        for mut again in [ann.clone(), world.user("bob"), world.backend()] {
-            assert_eq!(deleted(&mut again, &id).await, 4);
-        }
-        assert_eq!(send(&mut ann, "lobby", "next").await.seq, 5);
-    }
+async fn a_repeated_send_of_a_deleted_message_gets_the_first_reply(db: Db) {
+    let world = World::open(db).await;
+    group(&world, "lobby", &["ann"]).await;
+    let mut ann = world.user("ann");
+    let once = || SendMessageRequest {
+        room_id: "lobby".to_owned(),
+        content: Some(text("x")),
+        request_id: "r1".to_owned(),
+        uncounted: false,
+    };
+    let first = ann.messages.send_message(once()).await.expect("send").into_inner();
+    deleted(&mut ann, &first.message_id).await;
+    assert_eq!(ann.messages.send_message(once()).await.expect("repeat").into_inner(), first);
+}
 
-    /// B-106.
-    pub(super) async fn the_sender_admins_and_services_delete(db: Db) {
-        let world = World::open(db).await;
-        let room = plan("lobby").members(&["ann", "bob"]);
-        let room = room.member("cid", MemberRole::Admin).member("dee", MemberRole::Owner);
-        room.make(&world).await;
-        let for_ann = world.client(TENANT, Principal::ServiceFor(UserId::new("ann")));
-        let operator = world.client(TENANT, Principal::Operator);
-        for mut client in [
-            world.user("ann"),
-            for_ann,
-            world.user("cid"),
-            world.user("dee"),
-            world.backend(),
-            operator,
-        ] {
-            let sent = send(&mut world.user("ann"), "lobby", "x").await;
-            refused(
-                world.user("bob").messages.delete_message(delete(&sent.message_id)).await,
-                Reason::NotTheSender,
-            );
-            assert_eq!(deleted(&mut client, &sent.message_id).await, sent.seq + 1);
-        }
-    }
+/// B-073, B-176, B-184.
+async fn strangers_are_refused(db: Db) {
+    let world = World::open(db).await;
+    rights::of_message_call(&world, async |mut client: Client, id: &str| {
+        client.messages.delete_message(delete(id)).await.map(drop)
+    })
+    .await;
+}
 
-    pub(super) async fn a_message_of_the_system_is_deleted_by_admins_and_services(db: Db) {
-        let world = World::open(db).await;
-        plan("lobby").members(&["ann"]).member("bob", MemberRole::Admin).make(&world).await;
-        for mut client in [world.user("bob"), world.backend()] {
-            let id = send(&mut world.backend(), "lobby", "notice").await.message_id;
-            let refusal = world.user("ann").messages.delete_message(delete(&id)).await;
-            refused(refusal, Reason::NotTheSender);
-            deleted(&mut client, &id).await;
-        }
-    }
-
-    pub(super) async fn a_repeated_send_of_a_deleted_message_gets_the_first_reply(db: Db) {
-        let world = World::open(db).await;
-        group(&world, "lobby", &["ann"]).await;
-        let mut ann = world.user("ann");
-        let once = || SendMessageRequest {
-            room_id: "lobby".to_owned(),
-            content: Some(text("x")),
-            request_id: "r1".to_owned(),
-            uncounted: false,
-        };
-        let first = ann.messages.send_message(once()).await.expect("send").into_inner();
-        deleted(&mut ann, &first.message_id).await;
-        assert_eq!(ann.messages.send_message(once()).await.expect("repeat").into_inner(), first);
-    }
-
-    /// B-073, B-176, B-184.
-    pub(super) async fn strangers_are_refused(db: Db) {
-        let world = World::open(db).await;
-        rights::of_message_call(&world, async |mut client: Client, id: &str| {
-            client.messages.delete_message(delete(id)).await.map(drop)
-        })
-        .await;
-    }
-
-    /// B-186.
-    pub(super) async fn bad_input_is_refused_by_name(db: Db) {
-        let world = World::open(db).await;
-        for bad in bad_message_ids() {
-            violates(world.user("ann").messages.delete_message(delete(bad)).await, "message_id");
-        }
+/// B-186.
+async fn bad_input_is_refused_by_name(db: Db) {
+    let world = World::open(db).await;
+    for bad in bad_message_ids() {
+        violates(world.user("ann").messages.delete_message(delete(bad)).await, "message_id");
     }
 }

@@ -1,8 +1,22 @@
 //! `EditMessage`.
 
-parlance_db::test_on_each_db!(
-    parlance_message::MIGRATIONS,
-    crate::message::edit_message::suite =>
+use parlance_db::{Db, test_on_each_db};
+use parlance_proto::message::v1::{
+    DeleteMessageRequest, EditMessageRequest, EditMessageResponse, GetMessageRequest, MemberRole,
+    Message, MessageContent, SendMessageRequest,
+};
+use parlance_rpc::{Principal, Reason};
+use parlance_types::UserId;
+use tonic::{Response, Status};
+
+use crate::harness::{
+    Client, TENANT, World, bad_ids, bad_message_ids, refused, send, text, violates, words,
+};
+use crate::message::send_message::bad_contents;
+use crate::rights;
+use crate::rooms::{group, plan};
+
+test_on_each_db!(parlance_message::MIGRATIONS =>
     an_edit_replaces_the_content_and_keeps_the_place,
     an_edit_keeps_what_the_message_answers,
     the_latest_edit_counts,
@@ -16,209 +30,186 @@ parlance_db::test_on_each_db!(
     bad_input_is_refused_by_name,
 );
 
-mod suite {
-    use parlance_db::Db;
-    use parlance_proto::message::v1::{
-        DeleteMessageRequest, EditMessageRequest, EditMessageResponse, GetMessageRequest,
-        MemberRole, Message, MessageContent, SendMessageRequest,
-    };
-    use parlance_rpc::{Principal, Reason};
-    use parlance_types::UserId;
-    use tonic::{Response, Status};
-
-    use crate::harness::{
-        Client, TENANT, World, bad_ids, bad_message_ids, refused, send, text, violates, words,
-    };
-    use crate::message::send_message::bad_contents;
-    use crate::rights;
-    use crate::rooms::{group, plan};
-
-    fn edit(message_id: &str, words: &str) -> EditMessageRequest {
-        EditMessageRequest {
-            message_id: message_id.to_owned(),
-            content: Some(text(words)),
-            request_id: String::new(),
-        }
+fn edit(message_id: &str, words: &str) -> EditMessageRequest {
+    EditMessageRequest {
+        message_id: message_id.to_owned(),
+        content: Some(text(words)),
+        request_id: String::new(),
     }
+}
 
-    fn once(message_id: &str, words: &str) -> EditMessageRequest {
-        EditMessageRequest { request_id: "r1".to_owned(), ..edit(message_id, words) }
+fn once(message_id: &str, words: &str) -> EditMessageRequest {
+    EditMessageRequest { request_id: "r1".to_owned(), ..edit(message_id, words) }
+}
+
+async fn edited(client: &mut Client, request: EditMessageRequest) -> EditMessageResponse {
+    client.messages.edit_message(request).await.expect("edit").into_inner()
+}
+
+async fn get(client: &mut Client, message_id: &str) -> Message {
+    let request = GetMessageRequest { message_id: message_id.to_owned() };
+    let reply = client.messages.get_message(request).await.expect("get").into_inner();
+    reply.message.expect("a message")
+}
+
+/// B-104.
+async fn an_edit_replaces_the_content_and_keeps_the_place(db: Db) {
+    let world = World::open(db).await;
+    group(&world, "lobby", &["ann", "bob"]).await;
+    let mut ann = world.user("ann");
+    let sent = send(&mut ann, "lobby", "helo").await;
+    send(&mut ann, "lobby", "something else").await;
+    world.clock.advance(1_000_000);
+
+    let reply = edited(&mut ann, edit(&sent.message_id, "hello")).await;
+
+    assert_eq!(reply.seq, 5);
+    let time = reply.edit_time.expect("a time");
+    assert_eq!((time.seconds, time.nanos), (2, 500_000_000));
+    let read = get(&mut world.user("bob"), &sent.message_id).await;
+    assert_eq!((words(&read), read.seq, read.edit_seq), (Some("hello"), 3, 5));
+    assert_eq!((read.send_time, read.edit_time), (sent.send_time, Some(time)));
+}
+
+/// B-115.
+async fn an_edit_keeps_what_the_message_answers(db: Db) {
+    let world = World::open(db).await;
+    group(&world, "lobby", &["ann"]).await;
+    let mut ann = world.user("ann");
+    let question = send(&mut ann, "lobby", "question").await.message_id;
+    let content = MessageContent { reply_to_message_id: question.clone(), ..text("anser") };
+    let room_id = "lobby".to_owned();
+    let request =
+        SendMessageRequest { room_id, content: Some(content), ..SendMessageRequest::default() };
+    let answer = ann.messages.send_message(request).await.expect("send").into_inner().message_id;
+
+    edited(&mut ann, edit(&answer, "answer")).await;
+
+    let content = get(&mut ann, &answer).await.content.expect("a content");
+    assert_eq!((content.text, content.reply_to_message_id), ("answer".to_owned(), question));
+}
+
+async fn the_latest_edit_counts(db: Db) {
+    let world = World::open(db).await;
+    group(&world, "lobby", &["ann"]).await;
+    let mut ann = world.user("ann");
+    let id = send(&mut ann, "lobby", "1").await.message_id;
+    for (n, seq) in [("2", 4), ("3", 5)] {
+        assert_eq!(edited(&mut ann, edit(&id, n)).await.seq, seq);
     }
+    let read = get(&mut ann, &id).await;
+    assert_eq!((words(&read), read.edit_seq), (Some("3"), 5));
+}
 
-    async fn edited(client: &mut Client, request: EditMessageRequest) -> EditMessageResponse {
-        client.messages.edit_message(request).await.expect("edit").into_inner()
+async fn a_repeat_gets_the_first_reply_and_changes_nothing(db: Db) {
+    let world = World::open(db).await;
+    group(&world, "lobby", &["ann"]).await;
+    let mut ann = world.user("ann");
+    let id = send(&mut ann, "lobby", "1").await.message_id;
+    let first = edited(&mut ann, once(&id, "2")).await;
+    edited(&mut ann, edit(&id, "3")).await;
+    world.clock.advance(1_000_000);
+
+    assert_eq!(edited(&mut ann, once(&id, "2")).await, first);
+
+    assert_eq!(words(&get(&mut ann, &id).await), Some("3"));
+    assert_eq!(send(&mut ann, "lobby", "next").await.seq, 6);
+}
+
+async fn a_repeat_gets_the_first_reply_after_removal(db: Db) {
+    let world = World::open(db).await;
+    let mut room = group(&world, "lobby", &["ann", "bob"]).await;
+    let mut ann = world.user("ann");
+    let id = send(&mut ann, "lobby", "1").await.message_id;
+    let first = edited(&mut ann, once(&id, "2")).await;
+    room.leave("ann").await;
+
+    assert_eq!(edited(&mut ann, once(&id, "2")).await, first);
+    refused(ann.messages.edit_message(edit(&id, "3")).await, Reason::NotAMember);
+}
+
+async fn a_request_id_does_not_serve_another_payload(db: Db) {
+    let world = World::open(db).await;
+    group(&world, "lobby", &["ann"]).await;
+    let mut ann = world.user("ann");
+    let id = send(&mut ann, "lobby", "1").await.message_id;
+    let other = send(&mut ann, "lobby", "1").await.message_id;
+    edited(&mut ann, once(&id, "2")).await;
+
+    for reused in [once(&id, "3"), once(&other, "2")] {
+        refused(ann.messages.edit_message(reused).await, Reason::RequestIdReused);
     }
+}
 
-    async fn get(client: &mut Client, message_id: &str) -> Message {
-        let request = GetMessageRequest { message_id: message_id.to_owned() };
-        let reply = client.messages.get_message(request).await.expect("get").into_inner();
-        reply.message.expect("a message")
+/// B-104.
+async fn only_the_sender_edits(db: Db) {
+    let world = World::open(db).await;
+    let room = plan("lobby").members(&["ann", "bob"]);
+    let room = room.member("cid", MemberRole::Admin).member("dee", MemberRole::Owner);
+    room.make(&world).await;
+    let id = send(&mut world.user("ann"), "lobby", "mine").await.message_id;
+
+    for mut client in [world.user("bob"), world.user("cid"), world.user("dee"), world.backend()] {
+        refused(client.messages.edit_message(edit(&id, "yours")).await, Reason::NotTheSender);
     }
+    let mut for_ann = world.client(TENANT, Principal::ServiceFor(UserId::new("ann")));
+    edited(&mut for_ann, edit(&id, "still mine")).await;
+    assert_eq!(words(&get(&mut world.user("bob"), &id).await), Some("still mine"));
+}
 
-    /// B-104.
-    pub(super) async fn an_edit_replaces_the_content_and_keeps_the_place(db: Db) {
-        let world = World::open(db).await;
-        group(&world, "lobby", &["ann", "bob"]).await;
-        let mut ann = world.user("ann");
-        let sent = send(&mut ann, "lobby", "helo").await;
-        send(&mut ann, "lobby", "something else").await;
-        world.clock.advance(1_000_000);
+async fn a_message_of_the_system_is_edited_by_services(db: Db) {
+    let world = World::open(db).await;
+    let room = plan("lobby").member("ann", MemberRole::Owner);
+    room.make(&world).await;
+    let id = send(&mut world.backend(), "lobby", "notice").await.message_id;
 
-        let reply = edited(&mut ann, edit(&sent.message_id, "hello")).await;
+    refused(world.user("ann").messages.edit_message(edit(&id, "x")).await, Reason::NotTheSender);
+    edited(&mut world.backend(), edit(&id, "new notice")).await;
+    assert_eq!(words(&get(&mut world.user("ann"), &id).await), Some("new notice"));
+}
 
-        assert_eq!(reply.seq, 5);
-        let time = reply.edit_time.expect("a time");
-        assert_eq!((time.seconds, time.nanos), (2, 500_000_000));
-        let read = get(&mut world.user("bob"), &sent.message_id).await;
-        assert_eq!((words(&read), read.seq, read.edit_seq), (Some("hello"), 3, 5));
-        assert_eq!((read.send_time, read.edit_time), (sent.send_time, Some(time)));
+async fn a_deleted_message_is_not_edited(db: Db) {
+    let world = World::open(db).await;
+    group(&world, "lobby", &["ann"]).await;
+    let mut ann = world.user("ann");
+    let message_id = send(&mut ann, "lobby", "1").await.message_id;
+    let id = message_id.clone();
+    ann.messages.delete_message(DeleteMessageRequest { message_id }).await.expect("delete");
+
+    refused(ann.messages.edit_message(edit(&id, "2")).await, Reason::MessageDeleted);
+    assert_eq!(get(&mut ann, &id).await.content, None);
+}
+
+/// B-073, B-176, B-184.
+async fn strangers_are_refused(db: Db) {
+    let world = World::open(db).await;
+    rights::of_message_call(&world, async |mut client: Client, id: &str| {
+        client.messages.edit_message(edit(id, "x")).await.map(drop)
+    })
+    .await;
+}
+
+/// B-186.
+async fn bad_input_is_refused_by_name(db: Db) {
+    let world = World::open(db).await;
+    group(&world, "lobby", &["ann"]).await;
+    let mut ann = world.user("ann");
+    let id = send(&mut ann, "lobby", "1").await.message_id;
+    for bad in bad_message_ids() {
+        violates(ann.messages.edit_message(edit(bad, "x")).await, "message_id");
     }
-
-    /// B-115.
-    pub(super) async fn an_edit_keeps_what_the_message_answers(db: Db) {
-        let world = World::open(db).await;
-        group(&world, "lobby", &["ann"]).await;
-        let mut ann = world.user("ann");
-        let question = send(&mut ann, "lobby", "question").await.message_id;
-        let content = MessageContent { reply_to_message_id: question.clone(), ..text("anser") };
-        let room_id = "lobby".to_owned();
-        let request =
-            SendMessageRequest { room_id, content: Some(content), ..SendMessageRequest::default() };
-        let answer =
-            ann.messages.send_message(request).await.expect("send").into_inner().message_id;
-
-        edited(&mut ann, edit(&answer, "answer")).await;
-
-        let content = get(&mut ann, &answer).await.content.expect("a content");
-        assert_eq!((content.text, content.reply_to_message_id), ("answer".to_owned(), question));
+    for request_id in bad_ids().into_iter().filter(|id| !id.is_empty()) {
+        let request = EditMessageRequest { request_id, ..edit(&id, "x") };
+        violates(ann.messages.edit_message(request).await, "request_id");
     }
-
-    pub(super) async fn the_latest_edit_counts(db: Db) {
-        let world = World::open(db).await;
-        group(&world, "lobby", &["ann"]).await;
-        let mut ann = world.user("ann");
-        let id = send(&mut ann, "lobby", "1").await.message_id;
-        for (n, seq) in [("2", 4), ("3", 5)] {
-            assert_eq!(edited(&mut ann, edit(&id, n)).await.seq, seq);
-        }
-        let read = get(&mut ann, &id).await;
-        assert_eq!((words(&read), read.edit_seq), (Some("3"), 5));
+    let none = EditMessageRequest { content: None, ..edit(&id, "x") };
+    violates(ann.messages.edit_message(none).await, "content");
+    let reply = MessageContent { reply_to_message_id: id.clone(), ..text("x") };
+    let bad = [(reply, "content.reply_to_message_id")];
+    for (content, field) in bad_contents().into_iter().chain(bad) {
+        let request = EditMessageRequest { content: Some(content), ..edit(&id, "x") };
+        let result: Result<Response<_>, Status> = ann.messages.edit_message(request).await;
+        violates(result, field);
     }
-
-    pub(super) async fn a_repeat_gets_the_first_reply_and_changes_nothing(db: Db) {
-        let world = World::open(db).await;
-        group(&world, "lobby", &["ann"]).await;
-        let mut ann = world.user("ann");
-        let id = send(&mut ann, "lobby", "1").await.message_id;
-        let first = edited(&mut ann, once(&id, "2")).await;
-        edited(&mut ann, edit(&id, "3")).await;
-        world.clock.advance(1_000_000);
-
-        assert_eq!(edited(&mut ann, once(&id, "2")).await, first);
-
-        assert_eq!(words(&get(&mut ann, &id).await), Some("3"));
-        assert_eq!(send(&mut ann, "lobby", "next").await.seq, 6);
-    }
-
-    pub(super) async fn a_repeat_gets_the_first_reply_after_removal(db: Db) {
-        let world = World::open(db).await;
-        let mut room = group(&world, "lobby", &["ann", "bob"]).await;
-        let mut ann = world.user("ann");
-        let id = send(&mut ann, "lobby", "1").await.message_id;
-        let first = edited(&mut ann, once(&id, "2")).await;
-        room.leave("ann").await;
-
-        assert_eq!(edited(&mut ann, once(&id, "2")).await, first);
-        refused(ann.messages.edit_message(edit(&id, "3")).await, Reason::NotAMember);
-    }
-
-    pub(super) async fn a_request_id_does_not_serve_another_payload(db: Db) {
-        let world = World::open(db).await;
-        group(&world, "lobby", &["ann"]).await;
-        let mut ann = world.user("ann");
-        let id = send(&mut ann, "lobby", "1").await.message_id;
-        let other = send(&mut ann, "lobby", "1").await.message_id;
-        edited(&mut ann, once(&id, "2")).await;
-
-        for reused in [once(&id, "3"), once(&other, "2")] {
-            refused(ann.messages.edit_message(reused).await, Reason::RequestIdReused);
-        }
-    }
-
-    /// B-104.
-    pub(super) async fn only_the_sender_edits(db: Db) {
-        let world = World::open(db).await;
-        let room = plan("lobby").members(&["ann", "bob"]);
-        let room = room.member("cid", MemberRole::Admin).member("dee", MemberRole::Owner);
-        room.make(&world).await;
-        let id = send(&mut world.user("ann"), "lobby", "mine").await.message_id;
-
-        for mut client in [world.user("bob"), world.user("cid"), world.user("dee"), world.backend()]
-        {
-            refused(client.messages.edit_message(edit(&id, "yours")).await, Reason::NotTheSender);
-        }
-        let mut for_ann = world.client(TENANT, Principal::ServiceFor(UserId::new("ann")));
-        edited(&mut for_ann, edit(&id, "still mine")).await;
-        assert_eq!(words(&get(&mut world.user("bob"), &id).await), Some("still mine"));
-    }
-
-    pub(super) async fn a_message_of_the_system_is_edited_by_services(db: Db) {
-        let world = World::open(db).await;
-        let room = plan("lobby").member("ann", MemberRole::Owner);
-        room.make(&world).await;
-        let id = send(&mut world.backend(), "lobby", "notice").await.message_id;
-
-        refused(
-            world.user("ann").messages.edit_message(edit(&id, "x")).await,
-            Reason::NotTheSender,
-        );
-        edited(&mut world.backend(), edit(&id, "new notice")).await;
-        assert_eq!(words(&get(&mut world.user("ann"), &id).await), Some("new notice"));
-    }
-
-    pub(super) async fn a_deleted_message_is_not_edited(db: Db) {
-        let world = World::open(db).await;
-        group(&world, "lobby", &["ann"]).await;
-        let mut ann = world.user("ann");
-        let message_id = send(&mut ann, "lobby", "1").await.message_id;
-        let id = message_id.clone();
-        ann.messages.delete_message(DeleteMessageRequest { message_id }).await.expect("delete");
-
-        refused(ann.messages.edit_message(edit(&id, "2")).await, Reason::MessageDeleted);
-        assert_eq!(get(&mut ann, &id).await.content, None);
-    }
-
-    /// B-073, B-176, B-184.
-    pub(super) async fn strangers_are_refused(db: Db) {
-        let world = World::open(db).await;
-        rights::of_message_call(&world, async |mut client: Client, id: &str| {
-            client.messages.edit_message(edit(id, "x")).await.map(drop)
-        })
-        .await;
-    }
-
-    /// B-186.
-    pub(super) async fn bad_input_is_refused_by_name(db: Db) {
-        let world = World::open(db).await;
-        group(&world, "lobby", &["ann"]).await;
-        let mut ann = world.user("ann");
-        let id = send(&mut ann, "lobby", "1").await.message_id;
-        for bad in bad_message_ids() {
-            violates(ann.messages.edit_message(edit(bad, "x")).await, "message_id");
-        }
-        for request_id in bad_ids().into_iter().filter(|id| !id.is_empty()) {
-            let request = EditMessageRequest { request_id, ..edit(&id, "x") };
-            violates(ann.messages.edit_message(request).await, "request_id");
-        }
-        let none = EditMessageRequest { content: None, ..edit(&id, "x") };
-        violates(ann.messages.edit_message(none).await, "content");
-        let reply = MessageContent { reply_to_message_id: id.clone(), ..text("x") };
-        let bad = [(reply, "content.reply_to_message_id")];
-        for (content, field) in bad_contents().into_iter().chain(bad) {
-            let request = EditMessageRequest { content: Some(content), ..edit(&id, "x") };
-            let result: Result<Response<_>, Status> = ann.messages.edit_message(request).await;
-            violates(result, field);
-        }
-        assert_eq!(words(&get(&mut ann, &id).await), Some("1"));
-    }
+    assert_eq!(words(&get(&mut ann, &id).await), Some("1"));
 }

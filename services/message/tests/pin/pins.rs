@@ -18,7 +18,7 @@ use crate::harness::{
 use crate::rights;
 use crate::rooms::{Room, plan};
 
-test_on_each_db!(parlance_message::MIGRATIONS, crate::pin::pins =>
+test_on_each_db!(parlance_message::MIGRATIONS =>
     owners_and_admins_pin_and_unpin,
     both_users_of_a_direct_room_pin,
     strangers_are_refused,

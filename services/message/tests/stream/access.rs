@@ -1,6 +1,6 @@
 //! Who gets what.
 
-use parlance_db::Db;
+use parlance_db::{Db, test_on_each_db};
 use parlance_log::RoomKind;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
@@ -8,7 +8,18 @@ use parlance_rpc::{Principal, Reason};
 
 use crate::stream::harness::{Reader, from, latest, node, seqs, text};
 
-pub(crate) async fn a_call_fails_only_when_every_room_is_refused(db: Db) {
+test_on_each_db!(parlance_message::MIGRATIONS =>
+    a_call_fails_only_when_every_room_is_refused,
+    a_service_that_acts_for_nobody_follows_rooms_it_is_not_in,
+    nothing_after_a_removal_reaches_the_removed_user,
+    a_member_who_is_added_again_follows_again,
+    history_since_the_join_hides_what_was_before,
+    deleted_content_is_never_replayed,
+    a_deleted_room_ends_with_its_closing_event,
+    a_cursor_of_an_earlier_life_is_reset,
+);
+
+async fn a_call_fails_only_when_every_room_is_refused(db: Db) {
     let node = node(&db).await;
     node.room("mine", &["ann"]).await;
     node.room("theirs", &["bob"]).await;
@@ -40,7 +51,7 @@ pub(crate) async fn a_call_fails_only_when_every_room_is_refused(db: Db) {
     }
 }
 
-pub(crate) async fn a_service_that_acts_for_nobody_follows_rooms_it_is_not_in(db: Db) {
+async fn a_service_that_acts_for_nobody_follows_rooms_it_is_not_in(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann"]).await;
     let request =
@@ -53,7 +64,7 @@ pub(crate) async fn a_service_that_acts_for_nobody_follows_rooms_it_is_not_in(db
 }
 
 /// B-073.
-pub(crate) async fn nothing_after_a_removal_reaches_the_removed_user(db: Db) {
+async fn nothing_after_a_removal_reaches_the_removed_user(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann", "bob"]).await;
     let mut anns = Vec::new();
@@ -101,7 +112,7 @@ pub(crate) async fn nothing_after_a_removal_reaches_the_removed_user(db: Db) {
 }
 
 /// B-067.
-pub(crate) async fn a_member_who_is_added_again_follows_again(db: Db) {
+async fn a_member_who_is_added_again_follows_again(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann", "bob"]).await;
     let removed = node.remove(&room, "ann").await;
@@ -118,7 +129,7 @@ pub(crate) async fn a_member_who_is_added_again_follows_again(db: Db) {
     assert_eq!(reader.read().await.expect("OK"), None);
 }
 
-pub(crate) async fn history_since_the_join_hides_what_was_before(db: Db) {
+async fn history_since_the_join_hides_what_was_before(db: Db) {
     let node = node(&db).await;
     let history = pb::HistoryVisibility::SinceJoin;
     let room = node.room_of("r", RoomKind::Group, history, &["bob"]).await;
@@ -141,7 +152,7 @@ pub(crate) async fn history_since_the_join_hides_what_was_before(db: Db) {
     assert_eq!((skipped.from_seq, skipped.to_seq), (1, 1));
 }
 
-pub(crate) async fn deleted_content_is_never_replayed(db: Db) {
+async fn deleted_content_is_never_replayed(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann"]).await;
     let secret = node.send(&room, "secret").await;
@@ -167,7 +178,7 @@ pub(crate) async fn deleted_content_is_never_replayed(db: Db) {
     }
 }
 
-pub(crate) async fn a_deleted_room_ends_with_its_closing_event(db: Db) {
+async fn a_deleted_room_ends_with_its_closing_event(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann"]).await;
     let mut reader = node.subscribe("ann", latest(&["r"])).await;
@@ -180,7 +191,7 @@ pub(crate) async fn a_deleted_room_ends_with_its_closing_event(db: Db) {
     assert_eq!(Reason::of(&refused), Some(Reason::RoomNotFound));
 }
 
-pub(crate) async fn a_cursor_of_an_earlier_life_is_reset(db: Db) {
+async fn a_cursor_of_an_earlier_life_is_reset(db: Db) {
     let node = node(&db).await;
     let first = node.room("r", &["ann"]).await;
     let mut reader = node.subscribe("ann", latest(&["r"])).await;

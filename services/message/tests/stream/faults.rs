@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parlance_bus::State;
-use parlance_db::Db;
+use parlance_db::{Db, test_on_each_db};
 use parlance_follow::Options;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
@@ -17,7 +17,27 @@ use crate::stream::harness::{
     seqs, text, until,
 };
 
-pub(crate) async fn hints_that_are_lost_repeated_and_reordered_cost_only_time(db: Db) {
+test_on_each_db!(parlance_message::MIGRATIONS =>
+    hints_that_are_lost_repeated_and_reordered_cost_only_time,
+    a_lost_hint_does_not_hide_a_new_room,
+    a_stream_that_is_not_read_is_ended_and_costs_others_nothing,
+    a_slow_stream_falls_out_of_the_ring_and_misses_nothing,
+    a_node_without_memory_for_rings_serves_from_blocks,
+    cursors_that_do_not_hold_are_reset,
+    an_open_stream_is_told_of_a_new_epoch,
+    a_stream_that_meets_a_ring_of_an_old_epoch_is_attached_once,
+    a_log_that_lost_its_end_resets_open_streams,
+    a_disturbed_bus_makes_heads_be_checked_at_once,
+    heads_are_polled_while_the_bus_is_away,
+    a_room_that_is_on_its_way_is_gone_on_with_from_its_join,
+    what_another_node_deleted_is_not_replayed_though_its_hint_is_lost,
+    a_removal_on_another_node_is_obeyed_at_its_place,
+    receipts_cross_nodes_and_are_told_again_after_a_disturbance,
+    disturbances_cost_a_payload_and_not_one_per_notice,
+    an_outage_is_unavailable_and_never_an_answer,
+);
+
+async fn hints_that_are_lost_repeated_and_reordered_cost_only_time(db: Db) {
     let bus = TestBus::new(Mood::Confused);
     let here = Node::start(&db, bus.clone(), quick()).await;
     let there = Node::start(&db, bus.clone(), quick()).await;
@@ -45,7 +65,7 @@ pub(crate) async fn hints_that_are_lost_repeated_and_reordered_cost_only_time(db
     assert!(counters.head_check_healed.load(Ordering::Relaxed) > 0);
 }
 
-pub(crate) async fn a_lost_hint_does_not_hide_a_new_room(db: Db) {
+async fn a_lost_hint_does_not_hide_a_new_room(db: Db) {
     let bus = TestBus::new(Mood::Silent);
     let here = Node::start(&db, bus.clone(), quick()).await;
     let there = Node::start(&db, bus, quick()).await;
@@ -62,7 +82,7 @@ pub(crate) async fn a_lost_hint_does_not_hide_a_new_room(db: Db) {
     assert!(there.hub.counters().users_healed.load(Ordering::Relaxed) > 0);
 }
 
-pub(crate) async fn a_stream_that_is_not_read_is_ended_and_costs_others_nothing(db: Db) {
+async fn a_stream_that_is_not_read_is_ended_and_costs_others_nothing(db: Db) {
     let mut options = hints_only();
     options.stall = Duration::from_millis(300);
     options.head_check = Duration::from_millis(20);
@@ -95,7 +115,7 @@ pub(crate) async fn a_stream_that_is_not_read_is_ended_and_costs_others_nothing(
     assert_eq!(rest, (cursor.seq + 1..=402).collect::<Vec<_>>());
 }
 
-pub(crate) async fn a_slow_stream_falls_out_of_the_ring_and_misses_nothing(db: Db) {
+async fn a_slow_stream_falls_out_of_the_ring_and_misses_nothing(db: Db) {
     let mut options = hints_only();
     options.ring.events = 16;
     let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
@@ -115,7 +135,7 @@ pub(crate) async fn a_slow_stream_falls_out_of_the_ring_and_misses_nothing(db: D
     assert!((1..20).contains(&blocks), "{blocks}");
 }
 
-pub(crate) async fn a_node_without_memory_for_rings_serves_from_blocks(db: Db) {
+async fn a_node_without_memory_for_rings_serves_from_blocks(db: Db) {
     let options = Options { ring_budget: 0, ..hints_only() };
     let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
     let room = node.room("r", &["ann"]).await;
@@ -129,7 +149,7 @@ pub(crate) async fn a_node_without_memory_for_rings_serves_from_blocks(db: Db) {
     assert!(node.hub.counters().blocks_read.load(Ordering::Relaxed) > 0);
 }
 
-pub(crate) async fn cursors_that_do_not_hold_are_reset(db: Db) {
+async fn cursors_that_do_not_hold_are_reset(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann"]).await;
     let mut reader = node.subscribe("ann", latest(&["r"])).await;
@@ -163,7 +183,7 @@ pub(crate) async fn cursors_that_do_not_hold_are_reset(db: Db) {
     }
 }
 
-pub(crate) async fn an_open_stream_is_told_of_a_new_epoch(db: Db) {
+async fn an_open_stream_is_told_of_a_new_epoch(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann"]).await;
     let mut reader = node.subscribe("ann", latest(&["r"])).await;
@@ -180,7 +200,7 @@ pub(crate) async fn an_open_stream_is_told_of_a_new_epoch(db: Db) {
     assert_eq!(resumed.attached().await.resume_from, seq);
 }
 
-pub(crate) async fn a_stream_that_meets_a_ring_of_an_old_epoch_is_attached_once(db: Db) {
+async fn a_stream_that_meets_a_ring_of_an_old_epoch_is_attached_once(db: Db) {
     let bus = TestBus::new(Mood::Silent);
     let here = Node::start(&db, bus.clone(), hints_only()).await;
     let there = Node::start(&db, bus, hints_only()).await;
@@ -200,7 +220,7 @@ pub(crate) async fn a_stream_that_meets_a_ring_of_an_old_epoch_is_attached_once(
     assert_eq!(open.event().await.seq, seq);
 }
 
-pub(crate) async fn a_log_that_lost_its_end_resets_open_streams(db: Db) {
+async fn a_log_that_lost_its_end_resets_open_streams(db: Db) {
     let node = Node::start(&db, TestBus::new(Mood::Reliable), quick()).await;
     let room = node.room("r", &["ann"]).await;
     let mut reader = node.subscribe("ann", latest(&["r"])).await;
@@ -243,7 +263,7 @@ async fn told_of_a_rewind(reader: &mut Reader) -> Seq {
     reset.keep_through
 }
 
-pub(crate) async fn a_disturbed_bus_makes_heads_be_checked_at_once(db: Db) {
+async fn a_disturbed_bus_makes_heads_be_checked_at_once(db: Db) {
     let bus = TestBus::new(Mood::Silent);
     let here = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
     let there = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
@@ -256,7 +276,7 @@ pub(crate) async fn a_disturbed_bus_makes_heads_be_checked_at_once(db: Db) {
     assert!(there.hub.counters().disturbed.load(Ordering::Relaxed) > 0);
 }
 
-pub(crate) async fn heads_are_polled_while_the_bus_is_away(db: Db) {
+async fn heads_are_polled_while_the_bus_is_away(db: Db) {
     let bus = TestBus::new(Mood::Silent);
     let here = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
     let there = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
@@ -278,7 +298,7 @@ pub(crate) async fn heads_are_polled_while_the_bus_is_away(db: Db) {
     assert_eq!(reader.event().await.seq, seq);
 }
 
-pub(crate) async fn a_room_that_is_on_its_way_is_gone_on_with_from_its_join(db: Db) {
+async fn a_room_that_is_on_its_way_is_gone_on_with_from_its_join(db: Db) {
     let bus = TestBus::new(Mood::Silent);
     let here = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
     let there = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
@@ -299,7 +319,7 @@ pub(crate) async fn a_room_that_is_on_its_way_is_gone_on_with_from_its_join(db: 
     assert_eq!((cursor.seq, cursor.epoch.ends_with(&room.log_id.to_string())), (1, true));
 }
 
-pub(crate) async fn what_another_node_deleted_is_not_replayed_though_its_hint_is_lost(db: Db) {
+async fn what_another_node_deleted_is_not_replayed_though_its_hint_is_lost(db: Db) {
     let bus = TestBus::new(Mood::Reliable);
     let here = Node::start(&db, bus.clone(), hints_only()).await;
     let there = Node::start(&db, bus.clone(), hints_only()).await;
@@ -326,7 +346,7 @@ pub(crate) async fn what_another_node_deleted_is_not_replayed_though_its_hint_is
 }
 
 /// B-073.
-pub(crate) async fn a_removal_on_another_node_is_obeyed_at_its_place(db: Db) {
+async fn a_removal_on_another_node_is_obeyed_at_its_place(db: Db) {
     let bus = TestBus::new(Mood::Silent);
     let here = Node::start(&db, bus.clone(), hints_only()).await;
     let there = Node::start(&db, bus.clone(), hints_only()).await;
@@ -342,7 +362,7 @@ pub(crate) async fn a_removal_on_another_node_is_obeyed_at_its_place(db: Db) {
     assert_eq!(reader.read().await.expect("OK"), None);
 }
 
-pub(crate) async fn receipts_cross_nodes_and_are_told_again_after_a_disturbance(db: Db) {
+async fn receipts_cross_nodes_and_are_told_again_after_a_disturbance(db: Db) {
     let bus = TestBus::new(Mood::Silent);
     let here = Node::start(&db, bus.clone(), hints_only()).await;
     let there = Node::start(&db, bus.clone(), hints_only()).await;
@@ -359,7 +379,7 @@ pub(crate) async fn receipts_cross_nodes_and_are_told_again_after_a_disturbance(
     assert_eq!((told.user_id.as_str(), told.read_seq, told.delivered_seq), ("bob", 1, 2));
 }
 
-pub(crate) async fn disturbances_cost_a_payload_and_not_one_per_notice(db: Db) {
+async fn disturbances_cost_a_payload_and_not_one_per_notice(db: Db) {
     const RECEIPTS: usize = 500;
     let bus = TestBus::new(Mood::Reliable);
     let here = Node::start(&db, bus.clone(), hints_only()).await;
@@ -389,7 +409,7 @@ pub(crate) async fn disturbances_cost_a_payload_and_not_one_per_notice(db: Db) {
     assert!(payloads < 20, "{payloads}");
 }
 
-pub(crate) async fn an_outage_is_unavailable_and_never_an_answer(db: Db) {
+async fn an_outage_is_unavailable_and_never_an_answer(db: Db) {
     let node = Node::start(&db, TestBus::new(Mood::Reliable), quick()).await;
     let room = node.room("r", &["ann"]).await;
     let mut open = node.subscribe("ann", latest(&["r"])).await;

@@ -1,6 +1,6 @@
 //! What a stream delivers when nothing goes wrong.
 
-use parlance_db::Db;
+use parlance_db::{Db, test_on_each_db};
 use parlance_follow::Options;
 use parlance_log::RoomKind;
 use parlance_proto::message::v1 as pb;
@@ -12,7 +12,19 @@ use crate::stream::harness::{
     Mood, Node, TestBus, all_rooms, event, from, latest, node, quick, receipt, seqs, text,
 };
 
-pub(crate) async fn a_stream_replays_then_catches_up_then_is_live(db: Db) {
+test_on_each_db!(parlance_message::MIGRATIONS =>
+    a_stream_replays_then_catches_up_then_is_live,
+    resuming_from_any_cursor_gives_what_a_full_replay_gives,
+    a_stream_follows_all_rooms_of_its_user_as_they_come_and_go,
+    cursors_of_known_rooms_are_honoured_among_all_rooms,
+    a_kind_that_is_not_known_passes_untouched,
+    receipts_come_as_notices_with_their_latest_values,
+    a_room_without_a_cursor_starts_at_the_latest_or_at_the_join,
+    what_cannot_be_followed_is_named,
+    a_room_that_cannot_be_attached_is_tried_again_beside_the_others,
+);
+
+async fn a_stream_replays_then_catches_up_then_is_live(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann"]).await;
     node.send(&room, "one").await;
@@ -32,7 +44,7 @@ pub(crate) async fn a_stream_replays_then_catches_up_then_is_live(db: Db) {
     }
 }
 
-pub(crate) async fn resuming_from_any_cursor_gives_what_a_full_replay_gives(db: Db) {
+async fn resuming_from_any_cursor_gives_what_a_full_replay_gives(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann"]).await;
     for n in 0..200 {
@@ -53,7 +65,7 @@ pub(crate) async fn resuming_from_any_cursor_gives_what_a_full_replay_gives(db: 
     }
 }
 
-pub(crate) async fn a_stream_follows_all_rooms_of_its_user_as_they_come_and_go(db: Db) {
+async fn a_stream_follows_all_rooms_of_its_user_as_they_come_and_go(db: Db) {
     let node = node(&db).await;
     let old = node.room("old", &["ann"]).await;
     let mut reader = node.subscribe("ann", all_rooms(pb::StreamStart::Latest)).await;
@@ -81,7 +93,7 @@ pub(crate) async fn a_stream_follows_all_rooms_of_its_user_as_they_come_and_go(d
     assert_eq!(reader.caught_up().await, again);
 }
 
-pub(crate) async fn cursors_of_known_rooms_are_honoured_among_all_rooms(db: Db) {
+async fn cursors_of_known_rooms_are_honoured_among_all_rooms(db: Db) {
     let node = node(&db).await;
     let known = node.room("known", &["ann"]).await;
     node.room("other", &["ann"]).await;
@@ -107,7 +119,7 @@ pub(crate) async fn cursors_of_known_rooms_are_honoured_among_all_rooms(db: Db) 
     assert_eq!(got, [("known", "from 0"), ("other", "from 1"), ("strange", "NotAMember")]);
 }
 
-pub(crate) async fn a_kind_that_is_not_known_passes_untouched(db: Db) {
+async fn a_kind_that_is_not_known_passes_untouched(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann", "bob"]).await;
     let mut ann = node.subscribe("ann", latest(&["r"])).await;
@@ -127,7 +139,7 @@ pub(crate) async fn a_kind_that_is_not_known_passes_untouched(db: Db) {
     assert_eq!(bob.closed().await, (seq, pb::ClosedReason::Removed));
 }
 
-pub(crate) async fn receipts_come_as_notices_with_their_latest_values(db: Db) {
+async fn receipts_come_as_notices_with_their_latest_values(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann", "bob"]).await;
     let mut reader = node.subscribe("ann", latest(&["r"])).await;
@@ -145,7 +157,7 @@ pub(crate) async fn receipts_come_as_notices_with_their_latest_values(db: Db) {
     }
 }
 
-pub(crate) async fn a_room_without_a_cursor_starts_at_the_latest_or_at_the_join(db: Db) {
+async fn a_room_without_a_cursor_starts_at_the_latest_or_at_the_join(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["bob"]).await;
     let joined = node.add(&room, &["ann"]).await;
@@ -161,7 +173,7 @@ pub(crate) async fn a_room_without_a_cursor_starts_at_the_latest_or_at_the_join(
     }
 }
 
-pub(crate) async fn what_cannot_be_followed_is_named(db: Db) {
+async fn what_cannot_be_followed_is_named(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann"]).await;
     let many: Vec<String> = (0..201).map(|n| n.to_string()).collect();
@@ -187,7 +199,7 @@ pub(crate) async fn what_cannot_be_followed_is_named(db: Db) {
     assert_eq!(Reason::of(&status), Some(Reason::UserRequired));
 }
 
-pub(crate) async fn a_room_that_cannot_be_attached_is_tried_again_beside_the_others(db: Db) {
+async fn a_room_that_cannot_be_attached_is_tried_again_beside_the_others(db: Db) {
     let options = Options { attaching: 1, ..quick() };
     let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
     let (bad, _good) = (node.room("bad", &["ann"]).await, node.room("good", &["ann"]).await);

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use parlance_db::Db;
+use parlance_db::{Db, test_on_each_db};
 use parlance_log::{Appended, StoredEvent};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
@@ -19,9 +19,22 @@ use crate::stream::harness::{
     node, tenant,
 };
 
+test_on_each_db!(parlance_message::MIGRATIONS =>
+    an_expired_token_ends_the_stream_within_a_second,
+    a_store_that_hangs_holds_up_neither_the_end_of_a_stream_nor_its_other_rooms,
+    a_draining_node_sends_its_streams_away,
+    streams_that_are_sent_away_together_are_told_different_times,
+    a_stream_that_is_sent_away_before_it_knows_its_rooms_gives_its_cursors_back,
+    a_stream_ends_when_its_life_is_over,
+    heartbeats_name_the_positions_that_moved,
+    a_user_has_a_bounded_number_of_streams,
+    a_stream_counts_as_open_until_its_reader_is_gone,
+    those_who_act_for_nobody_have_a_bounded_number_of_streams,
+);
+
 /// The end of a token stands in its caller, the leeway for clocks included. The time that
 /// passes is not waited for, so that no load on the machine blurs the bounds.
-pub(crate) async fn an_expired_token_ends_the_stream_within_a_second(db: Db) {
+async fn an_expired_token_ends_the_stream_within_a_second(db: Db) {
     let node = node(&db).await;
     node.room("r", &["ann"]).await;
     let ann = Principal::User(UserId::new("ann"));
@@ -42,9 +55,7 @@ pub(crate) async fn an_expired_token_ends_the_stream_within_a_second(db: Db) {
     assert!((seconds(9)..=seconds(11)).contains(&lasted), "{lasted:?}");
 }
 
-pub(crate) async fn a_store_that_hangs_holds_up_neither_the_end_of_a_stream_nor_its_other_rooms(
-    db: Db,
-) {
+async fn a_store_that_hangs_holds_up_neither_the_end_of_a_stream_nor_its_other_rooms(db: Db) {
     let mut options = hints_only();
     options.ring.events = 1;
     let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
@@ -86,7 +97,7 @@ pub(crate) async fn a_store_that_hangs_holds_up_neither_the_end_of_a_stream_nor_
     drop(held);
 }
 
-pub(crate) async fn a_draining_node_sends_its_streams_away(db: Db) {
+async fn a_draining_node_sends_its_streams_away(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann"]).await;
     let mut reader = node.subscribe("ann", from(&room, "", 0)).await;
@@ -105,7 +116,7 @@ pub(crate) async fn a_draining_node_sends_its_streams_away(db: Db) {
 }
 
 /// So that those who were sent away at once do not come back at once.
-pub(crate) async fn streams_that_are_sent_away_together_are_told_different_times(db: Db) {
+async fn streams_that_are_sent_away_together_are_told_different_times(db: Db) {
     const STREAMS: usize = 16;
     let node = node(&db).await;
     node.room("r", &["ann"]).await;
@@ -127,9 +138,7 @@ pub(crate) async fn streams_that_are_sent_away_together_are_told_different_times
     assert!(last.abs_diff(*first) > Duration::from_secs(1), "{delays:?}");
 }
 
-pub(crate) async fn a_stream_that_is_sent_away_before_it_knows_its_rooms_gives_its_cursors_back(
-    db: Db,
-) {
+async fn a_stream_that_is_sent_away_before_it_knows_its_rooms_gives_its_cursors_back(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann"]).await;
     let given = from(&room, "an epoch", 2).rooms;
@@ -143,7 +152,7 @@ pub(crate) async fn a_stream_that_is_sent_away_before_it_knows_its_rooms_gives_i
     drop(held);
 }
 
-pub(crate) async fn a_stream_ends_when_its_life_is_over(db: Db) {
+async fn a_stream_ends_when_its_life_is_over(db: Db) {
     let mut options = hints_only();
     options.life = Duration::from_millis(50)..=Duration::from_millis(100);
     let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
@@ -153,7 +162,7 @@ pub(crate) async fn a_stream_ends_when_its_life_is_over(db: Db) {
     assert!(matches!(frames.last(), Some(Frame::GoAway(_))));
 }
 
-pub(crate) async fn heartbeats_name_the_positions_that_moved(db: Db) {
+async fn heartbeats_name_the_positions_that_moved(db: Db) {
     let mut options = hints_only();
     options.heartbeat = Duration::from_millis(100)..=Duration::from_millis(120);
     let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
@@ -190,7 +199,7 @@ pub(crate) async fn heartbeats_name_the_positions_that_moved(db: Db) {
     }
 }
 
-pub(crate) async fn a_user_has_a_bounded_number_of_streams(db: Db) {
+async fn a_user_has_a_bounded_number_of_streams(db: Db) {
     let mut options = hints_only();
     options.streams_per_user = 2;
     let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
@@ -214,7 +223,7 @@ pub(crate) async fn a_user_has_a_bounded_number_of_streams(db: Db) {
     tokio::time::timeout(Duration::from_secs(10), again).await.expect("room for another");
 }
 
-pub(crate) async fn a_stream_counts_as_open_until_its_reader_is_gone(db: Db) {
+async fn a_stream_counts_as_open_until_its_reader_is_gone(db: Db) {
     let mut options = hints_only();
     options.stall = Duration::from_millis(100);
     options.head_check = Duration::from_millis(20);
@@ -238,7 +247,7 @@ pub(crate) async fn a_stream_counts_as_open_until_its_reader_is_gone(db: Db) {
     tokio::time::timeout(Duration::from_secs(10), again).await.expect("room for another");
 }
 
-pub(crate) async fn those_who_act_for_nobody_have_a_bounded_number_of_streams(db: Db) {
+async fn those_who_act_for_nobody_have_a_bounded_number_of_streams(db: Db) {
     let mut options = hints_only();
     options.streams_for_nobody = 1;
     let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;

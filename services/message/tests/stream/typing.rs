@@ -2,12 +2,19 @@
 
 use std::time::Duration;
 
-use parlance_db::Db;
+use parlance_db::{Db, test_on_each_db};
 use parlance_log::RoomKind;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 
 use crate::stream::harness::{Mood, Node, Reader, TestBus, hints_only, latest, node};
+
+test_on_each_db!(parlance_message::MIGRATIONS =>
+    typing_ends_by_itself_on_every_stream_but_its_own,
+    nobody_is_told_who_types_in_a_channel,
+    typing_crosses_nodes_and_ends_though_its_node_is_gone,
+    who_stops_while_a_room_is_looked_at_again_is_not_typing_for_ever,
+);
 
 async fn follow(node: &Node, user: &str) -> Reader {
     let mut reader = node.subscribe(user, latest(&["r"])).await;
@@ -22,7 +29,7 @@ async fn told(reader: &mut Reader) -> (String, bool) {
 }
 
 /// B-128, B-129.
-pub(crate) async fn typing_ends_by_itself_on_every_stream_but_its_own(db: Db) {
+async fn typing_ends_by_itself_on_every_stream_but_its_own(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (follow(&node, "ann").await, follow(&node, "bob").await);
@@ -33,7 +40,7 @@ pub(crate) async fn typing_ends_by_itself_on_every_stream_but_its_own(db: Db) {
     assert_eq!(bob.event().await.seq, seq, "his own stream told nothing");
 }
 
-pub(crate) async fn nobody_is_told_who_types_in_a_channel(db: Db) {
+async fn nobody_is_told_who_types_in_a_channel(db: Db) {
     let node = node(&db).await;
     let history = pb::HistoryVisibility::All;
     let room = node.room_of("r", RoomKind::Channel, history, &["ann", "bob"]).await;
@@ -45,7 +52,7 @@ pub(crate) async fn nobody_is_told_who_types_in_a_channel(db: Db) {
     }
 }
 
-pub(crate) async fn typing_crosses_nodes_and_ends_though_its_node_is_gone(db: Db) {
+async fn typing_crosses_nodes_and_ends_though_its_node_is_gone(db: Db) {
     let bus = TestBus::new(Mood::Reliable);
     let near = Node::start(&db, bus.clone(), hints_only()).await;
     let far = Node::start(&db, bus.clone(), hints_only()).await;
@@ -62,7 +69,7 @@ pub(crate) async fn typing_crosses_nodes_and_ends_though_its_node_is_gone(db: Db
     assert_eq!(told(&mut ann).await, ("bob".to_owned(), false));
 }
 
-pub(crate) async fn who_stops_while_a_room_is_looked_at_again_is_not_typing_for_ever(db: Db) {
+async fn who_stops_while_a_room_is_looked_at_again_is_not_typing_for_ever(db: Db) {
     let node = node(&db).await;
     let room = node.room("r", &["ann", "bob"]).await;
     let mut ann = follow(&node, "ann").await;
