@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parlance_bus::InProcessBus;
 use parlance_db::Db;
+use parlance_log::Store;
 use parlance_message::{Config, Service};
 use parlance_proto::message::v1::fact_service_client::FactServiceClient;
 use parlance_proto::message::v1::inbox_service_client::InboxServiceClient;
@@ -133,6 +134,12 @@ impl World {
         let request = SubscribeRequest { rooms, ..SubscribeRequest::default() };
         let stream = client.subscribe(request).await.expect("subscribe").into_inner();
         Receipts(stream)
+    }
+}
+
+impl AsRef<Store> for World {
+    fn as_ref(&self) -> &Store {
+        self.service.store()
     }
 }
 

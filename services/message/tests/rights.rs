@@ -38,13 +38,13 @@ where
     let for_eve = world.client(TENANT, Principal::ServiceFor(UserId::new("eve")));
     refused(call(for_eve, "r-group").await.map(Response::new), Reason::NotAMember);
 
-    let mut left = group(world, "r-left", &["ann", "eve"]).await;
+    let left = group(world, "r-left", &["ann", "eve"]).await;
     left.leave("eve").await;
     refused(as_stranger("r-left").await, Reason::NotAMember);
     left.join("eve").await;
     call(world.user("eve"), "r-left").await.expect("a member again");
 
-    let mut closed = group(world, "r-closed", &["ann", "eve"]).await;
+    let closed = group(world, "r-closed", &["ann", "eve"]).await;
     closed.close().await;
     same(&missing, &refused(as_stranger("r-closed").await, Reason::RoomNotFound));
 
@@ -90,14 +90,14 @@ where
     let result = call(world.user("ann"), &created).await.map(Response::new);
     same(&missing, &refused(result, Reason::MessageNotFound));
 
-    let mut closed = group(world, "m-closed", &["ann"]).await;
+    let closed = group(world, "m-closed", &["ann"]).await;
     let in_closed = send(&mut ann, "m-closed", "hello").await.message_id;
     closed.close().await;
     let result = call(world.user("ann"), &in_closed).await.map(Response::new);
     same(&missing, &refused(result, Reason::MessageNotFound));
 
     // What was before the present join is not there for who sees from the join on.
-    let mut narrow = plan("m-narrow").since_join().members(&["ann", "bob"]).make(world).await;
+    let narrow = plan("m-narrow").since_join().members(&["ann", "bob"]).make(world).await;
     let before = send(&mut ann, "m-narrow", "before").await.message_id;
     narrow.leave("ann").await;
     narrow.join("ann").await;

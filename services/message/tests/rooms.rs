@@ -1,44 +1,50 @@
 //! Rooms, made by facts as the other services of the suite make them.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use bytes::Bytes;
+use parlance_log::{Fact, FactBatch, LogIdentity, Source, Store, codec};
 use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::{
-    ApplyFactsRequest, ApplyFactsResponse, Effects, Event, Fact, FactSource, HistoryVisibility,
-    LogIdentity, LogRules, MemberGrant, MemberRole, MembersJoined, MembersLeft, PostRule,
-    RolesChanged, RoomClosed, RoomCreated, RoomKind, RoomUpdated,
+    Effects, Event, HistoryVisibility, LogRules, MemberGrant, MemberRole, MembersJoined,
+    MembersLeft, PostRule, RolesChanged, RoomClosed, RoomCreated, RoomKind, RoomUpdated,
 };
-use parlance_types::LogId;
+use parlance_types::{LogId, RoomId, Seq, TenantId};
 use prost::Message as _;
-use tonic::{Response, Status};
 use uuid::Uuid;
 
-use crate::harness::{InternalClient, TENANT, World};
+use crate::harness::TENANT;
 
-/// The log of a room, and the services that put facts into it.
+/// A room, and the store that its facts go into.
 #[derive(Clone, Debug)]
 pub(crate) struct Room {
     pub(crate) log_id: LogId,
-    logs: InternalClient,
-    version: i64,
+    pub(crate) id: RoomId,
+    tenant_id: TenantId,
+    store: Store,
+    /// Of its last fact.
+    version: Arc<AtomicI64>,
 }
 
 /// A room that is yet to be made: a group of acme whose members see and post everything.
 pub(crate) struct Plan {
-    tenant_id: String,
-    room_id: String,
+    tenant_id: TenantId,
+    id: RoomId,
     kind: RoomKind,
     rules: LogRules,
     members: Vec<MemberGrant>,
 }
 
 /// A group with these members.
-pub(crate) async fn group(world: &World, room_id: &str, members: &[&str]) -> Room {
-    plan(room_id).members(members).make(world).await
+pub(crate) async fn group(on: &impl AsRef<Store>, room_id: &str, members: &[&str]) -> Room {
+    plan(room_id).members(members).make(on).await
 }
 
 pub(crate) fn plan(room_id: &str) -> Plan {
     Plan {
-        tenant_id: TENANT.to_owned(),
-        room_id: room_id.to_owned(),
+        tenant_id: TenantId::new(TENANT),
+        id: RoomId::new(room_id),
         kind: RoomKind::Group,
         rules: LogRules::default(),
         members: Vec::new(),
@@ -47,7 +53,7 @@ pub(crate) fn plan(room_id: &str) -> Plan {
 
 impl Plan {
     pub(crate) fn of_tenant(mut self, tenant_id: &str) -> Self {
-        tenant_id.clone_into(&mut self.tenant_id);
+        self.tenant_id = TenantId::new(tenant_id);
         self
     }
 
@@ -66,6 +72,11 @@ impl Plan {
         self
     }
 
+    /// Members of whom the first owns the room.
+    pub(crate) fn owned(self, users: &[&str]) -> Self {
+        self.member(users[0], MemberRole::Owner).members(&users[1..])
+    }
+
     pub(crate) fn admins_post(mut self) -> Self {
         self.rules.post = PostRule::Admins.into();
         self
@@ -81,92 +92,106 @@ impl Plan {
         self
     }
 
+    /// The fact that a log begins with.
+    pub(crate) fn fact(self, log_id: LogId) -> FactBatch {
+        let Self { tenant_id, id, kind, rules, members } = self;
+        let created = RoomCreated { kind: kind.into(), ..RoomCreated::default() };
+        let events = vec![event(ruled(rules), Body::RoomCreated(created)), joined(members)];
+        let kind = codec::room_kind(kind).expect("a kind");
+        let identity = Some(LogIdentity { room_id: id, kind });
+        FactBatch { identity, ..facts(tenant_id, log_id, vec![Fact { version: 1, events }]) }
+    }
+
     /// Makes the room: its first message will have seq 3.
-    pub(crate) async fn make(self, world: &World) -> Room {
-        let Self { tenant_id, room_id, kind, rules, members } = self;
-        let logs = world.internal(&tenant_id);
-        let mut room = Room { log_id: LogId(Uuid::now_v7()), logs, version: 0 };
-        let facts = vec![Fact { version: 1, events: first(kind, rules, members) }];
-        let identity = LogIdentity { room_id, kind: kind.into() };
-        let request = ApplyFactsRequest { identity: Some(identity), ..room.facts(facts) };
-        room.logs.facts.apply_facts(request).await.expect("make a room");
-        room.version = 1;
-        room
+    pub(crate) async fn make(self, on: &impl AsRef<Store>) -> Room {
+        let (store, log_id) = (on.as_ref().clone(), LogId(Uuid::now_v7()));
+        let (tenant_id, id) = (self.tenant_id.clone(), self.id.clone());
+        store.apply(self.fact(log_id)).await.expect("make a room");
+        Room { log_id, id, tenant_id, store, version: Arc::new(AtomicI64::new(1)) }
     }
 }
 
 impl Room {
-    pub(crate) async fn join(&mut self, user: &str) -> i64 {
-        let members = vec![grant(user, MemberRole::Member)];
-        let effects = Effects { gained: members.clone(), ..Effects::default() };
-        self.happen(effects, Body::MembersJoined(MembersJoined { members })).await
+    /// The room, of which another node applies the facts.
+    pub(crate) fn on(&self, on: &impl AsRef<Store>) -> Self {
+        Self { store: on.as_ref().clone(), ..self.clone() }
     }
 
-    pub(crate) async fn leave(&mut self, user: &str) -> i64 {
-        let user_ids = vec![user.to_owned()];
-        let effects = Effects { lost_user_ids: user_ids.clone(), ..Effects::default() };
-        let left = MembersLeft { user_ids, ..MembersLeft::default() };
-        self.happen(effects, Body::MembersLeft(left)).await
+    pub(crate) async fn join(&self, user: &str) -> Seq {
+        self.happen(joined(vec![grant(user, MemberRole::Member)])).await
     }
 
-    pub(crate) async fn set_role(&mut self, user: &str, role: MemberRole) -> i64 {
-        let members = vec![grant(user, role)];
-        let effects = Effects { roles: members.clone(), ..Effects::default() };
-        self.happen(effects, Body::RolesChanged(RolesChanged { members })).await
+    pub(crate) async fn leave(&self, user: &str) -> Seq {
+        let left = MembersLeft { user_ids: vec![user.to_owned()], ..MembersLeft::default() };
+        self.happen(event(lost(user), Body::MembersLeft(left))).await
     }
 
-    pub(crate) async fn set_rules(&mut self, rules: LogRules) -> i64 {
-        let effects = Effects { rules: Some(rules), ..Effects::default() };
-        self.happen(effects, Body::RoomUpdated(RoomUpdated::default())).await
+    pub(crate) async fn set_role(&self, user: &str, to: MemberRole) -> Seq {
+        let members = vec![grant(user, to)];
+        self.happen(event(role(user, to), Body::RolesChanged(RolesChanged { members }))).await
     }
 
-    pub(crate) async fn close(&mut self) -> i64 {
-        let effects = Effects { closed: true, ..Effects::default() };
-        self.happen(effects, Body::RoomClosed(RoomClosed {})).await
+    pub(crate) async fn set_rules(&self, rules: LogRules) -> Seq {
+        self.happen(updated(ruled(rules))).await
     }
 
-    /// Applies the next fact of the membership service; gives the head.
-    async fn happen(&mut self, effects: Effects, body: Body) -> i64 {
-        let version = self.version + 1;
-        let events = vec![event(effects, body)];
-        let applied = self.apply(vec![Fact { version, events }]).await.expect("apply a fact");
-        self.version = version;
-        applied.into_inner().head
+    pub(crate) async fn close(&self) -> Seq {
+        self.happen(event(closed(), Body::RoomClosed(RoomClosed {}))).await
     }
 
-    /// Applies facts of the membership service.
-    pub(crate) async fn apply(
-        &mut self,
-        facts: Vec<Fact>,
-    ) -> Result<Response<ApplyFactsResponse>, Status> {
-        let request = self.facts(facts);
-        self.logs.facts.apply_facts(request).await
+    /// Applies the next fact; gives the head.
+    pub(crate) async fn happen(&self, event: Bytes) -> Seq {
+        let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
+        let fact = Fact { version, events: vec![event] };
+        let batch = facts(self.tenant_id.clone(), self.log_id, vec![fact]);
+        self.store.apply(batch).await.expect("apply a fact").head
     }
+}
 
-    pub(crate) fn facts(&self, facts: Vec<Fact>) -> ApplyFactsRequest {
-        ApplyFactsRequest {
-            log_id: self.log_id.to_string(),
-            source: FactSource::Membership.into(),
-            facts,
-            identity: None,
-        }
-    }
+/// Facts of the membership service.
+pub(crate) fn facts(tenant_id: TenantId, log_id: LogId, facts: Vec<Fact>) -> FactBatch {
+    FactBatch { tenant_id, log_id, source: Source::Membership, facts, identity: None }
+}
+
+/// The event of a fact.
+pub(crate) fn event(effects: Effects, body: impl Into<Option<Body>>) -> Bytes {
+    let body = body.into();
+    Event { effects: Some(effects), body, ..Event::default() }.encode_to_vec().into()
+}
+
+pub(crate) fn updated(effects: Effects) -> Bytes {
+    event(effects, Body::RoomUpdated(RoomUpdated::default()))
+}
+
+pub(crate) fn joined(members: Vec<MemberGrant>) -> Bytes {
+    let effects = Effects { gained: members.clone(), ..Effects::default() };
+    event(effects, Body::MembersJoined(MembersJoined { members }))
 }
 
 pub(crate) fn grant(user: &str, role: MemberRole) -> MemberGrant {
     MemberGrant { user_id: user.to_owned(), role: role.into() }
 }
 
-/// The events that a log begins with.
-pub(crate) fn first(kind: RoomKind, rules: LogRules, members: Vec<MemberGrant>) -> Vec<Vec<u8>> {
-    let created = RoomCreated { kind: kind.into(), ..RoomCreated::default() };
-    let policy = Effects { rules: Some(rules), ..Effects::default() };
-    let gained = Effects { gained: members.clone(), ..Effects::default() };
-    let joined = MembersJoined { members };
-    vec![event(policy, Body::RoomCreated(created)), event(gained, Body::MembersJoined(joined))]
+pub(crate) fn gained(user: &str) -> Effects {
+    Effects { gained: vec![grant(user, MemberRole::Member)], ..Effects::default() }
 }
 
-/// The event of a fact.
-pub(crate) fn event(effects: Effects, body: Body) -> Vec<u8> {
-    Event { effects: Some(effects), body: Some(body), ..Event::default() }.encode_to_vec()
+pub(crate) fn lost(user: &str) -> Effects {
+    Effects { lost_user_ids: vec![user.to_owned()], ..Effects::default() }
+}
+
+pub(crate) fn role(user: &str, role: MemberRole) -> Effects {
+    Effects { roles: vec![grant(user, role)], ..Effects::default() }
+}
+
+pub(crate) fn ruled(rules: LogRules) -> Effects {
+    Effects { rules: Some(rules), ..Effects::default() }
+}
+
+pub(crate) fn closed() -> Effects {
+    Effects { closed: true, ..Effects::default() }
+}
+
+pub(crate) fn only_admins_post() -> LogRules {
+    LogRules { post: PostRule::Admins.into(), ..LogRules::default() }
 }

@@ -2,26 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
-use bytes::Bytes;
 use parlance_db::{Db, Location};
 use parlance_log::{
-    Actor, Appended, Applied, Entry, Fact, FactBatch, LogIdentity, Options, Publish, Role,
-    RoomKind, Sent, Source, Store, Visible,
+    Actor, Appended, Applied, Entry, Fact, FactBatch, Options, Publish, Sent, Store, Visible,
 };
 use parlance_message::inbox::{Unread, UserLog, Walk};
 use parlance_message::mark::{Mark, Marker, Marks};
 use parlance_message::message::{Content, Deletion, Edit, Edited, Message, Range};
 use parlance_message::{Error, MIGRATIONS, inbox, mark, message};
 use parlance_proto::message::v1 as pb;
-use parlance_proto::message::v1::event::Body;
 use parlance_rpc::Tasks;
-use parlance_types::{
-    Clock, LogId, ManualClock, MessageId, RequestId, RoomId, Seq, TenantId, UserId,
-};
-use prost::Message as _;
-use uuid::Uuid;
+use parlance_types::{Clock, LogId, ManualClock, MessageId, RequestId, Seq, TenantId, UserId};
+
+use crate::rooms::{self, plan, updated};
 
 pub(crate) struct World {
     pub(crate) db: Db,
@@ -53,6 +47,12 @@ pub(crate) async fn reopen(db: &Db) -> Db {
     }
 }
 
+impl AsRef<Store> for World {
+    fn as_ref(&self) -> &Store {
+        &self.store
+    }
+}
+
 impl World {
     pub(crate) async fn open(db: Db) -> Self {
         Self::with(db, options()).await
@@ -74,21 +74,7 @@ impl World {
 
     /// A group of members; the first one owns it.
     pub(crate) async fn group(&self, room: &str, members: &[&str]) -> LogId {
-        self.room(&tenant(), room, RoomKind::Group, pb::LogRules::default(), members).await
-    }
-
-    pub(crate) async fn room(
-        &self,
-        tenant_id: &TenantId,
-        room: &str,
-        kind: RoomKind,
-        rules: pb::LogRules,
-        members: &[&str],
-    ) -> LogId {
-        let log_id = LogId(Uuid::now_v7());
-        let batch = creation(tenant_id, log_id, room, kind, rules, members);
-        self.store.apply(batch).await.expect("a room");
-        log_id
+        plan(room).owned(members).make(self).await.log_id
     }
 
     pub(crate) async fn fact(
@@ -225,71 +211,12 @@ impl World {
     }
 }
 
-pub(crate) fn creation(
-    tenant_id: &TenantId,
-    log_id: LogId,
-    room: &str,
-    kind: RoomKind,
-    rules: pb::LogRules,
-    members: &[&str],
-) -> FactBatch {
-    let grants = members.iter().enumerate().map(|(index, member)| {
-        let role = if index == 0 { Role::Owner } else { Role::Member };
-        grant(member, role)
-    });
-    let created = pb::Effects { rules: Some(rules), ..pb::Effects::default() };
-    let gained = pb::Effects { gained: grants.collect(), ..pb::Effects::default() };
-    let events = vec![event(created), event(gained)];
-    FactBatch {
-        tenant_id: tenant_id.clone(),
-        log_id,
-        source: Source::Membership,
-        facts: vec![Fact { version: 1, events }],
-        identity: Some(LogIdentity { room_id: RoomId::new(room), kind }),
-    }
-}
-
 pub(crate) fn facts(log_id: LogId, effects: &[(i64, pb::Effects)]) -> FactBatch {
     let fact = |(version, effects): &(i64, pb::Effects)| Fact {
         version: *version,
-        events: vec![event(effects.clone())],
+        events: vec![updated(effects.clone())],
     };
-    FactBatch {
-        tenant_id: tenant(),
-        log_id,
-        source: Source::Membership,
-        facts: effects.iter().map(fact).collect(),
-        identity: None,
-    }
-}
-
-pub(crate) fn event(effects: pb::Effects) -> Bytes {
-    let body = Some(Body::RoomUpdated(pb::RoomUpdated::default()));
-    pb::Event { effects: Some(effects), body, ..pb::Event::default() }.encode_to_vec().into()
-}
-
-pub(crate) fn grant(user_id: &str, role: Role) -> pb::MemberGrant {
-    pb::MemberGrant { user_id: user_id.to_owned(), role: role as i32 }
-}
-
-pub(crate) fn gained(user_id: &str) -> pb::Effects {
-    pb::Effects { gained: vec![grant(user_id, Role::Member)], ..pb::Effects::default() }
-}
-
-pub(crate) fn lost(user_id: &str) -> pb::Effects {
-    pb::Effects { lost_user_ids: vec![user_id.to_owned()], ..pb::Effects::default() }
-}
-
-pub(crate) fn role(user_id: &str, role: Role) -> pb::Effects {
-    pb::Effects { roles: vec![grant(user_id, role)], ..pb::Effects::default() }
-}
-
-pub(crate) fn closed() -> pb::Effects {
-    pb::Effects { closed: true, ..pb::Effects::default() }
-}
-
-pub(crate) fn only_admins_post() -> pb::LogRules {
-    pb::LogRules { post: pb::PostRule::Admins.into(), ..pb::LogRules::default() }
+    rooms::facts(tenant(), log_id, effects.iter().map(fact).collect())
 }
 
 /// Empty: the system.
@@ -329,14 +256,4 @@ pub(crate) fn draft(log_id: LogId, sender: &str, request_id: Option<&str>, text:
         content: content(text),
         uncounted: false,
     }
-}
-
-/// Waits for a state, at most ten seconds.
-pub(crate) async fn eventually(what: &str, holds: impl AsyncFn() -> bool) {
-    let wait = async {
-        while !holds().await {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), wait).await.expect(what);
 }

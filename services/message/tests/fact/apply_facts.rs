@@ -1,19 +1,20 @@
 //! `FactService.ApplyFacts`.
 
+use bytes::Bytes;
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::{
-    ApplyFactsRequest, ApplyFactsResponse, Effects, Event, Fact, FactSource, LogIdentity, LogRules,
-    MemberRole, MembersJoined, MessageSent, RoomClosed, RoomKind, RoomUpdated,
+    ApplyFactsRequest, ApplyFactsResponse, Effects, Event, Fact, FactSource, LogIdentity,
+    MemberRole, MessageSent, RoomClosed, RoomKind,
 };
 use parlance_rpc::{Principal, Reason};
-use parlance_types::UserId;
+use parlance_types::{LogId, UserId};
 use prost::Message as _;
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
 use crate::harness::{InternalClient, TENANT, World, bad_ids, caller, refused, send, violates};
-use crate::rooms::{Room, event, first, grant, group, plan};
+use crate::rooms::{self, Room, closed, event, gained, grant, group, lost, plan};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     the_first_fact_creates_the_log,
@@ -31,13 +32,20 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
 
 /// The creation of a group of Ann.
 fn creation(room_id: &str) -> ApplyFactsRequest {
-    let members = vec![grant("ann", MemberRole::Owner)];
-    let events = first(RoomKind::Group, LogRules::default(), members);
+    let log_id = LogId(Uuid::now_v7());
+    let first = plan(room_id).member("ann", MemberRole::Owner).fact(log_id).facts.remove(0);
+    let events = first.events.into_iter().map(Vec::from).collect();
+    let facts = vec![Fact { version: 1, events }];
+    ApplyFactsRequest { identity: Some(identity(room_id)), ..of(log_id, facts) }
+}
+
+/// Facts of the membership service.
+fn of(log_id: LogId, facts: Vec<Fact>) -> ApplyFactsRequest {
     ApplyFactsRequest {
-        log_id: Uuid::now_v7().to_string(),
+        log_id: log_id.to_string(),
         source: FactSource::Membership.into(),
-        facts: vec![Fact { version: 1, events }],
-        identity: Some(identity(room_id)),
+        facts,
+        identity: None,
     }
 }
 
@@ -45,18 +53,18 @@ fn identity(room_id: &str) -> LogIdentity {
     LogIdentity { room_id: room_id.to_owned(), kind: RoomKind::Group.into() }
 }
 
+fn fact(version: i64, event: Bytes) -> Fact {
+    Fact { version, events: vec![event.into()] }
+}
+
 /// A fact that somebody joined.
 fn joined(version: i64, user: &str) -> Fact {
-    let members = vec![grant(user, MemberRole::Member)];
-    let effects = Effects { gained: members.clone(), ..Effects::default() };
-    let events = vec![event(effects, Body::MembersJoined(MembersJoined { members }))];
-    Fact { version, events }
+    fact(version, rooms::joined(vec![grant(user, MemberRole::Member)]))
 }
 
 /// A fact of the room service.
 fn updated(version: i64) -> Fact {
-    let body = Body::RoomUpdated(RoomUpdated::default());
-    Fact { version, events: vec![event(Effects::default(), body)] }
+    fact(version, rooms::updated(Effects::default()))
 }
 
 async fn apply(client: &mut InternalClient, request: ApplyFactsRequest) -> ApplyFactsResponse {
@@ -83,11 +91,12 @@ async fn the_first_fact_creates_the_log(db: Db) {
 /// B-137.
 async fn facts_are_applied_once_and_in_order(db: Db) {
     let world = World::open(db).await;
-    let mut room = group(&world, "lobby", &["ann"]).await;
+    let room = group(&world, "lobby", &["ann"]).await;
     let facts = |versions: &[(i64, &str)]| {
         versions.iter().map(|(version, user)| joined(*version, user)).collect::<Vec<_>>()
     };
-    let mut done = async |new: Vec<Fact>| room.apply(new).await.expect("apply").into_inner();
+    let mut logs = world.internal(TENANT);
+    let mut done = async |new: Vec<Fact>| apply(&mut logs, of(room.log_id, new)).await;
     assert_eq!(done(vec![]).await, at(1, 2));
     assert_eq!(done(facts(&[(2, "bob")])).await, at(2, 3));
     // What was applied is skipped, what follows is applied.
@@ -102,11 +111,11 @@ async fn facts_are_applied_once_and_in_order(db: Db) {
 
 async fn sources_count_for_themselves(db: Db) {
     let world = World::open(db).await;
-    let mut room = group(&world, "lobby", &["ann"]).await;
+    let room = group(&world, "lobby", &["ann"]).await;
     let mut logs = world.internal(TENANT);
     let of_room = |room: &Room, facts| ApplyFactsRequest {
         source: FactSource::Room.into(),
-        ..room.facts(facts)
+        ..of(room.log_id, facts)
     };
     assert_eq!(apply(&mut logs, of_room(&room, vec![updated(1)])).await, at(1, 3));
     room.join("bob").await;
@@ -115,14 +124,16 @@ async fn sources_count_for_themselves(db: Db) {
 
 async fn a_gap_is_refused_and_says_where_to_go_on(db: Db) {
     let world = World::open(db).await;
-    let mut room = group(&world, "lobby", &["ann"]).await;
-    let status = refused(room.apply(vec![joined(3, "bob")]).await, Reason::FactGap);
+    let room = group(&world, "lobby", &["ann"]).await;
+    let mut logs = world.internal(TENANT);
+    let ahead = of(room.log_id, vec![joined(3, "bob")]);
+    let status = refused(logs.facts.apply_facts(ahead).await, Reason::FactGap);
     let info = status.get_details_error_info().expect("an ErrorInfo");
     assert_eq!(info.metadata.get("applied").map(String::as_str), Some("1"));
 
     let mut late = creation("cellar");
     late.facts[0].version = 2;
-    let status = refused(world.internal(TENANT).facts.apply_facts(late).await, Reason::FactGap);
+    let status = refused(logs.facts.apply_facts(late).await, Reason::FactGap);
     let info = status.get_details_error_info().expect("an ErrorInfo");
     assert_eq!(info.metadata.get("applied").map(String::as_str), Some("0"));
 }
@@ -141,7 +152,7 @@ async fn a_source_cannot_come_before_the_log(db: Db) {
 
 async fn an_open_room_keeps_its_id(db: Db) {
     let world = World::open(db).await;
-    let mut room = group(&world, "lobby", &["ann"]).await;
+    let room = group(&world, "lobby", &["ann"]).await;
     let mut logs = world.internal(TENANT);
     let second = creation("lobby");
     refused(logs.facts.apply_facts(second.clone()).await, Reason::RoomIdTaken);
@@ -151,13 +162,12 @@ async fn an_open_room_keeps_its_id(db: Db) {
 
 async fn facts_after_the_end_are_counted_and_not_stored(db: Db) {
     let world = World::open(db).await;
-    let mut room = group(&world, "lobby", &["ann"]).await;
-    let effects = Effects { closed: true, ..Effects::default() };
-    let closed = event(effects, Body::RoomClosed(RoomClosed {}));
-    let closing = Fact { version: 2, events: vec![closed] };
+    let room = group(&world, "lobby", &["ann"]).await;
+    let mut logs = world.internal(TENANT);
+    let closing = fact(2, event(closed(), Body::RoomClosed(RoomClosed {})));
     for facts in [vec![closing, joined(3, "bob")], vec![joined(4, "cid")]] {
         let applied = facts.last().expect("a fact").version;
-        let done = room.apply(facts).await.expect("apply").into_inner();
+        let done = apply(&mut logs, of(room.log_id, facts)).await;
         assert_eq!(done, ApplyFactsResponse { applied, head: 3, closed: true });
     }
 }
@@ -178,7 +188,7 @@ async fn the_same_ids_in_two_tenants_are_two_rooms(db: Db) {
 async fn a_log_of_another_tenant_is_not_found(db: Db) {
     let world = World::open(db).await;
     let room = group(&world, "lobby", &["ann"]).await;
-    let request = room.facts(vec![joined(2, "eve")]);
+    let request = of(room.log_id, vec![joined(2, "eve")]);
     refused(world.internal("globex").facts.apply_facts(request).await, Reason::LogNotFound);
 }
 
@@ -232,8 +242,6 @@ fn bad_facts() -> Vec<(Vec<Fact>, &'static str)> {
     let about = |event: Event| of(1, vec![event.encode_to_vec()]);
     let updated_event = updated(1).events.remove(0);
     let sent = Body::MessageSent(MessageSent::default());
-    let lost = Effects { lost_user_ids: vec!["a\0".to_owned()], ..Effects::default() };
-    let gained = Effects { gained: vec![grant("", MemberRole::Member)], ..Effects::default() };
     vec![
         (of(0, vec![updated_event.clone()]), "facts[0].version"),
         (of(-1, vec![updated_event.clone()]), "facts[0].version"),
@@ -249,8 +257,8 @@ fn bad_facts() -> Vec<(Vec<Fact>, &'static str)> {
         (about(Event { time: Some(a_time()), ..Event::default() }), "facts[0].events[0]"),
         (about(Event { body: Some(sent), ..Event::default() }), "facts[0].events[0]"),
         (about(Event { actor_id: "\n".to_owned(), ..Event::default() }), "facts[0].events[0]"),
-        (about(Event { effects: Some(lost), ..Event::default() }), "facts[0].events[0]"),
-        (about(Event { effects: Some(gained), ..Event::default() }), "facts[0].events[0]"),
+        (about(Event { effects: Some(lost("a\0")), ..Event::default() }), "facts[0].events[0]"),
+        (about(Event { effects: Some(gained("")), ..Event::default() }), "facts[0].events[0]"),
         (of(1, vec![vec![0; 256 * 1024 + 1]]), "facts[0].events[0]"),
     ]
 }

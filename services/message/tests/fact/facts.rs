@@ -4,13 +4,14 @@ use parlance_db::{Db, test_on_each_db, testing};
 use parlance_log::{Applied, Fact, History, MemberRule, Role, RoomKind, Source};
 use parlance_message::{Error, MIGRATIONS};
 use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::MemberRole;
 use parlance_rpc::Reason;
+use parlance_rpc::testing::eventually;
 use parlance_types::{LogId, RoomId, Seq};
 use uuid::Uuid;
 
-use crate::world::{
-    World, closed, creation, event, eventually, facts, gained, grant, lost, role, tenant, user,
-};
+use crate::rooms::{closed, gained, grant, lost, plan, role, updated};
+use crate::world::{World, facts, tenant, user};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     the_first_fact_creates_the_log,
@@ -28,12 +29,8 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
 async fn the_first_fact_creates_the_log(db: Db) {
     let world = World::open(db).await;
     let log_id = LogId(Uuid::now_v7());
-    let rules = pb::LogRules {
-        post: pb::PostRule::Admins.into(),
-        allow_preview: true,
-        history: pb::HistoryVisibility::SinceJoin.into(),
-    };
-    let batch = creation(&tenant(), log_id, "r", RoomKind::Channel, rules, &["ann", "bob"]);
+    let channel = plan("r").kind(pb::RoomKind::Channel).owned(&["ann", "bob"]);
+    let batch = channel.admins_post().allow_preview().since_join().fact(log_id);
     let applied = Applied { applied: 1, head: 2, closed: false };
     assert_eq!(world.store.apply(batch.clone()).await.expect("created"), applied);
     assert_eq!(world.store.apply(batch).await.expect("a repeat"), applied);
@@ -116,8 +113,7 @@ async fn a_room_id_is_taken_until_its_log_is_closed(db: Db) {
     let first = world.group("r", &["ann", "bob"]).await;
     world.send(first, "ann", "id", "of the first life").await.expect("sent");
     let second = LogId(Uuid::now_v7());
-    let rules = pb::LogRules::default();
-    let batch = creation(&tenant(), second, "r", RoomKind::Group, rules, &["ann"]);
+    let batch = plan("r").owned(&["ann"]).fact(second);
     let taken = world.store.apply(batch.clone()).await;
     assert!(matches!(taken, Err(Error::Refused(Reason::RoomIdTaken, _))), "{taken:?}");
     assert_eq!(world.store.view(second, None).await.expect("a view"), None, "nothing is left");
@@ -160,7 +156,7 @@ async fn a_fact_must_hold_events_that_are_not_messages(db: Db) {
     let message = parlance_log::testing::sent(None, "x");
     for payload in [message, bytes::Bytes::from_static(b"\xff")] {
         let mut batch = facts(log_id, &[]);
-        batch.facts = vec![Fact { version: 2, events: vec![event(gained("bob")), payload] }];
+        batch.facts = vec![Fact { version: 2, events: vec![updated(gained("bob")), payload] }];
         let refused = world.store.apply(batch).await;
         assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
     }
@@ -174,11 +170,11 @@ async fn effects_are_obeyed(db: Db) {
         let view = world.store.view(log_id, Some(&user(id))).await.expect("a view");
         view.expect("a log").member.map(|member| (member.role, member.joined))
     };
-    world.fact(log_id, 2, role("bob", Role::Admin)).await.expect("applied");
+    world.fact(log_id, 2, role("bob", MemberRole::Admin)).await.expect("applied");
     assert_eq!(member("bob").await, Some((Role::Admin, 2)));
     world.fact(log_id, 3, lost("bob")).await.expect("applied");
     assert_eq!(member("bob").await, None);
-    world.fact(log_id, 4, role("bob", Role::Owner)).await.expect("applied");
+    world.fact(log_id, 4, role("bob", MemberRole::Owner)).await.expect("applied");
     assert_eq!(member("bob").await, None, "a role makes nobody a member");
     world.fact(log_id, 5, gained("bob")).await.expect("applied");
     assert_eq!(member("bob").await, Some((Role::Member, 6)));
@@ -192,7 +188,11 @@ async fn a_hundred_users_join_and_leave_in_one_event(db: Db) {
     let names: Vec<String> = (0..100).map(|n| format!("user-{n}")).collect();
     let gained = pb::Effects {
         // One of them twice: the last word counts.
-        gained: names.iter().chain(&names[..1]).map(|name| grant(name, Role::Member)).collect(),
+        gained: names
+            .iter()
+            .chain(&names[..1])
+            .map(|name| grant(name, MemberRole::Member))
+            .collect(),
         ..pb::Effects::default()
     };
     world.fact(log_id, 2, gained).await.expect("applied");
@@ -210,25 +210,22 @@ async fn a_hundred_users_join_and_leave_in_one_event(db: Db) {
 #[tokio::test]
 async fn a_log_begins_in_one_epoch() {
     testing::on_postgres(MIGRATIONS, async |db: Db| {
-        let Db::Postgres(postgres) = &db else { panic!("a Postgres") };
         let world = World::open(db.clone()).await;
         world.group("other", &["ann"]).await;
         let log_id = LogId(Uuid::now_v7());
         // The creation has read the epoch, and waits for this row.
-        let mut before = postgres.pool.begin().await.expect("a transaction");
+        let mut before = db.begin().await.expect("a transaction");
         let insert = "INSERT INTO heads SELECT (jsonb_populate_record(
                           h, jsonb_build_object('log_id', $1::uuid))).* FROM heads h";
-        sqlx::query(insert).bind(log_id.0).execute(&mut *before).await.expect("a row");
-        let rules = pb::LogRules::default();
-        let batch = creation(&tenant(), log_id, "r", RoomKind::Group, rules, &["ann"]);
+        before.query(insert).bind(log_id.0).execute().await.expect("a row");
+        let batch = plan("r").owned(&["ann"]).fact(log_id);
         let bump = async {
-            eventually("the creation waits", async || {
+            eventually(|| async {
                 let waits = "SELECT COUNT(*) FROM pg_stat_activity
                               WHERE wait_event = 'transactionid' AND query LIKE '%INTO heads%'
                                 AND pid IN (SELECT pid FROM pg_locks
                                              WHERE relation = 'heads'::regclass)";
-                let count = sqlx::query_scalar::<_, i64>(waits).fetch_one(&postgres.pool).await;
-                count.expect("a count") == 1
+                db.read(waits).fetch_one::<(i64,)>().await.expect("a count").0 == 1
             })
             .await;
             world.store.bump_epoch("a test").await.expect("an epoch");
@@ -237,8 +234,8 @@ async fn a_log_begins_in_one_epoch() {
         let (created, ()) = tokio::join!(world.store.apply(batch), bump);
         created.expect("created");
         let epochs = "SELECT COUNT(*) FROM log_epochs WHERE log_id = $1 AND first_seq = 1";
-        let epochs = sqlx::query_scalar::<_, i64>(epochs).bind(log_id.0);
-        assert_eq!(epochs.fetch_one(&postgres.pool).await.expect("a count"), 1);
+        let epochs = db.read(epochs).bind(log_id.0).fetch_one::<(i64,)>().await;
+        assert_eq!(epochs.expect("a count").0, 1);
         let epoch = world.say(log_id, "ann", "x").await.epoch;
         assert_eq!(epoch, world.store.epoch().await.expect("an epoch"));
     })

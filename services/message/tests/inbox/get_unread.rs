@@ -36,7 +36,7 @@ async fn in_lobby(client: &mut Client) -> (i64, i64) {
 /// B-123.
 async fn what_others_sent_since_the_mark_is_unread(db: Db) {
     let world = World::open(db).await;
-    let mut room = group(&world, "lobby", &["ann", "bob"]).await;
+    let room = group(&world, "lobby", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (world.user("ann"), world.user("bob"));
     for _ in 0..3 {
         send(&mut ann, "lobby", "hello").await;
@@ -114,8 +114,8 @@ async fn the_total_is_over_all_rooms_and_the_rest_as_asked(db: Db) {
 /// B-123, B-176.
 async fn rooms_of_others_are_left_out(db: Db) {
     let world = World::open(db).await;
-    let mut left = group(&world, "left", &["ann", "bob"]).await;
-    let mut closed = group(&world, "closed", &["ann", "bob"]).await;
+    let left = group(&world, "left", &["ann", "bob"]).await;
+    let closed = group(&world, "closed", &["ann", "bob"]).await;
     group(&world, "mine", &["ann", "bob"]).await;
     group(&world, "anns", &["ann"]).await;
     for room in ["left", "closed", "mine", "anns"] {

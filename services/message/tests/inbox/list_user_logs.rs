@@ -73,7 +73,7 @@ async fn the_latest_activity_comes_first_with_what_is_unread(db: Db) {
 /// B-050.
 async fn the_last_message_is_one_that_the_member_may_see(db: Db) {
     let world = World::open(db).await;
-    let mut room = plan("lobby").since_join().members(&["ann"]).make(&world).await;
+    let room = plan("lobby").since_join().members(&["ann"]).make(&world).await;
     let mut ann = world.user("ann");
     let mut logs = world.internal(TENANT);
     let last = async |logs: &mut InternalClient, user: &str| {
@@ -117,8 +117,8 @@ async fn logs_without_a_message_are_left_out_when_asked(db: Db) {
 /// B-067, B-069, B-176.
 async fn only_open_logs_of_the_user_are_listed(db: Db) {
     let world = World::open(db).await;
-    let mut left = group(&world, "left", &["ann", "bob"]).await;
-    let mut closed = group(&world, "closed", &["ann", "bob"]).await;
+    let left = group(&world, "left", &["ann", "bob"]).await;
+    let closed = group(&world, "closed", &["ann", "bob"]).await;
     group(&world, "anns", &["ann"]).await;
     plan("foreign").of_tenant("globex").members(&["bob"]).make(&world).await;
     left.leave("bob").await;

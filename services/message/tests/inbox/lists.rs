@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use parlance_db::{Db, test_on_each_db};
-use parlance_log::{Role, RoomKind};
+use parlance_log::Role;
 use parlance_message::inbox::{UserLog, Walk};
-use parlance_proto::message::v1 as pb;
 use parlance_types::LogId;
 use uuid::Uuid;
 
-use crate::world::{World, closed, content, gained, lost, tenant, user};
+use crate::rooms::{closed, gained, lost, plan};
+use crate::world::{World, content, tenant, user};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     logs_come_by_latest_activity_with_what_is_unread,
@@ -93,11 +93,7 @@ async fn the_last_message_is_the_newest_that_may_be_seen(db: Db) {
     world.delete(one, "ann").await.expect("deleted");
     assert_eq!(last().await, None);
 
-    let rules = pb::LogRules {
-        history: pb::HistoryVisibility::SinceJoin.into(),
-        ..pb::LogRules::default()
-    };
-    let room = world.room(&tenant(), "since", RoomKind::Group, rules, &["bob"]).await;
+    let room = plan("since").since_join().owned(&["bob"]).make(&world).await.log_id;
     world.say(room, "bob", "before").await;
     world.clock.advance(1);
     world.fact(room, 2, gained("ann")).await.expect("a fact");

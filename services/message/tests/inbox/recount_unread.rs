@@ -26,7 +26,7 @@ async fn a_recount_agrees_with_the_counts(db: Db) {
     let mut bob = world.user("bob");
     assert_eq!(recount(&mut bob).await, RecountUnreadResponse::default());
 
-    let mut room = group(&world, "lobby", &["ann", "bob"]).await;
+    let room = group(&world, "lobby", &["ann", "bob"]).await;
     group(&world, "cellar", &["ann", "bob"]).await;
     group(&world, "anns", &["ann"]).await;
     let mut ann = world.user("ann");

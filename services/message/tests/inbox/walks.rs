@@ -8,7 +8,8 @@ use rand::rngs::StdRng;
 use rand::seq::{IndexedMutRandom, IndexedRandom};
 use rand::{Rng, SeedableRng};
 
-use crate::world::{World, draft, gained, lost, user};
+use crate::rooms::{gained, lost};
+use crate::world::{World, draft, user};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     unread_is_the_naive_count_whatever_happens,

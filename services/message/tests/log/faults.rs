@@ -8,34 +8,34 @@ use parlance_log::{Actor, CursorCheck, Options};
 use parlance_message::message::Deletion;
 use parlance_message::{Error, MIGRATIONS};
 use parlance_rpc::Reason;
+use parlance_rpc::testing::eventually;
 use parlance_types::{Seq, TenantId};
-use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
 
-use crate::world::{World, draft, eventually, gained, options, user};
+use crate::rooms::gained;
+use crate::world::{World, draft, options, user};
 
 /// Names the connections of a store, so that a test ends only its own.
-fn name(db: Db) -> (Db, PgPool, String) {
+fn name(db: Db) -> (Db, String) {
     let Db::Postgres(mut postgres) = db else { panic!("a Postgres") };
     let name = format!("writer-{}", uuid::Uuid::now_v7().simple());
     postgres.options = postgres.options.application_name(&name);
-    let pool = postgres.pool.clone();
-    (Db::Postgres(postgres), pool, name)
+    (Db::Postgres(postgres), name)
 }
 
 /// Ends the connections of a store's writers; how many there were.
-async fn kill(pool: &PgPool, name: &str) -> i64 {
+async fn kill(db: &Db, name: &str) -> i64 {
     let kill = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity
                 WHERE application_name = $1";
-    sqlx::query_scalar(kill).bind(name).fetch_one(pool).await.expect("killed")
+    db.read(kill).bind(name).fetch_one::<(i64,)>().await.expect("killed").0
 }
 
 /// Guarantees 1, 2 and 3 when the writer's connection is lost at any moment.
 #[tokio::test]
 async fn every_message_is_stored_once_when_writers_lose_their_connections() {
     testing::on_postgres(MIGRATIONS, async |db| {
-        let (db, pool, name) = name(db);
-        let world = World::with(db, Options { batch: 8, ..options() }).await;
+        let (db, name) = name(db);
+        let world = World::with(db.clone(), Options { batch: 8, ..options() }).await;
         let log_id = world.group("r", &["ann"]).await;
         let mut acknowledged: BTreeMap<Seq, String> = BTreeMap::new();
         let mut killed = 0;
@@ -50,7 +50,7 @@ async fn every_message_is_stored_once_when_writers_lose_their_connections() {
                 for _ in 0..round {
                     tokio::task::yield_now().await;
                 }
-                kill(&pool, &name).await
+                kill(&db, &name).await
             });
             killed += ended;
             for (sent, id) in sent.into_iter().zip(&ids) {
@@ -84,8 +84,8 @@ async fn every_message_is_stored_once_when_writers_lose_their_connections() {
 #[tokio::test]
 async fn changes_survive_a_lost_connection() {
     testing::on_postgres(MIGRATIONS, async |db| {
-        let (db, pool, name) = name(db);
-        let world = World::with(db, options()).await;
+        let (db, name) = name(db);
+        let world = World::with(db.clone(), options()).await;
         let log_id = world.group("r", &["ann"]).await;
         let sent = world.say(log_id, "ann", "one").await.message_id;
         for version in 2..20 {
@@ -93,7 +93,7 @@ async fn changes_survive_a_lost_connection() {
             let (applied, edited, _) = tokio::join!(
                 world.fact(log_id, version, gained(&user)),
                 world.edit(sent, "ann", &user, &user),
-                kill(&pool, &name),
+                kill(&db, &name),
             );
             assert_eq!(applied.expect("applied").applied, version);
             edited.expect("an edit");
@@ -110,22 +110,22 @@ async fn changes_survive_a_lost_connection() {
 #[tokio::test]
 async fn another_server_behind_the_same_address_begins_an_epoch_before_the_first_append() {
     testing::on_postgres(MIGRATIONS, async |db| {
-        let (db, pool, name) = name(db);
+        let (db, name) = name(db);
         let world = World::with(db.clone(), Options { writers: 1, ..options() }).await;
         let log_id = world.group("r", &["ann"]).await;
         let first = world.say(log_id, "ann", "one").await;
         // As a backup would have it that was taken elsewhere.
         let elsewhere = "UPDATE witness SET seen = 'elsewhere'";
-        sqlx::query(elsewhere).execute(&pool).await.expect("rewound");
+        db.write(elsewhere).execute().await.expect("rewound");
         assert_eq!(world.say(log_id, "ann", "two").await.epoch, first.epoch, "not noticed yet");
-        assert_eq!(kill(&pool, &name).await, 1);
+        assert_eq!(kill(&db, &name).await, 1);
         let third = world.say(log_id, "ann", "three").await;
         assert_ne!(third.epoch, first.epoch);
         let seq = third.message_id.seq;
         let check = world.store.check_cursor(log_id, &first.epoch, seq).await.expect("checked");
         assert_eq!(check, CursorCheck::Rewound { keep_through: seq - 1 });
         // A second one on the same server begins none.
-        let other = World::with(db, options()).await;
+        let other = World::with(db.clone(), options()).await;
         assert_eq!(other.store.epoch().await.expect("an epoch"), third.epoch);
         assert_eq!(other.say(log_id, "ann", "four").await.epoch, third.epoch);
     })
@@ -136,8 +136,8 @@ async fn another_server_behind_the_same_address_begins_an_epoch_before_the_first
 #[tokio::test]
 async fn cursors_may_begin_an_epoch_again_after_a_reconnect() {
     testing::on_postgres(MIGRATIONS, async |db| {
-        let (db, pool, name) = name(db);
-        let world = World::with(db, Options { writers: 1, ..options() }).await;
+        let (db, name) = name(db);
+        let world = World::with(db.clone(), Options { writers: 1, ..options() }).await;
         let log_id = world.group("r", &["ann"]).await;
         // Whether a made-up cursor of the present epoch begins the next one.
         let begins = async || {
@@ -147,7 +147,7 @@ async fn cursors_may_begin_an_epoch_again_after_a_reconnect() {
         };
         assert!(begins().await);
         assert!(!begins().await);
-        kill(&pool, &name).await;
+        kill(&db, &name).await;
         world.say(log_id, "ann", "one").await;
         assert!(begins().await);
         assert!(!begins().await);
@@ -159,17 +159,17 @@ async fn cursors_may_begin_an_epoch_again_after_a_reconnect() {
 #[tokio::test]
 async fn a_writer_begins_the_epoch_of_its_server_there() {
     testing::on_postgres(MIGRATIONS, async |db| {
-        let (db, pool, name) = name(db);
-        let Db::Postgres(mut postgres) = db else { panic!("a Postgres") };
+        let (db, name) = name(db);
+        let Db::Postgres(mut postgres) = db.clone() else { panic!("a Postgres") };
         postgres.pool = PgPoolOptions::new().connect_lazy_with(postgres.options.clone());
         let reads = postgres.pool.clone();
         let world = World::with(Db::Postgres(postgres), Options { writers: 1, ..options() }).await;
         let log_id = world.group("r", &["ann"]).await;
         let first = world.say(log_id, "ann", "one").await;
         let elsewhere = "UPDATE witness SET seen = 'elsewhere'";
-        sqlx::query(elsewhere).execute(&pool).await.expect("rewound");
+        db.write(elsewhere).execute().await.expect("rewound");
         reads.close().await;
-        assert_eq!(kill(&pool, &name).await, 1);
+        assert_eq!(kill(&db, &name).await, 1);
         assert_ne!(world.say(log_id, "ann", "two").await.epoch, first.epoch);
     })
     .await;
@@ -178,16 +178,15 @@ async fn a_writer_begins_the_epoch_of_its_server_there() {
 #[tokio::test]
 async fn replicas_that_notice_another_server_at_once_begin_one_epoch() {
     testing::on_postgres(MIGRATIONS, async |db| {
-        let Db::Postgres(postgres) = &db else { panic!("a Postgres") };
         let epochs = async || {
-            let count = sqlx::query_scalar::<_, i64>("SELECT COUNT(*) FROM epochs");
-            count.fetch_one(&postgres.pool).await.expect("a count")
+            let count = db.read("SELECT COUNT(*) FROM epochs").fetch_one::<(i64,)>().await;
+            count.expect("a count").0
         };
         for round in 1..=5 {
             join_all((0..4).map(|_| World::with(db.clone(), options()))).await;
             assert_eq!(epochs().await, round);
             let elsewhere = "UPDATE witness SET seen = 'elsewhere'";
-            sqlx::query(elsewhere).execute(&postgres.pool).await.expect("rewound");
+            db.write(elsewhere).execute().await.expect("rewound");
         }
     })
     .await;
@@ -213,16 +212,15 @@ async fn every_start_on_sqlite_begins_an_epoch() {
 #[tokio::test]
 async fn a_store_that_lost_all_connections_works_again() {
     testing::on_postgres(MIGRATIONS, async |db| {
-        let (db, pool, name) = name(db);
-        let world = World::with(db, options()).await;
+        let (db, name) = name(db);
+        let world = World::with(db.clone(), options()).await;
         let log_id = world.group("r", &["ann"]).await;
         world.say(log_id, "ann", "one").await;
-        kill(&pool, &name).await;
-        eventually("no connection is left", async || {
-            let count = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = $1";
-            let left: i64 =
-                sqlx::query_scalar(count).bind(&name).fetch_one(&pool).await.expect("a count");
-            left == 0
+        kill(&db, &name).await;
+        eventually(|| async {
+            let left = "SELECT COUNT(*) FROM pg_stat_activity WHERE application_name = $1";
+            let left = db.read(left).bind(&name).fetch_one::<(i64,)>().await;
+            left.expect("a count").0 == 0
         })
         .await;
         assert_eq!(world.say(log_id, "ann", "two").await.message_id.seq, 4);
@@ -258,15 +256,15 @@ async fn a_database_that_cannot_be_reached_is_an_outage_and_stores_nothing() {
 #[tokio::test]
 async fn a_head_that_is_held_does_not_fail_the_other_rooms_of_its_batch() {
     testing::on_postgres(MIGRATIONS, async |db| {
-        let (db, pool, _) = name(db);
-        let world = World::with(db, Options { writers: 1, ..options() }).await;
+        let (db, _) = name(db);
+        let world = World::with(db.clone(), Options { writers: 1, ..options() }).await;
         let (held, free) = (world.group("a", &["ann"]).await, world.group("b", &["ann"]).await);
-        let mut holder = pool.begin().await.expect("a transaction");
+        let mut holder = db.begin().await.expect("a transaction");
         // A holder that works for long, not one that stands still: that loses its locks.
         let works = "SET LOCAL idle_in_transaction_session_timeout = 0";
-        sqlx::query(works).execute(&mut *holder).await.expect("set");
+        holder.query(works).execute().await.expect("set");
         let lock = "UPDATE heads SET head = head WHERE log_id = $1";
-        sqlx::query(lock).bind(held.0).execute(&mut *holder).await.expect("locked");
+        holder.query(lock).bind(held.0).execute().await.expect("locked");
         let send = |log_id| world.append(draft(log_id, "ann", None, "x"));
         // The first goes alone, the others wait for it and share a batch.
         let (first, others) =
@@ -285,13 +283,13 @@ async fn a_head_that_is_held_does_not_fail_the_other_rooms_of_its_batch() {
 #[tokio::test]
 async fn a_change_by_another_tenant_takes_no_lock() {
     testing::on_postgres(MIGRATIONS, async |db| {
-        let (db, pool, _) = name(db);
-        let world = World::with(db, options()).await;
+        let (db, _) = name(db);
+        let world = World::with(db.clone(), options()).await;
         let log_id = world.group("r", &["ann"]).await;
         let message_id = world.say(log_id, "ann", "one").await.message_id;
-        let mut holder = pool.begin().await.expect("a transaction");
+        let mut holder = db.begin().await.expect("a transaction");
         let lock = "UPDATE heads SET head = head WHERE log_id = $1";
-        sqlx::query(lock).bind(log_id.0).execute(&mut *holder).await.expect("locked");
+        holder.query(lock).bind(log_id.0).execute().await.expect("locked");
         let actor = Actor { tenant_id: TenantId::new("other"), user: Some(user("ann")) };
         let foreign = Deletion { actor, message_id, on_delete: &[] };
         let refused = world.store.run(foreign).await;
@@ -312,33 +310,33 @@ async fn a_single_statement_that_waits_for_the_head_misses_a_removal_and_the_fun
         SELECT COUNT(*) FROM locked l JOIN members m ON m.log_id = l.log_id
          WHERE m.user_id = 'bob' AND m.removed_seq IS NULL";
     testing::on_postgres(MIGRATIONS, async |db| {
-        let (db, pool, _) = name(db);
-        let world = World::with(db, options()).await;
+        let (db, _) = name(db);
+        let world = World::with(db.clone(), options()).await;
         let log_id = world.group("r", &["ann", "bob"]).await;
         world.say(log_id, "bob", "a member").await;
 
-        let mut removal = pool.begin().await.expect("a transaction");
+        let mut removal = db.begin().await.expect("a transaction");
         let lock = "UPDATE heads SET head = head WHERE log_id = $1";
-        sqlx::query(lock).bind(log_id.0).execute(&mut *removal).await.expect("locked");
+        removal.query(lock).bind(log_id.0).execute().await.expect("locked");
         let remove = "UPDATE members SET removed_seq = 3 WHERE log_id = $1 AND user_id = 'bob'";
-        sqlx::query(remove).bind(log_id.0).execute(&mut *removal).await.expect("removed");
+        removal.query(remove).bind(log_id.0).execute().await.expect("removed");
 
-        let statement = sqlx::query_scalar::<_, i64>(STATEMENT).bind(log_id.0).fetch_one(&pool);
+        let statement = db.read(STATEMENT).bind(log_id.0).fetch_one::<(i64,)>();
         let commit = async {
-            eventually("both wait for the head", async || {
-                // Who waits for a row holds its place in the row's queue, or waits for it.
+            // Both wait for the head: who waits for a row holds its place in the row's queue, or
+            // waits for it.
+            eventually(|| async {
                 let waiting = "SELECT COUNT(*) FROM pg_locks
                                 WHERE locktype = 'tuple' AND relation = 'heads'::regclass";
-                let count: i64 =
-                    sqlx::query_scalar(waiting).fetch_one(&pool).await.expect("a count");
-                count >= 2
+                let waiting = db.read(waiting).fetch_one::<(i64,)>().await;
+                waiting.expect("a count").0 >= 2
             })
             .await;
             removal.commit().await.expect("committed");
         };
         let (members, sent, ()) =
             tokio::join!(statement, world.send(log_id, "bob", "id", "removed"), commit);
-        assert_eq!(members.expect("a count"), 1, "the single statement still sees a member");
+        assert_eq!(members.expect("a count"), (1,), "the single statement still sees a member");
         assert!(matches!(sent, Err(Error::Refused(Reason::NotAMember, _))), "{sent:?}");
     })
     .await;

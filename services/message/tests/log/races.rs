@@ -6,18 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures::future::join_all;
 use parlance_db::{Db, test_on_each_db};
-use parlance_log::{RoomKind, Sent};
+use parlance_log::Sent;
 use parlance_message::Error;
 use parlance_message::mark::Marks;
-use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::MemberRole;
 use parlance_rpc::Reason;
 use parlance_types::{LogId, RoomId, Seq};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use crate::world::{
-    World, closed, creation, draft, facts, gained, lost, reopen, role, tenant, user,
-};
+use crate::rooms::{closed, gained, lost, plan, role};
+use crate::world::{World, draft, facts, reopen, tenant, user};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     what_is_accepted_from_a_member_lies_inside_the_membership,
@@ -150,8 +149,7 @@ async fn two_versions_of_facts_may_cross(db: Db) {
     for round in 0..ROUNDS {
         let log_id = LogId(Uuid::now_v7());
         let room = round.to_string();
-        let first =
-            creation(&tenant(), log_id, &room, RoomKind::Group, pb::LogRules::default(), &["ann"]);
+        let first = plan(&room).owned(&["ann"]).fact(log_id);
         let mut all = facts(log_id, &[(2, gained("bob")), (3, lost("bob"))]);
         all.facts.splice(0..0, first.facts.clone());
         all.identity.clone_from(&first.identity);
@@ -219,8 +217,7 @@ async fn one_room_id_goes_to_one_of_two_logs(db: Db) {
         let room = round.to_string();
         let logs = [LogId(Uuid::now_v7()), LogId(Uuid::now_v7())];
         let create = |world: &World, log_id| {
-            let rules = pb::LogRules::default();
-            let batch = creation(&tenant(), log_id, &room, RoomKind::Group, rules, &["ann"]);
+            let batch = plan(&room).owned(&["ann"]).fact(log_id);
             let store = world.store.clone();
             async move { store.apply(batch).await }
         };
@@ -255,7 +252,7 @@ async fn appends_of_two_replicas_in_many_rooms_do_not_deadlock(db: Db) {
     let changes = async {
         for (version, log_id) in (0..5).flat_map(|v| logs.iter().map(move |log_id| (v + 2, log_id)))
         {
-            let effects = role("bob", parlance_log::Role::Admin);
+            let effects = role("bob", MemberRole::Admin);
             one.fact(*log_id, version, effects).await.expect("a fact");
         }
     };

@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use futures::future::join_all;
 use parlance_db::{Db, test_on_each_db};
-use parlance_log::{Actor, Options, Role, RoomKind};
+use parlance_log::{Actor, Options};
 use parlance_message::Error;
 use parlance_message::message::{Content, Edit};
-use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::{MemberRole, RoomKind};
 use parlance_rpc::Reason;
 use parlance_types::{LogId, RequestId, Seq, TenantId};
 use uuid::Uuid;
 
-use crate::world::{World, closed, draft, gained, lost, only_admins_post, options, role, tenant};
+use crate::rooms::{closed, gained, lost, only_admins_post, plan, role, ruled};
+use crate::world::{World, content, draft, facts, named, options, tenant, user};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     messages_are_numbered_without_gaps_in_the_order_they_were_acknowledged,
@@ -90,8 +91,7 @@ async fn a_repeat_is_found_before_rights_are_judged(db: Db) {
     let world = World::open(db).await;
     let log_id = world.group("r", &["ann", "bob"]).await;
     let first = world.send(log_id, "bob", "id", "hello").await.expect("sent");
-    let rules = pb::Effects { rules: Some(only_admins_post()), ..pb::Effects::default() };
-    let steps = [rules, lost("bob"), closed()];
+    let steps = [ruled(only_admins_post()), lost("bob"), closed()];
     for (version, effects) in (2..).zip(steps) {
         world.fact(log_id, version, effects).await.expect("a fact");
         assert_eq!(world.send(log_id, "bob", "id", "hello").await.expect("sent"), first);
@@ -145,10 +145,10 @@ async fn request_ids_are_of_one_sender_and_one_room(db: Db) {
 async fn strangers_closed_rooms_and_post_rules_are_refused_each_for_its_reason(db: Db) {
     let world = World::open(db).await;
     let group = world.group("g", &["ann", "bob"]).await;
-    let rules = pb::LogRules::default();
-    let direct = world.room(&tenant(), "d", RoomKind::Direct, rules, &["ann", "bob"]).await;
-    let news =
-        world.room(&tenant(), "n", RoomKind::Channel, only_admins_post(), &["ann", "bob"]).await;
+    let members = ["ann", "bob"];
+    let direct = plan("d").kind(RoomKind::Direct).owned(&members).make(&world).await.log_id;
+    let news = plan("n").kind(RoomKind::Channel).admins_post().owned(&members);
+    let news = news.make(&world).await.log_id;
 
     let stranger = world.send(group, "eve", "1", "x").await;
     assert!(matches!(stranger, Err(Error::Refused(Reason::NotAMember, _))), "{stranger:?}");
@@ -163,7 +163,7 @@ async fn strangers_closed_rooms_and_post_rules_are_refused_each_for_its_reason(d
         matches!(restricted, Err(Error::Refused(Reason::PostingRestricted, _))),
         "{restricted:?}"
     );
-    world.fact(news, 2, role("bob", Role::Admin)).await.expect("a fact");
+    world.fact(news, 2, role("bob", MemberRole::Admin)).await.expect("a fact");
     assert!(world.send(news, "bob", "1", "x").await.is_ok());
 
     world.fact(group, 2, closed()).await.expect("a fact");
@@ -304,14 +304,13 @@ async fn a_closed_store_finishes_what_waits_and_refuses_the_rest(db: Db) {
 async fn two_tenants_with_equal_ids_do_not_meet(db: Db) {
     let world = World::open(db).await;
     let (acme, zeta) = (tenant(), TenantId::new("zeta"));
-    let rules = pb::LogRules::default();
-    let one = world.room(&acme, "r", RoomKind::Group, rules, &["ann"]).await;
-    let two = world.room(&zeta, "r", RoomKind::Group, rules, &["ann"]).await;
+    let one = world.group("r", &["ann"]).await;
+    let two = plan("r").of_tenant("zeta").owned(&["ann"]).make(&world).await.log_id;
     world.say(one, "", "for acme").await;
     let room_id = parlance_types::RoomId::new("r");
     assert_eq!(world.store.resolve(&acme, &room_id).await.expect("a log"), Some(one));
     assert_eq!(world.store.resolve(&zeta, &room_id).await.expect("a log"), Some(two));
-    let ann = crate::world::user("ann");
+    let ann = user("ann");
     let unread = world.unreads(&zeta, &ann).await;
     assert_eq!((unread.len(), unread[0].log_id, unread[0].unread), (1, two, 0));
     let heads = world.store.user_heads(&[(acme, ann.clone()), (zeta.clone(), ann)]).await;
@@ -319,13 +318,13 @@ async fn two_tenants_with_equal_ids_do_not_meet(db: Db) {
     // A foreign tenant cannot change what it can name.
     let sent = world.say(one, "ann", "mine").await;
     let edit = Edit {
-        actor: Actor { tenant_id: zeta, user: crate::world::named("ann") },
+        actor: Actor { tenant_id: zeta, user: named("ann") },
         message_id: sent.message_id,
         request: Some(RequestId::new("e")).into(),
-        content: crate::world::content("theirs"),
+        content: content("theirs"),
     };
     assert!(matches!(world.store.run(edit).await, Err(Error::Refused(Reason::MessageNotFound, _))));
-    let mut foreign = crate::world::facts(one, &[(2, gained("eve"))]);
+    let mut foreign = facts(one, &[(2, gained("eve"))]);
     foreign.tenant_id = TenantId::new("zeta");
     assert!(matches!(
         world.store.apply(foreign).await,

@@ -22,7 +22,7 @@ fn lobby() -> MarkAllReadRequest {
 /// B-121.
 async fn the_mark_rises_to_the_head_and_says_where(db: Db) {
     let world = World::open(db).await;
-    let mut room = group(&world, "lobby", &["ann", "bob"]).await;
+    let room = group(&world, "lobby", &["ann", "bob"]).await;
     let mut bob = world.user("bob");
     let mut receipts = world.receipts("lobby").await;
     for read in [4, 6] {

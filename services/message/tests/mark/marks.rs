@@ -1,15 +1,15 @@
 //! What members have read and received.
 
 use parlance_db::{Db, test_on_each_db};
-use parlance_log::RoomKind;
 use parlance_message::Error;
 use parlance_message::mark::Marks;
-use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::RoomKind;
 use parlance_rpc::Reason;
 use parlance_types::LogId;
 use uuid::Uuid;
 
-use crate::world::{World, closed, draft, gained, lost, tenant, user};
+use crate::rooms::{closed, gained, lost, plan};
+use crate::world::{World, draft, tenant, user};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     a_mark_only_rises,
@@ -142,8 +142,8 @@ async fn a_newcomer_starts_at_zero(db: Db) {
 async fn marks_are_for_members_of_open_rooms(db: Db) {
     let world = World::open(db).await;
     let group = world.group("g", &["ann", "bob"]).await;
-    let rules = pb::LogRules::default();
-    let direct = world.room(&tenant(), "d", RoomKind::Direct, rules, &["ann", "bob"]).await;
+    let direct = plan("d").kind(RoomKind::Direct).owned(&["ann", "bob"]);
+    let direct = direct.make(&world).await.log_id;
     let (ann, eve) = (user("ann"), user("eve"));
     for error in [
         world.mark_read(group, &eve, 1).await.expect_err("refused"),

@@ -2,14 +2,15 @@
 
 use futures::future::BoxFuture;
 use parlance_db::{Db, test_on_each_db};
-use parlance_log::{Locked, Role, RoomKind, Target};
+use parlance_log::{Locked, Target};
 use parlance_message::Error;
 use parlance_message::message::{Deletion, Edit, Message, OnDelete, Range};
-use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::{MemberRole, RoomKind};
 use parlance_rpc::Reason;
 use parlance_types::{LogId, MessageId, Seq};
 
-use crate::world::{World, actor, closed, content, draft, lost, role, tenant};
+use crate::rooms::{closed, gained, lost, plan, role};
+use crate::world::{World, actor, content, draft};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     an_edit_is_an_event_and_the_content_from_then_on,
@@ -81,7 +82,7 @@ async fn only_the_sender_edits_while_a_member(db: Db) {
     let removed = world.edit(of_bob, "bob", "e", "y").await;
     assert!(matches!(removed, Err(Error::Refused(Reason::NotAMember, _))), "{removed:?}");
     world.delete(of_bob, "ann").await.expect("deleted");
-    world.fact(log_id, 3, crate::world::gained("bob")).await.expect("a fact");
+    world.fact(log_id, 3, gained("bob")).await.expect("a fact");
     let deleted = world.edit(of_bob, "bob", "e", "y").await;
     assert!(matches!(deleted, Err(Error::Refused(Reason::MessageDeleted, _))), "{deleted:?}");
     world.fact(log_id, 4, closed()).await.expect("a fact");
@@ -179,10 +180,10 @@ async fn senders_admins_and_the_system_delete_and_nobody_else(db: Db) {
     }
     assert!(matches!(deletes("bob").await, Err(Error::Refused(Reason::NotTheSender, _))));
     assert!(matches!(deletes("eve").await, Err(Error::Refused(Reason::NotAMember, _))));
-    world.fact(log_id, 2, role("bob", Role::Admin)).await.expect("a fact");
+    world.fact(log_id, 2, role("bob", MemberRole::Admin)).await.expect("a fact");
     assert!(deletes("bob").await.is_ok());
-    let rules = pb::LogRules::default();
-    let direct = world.room(&tenant(), "d", RoomKind::Direct, rules, &["ann", "bob"]).await;
+    let direct = plan("d").kind(RoomKind::Direct).owned(&["ann", "bob"]);
+    let direct = direct.make(&world).await.log_id;
     let sent = world.say(direct, "ann", "x").await.message_id;
     assert!(matches!(
         world.delete(sent, "eve").await,

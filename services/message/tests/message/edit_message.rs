@@ -118,7 +118,7 @@ async fn a_repeat_gets_the_first_reply_and_changes_nothing(db: Db) {
 
 async fn a_repeat_gets_the_first_reply_after_removal(db: Db) {
     let world = World::open(db).await;
-    let mut room = group(&world, "lobby", &["ann", "bob"]).await;
+    let room = group(&world, "lobby", &["ann", "bob"]).await;
     let mut ann = world.user("ann");
     let id = send(&mut ann, "lobby", "1").await.message_id;
     let first = edited(&mut ann, once(&id, "2")).await;

@@ -41,7 +41,7 @@ async fn a_member_reads_a_message_as_it_was_sent(db: Db) {
 /// B-067.
 async fn a_new_member_reads_what_was_before(db: Db) {
     let world = World::open(db).await;
-    let mut room = group(&world, "lobby", &["ann"]).await;
+    let room = group(&world, "lobby", &["ann"]).await;
     let sent = send(&mut world.user("ann"), "lobby", "hello").await;
     let mut bob = world.user("bob");
     refused(get(&mut bob, &sent.message_id).await, Reason::NotAMember);
@@ -52,7 +52,7 @@ async fn a_new_member_reads_what_was_before(db: Db) {
 /// B-200.
 async fn who_sees_since_the_join_reads_from_there_on(db: Db) {
     let world = World::open(db).await;
-    let mut room = plan("lobby").since_join().members(&["ann"]).make(&world).await;
+    let room = plan("lobby").since_join().members(&["ann"]).make(&world).await;
     let before = send(&mut world.user("ann"), "lobby", "before").await.message_id;
     room.join("bob").await;
     let after = send(&mut world.user("ann"), "lobby", "after").await.message_id;

@@ -90,7 +90,7 @@ async fn a_page_has_10_messages_unless_asked_otherwise(db: Db) {
 
 async fn only_messages_are_listed(db: Db) {
     let world = World::open(db).await;
-    let mut room = group(&world, "lobby", &["ann"]).await;
+    let room = group(&world, "lobby", &["ann"]).await;
     let mut ann = world.user("ann");
     assert_eq!(list(&mut ann, lobby()).await, ListMessagesResponse::default());
 
@@ -237,7 +237,7 @@ async fn a_token_holds_for_its_own_query_only(db: Db) {
 
 async fn a_token_dies_with_its_room(db: Db) {
     let world = World::open(db).await;
-    let mut room = group(&world, "lobby", &["ann"]).await;
+    let room = group(&world, "lobby", &["ann"]).await;
     let mut ann = say(&world, 3).await;
     let page_token =
         list(&mut ann, ListMessagesRequest { page_size: 1, ..lobby() }).await.next_page_token;
@@ -290,7 +290,7 @@ async fn mark_read_marks_up_to_the_newest_of_the_page(db: Db) {
 /// B-067.
 async fn who_sees_since_the_join_reads_from_there_on(db: Db) {
     let world = World::open(db).await;
-    let mut room = plan("lobby").since_join().members(&["ann"]).make(&world).await;
+    let room = plan("lobby").since_join().members(&["ann"]).make(&world).await;
     say(&world, 3).await;
     room.join("bob").await;
     say(&world, 2).await;
@@ -313,7 +313,7 @@ async fn who_sees_since_the_join_reads_from_there_on(db: Db) {
 /// B-067, B-073, B-075, B-200, B-201.
 async fn a_removed_user_sees_nothing_and_all_of_it_when_added_again(db: Db) {
     let world = World::open(db).await;
-    let mut room = group(&world, "lobby", &["ann", "bob"]).await;
+    let room = group(&world, "lobby", &["ann", "bob"]).await;
     send(&mut world.user("bob"), "lobby", "mine").await;
     room.leave("bob").await;
     say(&world, 2).await;

@@ -174,7 +174,7 @@ async fn two_backends_with_the_same_request_id_are_not_taken_for_one(db: Db) {
 
 async fn a_repeat_gets_the_first_reply_after_removal_and_new_rules(db: Db) {
     let world = World::open(db).await;
-    let mut room = group(&world, "lobby", &["ann", "bob"]).await;
+    let room = group(&world, "lobby", &["ann", "bob"]).await;
     let mut ann = world.user("ann");
     let first = ann.messages.send_message(once()).await.expect("send").into_inner();
 
@@ -189,7 +189,7 @@ async fn a_repeat_gets_the_first_reply_after_removal_and_new_rules(db: Db) {
 
 async fn a_repeat_gets_the_first_reply_after_the_closing(db: Db) {
     let world = World::open(db.clone()).await;
-    let mut room = group(&world, "lobby", &["ann"]).await;
+    let room = group(&world, "lobby", &["ann"]).await;
     let mut ann = world.user("ann");
     let first = ann.messages.send_message(once()).await.expect("send").into_inner();
     room.close().await;
@@ -250,7 +250,7 @@ async fn only_admins_send_where_the_rules_say_so(db: Db) {
     let world = World::open(db).await;
     let room = plan("lobby").admins_post().members(&["ann"]);
     let room = room.member("bob", MemberRole::Admin).member("cid", MemberRole::Owner);
-    let mut room = room.make(&world).await;
+    let room = room.make(&world).await;
 
     refused(world.user("ann").messages.send_message(hello()).await, Reason::PostingRestricted);
     for mut client in [world.user("bob"), world.user("cid"), world.backend()] {

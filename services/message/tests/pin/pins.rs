@@ -71,7 +71,7 @@ async fn listed(client: &Client, room_id: &str) -> Vec<String> {
 /// B-109.
 async fn owners_and_admins_pin_and_unpin(db: Db) {
     let world = World::open(db).await;
-    let mut room = lobby(&world).await;
+    let room = lobby(&world).await;
     let (ann, mut bob) = (world.user("ann"), world.user("bob"));
     let message_id = send(&mut bob, "lobby", "tea at four").await.message_id;
 
@@ -211,7 +211,7 @@ async fn a_pin_beside_a_deletion_does_not_outlive_it(db: Db) {
 async fn pins_read_as_their_messages_do_and_only_where_they_may_be_read(db: Db) {
     let world = World::open(db).await;
     let room = plan("lobby").since_join().member("ann", MemberRole::Owner).make(&world);
-    let mut room = room.await;
+    let room = room.await;
     let mut ann = world.user("ann");
     let before = send(&mut ann, "lobby", "before").await.message_id;
     room.join("bob").await;

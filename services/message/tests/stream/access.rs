@@ -1,11 +1,12 @@
 //! Who gets what.
 
 use parlance_db::{Db, test_on_each_db};
-use parlance_log::RoomKind;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
+use parlance_rpc::testing::refused;
 use parlance_rpc::{Principal, Reason};
 
+use crate::rooms::{group, plan};
 use crate::stream::harness::{Reader, from, latest, node, seqs, text};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
@@ -21,10 +22,9 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
 
 async fn a_call_fails_only_when_every_room_is_refused(db: Db) {
     let node = node(&db).await;
-    node.room("mine", &["ann"]).await;
-    node.room("theirs", &["bob"]).await;
-    let history = pb::HistoryVisibility::All;
-    node.room_of("direct", RoomKind::Direct, history, &["bob", "eve"]).await;
+    group(&node, "mine", &["ann"]).await;
+    group(&node, "theirs", &["bob"]).await;
+    plan("direct").kind(pb::RoomKind::Direct).members(&["bob", "eve"]).make(&node).await;
 
     let mut reader = node.subscribe("ann", latest(&["theirs", "none", "mine", "direct"])).await;
     let mut closed = Vec::new();
@@ -46,27 +46,26 @@ async fn a_call_fails_only_when_every_room_is_refused(db: Db) {
         (["none", "theirs"], Reason::RoomNotFound),
         (["direct", "theirs"], Reason::RoomNotFound),
     ] {
-        let refused = node.try_subscribe("ann", latest(&rooms)).await;
-        assert_eq!(Reason::of(&refused.err().expect("a refusal")), Some(reason), "{rooms:?}");
+        refused(node.try_subscribe("ann", latest(&rooms)).await, reason);
     }
 }
 
 async fn a_service_that_acts_for_nobody_follows_rooms_it_is_not_in(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann"]).await;
+    let room = group(&node, "r", &["ann"]).await;
     let request =
         pb::SubscribeRequest { start: pb::StreamStart::FromJoin.into(), ..latest(&["r"]) };
     let stream = node.client(Principal::Service).subscribe(request).await.expect("a stream");
     let mut reader = Reader { stream: stream.into_inner() };
     assert_eq!(reader.attached().await.resume_from, 0);
-    let removed = node.remove(&room, "ann").await;
+    let removed = room.leave("ann").await;
     assert_eq!(seqs(&reader.events_until(removed).await), [1, 2, 3]);
 }
 
 /// B-073.
 async fn nothing_after_a_removal_reaches_the_removed_user(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann", "bob"]).await;
+    let room = group(&node, "r", &["ann", "bob"]).await;
     let mut anns = Vec::new();
     let mut epoch = String::new();
     for n in 0..8 {
@@ -89,7 +88,7 @@ async fn nothing_after_a_removal_reaches_the_removed_user(db: Db) {
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
-        node.remove(&room, "ann").await
+        room.leave("ann").await
     };
     let ((), removed) = tokio::join!(sends, removal);
 
@@ -107,23 +106,22 @@ async fn nothing_after_a_removal_reaches_the_removed_user(db: Db) {
         }
     }
     assert_eq!(seqs(&bob.events_until(153).await), (1..=153).collect::<Vec<_>>());
-    let refused = node.try_subscribe("ann", from(&room, "", 0)).await.err().expect("a refusal");
-    assert_eq!(Reason::of(&refused), Some(Reason::NotAMember));
+    refused(node.try_subscribe("ann", from(&room, "", 0)).await, Reason::NotAMember);
 }
 
 /// B-067.
 async fn a_member_who_is_added_again_follows_again(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann", "bob"]).await;
-    let removed = node.remove(&room, "ann").await;
+    let room = group(&node, "r", &["ann", "bob"]).await;
+    let removed = room.leave("ann").await;
     node.send(&room, "while away").await;
-    let again = node.add(&room, &["ann"]).await;
+    let again = room.join("ann").await;
     // The whole history, own old removal included, and it goes on after it.
     let mut reader = node.subscribe("ann", from(&room, "", 0)).await;
     reader.attached().await;
     assert_eq!(seqs(&reader.events_until(again).await), [1, 2, removed, 4, again]);
     assert_eq!(reader.caught_up().await, again);
-    let removed = node.remove(&room, "ann").await;
+    let removed = room.leave("ann").await;
     assert_eq!(reader.event().await.seq, removed);
     assert_eq!(reader.closed().await, (removed, pb::ClosedReason::Removed));
     assert_eq!(reader.read().await.expect("OK"), None);
@@ -131,12 +129,11 @@ async fn a_member_who_is_added_again_follows_again(db: Db) {
 
 async fn history_since_the_join_hides_what_was_before(db: Db) {
     let node = node(&db).await;
-    let history = pb::HistoryVisibility::SinceJoin;
-    let room = node.room_of("r", RoomKind::Group, history, &["bob"]).await;
+    let room = plan("r").since_join().members(&["bob"]).make(&node).await;
     for _ in 0..100 {
         node.send(&room, "before").await;
     }
-    let joined = node.add(&room, &["ann"]).await;
+    let joined = room.join("ann").await;
     node.send(&room, "after").await;
     let mut reader = node.subscribe("ann", from(&room, "", 0)).await;
     assert_eq!(reader.attached().await.resume_from, 0);
@@ -154,7 +151,7 @@ async fn history_since_the_join_hides_what_was_before(db: Db) {
 
 async fn deleted_content_is_never_replayed(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann"]).await;
+    let room = group(&node, "r", &["ann"]).await;
     let secret = node.send(&room, "secret").await;
     for _ in 0..130 {
         node.send(&room, "filler").await;
@@ -180,27 +177,25 @@ async fn deleted_content_is_never_replayed(db: Db) {
 
 async fn a_deleted_room_ends_with_its_closing_event(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann"]).await;
-    let mut reader = node.subscribe("ann", latest(&["r"])).await;
-    reader.live().await;
-    let closed = node.close(&room).await;
+    let room = group(&node, "r", &["ann"]).await;
+    let mut reader = node.follow("ann").await;
+    let closed = room.close().await;
     assert_eq!(reader.event().await.seq, closed);
     assert_eq!(reader.closed().await, (closed, pb::ClosedReason::RoomDeleted));
     assert_eq!(reader.read().await.expect("OK"), None);
-    let refused = node.try_subscribe("ann", latest(&["r"])).await.err().expect("a refusal");
-    assert_eq!(Reason::of(&refused), Some(Reason::RoomNotFound));
+    refused(node.try_subscribe("ann", latest(&["r"])).await, Reason::RoomNotFound);
 }
 
 async fn a_cursor_of_an_earlier_life_is_reset(db: Db) {
     let node = node(&db).await;
-    let first = node.room("r", &["ann"]).await;
+    let first = group(&node, "r", &["ann"]).await;
     let mut reader = node.subscribe("ann", latest(&["r"])).await;
     let epoch = reader.attached().await.epoch;
     for _ in 0..10 {
         node.send(&first, "old").await;
     }
-    node.close(&first).await;
-    let second = node.room("r", &["ann"]).await;
+    first.close().await;
+    let second = group(&node, "r", &["ann"]).await;
     // Neither taken for a place in the new log nor for a rewound history.
     let before = node.store.epoch().await.expect("an epoch");
     for seq in [1, 12] {

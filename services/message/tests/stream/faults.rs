@@ -1,6 +1,5 @@
 //! What a stream delivers when things go wrong.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -10,11 +9,14 @@ use parlance_follow::Options;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_rpc::Reason;
+use parlance_rpc::testing::{eventually, refused};
 use parlance_types::Seq;
+use tonic::Response;
 
+use crate::rooms::{Room, group};
 use crate::stream::harness::{
-    Mood, Node, Reader, Room, TestBus, all_rooms, from, hints_only, latest, node, quick, receipt,
-    seqs, text, until,
+    Mood, Node, Reader, all_rooms, from, hints_only, latest, node, node_with, quick, receipt, seqs,
+    text, two_nodes,
 };
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
@@ -38,16 +40,9 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
 );
 
 async fn hints_that_are_lost_repeated_and_reordered_cost_only_time(db: Db) {
-    let bus = TestBus::new(Mood::Confused);
-    let here = Node::start(&db, bus.clone(), quick()).await;
-    let there = Node::start(&db, bus.clone(), quick()).await;
-    let room = here.room("r", &["ann"]).await;
-    let mut readers = Vec::new();
-    for node in [&here, &there] {
-        let mut reader = node.subscribe("ann", latest(&["r"])).await;
-        reader.live().await;
-        readers.push(reader);
-    }
+    let (bus, here, there) = two_nodes(&db, Mood::Confused, quick()).await;
+    let room = group(&here, "r", &["ann"]).await;
+    let mut readers = [here.follow("ann").await, there.follow("ann").await];
     // Both nodes write; the last hints are lost.
     let write = async |node: &Node| {
         for _ in 0..100 {
@@ -66,18 +61,16 @@ async fn hints_that_are_lost_repeated_and_reordered_cost_only_time(db: Db) {
 }
 
 async fn a_lost_hint_does_not_hide_a_new_room(db: Db) {
-    let bus = TestBus::new(Mood::Silent);
-    let here = Node::start(&db, bus.clone(), quick()).await;
-    let there = Node::start(&db, bus, quick()).await;
-    here.room("known", &["ann"]).await;
+    let (_, here, there) = two_nodes(&db, Mood::Silent, quick()).await;
+    group(&here, "known", &["ann"]).await;
     let mut reader = there.subscribe("ann", all_rooms(pb::StreamStart::Latest)).await;
     assert_eq!(reader.attached().await.room_id, "known");
     reader.caught_up().await;
-    here.room("first", &["ann"]).await;
+    group(&here, "first", &["ann"]).await;
     assert_eq!(reader.attached().await.room_id, "first");
     assert_eq!(reader.event().await.seq, 2);
     reader.caught_up().await;
-    here.room("second", &["ann"]).await;
+    group(&here, "second", &["ann"]).await;
     assert_eq!(reader.attached().await.room_id, "second");
     assert!(there.hub.counters().users_healed.load(Ordering::Relaxed) > 0);
 }
@@ -87,18 +80,17 @@ async fn a_stream_that_is_not_read_is_ended_and_costs_others_nothing(db: Db) {
     options.stall = Duration::from_millis(300);
     options.head_check = Duration::from_millis(20);
     options.ring.events = 16;
-    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
-    let room = node.room("r", &["ann", "bob"]).await;
+    let node = node_with(&db, options).await;
+    let room = group(&node, "r", &["ann", "bob"]).await;
     let mut stalled = node.subscribe("ann", latest(&["r"])).await;
-    let mut other = node.subscribe("bob", latest(&["r"])).await;
-    other.live().await;
+    let mut other = node.follow("bob").await;
     // More than the ring holds.
     for _ in 0..400 {
         let seq = node.send(&room, "x").await;
         assert_eq!(other.event().await.seq, seq);
     }
     let counters = node.hub.counters();
-    until("the stream is ended", || counters.stalled.load(Ordering::Relaxed) == 1).await;
+    eventually(|| async { counters.stalled.load(Ordering::Relaxed) == 1 }).await;
 
     // Its reader finds what comes next, then where to go on; and goes on there.
     let frames = stalled.rest().await;
@@ -118,8 +110,8 @@ async fn a_stream_that_is_not_read_is_ended_and_costs_others_nothing(db: Db) {
 async fn a_slow_stream_falls_out_of_the_ring_and_misses_nothing(db: Db) {
     let mut options = hints_only();
     options.ring.events = 16;
-    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
-    let room = node.room("r", &["ann"]).await;
+    let node = node_with(&db, options).await;
+    let room = group(&node, "r", &["ann"]).await;
     let mut slow = Vec::new();
     for _ in 0..3 {
         slow.push(node.subscribe("ann", latest(&["r"])).await);
@@ -137,8 +129,8 @@ async fn a_slow_stream_falls_out_of_the_ring_and_misses_nothing(db: Db) {
 
 async fn a_node_without_memory_for_rings_serves_from_blocks(db: Db) {
     let options = Options { ring_budget: 0, ..hints_only() };
-    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
-    let room = node.room("r", &["ann"]).await;
+    let node = node_with(&db, options).await;
+    let room = group(&node, "r", &["ann"]).await;
     let mut reader = node.subscribe("ann", latest(&["r"])).await;
     let large = "x".repeat(4000);
     for _ in 0..100 {
@@ -151,7 +143,7 @@ async fn a_node_without_memory_for_rings_serves_from_blocks(db: Db) {
 
 async fn cursors_that_do_not_hold_are_reset(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann"]).await;
+    let room = group(&node, "r", &["ann"]).await;
     let mut reader = node.subscribe("ann", latest(&["r"])).await;
     let old = reader.attached().await.epoch;
     let kept = node.send(&room, "kept").await;
@@ -185,7 +177,7 @@ async fn cursors_that_do_not_hold_are_reset(db: Db) {
 
 async fn an_open_stream_is_told_of_a_new_epoch(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann"]).await;
+    let room = group(&node, "r", &["ann"]).await;
     let mut reader = node.subscribe("ann", latest(&["r"])).await;
     let old = reader.live().await.epoch;
     node.store.bump_epoch("a test").await.expect("a new epoch");
@@ -201,12 +193,9 @@ async fn an_open_stream_is_told_of_a_new_epoch(db: Db) {
 }
 
 async fn a_stream_that_meets_a_ring_of_an_old_epoch_is_attached_once(db: Db) {
-    let bus = TestBus::new(Mood::Silent);
-    let here = Node::start(&db, bus.clone(), hints_only()).await;
-    let there = Node::start(&db, bus, hints_only()).await;
-    let room = here.room("r", &["ann"]).await;
-    let mut open = there.subscribe("ann", latest(&["r"])).await;
-    open.live().await;
+    let (_, here, there) = two_nodes(&db, Mood::Silent, hints_only()).await;
+    let room = group(&here, "r", &["ann"]).await;
+    let mut open = there.follow("ann").await;
     here.store.bump_epoch("a test").await.expect("a new epoch");
     let seq = here.send(&room, "unheard").await;
     let mut reader = there.subscribe("ann", from(&room, "", 0)).await;
@@ -221,10 +210,9 @@ async fn a_stream_that_meets_a_ring_of_an_old_epoch_is_attached_once(db: Db) {
 }
 
 async fn a_log_that_lost_its_end_resets_open_streams(db: Db) {
-    let node = Node::start(&db, TestBus::new(Mood::Reliable), quick()).await;
-    let room = node.room("r", &["ann"]).await;
-    let mut reader = node.subscribe("ann", latest(&["r"])).await;
-    reader.live().await;
+    let node = node_with(&db, quick()).await;
+    let room = group(&node, "r", &["ann"]).await;
+    let mut reader = node.follow("ann").await;
     let kept = node.send(&room, "kept").await;
     let lost = node.send(&room, "lost").await;
     assert_eq!(reader.events_until(lost).await.len(), 2);
@@ -264,12 +252,9 @@ async fn told_of_a_rewind(reader: &mut Reader) -> Seq {
 }
 
 async fn a_disturbed_bus_makes_heads_be_checked_at_once(db: Db) {
-    let bus = TestBus::new(Mood::Silent);
-    let here = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
-    let there = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
-    let room = here.room("r", &["ann"]).await;
-    let mut reader = there.subscribe("ann", latest(&["r"])).await;
-    reader.live().await;
+    let (bus, here, there) = two_nodes(&db, Mood::Silent, hints_only()).await;
+    let room = group(&here, "r", &["ann"]).await;
+    let mut reader = there.follow("ann").await;
     let seq = here.send(&room, "unheard").await;
     bus.disturb();
     assert_eq!(reader.event().await.seq, seq);
@@ -277,12 +262,9 @@ async fn a_disturbed_bus_makes_heads_be_checked_at_once(db: Db) {
 }
 
 async fn heads_are_polled_while_the_bus_is_away(db: Db) {
-    let bus = TestBus::new(Mood::Silent);
-    let here = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
-    let there = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
-    let room = here.room("r", &["ann"]).await;
-    let mut reader = there.subscribe("ann", latest(&["r"])).await;
-    reader.live().await;
+    let (bus, here, there) = two_nodes(&db, Mood::Silent, hints_only()).await;
+    let room = group(&here, "r", &["ann"]).await;
+    let mut reader = there.follow("ann").await;
     // Nobody is disturbed; that the bus is away is enough.
     bus.turn(State::Down);
     for _ in 0..3 {
@@ -299,16 +281,14 @@ async fn heads_are_polled_while_the_bus_is_away(db: Db) {
 }
 
 async fn a_room_that_is_on_its_way_is_gone_on_with_from_its_join(db: Db) {
-    let bus = TestBus::new(Mood::Silent);
-    let here = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
-    let there = Node::start(&db, Arc::clone(&bus) as _, hints_only()).await;
-    here.room("known", &["ann"]).await;
+    let (bus, here, there) = two_nodes(&db, Mood::Silent, hints_only()).await;
+    group(&here, "known", &["ann"]).await;
     let mut reader = there.subscribe("ann", all_rooms(pb::StreamStart::Latest)).await;
     reader.live().await;
-    let room = here.room("on its way", &["ann"]).await;
+    let room = group(&here, "on its way", &["ann"]).await;
     let update = db.write("UPDATE heads SET kind = 99 WHERE log_id = $1");
     update.bind(room.log_id.0).execute().await.expect("a room that no one can attach");
-    here.room("later", &["ann"]).await;
+    group(&here, "later", &["ann"]).await;
     bus.disturb();
     assert_eq!(reader.attached().await.room_id, "later");
     there.draining.cancel();
@@ -320,10 +300,8 @@ async fn a_room_that_is_on_its_way_is_gone_on_with_from_its_join(db: Db) {
 }
 
 async fn what_another_node_deleted_is_not_replayed_though_its_hint_is_lost(db: Db) {
-    let bus = TestBus::new(Mood::Reliable);
-    let here = Node::start(&db, bus.clone(), hints_only()).await;
-    let there = Node::start(&db, bus.clone(), hints_only()).await;
-    let room = here.room("r", &["ann"]).await;
+    let (bus, here, there) = two_nodes(&db, Mood::Reliable, hints_only()).await;
+    let room = group(&here, "r", &["ann"]).await;
     let old = here.send(&room, "secret").await;
     for _ in 0..100 {
         here.send(&room, "filler").await;
@@ -347,15 +325,12 @@ async fn what_another_node_deleted_is_not_replayed_though_its_hint_is_lost(db: D
 
 /// B-073.
 async fn a_removal_on_another_node_is_obeyed_at_its_place(db: Db) {
-    let bus = TestBus::new(Mood::Silent);
-    let here = Node::start(&db, bus.clone(), hints_only()).await;
-    let there = Node::start(&db, bus.clone(), hints_only()).await;
-    let room = here.room("r", &["ann"]).await;
-    let mut reader = there.subscribe("ann", latest(&["r"])).await;
-    reader.live().await;
-    let removed = here.remove(&room, "ann").await;
+    let (bus, here, there) = two_nodes(&db, Mood::Silent, hints_only()).await;
+    let room = group(&here, "r", &["ann"]).await;
+    let mut reader = there.follow("ann").await;
+    let removed = room.leave("ann").await;
     here.send(&room, "not for ann").await;
-    here.add(&room, &["ann"]).await;
+    room.join("ann").await;
     bus.disturb();
     assert_eq!(reader.event().await.seq, removed);
     assert_eq!(reader.closed().await, (removed, pb::ClosedReason::Removed));
@@ -363,12 +338,9 @@ async fn a_removal_on_another_node_is_obeyed_at_its_place(db: Db) {
 }
 
 async fn receipts_cross_nodes_and_are_told_again_after_a_disturbance(db: Db) {
-    let bus = TestBus::new(Mood::Silent);
-    let here = Node::start(&db, bus.clone(), hints_only()).await;
-    let there = Node::start(&db, bus.clone(), hints_only()).await;
-    let room = here.room("r", &["ann", "bob"]).await;
-    let mut reader = there.subscribe("ann", latest(&["r"])).await;
-    reader.live().await;
+    let (bus, here, there) = two_nodes(&db, Mood::Silent, hints_only()).await;
+    let room = group(&here, "r", &["ann", "bob"]).await;
+    let mut reader = there.follow("ann").await;
     here.hub.tell(room.log_id, receipt(&room, "bob", 1, 2));
     // Neither the room's facts nor the receipt are heard; the bus notices.
     bus.swallowed(2).await;
@@ -381,12 +353,9 @@ async fn receipts_cross_nodes_and_are_told_again_after_a_disturbance(db: Db) {
 
 async fn disturbances_cost_a_payload_and_not_one_per_notice(db: Db) {
     const RECEIPTS: usize = 500;
-    let bus = TestBus::new(Mood::Reliable);
-    let here = Node::start(&db, bus.clone(), hints_only()).await;
-    let there = Node::start(&db, bus.clone(), hints_only()).await;
-    let room = here.room("r", &["ann"]).await;
-    let mut reader = there.subscribe("ann", latest(&["r"])).await;
-    reader.live().await;
+    let (bus, here, there) = two_nodes(&db, Mood::Reliable, hints_only()).await;
+    let room = group(&here, "r", &["ann"]).await;
+    let mut reader = there.follow("ann").await;
     let before = bus.published();
     for user in 0..RECEIPTS {
         here.hub.tell(room.log_id, receipt(&room, &user.to_string(), 1, 2));
@@ -402,7 +371,7 @@ async fn disturbances_cost_a_payload_and_not_one_per_notice(db: Db) {
         assert!(matches!(reader.next().await, Frame::Notice(_)));
     }
     let disturbed = || here.hub.counters().disturbed.load(Ordering::Relaxed);
-    until("all disturbances are heard", || disturbed() == 10).await;
+    eventually(|| async { disturbed() == 10 }).await;
     let seq = here.send(&room, "not behind them").await;
     assert_eq!(reader.event().await.seq, seq);
     let payloads = bus.published() - before;
@@ -410,20 +379,16 @@ async fn disturbances_cost_a_payload_and_not_one_per_notice(db: Db) {
 }
 
 async fn an_outage_is_unavailable_and_never_an_answer(db: Db) {
-    let node = Node::start(&db, TestBus::new(Mood::Reliable), quick()).await;
-    let room = node.room("r", &["ann"]).await;
-    let mut open = node.subscribe("ann", latest(&["r"])).await;
-    open.attached().await;
-    assert_eq!(open.caught_up().await, 2);
+    let node = node_with(&db, quick()).await;
+    let room = group(&node, "r", &["ann"]).await;
+    let mut open = node.follow("ann").await;
     db.close().await;
     for request in [latest(&["r"]), latest(&["none"]), from(&room, "", 0)] {
-        let failed = node.try_subscribe("ann", request).await.err().expect("a failure");
-        assert_eq!(Reason::of(&failed), Some(Reason::StoreUnavailable));
+        refused(node.try_subscribe("ann", request).await, Reason::StoreUnavailable);
     }
     // Streams of all rooms open before the list of rooms is known.
     let mut all = node.subscribe("ann", all_rooms(pb::StreamStart::Latest)).await;
-    let failed = all.read().await.expect_err("a failure");
-    assert_eq!(Reason::of(&failed), Some(Reason::StoreUnavailable));
+    refused(all.read().await.map(Response::new), Reason::StoreUnavailable);
     // One that is open stays, and tells where it stands when it is sent away.
     node.draining.cancel();
     let Frame::GoAway(go_away) = open.next().await else { panic!("go away") };

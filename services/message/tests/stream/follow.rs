@@ -5,11 +5,13 @@ use parlance_follow::Options;
 use parlance_log::RoomKind;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
+use parlance_rpc::testing::{refused, violates};
 use parlance_rpc::{Principal, Reason};
 use tonic::Code;
 
+use crate::rooms::{event, group};
 use crate::stream::harness::{
-    Mood, Node, TestBus, all_rooms, event, from, latest, node, quick, receipt, seqs, text,
+    all_rooms, from, latest, node, node_with, quick, receipt, seqs, text,
 };
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
@@ -26,7 +28,7 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
 
 async fn a_stream_replays_then_catches_up_then_is_live(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann"]).await;
+    let room = group(&node, "r", &["ann"]).await;
     node.send(&room, "one").await;
 
     let mut reader = node.subscribe("ann", from(&room, "", 0)).await;
@@ -46,7 +48,7 @@ async fn a_stream_replays_then_catches_up_then_is_live(db: Db) {
 
 async fn resuming_from_any_cursor_gives_what_a_full_replay_gives(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann"]).await;
+    let room = group(&node, "r", &["ann"]).await;
     for n in 0..200 {
         node.send(&room, &n.to_string()).await;
     }
@@ -67,26 +69,26 @@ async fn resuming_from_any_cursor_gives_what_a_full_replay_gives(db: Db) {
 
 async fn a_stream_follows_all_rooms_of_its_user_as_they_come_and_go(db: Db) {
     let node = node(&db).await;
-    let old = node.room("old", &["ann"]).await;
+    let old = group(&node, "old", &["ann"]).await;
     let mut reader = node.subscribe("ann", all_rooms(pb::StreamStart::Latest)).await;
     assert_eq!(reader.attached().await.resume_from, 2);
     assert_eq!(reader.caught_up().await, 2);
 
     // A room that arrives starts at the event that added the user.
-    let fresh = node.room("fresh", &["bob"]).await;
+    let fresh = group(&node, "fresh", &["bob"]).await;
     node.send(&fresh, "before").await;
-    let joined = node.add(&fresh, &["ann"]).await;
+    let joined = fresh.join("ann").await;
     let attached = reader.attached().await;
     assert_eq!((attached.room_id.as_str(), attached.resume_from), ("fresh", joined - 1));
     assert_eq!(reader.event().await.seq, joined);
     assert_eq!(reader.caught_up().await, joined);
 
-    let removed = node.remove(&old, "ann").await;
+    let removed = old.leave("ann").await;
     assert_eq!(reader.event().await.seq, removed);
     assert_eq!(reader.closed().await, (removed, pb::ClosedReason::Removed));
     node.send(&old, "unseen").await;
 
-    let again = node.add(&old, &["ann"]).await;
+    let again = old.join("ann").await;
     let attached = reader.attached().await;
     assert_eq!((attached.room_id.as_str(), attached.resume_from), ("old", again - 1));
     assert_eq!(reader.event().await.seq, again);
@@ -95,9 +97,9 @@ async fn a_stream_follows_all_rooms_of_its_user_as_they_come_and_go(db: Db) {
 
 async fn cursors_of_known_rooms_are_honoured_among_all_rooms(db: Db) {
     let node = node(&db).await;
-    let known = node.room("known", &["ann"]).await;
-    node.room("other", &["ann"]).await;
-    node.room("strange", &["bob"]).await;
+    let known = group(&node, "known", &["ann"]).await;
+    group(&node, "other", &["ann"]).await;
+    group(&node, "strange", &["bob"]).await;
     let mut request = from(&known, "", 0);
     request.rooms.extend(latest(&["strange"]).rooms);
     request.all_my_rooms = true;
@@ -121,7 +123,7 @@ async fn cursors_of_known_rooms_are_honoured_among_all_rooms(db: Db) {
 
 async fn a_kind_that_is_not_known_passes_untouched(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann", "bob"]).await;
+    let room = group(&node, "r", &["ann", "bob"]).await;
     let mut ann = node.subscribe("ann", latest(&["r"])).await;
     let mut bob = node.subscribe("bob", latest(&["r"])).await;
     for reader in [&mut ann, &mut bob] {
@@ -131,7 +133,7 @@ async fn a_kind_that_is_not_known_passes_untouched(db: Db) {
     let effects = pb::Effects { lost_user_ids: vec!["bob".to_owned()], ..pb::Effects::default() };
     let mut unknown = event(effects.clone(), None).to_vec();
     unknown.extend([0xfa, 0x3e, 2, 8, 1]);
-    let seq = node.fact(&room, unknown.into()).await;
+    let seq = room.happen(unknown.into()).await;
 
     let got = ann.event().await;
     assert_eq!((got.seq, got.body, got.effects), (seq, None, Some(effects)));
@@ -141,9 +143,8 @@ async fn a_kind_that_is_not_known_passes_untouched(db: Db) {
 
 async fn receipts_come_as_notices_with_their_latest_values(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann", "bob"]).await;
-    let mut reader = node.subscribe("ann", latest(&["r"])).await;
-    reader.live().await;
+    let room = group(&node, "r", &["ann", "bob"]).await;
+    let mut reader = node.follow("ann").await;
     node.hub.tell(room.log_id, receipt(&room, "bob", 1, 2));
     node.hub.tell(room.log_id, receipt(&room, "bob", 2, 2));
     loop {
@@ -159,8 +160,8 @@ async fn receipts_come_as_notices_with_their_latest_values(db: Db) {
 
 async fn a_room_without_a_cursor_starts_at_the_latest_or_at_the_join(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["bob"]).await;
-    let joined = node.add(&room, &["ann"]).await;
+    let room = group(&node, "r", &["bob"]).await;
+    let joined = room.join("ann").await;
     let head = node.send(&room, "more").await;
     for (start, position) in [
         (pb::StreamStart::Unspecified, head),
@@ -175,7 +176,7 @@ async fn a_room_without_a_cursor_starts_at_the_latest_or_at_the_join(db: Db) {
 
 async fn what_cannot_be_followed_is_named(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann"]).await;
+    let room = group(&node, "r", &["ann"]).await;
     let many: Vec<String> = (0..201).map(|n| n.to_string()).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     for (request, field) in [
@@ -188,21 +189,16 @@ async fn what_cannot_be_followed_is_named(db: Db) {
         (from(&room, "", 1), "rooms[0].cursor.epoch"),
         (from(&room, "a\0b", 1), "rooms[0].cursor.epoch"),
     ] {
-        let Err(status) = node.try_subscribe("ann", request).await else { panic!("{field}") };
-        assert_eq!(status.code(), Code::InvalidArgument);
-        let details = tonic_types::StatusExt::get_details_bad_request(&status);
-        assert_eq!(details.expect("a violation").field_violations[0].field, field);
+        violates(node.try_subscribe("ann", request).await, field);
     }
     let mut service = node.client(Principal::Service);
-    let refused = service.subscribe(all_rooms(pb::StreamStart::Latest)).await;
-    let status = refused.expect_err("a service has no rooms");
-    assert_eq!(Reason::of(&status), Some(Reason::UserRequired));
+    refused(service.subscribe(all_rooms(pb::StreamStart::Latest)).await, Reason::UserRequired);
 }
 
 async fn a_room_that_cannot_be_attached_is_tried_again_beside_the_others(db: Db) {
     let options = Options { attaching: 1, ..quick() };
-    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
-    let (bad, _good) = (node.room("bad", &["ann"]).await, node.room("good", &["ann"]).await);
+    let node = node_with(&db, options).await;
+    let (bad, _good) = (group(&node, "bad", &["ann"]).await, group(&node, "good", &["ann"]).await);
     let kind = async |kind: i16| {
         let update = db.write("UPDATE heads SET kind = $1 WHERE log_id = $2");
         update.bind(kind).bind(bad.log_id.0).execute().await.expect("an update");

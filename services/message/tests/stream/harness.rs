@@ -1,6 +1,7 @@
 //! Nodes over one database, a bus that can be made to fail, and readers of streams.
 
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::ops::RangeInclusive;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -9,21 +10,21 @@ use futures::future::join_all;
 use parlance_bus::{Bus, Heard, State};
 use parlance_db::{Conn, Db};
 use parlance_follow::{Hub, Key, Merge, Notice, Options, Span, frames};
-use parlance_log::{Actor, Entry, Fact, FactBatch, LogIdentity, RoomKind, Source, Store, testing};
+use parlance_log::{Actor, Appended, Entry, EpochId, Store, StoredEvent, testing};
 use parlance_message::message::Deletion;
 use parlance_message::{Config, Service};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::notice_relay_service_client::NoticeRelayServiceClient;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
 use parlance_proto::message::v1::subscribe_response::Frame;
-use parlance_rpc::testing::{PATIENCE, called_by, caller, env};
+use parlance_rpc::testing::{called_by, caller, env, eventually, in_time};
 use parlance_rpc::{Caller, Principal, Transport};
-use parlance_types::{Clock, LogId, MessageId, RoomId, Seq, SystemClock, TenantId, UserId};
-use prost::Message as _;
+use parlance_types::{Clock, MessageId, Seq, SystemClock, TenantId, UserId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
-use tonic::{Status, Streaming};
-use uuid::Uuid;
+use tonic::{Response, Status, Streaming};
+
+use crate::rooms::{Room, event};
 
 pub(crate) fn tenant() -> TenantId {
     TenantId::new("acme")
@@ -92,80 +93,24 @@ impl Node {
 
     /// Opens a stream that must open.
     pub(crate) async fn subscribe(&self, user: &str, request: pb::SubscribeRequest) -> Reader {
-        self.try_subscribe(user, request).await.expect("a stream")
+        self.try_subscribe(user, request).await.expect("a stream").into_inner()
     }
 
     pub(crate) async fn try_subscribe(
         &self,
         user: &str,
         request: pb::SubscribeRequest,
-    ) -> Result<Reader, Status> {
+    ) -> Result<Response<Reader>, Status> {
         let principal = Principal::User(UserId::new(user));
         let stream = self.client(principal).subscribe(request).await?;
-        Ok(Reader { stream: stream.into_inner() })
+        Ok(stream.map(|stream| Reader { stream }))
     }
 
-    /// Makes a room whose log begins with its creation and its members.
-    pub(crate) async fn room(&self, room_id: &str, members: &[&str]) -> Room {
-        self.room_of(room_id, RoomKind::Group, pb::HistoryVisibility::All, members).await
-    }
-
-    pub(crate) async fn room_of(
-        &self,
-        room_id: &str,
-        kind: RoomKind,
-        history: pb::HistoryVisibility,
-        members: &[&str],
-    ) -> Room {
-        let rules = pb::LogRules { history: history.into(), ..pb::LogRules::default() };
-        let created = pb::Event {
-            effects: Some(pb::Effects { rules: Some(rules), ..pb::Effects::default() }),
-            body: Some(pb::event::Body::RoomCreated(pb::RoomCreated::default())),
-            ..pb::Event::default()
-        };
-        let room = Room {
-            log_id: LogId(Uuid::now_v7()),
-            id: RoomId::new(room_id),
-            version: AtomicI64::new(0),
-        };
-        let identity = LogIdentity { room_id: room.id.clone(), kind };
-        let events = vec![created.encode_to_vec().into(), joined(members)];
-        self.apply(&room, events, Some(identity)).await;
-        room
-    }
-
-    /// Applies one fact; answers the head.
-    pub(crate) async fn fact(&self, room: &Room, event: Bytes) -> Seq {
-        self.apply(room, vec![event], None).await
-    }
-
-    async fn apply(&self, room: &Room, events: Vec<Bytes>, identity: Option<LogIdentity>) -> Seq {
-        let version = room.version.fetch_add(1, Ordering::SeqCst) + 1;
-        let batch = FactBatch {
-            tenant_id: tenant(),
-            log_id: room.log_id,
-            source: Source::Membership,
-            facts: vec![Fact { version, events }],
-            identity,
-        };
-        self.store.apply(batch).await.expect("apply a fact").head
-    }
-
-    pub(crate) async fn add(&self, room: &Room, users: &[&str]) -> Seq {
-        self.fact(room, joined(users)).await
-    }
-
-    pub(crate) async fn remove(&self, room: &Room, user: &str) -> Seq {
-        let effects =
-            pb::Effects { lost_user_ids: vec![user.to_owned()], ..pb::Effects::default() };
-        let left = pb::MembersLeft { user_ids: vec![user.to_owned()], ..Default::default() };
-        self.fact(room, event(effects, Some(pb::event::Body::MembersLeft(left)))).await
-    }
-
-    pub(crate) async fn close(&self, room: &Room) -> Seq {
-        let effects = pb::Effects { closed: true, ..pb::Effects::default() };
-        let body = pb::event::Body::RoomClosed(pb::RoomClosed {});
-        self.fact(room, event(effects, Some(body))).await
+    /// Follows the room "r", of which nothing is new.
+    pub(crate) async fn follow(&self, user: &str) -> Reader {
+        let mut reader = self.subscribe(user, latest(&["r"])).await;
+        reader.live().await;
+        reader
     }
 
     pub(crate) async fn send(&self, room: &Room, text: &str) -> Seq {
@@ -182,6 +127,12 @@ impl Node {
     }
 }
 
+impl AsRef<Store> for Node {
+    fn as_ref(&self) -> &Store {
+        &self.store
+    }
+}
+
 /// A receipt of a user, whoever it is.
 pub(crate) fn receipt(room: &Room, user: &str, read: Seq, delivered: Seq) -> Notice {
     let user_id = user.to_owned();
@@ -193,27 +144,6 @@ pub(crate) fn receipt(room: &Room, user: &str, read: Seq, delivered: Seq) -> Not
         span: Span::Moment,
         not_for: None,
     }
-}
-
-/// A room, and the version of its last fact.
-pub(crate) struct Room {
-    pub(crate) log_id: LogId,
-    pub(crate) id: RoomId,
-    version: AtomicI64,
-}
-
-pub(crate) fn event(effects: pb::Effects, body: Option<pb::event::Body>) -> Bytes {
-    pb::Event { effects: Some(effects), body, ..pb::Event::default() }.encode_to_vec().into()
-}
-
-fn joined(users: &[&str]) -> Bytes {
-    let grant = |user: &&str| pb::MemberGrant {
-        user_id: (*user).to_owned(),
-        role: pb::MemberRole::Member.into(),
-    };
-    let members: Vec<_> = users.iter().map(grant).collect();
-    let effects = pb::Effects { gained: members.clone(), ..pb::Effects::default() };
-    event(effects, Some(pb::event::Body::MembersJoined(pb::MembersJoined { members })))
 }
 
 /// Follows one room from `seq`.
@@ -235,6 +165,7 @@ pub(crate) fn all_rooms(start: pb::StreamStart) -> pb::SubscribeRequest {
 }
 
 /// Reads a stream.
+#[derive(Debug)]
 pub(crate) struct Reader {
     pub(crate) stream: Streaming<pb::SubscribeResponse>,
 }
@@ -242,8 +173,7 @@ pub(crate) struct Reader {
 impl Reader {
     /// The next frame; `None` at the end.
     pub(crate) async fn read(&mut self) -> Result<Option<Frame>, Status> {
-        let read = tokio::time::timeout(PATIENCE, self.stream.message()).await;
-        let message = read.expect("a frame in time")?;
+        let message = in_time(self.stream.message()).await?;
         Ok(message.map(|message| message.frame.expect("a frame")))
     }
 
@@ -276,6 +206,14 @@ impl Reader {
         match self.next().await {
             Frame::CaughtUp(caught_up) => caught_up.seq,
             other => panic!("caught up, not {other:?}"),
+        }
+    }
+
+    /// Everything until so many rooms are caught up.
+    pub(crate) async fn all_caught_up(&mut self, rooms: usize) {
+        let mut caught_up = 0;
+        while caught_up < rooms {
+            caught_up += usize::from(matches!(self.next().await, Frame::CaughtUp(_)));
         }
     }
 
@@ -318,14 +256,18 @@ pub(crate) fn seqs(events: &[pb::Event]) -> Vec<Seq> {
     events.iter().map(|event| event.seq).collect()
 }
 
-/// Waits until a condition holds.
-pub(crate) async fn until(what: &str, mut condition: impl FnMut() -> bool) {
-    let wait = async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, wait).await.unwrap_or_else(|_| panic!("{what}"));
+/// Events of a room that only its streams are told of.
+pub(crate) fn appended(room: &Room, epoch: &EpochId, seqs: RangeInclusive<Seq>) -> Appended {
+    let payload = event(pb::Effects::default(), None);
+    let event = |seq| StoredEvent { seq, time: 0, payload: payload.clone() };
+    Appended {
+        tenant_id: tenant(),
+        log_id: room.log_id,
+        room_id: room.id.clone(),
+        epoch: epoch.clone(),
+        events: seqs.map(event).collect(),
+        users: Vec::new(),
+    }
 }
 
 pub(crate) fn in_millis(millis: i64) -> i64 {
@@ -391,8 +333,7 @@ impl TestBus {
 
     /// Waits until at least so many payloads were swallowed in silence.
     pub(crate) async fn swallowed(&self, payloads: usize) {
-        let enough = || self.swallowed.load(Ordering::SeqCst) >= payloads;
-        until("payloads are swallowed", enough).await;
+        eventually(|| async { self.swallowed.load(Ordering::SeqCst) >= payloads }).await;
     }
 
     fn deliver(&self, heard: &Heard) {
@@ -456,5 +397,17 @@ impl Bus for TestBus {
 
 /// One node on a reliable bus.
 pub(crate) async fn node(db: &Db) -> Node {
-    Node::start(db, TestBus::new(Mood::Reliable), hints_only()).await
+    node_with(db, hints_only()).await
+}
+
+pub(crate) async fn node_with(db: &Db, options: Options) -> Node {
+    Node::start(db, TestBus::new(Mood::Reliable), options).await
+}
+
+/// A bus with two nodes on it.
+pub(crate) async fn two_nodes(db: &Db, mood: Mood, options: Options) -> (Arc<TestBus>, Node, Node) {
+    let bus = TestBus::new(mood);
+    let here = Node::start(db, bus.clone(), options.clone()).await;
+    let there = Node::start(db, bus.clone(), options).await;
+    (bus, here, there)
 }

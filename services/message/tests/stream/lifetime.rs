@@ -1,22 +1,21 @@
 //! How streams live and end.
 
 use std::collections::BTreeSet;
-use std::ops::RangeInclusive;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use parlance_db::{Db, test_on_each_db};
-use parlance_log::{Appended, StoredEvent};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
+use parlance_rpc::testing::{eventually, refused};
 use parlance_rpc::{Principal, Reason};
-use parlance_types::{Clock, Seq, SystemClock, UserId};
+use parlance_types::{Clock, SystemClock, UserId};
 use tonic::Code;
 use tonic_types::StatusExt;
 
+use crate::rooms::group;
 use crate::stream::harness::{
-    Mood, Node, Reader, Room, TestBus, all_rooms, event, from, hang, hints_only, in_millis, latest,
-    node, tenant,
+    Reader, all_rooms, appended, from, hang, hints_only, in_millis, latest, node, node_with,
 };
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
@@ -36,7 +35,7 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
 /// passes is not waited for, so that no load on the machine blurs the bounds.
 async fn an_expired_token_ends_the_stream_within_a_second(db: Db) {
     let node = node(&db).await;
-    node.room("r", &["ann"]).await;
+    group(&node, "r", &["ann"]).await;
     let ann = Principal::User(UserId::new("ann"));
     let began = SystemClock.now();
     let mut client = node.client_until(ann, in_millis(10_000));
@@ -58,30 +57,17 @@ async fn an_expired_token_ends_the_stream_within_a_second(db: Db) {
 async fn a_store_that_hangs_holds_up_neither_the_end_of_a_stream_nor_its_other_rooms(db: Db) {
     let mut options = hints_only();
     options.ring.events = 1;
-    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
-    let (slow, quick) = (node.room("slow", &["ann"]).await, node.room("quick", &["ann"]).await);
+    let node = node_with(&db, options).await;
+    let (slow, quick) =
+        (group(&node, "slow", &["ann"]).await, group(&node, "quick", &["ann"]).await);
     let ann = Principal::User(UserId::new("ann"));
     let mut client = node.client_until(ann, in_millis(4000));
     let stream = client.subscribe(latest(&["slow", "quick"])).await.expect("a stream");
     let mut reader = Reader { stream: stream.into_inner() };
-    let mut caught_up = 0;
-    while caught_up < 2 {
-        caught_up += i32::from(matches!(reader.next().await, Frame::CaughtUp(_)));
-    }
+    reader.all_caught_up(2).await;
     let epoch = node.store.epoch().await.expect("an epoch");
     let publish = node.hub.publisher();
-    let tell = |room: &Room, events: RangeInclusive<Seq>| {
-        let payload = event(pb::Effects::default(), None);
-        let event = |seq| StoredEvent { seq, time: 0, payload: payload.clone() };
-        publish(vec![Appended {
-            tenant_id: tenant(),
-            log_id: room.log_id,
-            room_id: room.id.clone(),
-            epoch: epoch.clone(),
-            events: events.map(event).collect(),
-            users: Vec::new(),
-        }]);
-    };
+    let tell = |room, events| publish(vec![appended(room, &epoch, events)]);
     let held = hang(&db).await;
     let began = Instant::now();
     // More at once than the ring holds: the stream has to read.
@@ -99,7 +85,7 @@ async fn a_store_that_hangs_holds_up_neither_the_end_of_a_stream_nor_its_other_r
 
 async fn a_draining_node_sends_its_streams_away(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann"]).await;
+    let room = group(&node, "r", &["ann"]).await;
     let mut reader = node.subscribe("ann", from(&room, "", 0)).await;
     let epoch = reader.attached().await.epoch;
     reader.events_until(2).await;
@@ -110,16 +96,15 @@ async fn a_draining_node_sends_its_streams_away(db: Db) {
     let cursor = go_away.cursors[0].cursor.clone().expect("a cursor");
     assert_eq!((go_away.cursors[0].room_id.as_str(), cursor.epoch, cursor.seq), ("r", epoch, 2));
     assert_eq!(reader.read().await.expect("OK"), None);
-    let refused = node.try_subscribe("ann", latest(&["r"])).await.err().expect("a refusal");
-    assert_eq!(Reason::of(&refused), Some(Reason::Draining));
-    assert!(refused.get_details_retry_info().is_some());
+    let status = refused(node.try_subscribe("ann", latest(&["r"])).await, Reason::Draining);
+    assert!(status.get_details_retry_info().is_some());
 }
 
 /// So that those who were sent away at once do not come back at once.
 async fn streams_that_are_sent_away_together_are_told_different_times(db: Db) {
     const STREAMS: usize = 16;
     let node = node(&db).await;
-    node.room("r", &["ann"]).await;
+    group(&node, "r", &["ann"]).await;
     let mut readers = Vec::new();
     for _ in 0..STREAMS {
         readers.push(node.subscribe("ann", latest(&["r"])).await);
@@ -140,7 +125,7 @@ async fn streams_that_are_sent_away_together_are_told_different_times(db: Db) {
 
 async fn a_stream_that_is_sent_away_before_it_knows_its_rooms_gives_its_cursors_back(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann"]).await;
+    let room = group(&node, "r", &["ann"]).await;
     let given = from(&room, "an epoch", 2).rooms;
     let held = hang(&db).await;
     let request =
@@ -155,8 +140,8 @@ async fn a_stream_that_is_sent_away_before_it_knows_its_rooms_gives_its_cursors_
 async fn a_stream_ends_when_its_life_is_over(db: Db) {
     let mut options = hints_only();
     options.life = Duration::from_millis(50)..=Duration::from_millis(100);
-    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
-    node.room("r", &["ann"]).await;
+    let node = node_with(&db, options).await;
+    group(&node, "r", &["ann"]).await;
     let mut reader = node.subscribe("ann", latest(&["r"])).await;
     let frames = reader.rest().await;
     assert!(matches!(frames.last(), Some(Frame::GoAway(_))));
@@ -165,14 +150,11 @@ async fn a_stream_ends_when_its_life_is_over(db: Db) {
 async fn heartbeats_name_the_positions_that_moved(db: Db) {
     let mut options = hints_only();
     options.heartbeat = Duration::from_millis(100)..=Duration::from_millis(120);
-    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
-    let room = node.room("r", &["ann"]).await;
-    node.room("quiet", &["ann"]).await;
+    let node = node_with(&db, options).await;
+    let room = group(&node, "r", &["ann"]).await;
+    group(&node, "quiet", &["ann"]).await;
     let mut reader = node.subscribe("ann", latest(&["r", "quiet"])).await;
-    let mut caught_up = 0;
-    while caught_up < 2 {
-        caught_up += i32::from(matches!(reader.next().await, Frame::CaughtUp(_)));
-    }
+    reader.all_caught_up(2).await;
     let (mut delivered, mut told) = (2, 2);
     for _ in 0..5 {
         node.send(&room, "x").await;
@@ -202,25 +184,19 @@ async fn heartbeats_name_the_positions_that_moved(db: Db) {
 async fn a_user_has_a_bounded_number_of_streams(db: Db) {
     let mut options = hints_only();
     options.streams_per_user = 2;
-    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
-    node.room("r", &["ann", "bob"]).await;
+    let node = node_with(&db, options).await;
+    group(&node, "r", &["ann", "bob"]).await;
     let first = node.subscribe("ann", latest(&["r"])).await;
     let _second = node.subscribe("ann", latest(&["r"])).await;
-    let refused = node.try_subscribe("ann", latest(&["r"])).await.err().expect("a refusal");
-    assert_eq!(Reason::of(&refused), Some(Reason::TooManyStreams));
+    let status = refused(node.try_subscribe("ann", latest(&["r"])).await, Reason::TooManyStreams);
     // No time is told: waiting alone does not help.
-    assert!(refused.get_details_retry_info().is_none());
-    let quota = refused.get_details_quota_failure().expect("a QuotaFailure");
+    assert!(status.get_details_retry_info().is_none());
+    let quota = status.get_details_quota_failure().expect("a QuotaFailure");
     assert_eq!(quota.violations[0].subject, "TOO_MANY_STREAMS");
     node.subscribe("bob", latest(&["r"])).await;
     // One that its reader gave up makes room for another.
     drop(first);
-    let again = async {
-        while node.try_subscribe("ann", latest(&["r"])).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), again).await.expect("room for another");
+    eventually(|| async { node.try_subscribe("ann", latest(&["r"])).await.is_ok() }).await;
 }
 
 async fn a_stream_counts_as_open_until_its_reader_is_gone(db: Db) {
@@ -228,34 +204,27 @@ async fn a_stream_counts_as_open_until_its_reader_is_gone(db: Db) {
     options.stall = Duration::from_millis(100);
     options.head_check = Duration::from_millis(20);
     options.streams_per_user = 1;
-    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
-    let room = node.room("r", &["ann"]).await;
+    let node = node_with(&db, options).await;
+    let room = group(&node, "r", &["ann"]).await;
     let stalled = node.subscribe("ann", latest(&["r"])).await;
     let counters = node.hub.counters();
     while counters.stalled.load(Ordering::Relaxed) == 0 {
         node.send(&room, "x").await;
     }
     // It is over, but what nobody read is still in memory.
-    let refused = node.try_subscribe("ann", latest(&["r"])).await.err().expect("a refusal");
-    assert_eq!(Reason::of(&refused), Some(Reason::TooManyStreams));
+    refused(node.try_subscribe("ann", latest(&["r"])).await, Reason::TooManyStreams);
     drop(stalled);
-    let again = async {
-        while node.try_subscribe("ann", latest(&["r"])).await.is_err() {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), again).await.expect("room for another");
+    eventually(|| async { node.try_subscribe("ann", latest(&["r"])).await.is_ok() }).await;
 }
 
 async fn those_who_act_for_nobody_have_a_bounded_number_of_streams(db: Db) {
     let mut options = hints_only();
     options.streams_for_nobody = 1;
-    let node = Node::start(&db, TestBus::new(Mood::Reliable), options).await;
-    node.room("r", &["ann"]).await;
+    let node = node_with(&db, options).await;
+    group(&node, "r", &["ann"]).await;
     let mut backend = node.client(Principal::Service);
     let open = backend.subscribe(latest(&["r"])).await.expect("a stream");
-    let refused = backend.subscribe(latest(&["r"])).await.expect_err("a refusal");
-    assert_eq!(Reason::of(&refused), Some(Reason::TooManyStreams));
+    refused(backend.subscribe(latest(&["r"])).await, Reason::TooManyStreams);
     node.subscribe("ann", latest(&["r"])).await;
     drop(open);
 }

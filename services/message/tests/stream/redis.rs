@@ -16,9 +16,10 @@ use tokio::task::JoinHandle;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 
-use crate::stream::harness::{
-    Node, Reader, Room, all_rooms, hints_only, latest, seqs, text, until,
-};
+use parlance_rpc::testing::eventually;
+
+use crate::rooms::{Room, group};
+use crate::stream::harness::{Node, Reader, all_rooms, hints_only, latest, seqs, text};
 
 /// By when every stream is at the head, whatever happened to Redis: it is noticed
 /// within 2 s, and heads are looked at within 300 ms; the rest is for a busy machine.
@@ -31,7 +32,7 @@ const PROMPT: Duration = Duration::from_secs(2);
 struct World {
     nodes: Vec<Arc<Node>>,
     buses: Vec<RedisBus>,
-    room: Arc<Room>,
+    room: Room,
     readers: Vec<JoinHandle<Vec<Seq>>>,
     senders: Vec<JoinHandle<Duration>>,
     sent: Arc<AtomicU64>,
@@ -41,7 +42,7 @@ struct World {
 impl World {
     async fn open(db: &Db, url: &RedisUrl) -> Self {
         let (nodes, buses) = two_nodes(db, url).await;
-        let room = Arc::new(nodes[0].room("r", &["ann", "bob"]).await);
+        let room = group(&*nodes[0], "r", &["ann", "bob"]).await;
         let mut readers = Vec::new();
         for node in &nodes {
             for user in ["ann", "bob"] {
@@ -58,7 +59,7 @@ impl World {
 
     /// Sends until it is told to stop; says how long the slowest took.
     fn sender(&self, node: &Arc<Node>) -> JoinHandle<Duration> {
-        let (node, room) = (Arc::clone(node), Arc::clone(&self.room));
+        let (node, room) = (Arc::clone(node), self.room.clone());
         let (sent, stop) = (Arc::clone(&self.sent), Arc::clone(&self.stop));
         tokio::spawn(async move {
             let mut slowest = Duration::ZERO;
@@ -76,7 +77,7 @@ impl World {
     /// Waits until so many more messages were sent.
     async fn traffic(&self, more: u64) {
         let enough = self.sent.load(Ordering::SeqCst) + more;
-        until("traffic", || self.sent.load(Ordering::SeqCst) >= enough).await;
+        eventually(|| async { self.sent.load(Ordering::SeqCst) >= enough }).await;
     }
 
     /// Stops the senders, sends one last message, and sees every stream reach it in
@@ -228,7 +229,7 @@ async fn a_redis_that_hangs_is_in_nobodys_way() {
         world.traffic(50).await;
         world.all(State::Down).await;
         let healed = world.healed();
-        until("polling", || world.polled() > 0 && world.healed() > healed).await;
+        eventually(|| async { world.polled() > 0 && world.healed() > healed }).await;
         world.traffic(50).await;
         server.resume().await;
         world.all(State::Up).await;
@@ -267,7 +268,7 @@ async fn a_removal_is_obeyed_on_every_node_though_redis_hangs() {
         let world = World::open(&db, &server.url()).await;
         for round in 0..6 {
             let user = format!("guest-{round}");
-            world.nodes[0].add(&world.room, &[&user]).await;
+            world.room.join(&user).await;
             let mut guests = Vec::new();
             for node in world.nodes.iter().chain(&world.nodes) {
                 let mut reader = node.subscribe(&user, latest(&["r"])).await;
@@ -278,7 +279,7 @@ async fn a_removal_is_obeyed_on_every_node_though_redis_hangs() {
             if round % 2 == 0 {
                 server.pause().await;
             }
-            let removed = world.nodes[round % 2].remove(&world.room, &user).await;
+            let removed = world.room.on(&*world.nodes[round % 2]).leave(&user).await;
             let began = Instant::now();
             for guest in guests {
                 let mut frames = guest.await.expect("a guest");
@@ -310,7 +311,7 @@ async fn new_rooms_are_found_with_and_without_redis() {
         for round in 0..2 {
             let mut missing: Vec<_> = (0..50).map(|room| format!("{round}-{room}")).collect();
             for room in &missing {
-                nodes[0].room(room, &["ann"]).await;
+                group(&*nodes[0], room, &["ann"]).await;
             }
             let began = Instant::now();
             while !missing.is_empty() {

@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use parlance_db::{Db, test_on_each_db};
-use parlance_log::RoomKind;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 
-use crate::stream::harness::{Mood, Node, Reader, TestBus, hints_only, latest, node};
+use crate::rooms::{group, plan};
+use crate::stream::harness::{Mood, Reader, hints_only, node, two_nodes};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     typing_ends_by_itself_on_every_stream_but_its_own,
@@ -15,12 +15,6 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     typing_crosses_nodes_and_ends_though_its_node_is_gone,
     who_stops_while_a_room_is_looked_at_again_is_not_typing_for_ever,
 );
-
-async fn follow(node: &Node, user: &str) -> Reader {
-    let mut reader = node.subscribe(user, latest(&["r"])).await;
-    reader.live().await;
-    reader
-}
 
 async fn told(reader: &mut Reader) -> (String, bool) {
     let Frame::Notice(notice) = reader.next().await else { panic!("a notice") };
@@ -31,8 +25,8 @@ async fn told(reader: &mut Reader) -> (String, bool) {
 /// B-128, B-129.
 async fn typing_ends_by_itself_on_every_stream_but_its_own(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann", "bob"]).await;
-    let (mut ann, mut bob) = (follow(&node, "ann").await, follow(&node, "bob").await);
+    let room = group(&node, "r", &["ann", "bob"]).await;
+    let (mut ann, mut bob) = (node.follow("ann").await, node.follow("bob").await);
     node.typing(&room, "bob", Duration::from_millis(200)).await;
     assert_eq!(told(&mut ann).await, ("bob".to_owned(), true));
     assert_eq!(told(&mut ann).await, ("bob".to_owned(), false));
@@ -42,9 +36,8 @@ async fn typing_ends_by_itself_on_every_stream_but_its_own(db: Db) {
 
 async fn nobody_is_told_who_types_in_a_channel(db: Db) {
     let node = node(&db).await;
-    let history = pb::HistoryVisibility::All;
-    let room = node.room_of("r", RoomKind::Channel, history, &["ann", "bob"]).await;
-    let mut ann = follow(&node, "ann").await;
+    let room = plan("r").kind(pb::RoomKind::Channel).members(&["ann", "bob"]).make(&node).await;
+    let mut ann = node.follow("ann").await;
     node.typing(&room, "bob", Duration::from_mins(5)).await;
     for _ in 0..2 {
         let seq = node.send(&room, "next").await;
@@ -53,26 +46,24 @@ async fn nobody_is_told_who_types_in_a_channel(db: Db) {
 }
 
 async fn typing_crosses_nodes_and_ends_though_its_node_is_gone(db: Db) {
-    let bus = TestBus::new(Mood::Reliable);
-    let near = Node::start(&db, bus.clone(), hints_only()).await;
-    let far = Node::start(&db, bus.clone(), hints_only()).await;
-    let room = near.room("r", &["ann", "bob"]).await;
-    let mut ann = follow(&far, "ann").await;
+    let (bus, here, there) = two_nodes(&db, Mood::Reliable, hints_only()).await;
+    let room = group(&here, "r", &["ann", "bob"]).await;
+    let mut ann = there.follow("ann").await;
     bus.set(Mood::Silent);
-    near.typing(&room, "bob", Duration::from_millis(900)).await;
+    here.typing(&room, "bob", Duration::from_millis(900)).await;
     bus.swallowed(1).await;
     bus.set(Mood::Reliable);
     // What was lost is told again after the disturbance, as long as it holds.
     bus.disturb();
     assert_eq!(told(&mut ann).await, ("bob".to_owned(), true));
-    near.service.close().await;
+    here.service.close().await;
     assert_eq!(told(&mut ann).await, ("bob".to_owned(), false));
 }
 
 async fn who_stops_while_a_room_is_looked_at_again_is_not_typing_for_ever(db: Db) {
     let node = node(&db).await;
-    let room = node.room("r", &["ann", "bob"]).await;
-    let mut ann = follow(&node, "ann").await;
+    let room = group(&node, "r", &["ann", "bob"]).await;
+    let mut ann = node.follow("ann").await;
     node.typing(&room, "bob", Duration::from_mins(5)).await;
     assert_eq!(told(&mut ann).await, ("bob".to_owned(), true));
     node.store.bump_epoch("a test").await.expect("a new epoch");
