@@ -8,9 +8,9 @@ use parlance_db::{Db, Tx, test_on_each_db};
 use parlance_message::Config;
 use parlance_message::LogOptions as Options;
 use parlance_proto::message::v1::{
-    DeleteMessageRequest, EditMessageRequest, GetMessageRequest, GetUnreadRequest,
-    ListMessagesRequest, MarkAllReadRequest, MarkDeliveredRequest, MarkReadRequest,
-    MarkUnreadRequest, RecountUnreadRequest, SendMessageRequest,
+    DeleteMessageRequest, GetMessageRequest, GetUnreadRequest, ListMessagesRequest,
+    MarkAllReadRequest, MarkDeliveredRequest, MarkReadRequest, MarkUnreadRequest,
+    RecountUnreadRequest, SendMessageRequest,
 };
 use parlance_rpc::{Principal, Reason};
 use parlance_types::UserId;
@@ -18,7 +18,7 @@ use tokio::time::Instant;
 use tonic::{Response, Status};
 use tonic_types::StatusExt;
 
-use crate::harness::{Client, TENANT, World, caller, refused, send, text};
+use crate::harness::{Client, TENANT, World, caller, editing, refused, saying, send};
 use crate::rooms::group;
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
@@ -37,11 +37,7 @@ async fn every_call(
     message_id: &str,
 ) -> Vec<(&'static str, Result<(), Status>)> {
     let (room_id, message_id) = ("lobby".to_owned(), message_id.to_owned());
-    let edit = EditMessageRequest {
-        message_id: message_id.clone(),
-        content: Some(text("hello")),
-        request_id: String::new(),
-    };
+    let edit = editing(&message_id, "hello");
     let list = ListMessagesRequest { room_id: room_id.clone(), ..ListMessagesRequest::default() };
     let read = MarkReadRequest { room_id: room_id.clone(), seq: 3 };
     let delivered = MarkDeliveredRequest { room_id: room_id.clone(), seq: 3 };
@@ -106,11 +102,7 @@ async fn a_call_that_is_late_says_so(db: Db) {
 }
 
 fn hello() -> SendMessageRequest {
-    SendMessageRequest {
-        room_id: "lobby".to_owned(),
-        content: Some(text("hello")),
-        ..SendMessageRequest::default()
-    }
+    saying("lobby", "hello")
 }
 
 /// What nobody can write past until it is dropped.

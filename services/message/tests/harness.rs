@@ -10,22 +10,22 @@ use parlance_proto::message::v1::fact_service_client::FactServiceClient;
 use parlance_proto::message::v1::inbox_service_client::InboxServiceClient;
 use parlance_proto::message::v1::mark_service_client::MarkServiceClient;
 use parlance_proto::message::v1::message_service_client::MessageServiceClient;
-use parlance_proto::message::v1::notice::Notice as Told;
 use parlance_proto::message::v1::notice_relay_service_client::NoticeRelayServiceClient;
 use parlance_proto::message::v1::operator_service_client::OperatorServiceClient;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
-use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_proto::message::v1::user_log_service_client::UserLogServiceClient;
 use parlance_proto::message::v1::{
-    Cursor, Message, MessageContent, RoomCursor, SendMessageRequest, SendMessageResponse,
-    SubscribeRequest, SubscribeResponse,
+    DeleteMessageRequest, EditMessageRequest, EditMessageResponse, GetMessageRequest,
+    GetUnreadRequest, Message, MessageContent, SendMessageRequest, SendMessageResponse,
+    SubscribeRequest,
 };
 pub(crate) use parlance_rpc::testing::{bad_ids, caller, refused, violates};
-use parlance_rpc::testing::{called_by, env, in_time};
+use parlance_rpc::testing::{called_by, env};
 use parlance_rpc::{Caller, Deadline, Principal, Transport};
 use parlance_types::{ManualClock, UserId};
 use tokio::time::Instant;
-use tonic::Streaming;
+
+use crate::stream::harness::{Reader, latest};
 
 /// Clients of what a caller reaches.
 #[derive(Clone, Debug)]
@@ -53,9 +53,6 @@ pub(crate) struct World {
     pub(crate) service: Service,
     pub(crate) clock: Arc<ManualClock>,
 }
-
-/// The receipts of a room, as a stream tells them.
-pub(crate) struct Receipts(Streaming<SubscribeResponse>);
 
 impl World {
     pub(crate) async fn open(db: Db) -> Self {
@@ -114,26 +111,17 @@ impl World {
         OperatorServiceClient::new(self.with(caller, None).transport)
     }
 
-    /// Follows a room from a cursor that nobody gave out.
-    pub(crate) async fn reset(&self, room_id: &str) {
-        let cursor = Some(Cursor { epoch: "nobody's".to_owned(), seq: 1 });
-        let mut stream = self.follow(room_id, cursor).await;
-        assert!(matches!(stream.frame().await, Frame::Reset(_)));
+    /// Opens a stream.
+    pub(crate) async fn subscribe(&self, client: Client, request: SubscribeRequest) -> Reader {
+        let stream = StreamServiceClient::new(client.transport).subscribe(request).await;
+        Reader { stream: stream.expect("a stream").into_inner() }
     }
 
-    /// The receipts of a room from here on.
-    pub(crate) async fn receipts(&self, room_id: &str) -> Receipts {
-        let mut receipts = self.follow(room_id, None).await;
-        while !matches!(receipts.frame().await, Frame::CaughtUp(_)) {}
-        receipts
-    }
-
-    async fn follow(&self, room_id: &str, cursor: Option<Cursor>) -> Receipts {
-        let mut client = StreamServiceClient::new(self.backend().transport);
-        let rooms = vec![RoomCursor { room_id: room_id.to_owned(), cursor }];
-        let request = SubscribeRequest { rooms, ..SubscribeRequest::default() };
-        let stream = client.subscribe(request).await.expect("subscribe").into_inner();
-        Receipts(stream)
+    /// Follows a room from here on.
+    pub(crate) async fn follow(&self, room_id: &str) -> Reader {
+        let mut reader = self.subscribe(self.backend(), latest(&[room_id])).await;
+        reader.all_caught_up(1).await;
+        reader
     }
 }
 
@@ -143,35 +131,52 @@ impl AsRef<Store> for World {
     }
 }
 
-impl Receipts {
-    /// The next one: who, read, delivered.
-    pub(crate) async fn next(&mut self) -> (String, i64, i64) {
-        loop {
-            if let Frame::Notice(notice) = self.frame().await {
-                let Some(Told::Receipt(told)) = notice.notice else { panic!("not a receipt") };
-                return (told.user_id, told.read_seq, told.delivered_seq);
-            }
-        }
-    }
-
-    pub(crate) async fn frame(&mut self) -> Frame {
-        let response = in_time(self.0.message()).await.expect("a frame").expect("no end");
-        response.frame.expect("a known frame")
-    }
-}
-
 /// The content of a text message.
 pub(crate) fn text(text: &str) -> MessageContent {
     MessageContent { text: text.to_owned(), ..MessageContent::default() }
 }
 
-pub(crate) async fn send(client: &mut Client, room_id: &str, words: &str) -> SendMessageResponse {
-    let request = SendMessageRequest {
+pub(crate) fn saying(room_id: &str, words: &str) -> SendMessageRequest {
+    SendMessageRequest {
         room_id: room_id.to_owned(),
         content: Some(text(words)),
         ..SendMessageRequest::default()
-    };
-    client.messages.send_message(request).await.expect("send").into_inner()
+    }
+}
+
+pub(crate) async fn send(client: &mut Client, room_id: &str, words: &str) -> SendMessageResponse {
+    client.messages.send_message(saying(room_id, words)).await.expect("send").into_inner()
+}
+
+pub(crate) async fn get(client: &mut Client, message_id: &str) -> Message {
+    let request = GetMessageRequest { message_id: message_id.to_owned() };
+    let reply = client.messages.get_message(request).await.expect("get").into_inner();
+    reply.message.expect("a message")
+}
+
+pub(crate) fn editing(message_id: &str, words: &str) -> EditMessageRequest {
+    let (message_id, content) = (message_id.to_owned(), Some(text(words)));
+    EditMessageRequest { message_id, content, request_id: String::new() }
+}
+
+pub(crate) async fn edit(
+    client: &mut Client,
+    message_id: &str,
+    words: &str,
+) -> EditMessageResponse {
+    client.messages.edit_message(editing(message_id, words)).await.expect("edit").into_inner()
+}
+
+/// Deletes a message; gives the number of the deletion.
+pub(crate) async fn delete(client: &mut Client, message_id: &str) -> i64 {
+    let request = DeleteMessageRequest { message_id: message_id.to_owned() };
+    client.messages.delete_message(request).await.expect("delete").into_inner().seq
+}
+
+/// How many messages are unread in all rooms.
+pub(crate) async fn unread(client: &mut Client) -> i64 {
+    let request = GetUnreadRequest::default();
+    client.inbox.get_unread(request).await.expect("unread").into_inner().total
 }
 
 /// The text of a message as it reads now; `None` where it has no content.

@@ -1,11 +1,13 @@
 //! What strangers are told, whatever they call.
 
+use std::fmt::Debug;
+
 use parlance_proto::message::v1::RoomKind;
 use parlance_rpc::{Principal, Reason};
 use parlance_types::UserId;
 use tonic::{Response, Status};
 
-use crate::harness::{Client, TENANT, World, refused, send};
+use crate::harness::{Client, InternalClient, TENANT, World, caller, refused, send};
 use crate::rooms::{group, plan};
 
 /// A call that names a room, checked for who may not make it.
@@ -103,6 +105,25 @@ where
     narrow.join("ann").await;
     let result = call(world.user("ann"), &before).await.map(Response::new);
     same(&missing, &refused(result, Reason::MessageNotFound));
+}
+
+/// A call that only services of the suite may make.
+pub(crate) async fn of_internal_call<T, F>(world: &World, call: F)
+where
+    T: Debug,
+    F: AsyncFn(InternalClient) -> Result<Response<T>, Status>,
+{
+    let ann = UserId::new("ann");
+    for principal in [
+        Principal::User(ann.clone()),
+        Principal::ServiceFor(ann),
+        Principal::Service,
+        Principal::Operator,
+    ] {
+        let client = world.logs(Some(caller(TENANT, principal)));
+        refused(call(client).await, Reason::NotAllowed);
+    }
+    refused(call(world.logs(None)).await, Reason::TokenMissing);
 }
 
 /// Two refusals that tell nothing different.

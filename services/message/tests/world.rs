@@ -1,6 +1,7 @@
 //! A store over an empty database, and short words for what is done to it.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex};
 
 use parlance_db::{Db, Location};
@@ -12,6 +13,7 @@ use parlance_message::mark::{Mark, Marker, Marks};
 use parlance_message::message::{Content, Deletion, Edit, Edited, Message, Range};
 use parlance_message::{Error, MIGRATIONS, inbox, mark, message};
 use parlance_proto::message::v1 as pb;
+use parlance_rpc::Reason;
 use parlance_rpc::Tasks;
 use parlance_types::{Clock, LogId, ManualClock, MessageId, RequestId, Seq, TenantId, UserId};
 
@@ -125,39 +127,18 @@ impl World {
         self.store.run(Deletion { actor: actor(by), message_id, on_delete: &[] }).await
     }
 
-    async fn mark(&self, log_id: LogId, user_id: &UserId, mark: Mark) -> Result<Marks, Error> {
+    pub(crate) async fn mark(
+        &self,
+        log_id: LogId,
+        user_id: &str,
+        mark: Mark,
+    ) -> Result<Marks, Error> {
         let marker = Marker::new(self.store.clone(), Arc::new(|_, _, _, _| {}));
-        marker.raise(log_id, user_id, mark).await
+        marker.raise(log_id, &user(user_id), mark).await
     }
 
-    pub(crate) async fn mark_read(
-        &self,
-        log_id: LogId,
-        user_id: &UserId,
-        seq: Seq,
-    ) -> Result<Marks, Error> {
-        self.mark(log_id, user_id, Mark::Read(seq)).await
-    }
-
-    pub(crate) async fn mark_delivered(
-        &self,
-        log_id: LogId,
-        user_id: &UserId,
-        seq: Seq,
-    ) -> Result<Marks, Error> {
-        self.mark(log_id, user_id, Mark::Delivered(seq)).await
-    }
-
-    pub(crate) async fn mark_all_read(
-        &self,
-        log_id: LogId,
-        user_id: &UserId,
-    ) -> Result<Marks, Error> {
-        self.mark(log_id, user_id, Mark::AllRead).await
-    }
-
-    pub(crate) async fn flag_unread(&self, log_id: LogId, user_id: &UserId) -> Result<(), Error> {
-        mark::store::flag(&self.db, log_id, user_id).await
+    pub(crate) async fn flag_unread(&self, log_id: LogId, user_id: &str) -> Result<(), Error> {
+        mark::store::flag(&self.db, log_id, &user(user_id)).await
     }
 
     pub(crate) async fn page(
@@ -256,4 +237,11 @@ pub(crate) fn draft(log_id: LogId, sender: &str, request_id: Option<&str>, text:
         content: content(text),
         uncounted: false,
     }
+}
+
+/// Asserts that something was refused for a reason.
+#[track_caller]
+pub(crate) fn refused<T: Debug>(result: Result<T, Error>, reason: Reason) {
+    let why = result.expect_err(reason.as_str());
+    assert!(matches!(why, Error::Refused(found, _) if found == reason), "{why:?}, not {reason:?}");
 }

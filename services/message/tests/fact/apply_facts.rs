@@ -13,7 +13,8 @@ use prost::Message as _;
 use tonic_types::StatusExt;
 use uuid::Uuid;
 
-use crate::harness::{InternalClient, TENANT, World, bad_ids, caller, refused, send, violates};
+use crate::harness::{InternalClient, TENANT, World, bad_ids, refused, send, violates};
+use crate::rights;
 use crate::rooms::{self, Room, closed, event, gained, grant, group, lost, plan};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
@@ -194,16 +195,8 @@ async fn a_log_of_another_tenant_is_not_found(db: Db) {
 
 async fn only_the_suite_itself_may_call(db: Db) {
     let world = World::open(db).await;
-    for principal in [
-        Principal::User(UserId::new("ann")),
-        Principal::ServiceFor(UserId::new("ann")),
-        Principal::Service,
-        Principal::Operator,
-    ] {
-        let mut logs = world.logs(Some(caller(TENANT, principal)));
-        refused(logs.facts.apply_facts(creation("lobby")).await, Reason::NotAllowed);
-    }
-    refused(world.logs(None).facts.apply_facts(creation("lobby")).await, Reason::TokenMissing);
+    let call = async |mut client: InternalClient| client.facts.apply_facts(creation("lobby")).await;
+    rights::of_internal_call(&world, call).await;
 }
 
 async fn bad_input_is_refused_by_name(db: Db) {

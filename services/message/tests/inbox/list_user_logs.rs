@@ -4,15 +4,12 @@ use std::collections::BTreeSet;
 
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::{
-    DeleteMessageRequest, EditMessageRequest, ListUserLogsRequest, ListUserLogsResponse,
-    MemberRole, MessageContent, UserLog,
+    ListUserLogsRequest, ListUserLogsResponse, MemberRole, MessageContent, UserLog,
 };
-use parlance_rpc::{Principal, Reason};
-use parlance_types::{LogId, UserId};
+use parlance_types::LogId;
 
-use crate::harness::{
-    InternalClient, TENANT, World, bad_ids, caller, refused, send, text, violates, words,
-};
+use crate::harness::{InternalClient, TENANT, World, bad_ids, delete, edit, send, violates, words};
+use crate::rights;
 use crate::rooms::{group, plan};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
@@ -87,15 +84,10 @@ async fn the_last_message_is_one_that_the_member_may_see(db: Db) {
     assert_eq!(last(&mut logs, "bob").await, None);
 
     let id = send(&mut ann, "lobby", "aftr").await.message_id;
-    let edit = EditMessageRequest {
-        message_id: id.clone(),
-        content: Some(text("after")),
-        request_id: String::new(),
-    };
-    ann.messages.edit_message(edit).await.expect("edit");
+    edit(&mut ann, &id, "after").await;
     assert_eq!(last(&mut logs, "bob").await.as_deref(), Some("after"));
 
-    ann.messages.delete_message(DeleteMessageRequest { message_id: id }).await.expect("delete");
+    delete(&mut ann, &id).await;
     assert_eq!(last(&mut logs, "ann").await.as_deref(), Some("before"));
     assert_eq!(last(&mut logs, "bob").await, None);
 }
@@ -177,16 +169,8 @@ async fn a_token_holds_for_its_own_query_only(db: Db) {
 
 async fn only_the_suite_itself_may_call(db: Db) {
     let world = World::open(db).await;
-    for principal in [
-        Principal::User(UserId::new("bob")),
-        Principal::ServiceFor(UserId::new("bob")),
-        Principal::Service,
-        Principal::Operator,
-    ] {
-        let mut logs = world.logs(Some(caller(TENANT, principal)));
-        refused(logs.user_logs.list_user_logs(of("bob")).await, Reason::NotAllowed);
-    }
-    refused(world.logs(None).user_logs.list_user_logs(of("bob")).await, Reason::TokenMissing);
+    let call = async |mut client: InternalClient| client.user_logs.list_user_logs(of("bob")).await;
+    rights::of_internal_call(&world, call).await;
 }
 
 async fn bad_input_is_refused_by_name(db: Db) {

@@ -2,12 +2,11 @@
 
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::{
-    DeleteMessageRequest, GetUnreadRequest, MarkReadRequest, RecountUnreadRequest,
-    RecountUnreadResponse, SendMessageRequest,
+    MarkReadRequest, RecountUnreadRequest, RecountUnreadResponse, SendMessageRequest,
 };
 use parlance_rpc::Reason;
 
-use crate::harness::{Client, World, refused, send, text};
+use crate::harness::{Client, World, delete, refused, saying, send, unread};
 use crate::rooms::group;
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
@@ -32,27 +31,21 @@ async fn a_recount_agrees_with_the_counts(db: Db) {
     let mut ann = world.user("ann");
     let mut ids = Vec::new();
     for n in 0..10 {
-        let request = SendMessageRequest {
-            room_id: if n < 8 { "lobby" } else { "cellar" }.to_owned(),
-            content: Some(text("hello")),
-            uncounted: n % 4 == 3,
-            ..SendMessageRequest::default()
-        };
+        let hello = saying(if n < 8 { "lobby" } else { "cellar" }, "hello");
+        let request = SendMessageRequest { uncounted: n % 4 == 3, ..hello };
         let sent = ann.messages.send_message(request).await.expect("send").into_inner();
         ids.push(sent.message_id);
     }
     // Of the lobby's 3..=10, 6 and 10 are uncounted, 4 and 5 are deleted.
     for id in [1, 2] {
-        let message_id = ids[id].clone();
-        ann.messages.delete_message(DeleteMessageRequest { message_id }).await.expect("delete");
+        delete(&mut ann, &ids[id]).await;
     }
     let room_id = "lobby".to_owned();
     bob.marks.mark_read(MarkReadRequest { room_id, seq: 4 }).await.expect("mark");
     // Left: 7, 8 and 9 of the lobby, 3 and 4 of the cellar.
     let found = recount(&mut bob).await;
     assert_eq!((found.rooms_checked, found.total, found.differences), (2, 5, vec![]));
-    let unread = bob.inbox.get_unread(GetUnreadRequest::default()).await.expect("unread");
-    assert_eq!(unread.into_inner().total, 5);
+    assert_eq!(unread(&mut bob).await, 5);
 
     room.leave("bob").await;
     let found = recount(&mut bob).await;
@@ -68,9 +61,7 @@ async fn a_recount_agrees_while_rooms_move(db: Db) {
         for n in 0..30 {
             let sent = send(&mut ann, "lobby", "hello").await;
             if n % 3 == 0 {
-                let message_id = sent.message_id;
-                let request = DeleteMessageRequest { message_id };
-                ann.messages.delete_message(request).await.expect("delete");
+                delete(&mut ann, &sent.message_id).await;
             }
         }
     };

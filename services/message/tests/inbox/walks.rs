@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use parlance_db::{Db, test_on_each_db};
+use parlance_message::mark::Mark;
 use parlance_types::{LogId, MessageId, Seq};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedMutRandom, IndexedRandom};
 use rand::{Rng, SeedableRng};
 
 use crate::rooms::{gained, lost};
-use crate::world::{World, draft, user};
+use crate::world::{World, draft};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     unread_is_the_naive_count_whatever_happens,
@@ -77,7 +78,7 @@ impl Model {
             }
             9 | 10 if member => {
                 let seq = random.random_range(0..=self.head);
-                let marks = world.mark_read(self.log_id, &user(user_id), seq).await;
+                let marks = world.mark(self.log_id, user_id, Mark::Read(seq)).await;
                 let mark = self.members.get_mut(user_id).expect("a member");
                 *mark = seq.max(*mark);
                 assert_eq!(marks.expect("marks").read, *mark);

@@ -8,7 +8,7 @@ use futures::future::join_all;
 use parlance_db::{Db, test_on_each_db};
 use parlance_log::Sent;
 use parlance_message::Error;
-use parlance_message::mark::Marks;
+use parlance_message::mark::{Mark, Marks};
 use parlance_proto::message::v1::MemberRole;
 use parlance_rpc::Reason;
 use parlance_types::{LogId, RoomId, Seq};
@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::rooms::{closed, gained, lost, plan, role};
-use crate::world::{World, draft, facts, reopen, tenant, user};
+use crate::world::{World, draft, facts, reopen, tenant};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     what_is_accepted_from_a_member_lies_inside_the_membership,
@@ -107,7 +107,6 @@ async fn marks_beside_appends_are_never_lost(db: Db) {
     for room in 0..3 {
         logs.push(one.group(&room.to_string(), &["ann", "bob"]).await);
     }
-    let (ann, bob) = (user("ann"), user("bob"));
     let done = AtomicBool::new(false);
     let sends = async {
         for _ in 0..ROUNDS {
@@ -124,21 +123,21 @@ async fn marks_beside_appends_are_never_lost(db: Db) {
     let marks = async {
         let mut last = [0; 6];
         while !done.load(Ordering::Relaxed) {
-            let marks = logs
-                .iter()
-                .flat_map(|log_id| [&ann, &bob].map(|user_id| two.mark_all_read(*log_id, user_id)));
+            let marks = logs.iter().flat_map(|log_id| {
+                ["ann", "bob"].map(|user_id| two.mark(*log_id, user_id, Mark::AllRead))
+            });
             for (marks, last) in join_all(marks).await.into_iter().zip(&mut last) {
                 let Marks { read, delivered, .. } = marks.expect("marks");
                 assert!(read >= *last && delivered >= read);
                 *last = read;
             }
-            two.mark_delivered(logs[0], &ann, 1).await.expect("marks");
+            two.mark(logs[0], "ann", Mark::Delivered(1)).await.expect("marks");
         }
     };
     tokio::join!(sends, marks);
     for log_id in logs {
         for user_id in ["ann", "bob"] {
-            two.mark_all_read(log_id, &user(user_id)).await.expect("marks");
+            two.mark(log_id, user_id, Mark::AllRead).await.expect("marks");
             assert_eq!(one.unread(user_id, log_id).await, Some(0));
         }
     }

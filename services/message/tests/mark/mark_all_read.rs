@@ -1,10 +1,10 @@
 //! `MarkAllRead`.
 
 use parlance_db::{Db, test_on_each_db};
-use parlance_proto::message::v1::{GetUnreadRequest, MarkAllReadRequest};
+use parlance_proto::message::v1::MarkAllReadRequest;
 use parlance_rpc::Reason;
 
-use crate::harness::{Client, World, bad_ids, refused, send, violates};
+use crate::harness::{Client, World, bad_ids, refused, send, unread, violates};
 use crate::rights;
 use crate::rooms::group;
 
@@ -24,7 +24,7 @@ async fn the_mark_rises_to_the_head_and_says_where(db: Db) {
     let world = World::open(db).await;
     let room = group(&world, "lobby", &["ann", "bob"]).await;
     let mut bob = world.user("bob");
-    let mut receipts = world.receipts("lobby").await;
+    let mut receipts = world.follow("lobby").await;
     for read in [4, 6] {
         send(&mut world.user("ann"), "lobby", "hello").await;
         room.join("cid").await;
@@ -32,9 +32,8 @@ async fn the_mark_rises_to_the_head_and_says_where(db: Db) {
             let marked = bob.marks.mark_all_read(lobby()).await.expect("mark").into_inner();
             assert_eq!(marked.read_seq, read);
         }
-        let unread = bob.inbox.get_unread(GetUnreadRequest::default()).await.expect("unread");
-        assert_eq!(unread.into_inner().total, 0);
-        assert_eq!(receipts.next().await, ("bob".to_owned(), read, read));
+        assert_eq!(unread(&mut bob).await, 0);
+        assert_eq!(receipts.receipt().await, ("bob".to_owned(), read, read));
     }
 }
 

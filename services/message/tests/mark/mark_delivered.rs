@@ -2,12 +2,10 @@
 
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::subscribe_response::Frame;
-use parlance_proto::message::v1::{
-    GetUnreadRequest, MarkDeliveredRequest, MarkReadRequest, RoomKind,
-};
+use parlance_proto::message::v1::{MarkDeliveredRequest, MarkReadRequest, RoomKind};
 use parlance_rpc::Reason;
 
-use crate::harness::{Client, World, bad_ids, refused, send, violates};
+use crate::harness::{Client, World, bad_ids, refused, send, unread, violates};
 use crate::rights;
 use crate::rooms::{group, plan};
 
@@ -54,31 +52,30 @@ async fn it_reads_nothing(db: Db) {
     let world = World::open(db).await;
     let mut bob = bob(&world).await;
     mark(&mut bob, 5).await;
-    let unread = bob.inbox.get_unread(GetUnreadRequest::default()).await.expect("unread");
-    assert_eq!(unread.into_inner().total, 3);
+    assert_eq!(unread(&mut bob).await, 3);
 }
 
 /// B-118, B-126.
 async fn a_receipt_is_told_when_the_mark_moves(db: Db) {
     let world = World::open(db).await;
     let mut bob = bob(&world).await;
-    let mut receipts = world.receipts("lobby").await;
+    let mut receipts = world.follow("lobby").await;
     mark(&mut bob, 3).await;
-    assert_eq!(receipts.next().await, ("bob".to_owned(), 2, 3));
+    assert_eq!(receipts.receipt().await, ("bob".to_owned(), 2, 3));
     for seq in [3, 1, 4] {
         mark(&mut bob, seq).await;
     }
-    assert_eq!(receipts.next().await, ("bob".to_owned(), 2, 4));
+    assert_eq!(receipts.receipt().await, ("bob".to_owned(), 2, 4));
 
     let channel = plan("channel").kind(RoomKind::Channel).members(&["bob"]);
     channel.make(&world).await;
     send(&mut world.backend(), "channel", "hello").await;
-    let mut frames = world.receipts("channel").await;
+    let mut frames = world.follow("channel").await;
     let request = MarkDeliveredRequest { room_id: "channel".to_owned(), seq: 3 };
     bob.marks.mark_delivered(request).await.expect("mark");
     for _ in 0..2 {
         send(&mut world.backend(), "channel", "hello").await;
-        assert!(matches!(frames.frame().await, Frame::Event(_)));
+        assert!(matches!(frames.next().await, Frame::Event(_)));
     }
 }
 

@@ -50,7 +50,7 @@ async fn a_receipt_is_told_when_the_mark_moves(db: Db) {
         for _ in 0..2 {
             send(&mut world.user("ann"), room_id, "hello").await;
         }
-        let mut receipts = world.receipts(room_id).await;
+        let mut receipts = world.follow(room_id).await;
         let mut bob = world.user("bob");
         let mut mark = async |seq| {
             let request = MarkReadRequest { room_id: room_id.to_owned(), seq };
@@ -58,11 +58,11 @@ async fn a_receipt_is_told_when_the_mark_moves(db: Db) {
         };
         mark(3).await;
         // What is read was delivered.
-        assert_eq!(receipts.next().await, ("bob".to_owned(), 3, 3));
+        assert_eq!(receipts.receipt().await, ("bob".to_owned(), 3, 3));
         for seq in [3, 1, 4] {
             mark(seq).await;
         }
-        assert_eq!(receipts.next().await, ("bob".to_owned(), 4, 4));
+        assert_eq!(receipts.receipt().await, ("bob".to_owned(), 4, 4));
     }
 }
 
@@ -71,11 +71,11 @@ async fn a_channel_tells_no_receipts(db: Db) {
     let world = World::open(db).await;
     plan("lobby").kind(RoomKind::Channel).members(&["ann", "bob"]).make(&world).await;
     send(&mut world.user("ann"), "lobby", "hello").await;
-    let mut frames = world.receipts("lobby").await;
+    let mut frames = world.follow("lobby").await;
     assert_eq!(mark(&mut world.user("bob"), 3).await, 3);
     for _ in 0..2 {
         send(&mut world.user("ann"), "lobby", "hello").await;
-        assert!(matches!(frames.frame().await, Frame::Event(_)));
+        assert!(matches!(frames.next().await, Frame::Event(_)));
     }
 }
 

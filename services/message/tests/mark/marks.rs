@@ -1,15 +1,14 @@
 //! What members have read and received.
 
 use parlance_db::{Db, test_on_each_db};
-use parlance_message::Error;
-use parlance_message::mark::Marks;
+use parlance_message::mark::{Mark, Marks};
 use parlance_proto::message::v1::RoomKind;
 use parlance_rpc::Reason;
 use parlance_types::LogId;
 use uuid::Uuid;
 
 use crate::rooms::{closed, gained, lost, plan};
-use crate::world::{World, draft, tenant, user};
+use crate::world::{World, draft, refused, tenant, user};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     a_mark_only_rises,
@@ -33,7 +32,6 @@ async fn a_mark_only_rises(db: Db) {
     for _ in 0..4 {
         world.say(log_id, "ann", "x").await;
     }
-    let bob = user("bob");
     for (seq, expected, unread) in [
         (4, marks(4, 4, true), 2),
         (3, marks(4, 4, false), 2),
@@ -41,7 +39,7 @@ async fn a_mark_only_rises(db: Db) {
         (0, marks(4, 4, false), 2),
         (6, marks(6, 6, true), 0),
     ] {
-        assert_eq!(world.mark_read(log_id, &bob, seq).await.expect("marks"), expected);
+        assert_eq!(world.mark(log_id, "bob", Mark::Read(seq)).await.expect("marks"), expected);
         assert_eq!(world.unread("bob", log_id).await, Some(unread));
     }
 }
@@ -52,23 +50,24 @@ async fn what_is_read_was_delivered(db: Db) {
     for _ in 0..4 {
         world.say(log_id, "ann", "x").await;
     }
-    let bob = user("bob");
-    let got = world.mark_delivered(log_id, &bob, 5).await.expect("marks");
-    assert_eq!(got, marks(2, 5, true));
-    assert_eq!(world.mark_delivered(log_id, &bob, 4).await.expect("marks"), marks(2, 5, false));
-    assert_eq!(world.mark_read(log_id, &bob, 4).await.expect("marks"), marks(4, 5, true));
-    assert_eq!(world.mark_read(log_id, &bob, 6).await.expect("marks"), marks(6, 6, true));
+    for (mark, expected) in [
+        (Mark::Delivered(5), marks(2, 5, true)),
+        (Mark::Delivered(4), marks(2, 5, false)),
+        (Mark::Read(4), marks(4, 5, true)),
+        (Mark::Read(6), marks(6, 6, true)),
+    ] {
+        assert_eq!(world.mark(log_id, "bob", mark).await.expect("marks"), expected);
+    }
 }
 
 async fn a_mark_beyond_the_head_is_refused(db: Db) {
     let world = World::open(db).await;
     let log_id = world.group("r", &["ann"]).await;
-    let ann = user("ann");
     let rule = "seq must not be beyond the head, which is 2";
-    let beyond = world.mark_read(log_id, &ann, 3).await;
-    assert_eq!(beyond.expect_err("refused").to_string(), rule);
-    let beyond = world.mark_delivered(log_id, &ann, i64::MAX).await;
-    assert_eq!(beyond.expect_err("refused").to_string(), rule);
+    for mark in [Mark::Read(3), Mark::Delivered(i64::MAX)] {
+        let beyond = world.mark(log_id, "ann", mark).await;
+        assert_eq!(beyond.expect_err("refused").to_string(), rule);
+    }
 }
 
 /// B-121.
@@ -76,30 +75,28 @@ async fn all_read_says_where(db: Db) {
     let world = World::open(db).await;
     let log_id = world.group("r", &["ann", "bob"]).await;
     world.say(log_id, "ann", "x").await;
-    let bob = user("bob");
     let all = marks(3, 3, true);
-    assert_eq!(world.mark_all_read(log_id, &bob).await.expect("marks"), all);
+    assert_eq!(world.mark(log_id, "bob", Mark::AllRead).await.expect("marks"), all);
     let again = Marks { moved: false, ..all };
-    assert_eq!(world.mark_all_read(log_id, &bob).await.expect("marks"), again);
+    assert_eq!(world.mark(log_id, "bob", Mark::AllRead).await.expect("marks"), again);
     assert_eq!(world.unread("bob", log_id).await, Some(0));
 }
 
 async fn the_unread_flag_is_cleared_by_the_next_mark_or_message(db: Db) {
     let world = World::open(db).await;
     let log_id = world.group("r", &["ann"]).await;
-    let ann = user("ann");
     let flagged = async || {
-        let unread = world.unreads(&tenant(), &ann).await.remove(0);
+        let unread = world.unreads(&tenant(), &user("ann")).await.remove(0);
         assert_eq!(unread.unread, 0, "the flag lowers no mark");
         unread.marked_unread
     };
-    let flag = async || world.flag_unread(log_id, &ann).await.expect("flagged");
+    let flag = async || world.flag_unread(log_id, "ann").await.expect("flagged");
     flag().await;
     assert!(flagged().await);
-    let marks = world.mark_read(log_id, &ann, 1).await.expect("marks");
+    let marks = world.mark(log_id, "ann", Mark::Read(1)).await.expect("marks");
     assert_eq!((marks.read, flagged().await), (2, false));
     flag().await;
-    world.mark_all_read(log_id, &ann).await.expect("marks");
+    world.mark(log_id, "ann", Mark::AllRead).await.expect("marks");
     assert!(!flagged().await);
     flag().await;
     world.say(log_id, "ann", "x").await;
@@ -120,7 +117,7 @@ async fn answering_is_reading(db: Db) {
     world.say(log_id, "bob", "y").await;
     assert_eq!(world.unread("bob", log_id).await, Some(0));
     assert_eq!(world.unread("ann", log_id).await, Some(1));
-    let got = world.mark_read(log_id, &user("bob"), 1).await.expect("marks");
+    let got = world.mark(log_id, "bob", Mark::Read(1)).await.expect("marks");
     assert_eq!(got, marks(6, 6, false));
 }
 
@@ -144,26 +141,20 @@ async fn marks_are_for_members_of_open_rooms(db: Db) {
     let group = world.group("g", &["ann", "bob"]).await;
     let direct = plan("d").kind(RoomKind::Direct).owned(&["ann", "bob"]);
     let direct = direct.make(&world).await.log_id;
-    let (ann, eve) = (user("ann"), user("eve"));
-    for error in [
-        world.mark_read(group, &eve, 1).await.expect_err("refused"),
-        world.mark_read(group, &eve, 99).await.expect_err("refused"),
-        world.mark_delivered(group, &eve, 1).await.expect_err("refused"),
-        world.mark_all_read(group, &eve).await.expect_err("refused"),
-        world.flag_unread(group, &eve).await.expect_err("refused"),
-    ] {
-        assert!(matches!(error, Error::Refused(Reason::NotAMember, _)), "{error:?}");
+    for mark in [Mark::Read(1), Mark::Read(99), Mark::Delivered(1), Mark::AllRead] {
+        refused(world.mark(group, "eve", mark).await, Reason::NotAMember);
     }
+    refused(world.flag_unread(group, "eve").await, Reason::NotAMember);
     world.fact(group, 2, closed()).await.expect("a fact");
-    for error in [
-        world.mark_read(direct, &eve, 1).await.expect_err("refused"),
-        world.mark_read(group, &ann, 1).await.expect_err("refused"),
-        world.mark_all_read(group, &ann).await.expect_err("refused"),
-        world.flag_unread(group, &ann).await.expect_err("refused"),
-        world.mark_read(LogId(Uuid::now_v7()), &ann, 1).await.expect_err("refused"),
+    for (log_id, user_id, mark) in [
+        (direct, "eve", Mark::Read(1)),
+        (group, "ann", Mark::Read(1)),
+        (group, "ann", Mark::AllRead),
+        (LogId(Uuid::now_v7()), "ann", Mark::Read(1)),
     ] {
-        assert!(matches!(error, Error::Refused(Reason::RoomNotFound, _)), "{error:?}");
+        refused(world.mark(log_id, user_id, mark).await, Reason::RoomNotFound);
     }
+    refused(world.flag_unread(group, "ann").await, Reason::RoomNotFound);
 }
 
 /// B-127.

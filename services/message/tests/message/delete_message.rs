@@ -2,12 +2,14 @@
 
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::{
-    DeleteMessageRequest, EditMessageRequest, ListMessagesRequest, MemberRole, SendMessageRequest,
+    DeleteMessageRequest, ListMessagesRequest, MemberRole, SendMessageRequest,
 };
 use parlance_rpc::{Principal, Reason};
 use parlance_types::UserId;
 
-use crate::harness::{Client, TENANT, World, bad_message_ids, refused, send, text, violates};
+use crate::harness::{
+    Client, TENANT, World, bad_message_ids, delete, edit, refused, saying, send, violates,
+};
 use crate::rights;
 use crate::rooms::{group, plan};
 
@@ -21,12 +23,8 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     bad_input_is_refused_by_name,
 );
 
-fn delete(message_id: &str) -> DeleteMessageRequest {
+fn deleting(message_id: &str) -> DeleteMessageRequest {
     DeleteMessageRequest { message_id: message_id.to_owned() }
-}
-
-async fn deleted(client: &mut Client, message_id: &str) -> i64 {
-    client.messages.delete_message(delete(message_id)).await.expect("delete").into_inner().seq
 }
 
 /// B-105, B-106.
@@ -35,15 +33,10 @@ async fn a_deletion_erases_the_content_and_keeps_the_number(db: Db) {
     group(&world, "lobby", &["ann", "bob"]).await;
     let mut ann = world.user("ann");
     let sent = send(&mut ann, "lobby", "secret").await;
-    let edit = EditMessageRequest {
-        message_id: sent.message_id.clone(),
-        content: Some(text("more secret")),
-        request_id: String::new(),
-    };
-    ann.messages.edit_message(edit).await.expect("edit");
+    edit(&mut ann, &sent.message_id, "more secret").await;
     send(&mut ann, "lobby", "after").await;
 
-    assert_eq!(deleted(&mut ann, &sent.message_id).await, 6);
+    assert_eq!(delete(&mut ann, &sent.message_id).await, 6);
 
     let room_id = "lobby".to_owned();
     let list = ListMessagesRequest { room_id, ..ListMessagesRequest::default() };
@@ -59,9 +52,9 @@ async fn deleting_again_has_no_effect(db: Db) {
     plan("lobby").members(&["ann"]).member("bob", MemberRole::Admin).make(&world).await;
     let mut ann = world.user("ann");
     let id = send(&mut ann, "lobby", "x").await.message_id;
-    assert_eq!(deleted(&mut ann, &id).await, 4);
+    assert_eq!(delete(&mut ann, &id).await, 4);
     for mut again in [ann.clone(), world.user("bob"), world.backend()] {
-        assert_eq!(deleted(&mut again, &id).await, 4);
+        assert_eq!(delete(&mut again, &id).await, 4);
     }
     assert_eq!(send(&mut ann, "lobby", "next").await.seq, 5);
 }
@@ -84,10 +77,10 @@ async fn the_sender_admins_and_services_delete(db: Db) {
     ] {
         let sent = send(&mut world.user("ann"), "lobby", "x").await;
         refused(
-            world.user("bob").messages.delete_message(delete(&sent.message_id)).await,
+            world.user("bob").messages.delete_message(deleting(&sent.message_id)).await,
             Reason::NotTheSender,
         );
-        assert_eq!(deleted(&mut client, &sent.message_id).await, sent.seq + 1);
+        assert_eq!(delete(&mut client, &sent.message_id).await, sent.seq + 1);
     }
 }
 
@@ -96,9 +89,9 @@ async fn a_message_of_the_system_is_deleted_by_admins_and_services(db: Db) {
     plan("lobby").members(&["ann"]).member("bob", MemberRole::Admin).make(&world).await;
     for mut client in [world.user("bob"), world.backend()] {
         let id = send(&mut world.backend(), "lobby", "notice").await.message_id;
-        let refusal = world.user("ann").messages.delete_message(delete(&id)).await;
+        let refusal = world.user("ann").messages.delete_message(deleting(&id)).await;
         refused(refusal, Reason::NotTheSender);
-        deleted(&mut client, &id).await;
+        delete(&mut client, &id).await;
     }
 }
 
@@ -106,14 +99,9 @@ async fn a_repeated_send_of_a_deleted_message_gets_the_first_reply(db: Db) {
     let world = World::open(db).await;
     group(&world, "lobby", &["ann"]).await;
     let mut ann = world.user("ann");
-    let once = || SendMessageRequest {
-        room_id: "lobby".to_owned(),
-        content: Some(text("x")),
-        request_id: "r1".to_owned(),
-        uncounted: false,
-    };
+    let once = || SendMessageRequest { request_id: "r1".to_owned(), ..saying("lobby", "x") };
     let first = ann.messages.send_message(once()).await.expect("send").into_inner();
-    deleted(&mut ann, &first.message_id).await;
+    delete(&mut ann, &first.message_id).await;
     assert_eq!(ann.messages.send_message(once()).await.expect("repeat").into_inner(), first);
 }
 
@@ -121,7 +109,7 @@ async fn a_repeated_send_of_a_deleted_message_gets_the_first_reply(db: Db) {
 async fn strangers_are_refused(db: Db) {
     let world = World::open(db).await;
     rights::of_message_call(&world, async |mut client: Client, id: &str| {
-        client.messages.delete_message(delete(id)).await.map(drop)
+        client.messages.delete_message(deleting(id)).await.map(drop)
     })
     .await;
 }
@@ -130,6 +118,6 @@ async fn strangers_are_refused(db: Db) {
 async fn bad_input_is_refused_by_name(db: Db) {
     let world = World::open(db).await;
     for bad in bad_message_ids() {
-        violates(world.user("ann").messages.delete_message(delete(bad)).await, "message_id");
+        violates(world.user("ann").messages.delete_message(deleting(bad)).await, "message_id");
     }
 }

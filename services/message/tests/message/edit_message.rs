@@ -2,15 +2,15 @@
 
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::{
-    DeleteMessageRequest, EditMessageRequest, EditMessageResponse, GetMessageRequest, MemberRole,
-    Message, MessageContent, SendMessageRequest,
+    EditMessageRequest, EditMessageResponse, MemberRole, MessageContent, SendMessageRequest,
 };
 use parlance_rpc::{Principal, Reason};
 use parlance_types::UserId;
 use tonic::{Response, Status};
 
 use crate::harness::{
-    Client, TENANT, World, bad_ids, bad_message_ids, refused, send, text, violates, words,
+    Client, TENANT, World, bad_ids, bad_message_ids, delete, edit, editing, get, refused, saying,
+    send, text, violates, words,
 };
 use crate::message::send_message::bad_contents;
 use crate::rights;
@@ -30,26 +30,12 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     bad_input_is_refused_by_name,
 );
 
-fn edit(message_id: &str, words: &str) -> EditMessageRequest {
-    EditMessageRequest {
-        message_id: message_id.to_owned(),
-        content: Some(text(words)),
-        request_id: String::new(),
-    }
-}
-
 fn once(message_id: &str, words: &str) -> EditMessageRequest {
-    EditMessageRequest { request_id: "r1".to_owned(), ..edit(message_id, words) }
+    EditMessageRequest { request_id: "r1".to_owned(), ..editing(message_id, words) }
 }
 
 async fn edited(client: &mut Client, request: EditMessageRequest) -> EditMessageResponse {
     client.messages.edit_message(request).await.expect("edit").into_inner()
-}
-
-async fn get(client: &mut Client, message_id: &str) -> Message {
-    let request = GetMessageRequest { message_id: message_id.to_owned() };
-    let reply = client.messages.get_message(request).await.expect("get").into_inner();
-    reply.message.expect("a message")
 }
 
 /// B-104.
@@ -61,7 +47,7 @@ async fn an_edit_replaces_the_content_and_keeps_the_place(db: Db) {
     send(&mut ann, "lobby", "something else").await;
     world.clock.advance(1_000_000);
 
-    let reply = edited(&mut ann, edit(&sent.message_id, "hello")).await;
+    let reply = edit(&mut ann, &sent.message_id, "hello").await;
 
     assert_eq!(reply.seq, 5);
     let time = reply.edit_time.expect("a time");
@@ -78,12 +64,10 @@ async fn an_edit_keeps_what_the_message_answers(db: Db) {
     let mut ann = world.user("ann");
     let question = send(&mut ann, "lobby", "question").await.message_id;
     let content = MessageContent { reply_to_message_id: question.clone(), ..text("anser") };
-    let room_id = "lobby".to_owned();
-    let request =
-        SendMessageRequest { room_id, content: Some(content), ..SendMessageRequest::default() };
+    let request = SendMessageRequest { content: Some(content), ..saying("lobby", "") };
     let answer = ann.messages.send_message(request).await.expect("send").into_inner().message_id;
 
-    edited(&mut ann, edit(&answer, "answer")).await;
+    edit(&mut ann, &answer, "answer").await;
 
     let content = get(&mut ann, &answer).await.content.expect("a content");
     assert_eq!((content.text, content.reply_to_message_id), ("answer".to_owned(), question));
@@ -95,7 +79,7 @@ async fn the_latest_edit_counts(db: Db) {
     let mut ann = world.user("ann");
     let id = send(&mut ann, "lobby", "1").await.message_id;
     for (n, seq) in [("2", 4), ("3", 5)] {
-        assert_eq!(edited(&mut ann, edit(&id, n)).await.seq, seq);
+        assert_eq!(edit(&mut ann, &id, n).await.seq, seq);
     }
     let read = get(&mut ann, &id).await;
     assert_eq!((words(&read), read.edit_seq), (Some("3"), 5));
@@ -107,7 +91,7 @@ async fn a_repeat_gets_the_first_reply_and_changes_nothing(db: Db) {
     let mut ann = world.user("ann");
     let id = send(&mut ann, "lobby", "1").await.message_id;
     let first = edited(&mut ann, once(&id, "2")).await;
-    edited(&mut ann, edit(&id, "3")).await;
+    edit(&mut ann, &id, "3").await;
     world.clock.advance(1_000_000);
 
     assert_eq!(edited(&mut ann, once(&id, "2")).await, first);
@@ -125,7 +109,7 @@ async fn a_repeat_gets_the_first_reply_after_removal(db: Db) {
     room.leave("ann").await;
 
     assert_eq!(edited(&mut ann, once(&id, "2")).await, first);
-    refused(ann.messages.edit_message(edit(&id, "3")).await, Reason::NotAMember);
+    refused(ann.messages.edit_message(editing(&id, "3")).await, Reason::NotAMember);
 }
 
 async fn a_request_id_does_not_serve_another_payload(db: Db) {
@@ -150,10 +134,10 @@ async fn only_the_sender_edits(db: Db) {
     let id = send(&mut world.user("ann"), "lobby", "mine").await.message_id;
 
     for mut client in [world.user("bob"), world.user("cid"), world.user("dee"), world.backend()] {
-        refused(client.messages.edit_message(edit(&id, "yours")).await, Reason::NotTheSender);
+        refused(client.messages.edit_message(editing(&id, "yours")).await, Reason::NotTheSender);
     }
     let mut for_ann = world.client(TENANT, Principal::ServiceFor(UserId::new("ann")));
-    edited(&mut for_ann, edit(&id, "still mine")).await;
+    edit(&mut for_ann, &id, "still mine").await;
     assert_eq!(words(&get(&mut world.user("bob"), &id).await), Some("still mine"));
 }
 
@@ -163,8 +147,8 @@ async fn a_message_of_the_system_is_edited_by_services(db: Db) {
     room.make(&world).await;
     let id = send(&mut world.backend(), "lobby", "notice").await.message_id;
 
-    refused(world.user("ann").messages.edit_message(edit(&id, "x")).await, Reason::NotTheSender);
-    edited(&mut world.backend(), edit(&id, "new notice")).await;
+    refused(world.user("ann").messages.edit_message(editing(&id, "x")).await, Reason::NotTheSender);
+    edit(&mut world.backend(), &id, "new notice").await;
     assert_eq!(words(&get(&mut world.user("ann"), &id).await), Some("new notice"));
 }
 
@@ -172,11 +156,10 @@ async fn a_deleted_message_is_not_edited(db: Db) {
     let world = World::open(db).await;
     group(&world, "lobby", &["ann"]).await;
     let mut ann = world.user("ann");
-    let message_id = send(&mut ann, "lobby", "1").await.message_id;
-    let id = message_id.clone();
-    ann.messages.delete_message(DeleteMessageRequest { message_id }).await.expect("delete");
+    let id = send(&mut ann, "lobby", "1").await.message_id;
+    delete(&mut ann, &id).await;
 
-    refused(ann.messages.edit_message(edit(&id, "2")).await, Reason::MessageDeleted);
+    refused(ann.messages.edit_message(editing(&id, "2")).await, Reason::MessageDeleted);
     assert_eq!(get(&mut ann, &id).await.content, None);
 }
 
@@ -184,7 +167,7 @@ async fn a_deleted_message_is_not_edited(db: Db) {
 async fn strangers_are_refused(db: Db) {
     let world = World::open(db).await;
     rights::of_message_call(&world, async |mut client: Client, id: &str| {
-        client.messages.edit_message(edit(id, "x")).await.map(drop)
+        client.messages.edit_message(editing(id, "x")).await.map(drop)
     })
     .await;
 }
@@ -196,18 +179,18 @@ async fn bad_input_is_refused_by_name(db: Db) {
     let mut ann = world.user("ann");
     let id = send(&mut ann, "lobby", "1").await.message_id;
     for bad in bad_message_ids() {
-        violates(ann.messages.edit_message(edit(bad, "x")).await, "message_id");
+        violates(ann.messages.edit_message(editing(bad, "x")).await, "message_id");
     }
     for request_id in bad_ids().into_iter().filter(|id| !id.is_empty()) {
-        let request = EditMessageRequest { request_id, ..edit(&id, "x") };
+        let request = EditMessageRequest { request_id, ..editing(&id, "x") };
         violates(ann.messages.edit_message(request).await, "request_id");
     }
-    let none = EditMessageRequest { content: None, ..edit(&id, "x") };
+    let none = EditMessageRequest { content: None, ..editing(&id, "x") };
     violates(ann.messages.edit_message(none).await, "content");
     let reply = MessageContent { reply_to_message_id: id.clone(), ..text("x") };
     let bad = [(reply, "content.reply_to_message_id")];
     for (content, field) in bad_contents().into_iter().chain(bad) {
-        let request = EditMessageRequest { content: Some(content), ..edit(&id, "x") };
+        let request = EditMessageRequest { content: Some(content), ..editing(&id, "x") };
         let result: Result<Response<_>, Status> = ann.messages.edit_message(request).await;
         violates(result, field);
     }

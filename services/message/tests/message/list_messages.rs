@@ -2,13 +2,12 @@
 
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::list_messages_request::Position;
-use parlance_proto::message::v1::{
-    DeleteMessageRequest, EditMessageRequest, ListMessagesRequest, ListMessagesResponse, Message,
-    RoomKind,
-};
+use parlance_proto::message::v1::{ListMessagesRequest, ListMessagesResponse, Message, RoomKind};
 use parlance_rpc::{Principal, Reason};
 
-use crate::harness::{Client, TENANT, World, bad_ids, refused, send, text, violates, words};
+use crate::harness::{
+    Client, TENANT, World, bad_ids, delete, edit, refused, send, unread, violates, words,
+};
 use crate::rights;
 use crate::rooms::{group, plan};
 
@@ -96,11 +95,7 @@ async fn only_messages_are_listed(db: Db) {
 
     let message_id = send(&mut ann, "lobby", "1").await.message_id;
     room.join("bob").await;
-    let content = Some(text("one"));
-    ann.messages
-        .edit_message(EditMessageRequest { message_id, content, request_id: String::new() })
-        .await
-        .expect("edit");
+    edit(&mut ann, &message_id, "one").await;
     send(&mut ann, "lobby", "2").await;
 
     let page = list(&mut ann, lobby()).await;
@@ -126,11 +121,6 @@ async fn walk(
     }
 }
 
-async fn delete(client: &mut Client, message: &Message) {
-    let message_id = message.message_id.clone();
-    client.messages.delete_message(DeleteMessageRequest { message_id }).await.expect("delete");
-}
-
 /// B-100, B-102.
 async fn a_walk_to_older_ones_misses_nothing_while_the_room_moves(db: Db) {
     let world = World::open(db).await;
@@ -140,7 +130,7 @@ async fn a_walk_to_older_ones_misses_nothing_while_the_room_moves(db: Db) {
         let pages = walk(&mut ann, request, async |page| {
             let mut ann = world.user("ann");
             // The token stands on the oldest of the page.
-            delete(&mut ann, &page.messages[0]).await;
+            delete(&mut ann, &page.messages[0].message_id).await;
             send(&mut ann, "lobby", "more").await;
         })
         .await;
@@ -160,7 +150,7 @@ async fn a_walk_to_newer_ones_reaches_what_was_sent_meanwhile(db: Db) {
     let pages = walk(&mut ann, at(Position::AfterSeq(0), 4), async |page| {
         let mut ann = world.user("ann");
         if page.messages[0].seq == 3 {
-            delete(&mut ann, &page.messages[3]).await;
+            delete(&mut ann, &page.messages[3].message_id).await;
             send(&mut ann, "lobby", "more").await;
         }
     })
@@ -258,22 +248,17 @@ async fn reading_marks_nothing_unless_asked(db: Db) {
     assert_eq!(unread(&mut bob).await, 3);
 }
 
-async fn unread(client: &mut Client) -> i64 {
-    let request = parlance_proto::message::v1::GetUnreadRequest::default();
-    client.inbox.get_unread(request).await.expect("unread").into_inner().total
-}
-
 /// B-101, B-121.
 async fn mark_read_marks_up_to_the_newest_of_the_page(db: Db) {
     let world = World::open(db).await;
     with_messages(&world, 4).await;
     let mut bob = world.user("bob");
-    let mut receipts = world.receipts("lobby").await;
+    let mut receipts = world.follow("lobby").await;
     let marking = |position| ListMessagesRequest { mark_read: true, ..at(position, 2) };
 
     list(&mut bob, marking(Position::AfterSeq(0))).await;
     assert_eq!(unread(&mut bob).await, 2);
-    assert_eq!(receipts.next().await, ("bob".to_owned(), 4, 4));
+    assert_eq!(receipts.receipt().await, ("bob".to_owned(), 4, 4));
 
     // An older page lowers nothing, an empty one marks nothing.
     list(&mut bob, marking(Position::BeforeSeq(4))).await;
@@ -281,7 +266,7 @@ async fn mark_read_marks_up_to_the_newest_of_the_page(db: Db) {
     assert_eq!(unread(&mut bob).await, 2);
     list(&mut bob, ListMessagesRequest { mark_read: true, ..lobby() }).await;
     assert_eq!(unread(&mut bob).await, 0);
-    assert_eq!(receipts.next().await, ("bob".to_owned(), 6, 6));
+    assert_eq!(receipts.receipt().await, ("bob".to_owned(), 6, 6));
 
     let nobody = ListMessagesRequest { mark_read: true, ..lobby() };
     refused(world.backend().messages.list_messages(nobody).await, Reason::UserRequired);

@@ -4,14 +4,15 @@ use std::collections::BTreeMap;
 
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::{
-    GetMessageRequest, LogRules, MemberRole, Message, MessageContent, PostRule, SendMessageRequest,
+    LogRules, MemberRole, MessageContent, PostRule, SendMessageRequest,
 };
 use parlance_rpc::{Caller, Principal, Reason};
 use parlance_types::UserId;
 use tonic::Response;
 
 use crate::harness::{
-    Client, TENANT, World, bad_ids, bad_message_ids, caller, refused, send, text, violates,
+    Client, TENANT, World, bad_ids, bad_message_ids, caller, get, refused, saying, send, text,
+    violates,
 };
 use crate::rights;
 use crate::rooms::{group, plan};
@@ -36,21 +37,11 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
 );
 
 fn hello() -> SendMessageRequest {
-    SendMessageRequest {
-        room_id: "lobby".to_owned(),
-        content: Some(text("hello")),
-        ..SendMessageRequest::default()
-    }
+    saying("lobby", "hello")
 }
 
 fn once() -> SendMessageRequest {
     SendMessageRequest { request_id: "r1".to_owned(), ..hello() }
-}
-
-async fn get(client: &mut Client, message_id: &str) -> Message {
-    let request = GetMessageRequest { message_id: message_id.to_owned() };
-    let reply = client.messages.get_message(request).await.expect("get").into_inner();
-    reply.message.expect("a message")
 }
 
 /// B-092, B-095, B-216.

@@ -3,10 +3,10 @@
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::publish_notice_request::Notice;
 use parlance_proto::message::v1::{PublishNoticeRequest, RoomKind, TypingNotice};
-use parlance_rpc::{Principal, Reason};
-use parlance_types::UserId;
+use parlance_rpc::Reason;
 
-use crate::harness::{TENANT, World, bad_ids, caller, refused, violates};
+use crate::harness::{InternalClient, TENANT, World, bad_ids, refused, violates};
+use crate::rights;
 use crate::rooms::{group, plan};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
@@ -27,14 +27,10 @@ fn typing(room_id: &str, user_id: &str, seconds: i64) -> PublishNoticeRequest {
 async fn only_the_suite_itself_may_call(db: Db) {
     let world = World::open(db).await;
     group(&world, "lobby", &["ann"]).await;
-    let ann = UserId::new("ann");
-    for principal in [Principal::User(ann), Principal::Service, Principal::Operator] {
-        let mut client = world.logs(Some(caller(TENANT, principal)));
-        let reply = client.notices.publish_notice(typing("lobby", "ann", 1)).await;
-        refused(reply, Reason::NotAllowed);
-    }
-    let reply = world.logs(None).notices.publish_notice(typing("lobby", "ann", 1)).await;
-    refused(reply, Reason::TokenMissing);
+    let call = async |mut client: InternalClient| {
+        client.notices.publish_notice(typing("lobby", "ann", 1)).await
+    };
+    rights::of_internal_call(&world, call).await;
 }
 
 async fn a_notice_is_about_a_member_of_an_open_room(db: Db) {

@@ -2,11 +2,13 @@
 
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::GetCountersRequest;
+use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_rpc::{Principal, Reason};
 use parlance_types::UserId;
 
 use crate::harness::{TENANT, World, caller, refused};
 use crate::rooms::group;
+use crate::stream::harness::from;
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     operators_see_what_the_node_counted,
@@ -23,8 +25,9 @@ async fn operators_see_what_the_node_counted(db: Db) {
     assert_eq!(before.healing.expect("counters").resets, 0);
 
     // A cursor that nobody gave out is reset.
-    group(&world, "lobby", &["ann"]).await;
-    world.reset("lobby").await;
+    let room = group(&world, "lobby", &["ann"]).await;
+    let mut stream = world.subscribe(world.backend(), from(&room, "nobody's", 1)).await;
+    assert!(matches!(stream.next().await, Frame::Reset(_)));
     let after = operator.get_counters(GetCountersRequest {}).await.expect("counters");
     let after = after.into_inner();
     assert_eq!(after.node_id, before.node_id);

@@ -5,18 +5,17 @@ use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::pin_service_client::PinServiceClient;
-use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
-use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_proto::message::v1::{MemberRole, RoomKind};
 use parlance_rpc::{Principal, Reason, Transport};
 use parlance_types::UserId;
 use tonic::{Response, Status};
 
 use crate::harness::{
-    Client, TENANT, World, bad_ids, bad_message_ids, refused, send, text, violates, words,
+    Client, TENANT, World, bad_ids, bad_message_ids, delete, edit, refused, send, violates, words,
 };
 use crate::rights;
 use crate::rooms::{Room, plan};
+use crate::stream::harness::{from, seqs};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     owners_and_admins_pin_and_unpin,
@@ -219,62 +218,26 @@ async fn pins_read_as_their_messages_do_and_only_where_they_may_be_read(db: Db) 
     for message_id in [&after, &before] {
         pin(&ann, message_id).await.expect("pinned");
     }
-    let edit = pb::EditMessageRequest {
-        message_id: after,
-        content: Some(text("afterwards")),
-        ..pb::EditMessageRequest::default()
-    };
-    ann.messages.edit_message(edit).await.expect("edited");
+    edit(&mut ann, &after, "afterwards").await;
     assert_eq!(listed(&ann, "lobby").await, ["before", "afterwards"]);
     assert_eq!(listed(&world.user("bob"), "lobby").await, ["afterwards"]);
 }
 
 async fn pins_are_streamed_and_replayed_in_their_place(db: Db) {
     let world = World::open(db).await;
-    lobby(&world).await;
+    let room = lobby(&world).await;
     let mut ann = world.user("ann");
-    let mut live = subscribe(&world).await;
+    let subscribe = async || world.subscribe(world.user("bob"), from(&room, "", 0)).await;
+    let mut live = subscribe().await;
     let message_id = send(&mut ann, "lobby", "hello").await.message_id;
     pin(&ann, &message_id).await.expect("pinned");
     unpin(&ann, &message_id).await.expect("unpinned");
-    let told = events(&mut live, 5).await;
-    for (seq, event) in (1..).zip(&told) {
-        assert_eq!(event.seq, seq);
-    }
+    let told = live.events_until(5).await;
+    assert_eq!(seqs(&told), [1, 2, 3, 4, 5]);
     let Some(Body::MessagePinned(pinned)) = &told[3].body else { panic!("{:?}", told[3]) };
     assert_eq!((pinned.message_id.as_str(), pinned.message_seq), (message_id.as_str(), 3));
     assert_eq!(told[3].actor_id, "ann");
     let Some(Body::MessageUnpinned(unpinned)) = &told[4].body else { panic!("{:?}", told[4]) };
     assert_eq!(unpinned.message_seq, 3);
-    assert_eq!(events(&mut subscribe(&world).await, 5).await, told);
-}
-
-async fn delete(client: &mut Client, message_id: &str) -> i64 {
-    let message_id = message_id.to_owned();
-    let request = pb::DeleteMessageRequest { message_id };
-    client.messages.delete_message(request).await.expect("deleted").into_inner().seq
-}
-
-/// Follows the lobby from its first event.
-async fn subscribe(world: &World) -> tonic::Streaming<pb::SubscribeResponse> {
-    let cursor = Some(pb::Cursor::default());
-    let rooms = vec![pb::RoomCursor { room_id: "lobby".to_owned(), cursor }];
-    let request = pb::SubscribeRequest { rooms, ..pb::SubscribeRequest::default() };
-    let mut client = StreamServiceClient::new(world.user("bob").transport);
-    client.subscribe(request).await.expect("a stream").into_inner()
-}
-
-/// The next events of a stream.
-async fn events(
-    stream: &mut tonic::Streaming<pb::SubscribeResponse>,
-    count: usize,
-) -> Vec<pb::Event> {
-    let mut events = Vec::new();
-    while events.len() < count {
-        let response = stream.message().await.expect("a frame").expect("no end");
-        if let Some(Frame::Event(event)) = response.frame {
-            events.push(event.event.expect("an event"));
-        }
-    }
-    events
+    assert_eq!(subscribe().await.events_until(5).await, told);
 }

@@ -346,9 +346,7 @@ async fn receipts_cross_nodes_and_are_told_again_after_a_disturbance(db: Db) {
     bus.swallowed(2).await;
     bus.set(Mood::Reliable);
     bus.disturb();
-    let Frame::Notice(notice) = reader.next().await else { panic!("a notice") };
-    let Some(pb::notice::Notice::Receipt(told)) = notice.notice else { panic!("a receipt") };
-    assert_eq!((told.user_id.as_str(), told.read_seq, told.delivered_seq), ("bob", 1, 2));
+    assert_eq!(reader.receipt().await, ("bob".to_owned(), 1, 2));
 }
 
 async fn disturbances_cost_a_payload_and_not_one_per_notice(db: Db) {

@@ -204,10 +204,10 @@ async fn a_room_that_cannot_be_attached_is_tried_again_beside_the_others(db: Db)
         update.bind(kind).bind(bad.log_id.0).execute().await.expect("an update");
     };
     kind(99).await;
-    let failed = node.try_subscribe("ann", latest(&["bad"])).await.err().expect("a failure");
+    let failed = node.try_subscribe("ann", latest(&["bad"])).await.expect_err("a failure");
     assert_eq!(failed.code(), Code::Internal);
-    let failed = node.try_subscribe("ann", latest(&["bad", "none"])).await.err();
-    assert_eq!(failed.expect("a failure").code(), Code::Internal);
+    let failed = node.try_subscribe("ann", latest(&["bad", "none"])).await;
+    assert_eq!(failed.expect_err("a failure").code(), Code::Internal);
     let mut reader = node.subscribe("ann", latest(&["bad", "good"])).await;
     assert_eq!(reader.attached().await.room_id, "good");
     reader.caught_up().await;

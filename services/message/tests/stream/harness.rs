@@ -14,6 +14,7 @@ use parlance_log::{Actor, Appended, Entry, EpochId, Store, StoredEvent, testing}
 use parlance_message::message::Deletion;
 use parlance_message::{Config, Service};
 use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::notice::Notice as Told;
 use parlance_proto::message::v1::notice_relay_service_client::NoticeRelayServiceClient;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
 use parlance_proto::message::v1::subscribe_response::Frame;
@@ -139,7 +140,7 @@ pub(crate) fn receipt(room: &Room, user: &str, read: Seq, delivered: Seq) -> Not
     let receipt = pb::Receipt { user_id, read_seq: read, delivered_seq: delivered };
     Notice {
         key: Key { kind: 2, about: Bytes::copy_from_slice(user.as_bytes()) },
-        frame: frames::notice(&room.id, pb::notice::Notice::Receipt(receipt)),
+        frame: frames::notice(&room.id, Told::Receipt(receipt)),
         merge: Merge::Greatest(read + delivered),
         span: Span::Moment,
         not_for: None,
@@ -221,6 +222,16 @@ impl Reader {
         match self.next().await {
             Frame::Closed(closed) => (closed.seq, closed.reason()),
             other => panic!("closed, not {other:?}"),
+        }
+    }
+
+    /// The next receipt, whatever else comes: who, read, delivered.
+    pub(crate) async fn receipt(&mut self) -> (String, Seq, Seq) {
+        loop {
+            if let Frame::Notice(notice) = self.next().await {
+                let Some(Told::Receipt(told)) = notice.notice else { panic!("{notice:?}") };
+                return (told.user_id, told.read_seq, told.delivered_seq);
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 mod access;
 mod faults;
 mod follow;
-mod harness;
+pub(crate) mod harness;
 mod lifetime;
 mod redis;
 mod turns;
