@@ -137,9 +137,9 @@ async fn insert_head(
     let (epoch, _): (i64, String) = conn.query(PRESENT_EPOCH).fetch_one().await?;
     let insert = "
         INSERT INTO heads (log_id, tenant_id, room_id, kind, head, head_time, ord, first_seq,
-                           first_ord, last_message, post_rule, allow_preview, history, epoch,
+                           first_ord, gone, message_time, post_rule, allow_preview, history, epoch,
                            applied_membership, applied_room)
-        VALUES ($1, $2, $3, $4, 0, $5, 0, 1, 1, 0, $6, $7, $8, $9, 0, 0)
+        VALUES ($1, $2, $3, $4, 0, $5, 0, 1, 1, 0, 0, $6, $7, $8, $9, 0, 0)
         ON CONFLICT (log_id) DO NOTHING";
     let rules = Rules::default();
     let insert = conn
@@ -169,13 +169,18 @@ async fn append(
         return Err(Error::invalid("facts", "must not hold messages, edits or deletions"));
     }
     let event = NewEvent::encoded(kind, actor.as_ref(), payload.clone());
-    let (seq, _) = log.append(event).await?;
-    obey(log, seq, &effects).await?;
+    let (seq, time) = log.append(event).await?;
+    obey(log, seq, time, &effects).await?;
     users.extend(effects.gained.into_iter().map(|(user, _)| user).chain(effects.lost));
     Ok(())
 }
 
-async fn obey(log: &mut Locked<'_>, seq: Seq, effects: &Effects) -> Result<(), Error> {
+async fn obey(
+    log: &mut Locked<'_>,
+    seq: Seq,
+    time: Micros,
+    effects: &Effects,
+) -> Result<(), Error> {
     if let Some(Rules { post, allow_preview, history }) = effects.rules {
         log.row.post_rule = post as i16;
         log.row.allow_preview = allow_preview;
@@ -184,7 +189,7 @@ async fn obey(log: &mut Locked<'_>, seq: Seq, effects: &Effects) -> Result<(), E
     if effects.closed {
         log.row.closed_seq = Some(seq);
     }
-    gain(log, seq, &effects.gained).await?;
+    gain(log, seq, time, &effects.gained).await?;
     let log_id = log.id;
     if !effects.lost.is_empty() {
         let update = "UPDATE members SET removed_seq = $2
@@ -202,7 +207,12 @@ async fn obey(log: &mut Locked<'_>, seq: Seq, effects: &Effects) -> Result<(), E
 }
 
 /// Makes users members from `seq` on; joining is reading.
-async fn gain(log: &mut Locked<'_>, seq: Seq, gained: &[(UserId, Role)]) -> Result<(), Error> {
+async fn gain(
+    log: &mut Locked<'_>,
+    seq: Seq,
+    time: Micros,
+    gained: &[(UserId, Role)],
+) -> Result<(), Error> {
     if gained.is_empty() {
         return Ok(());
     }
@@ -210,18 +220,19 @@ async fn gain(log: &mut Locked<'_>, seq: Seq, gained: &[(UserId, Role)]) -> Resu
     let tenant_id = log.row.tenant_id.clone();
     // Each user once, in order.
     let gained: BTreeMap<_, _> = gained.iter().map(|(user, role)| (user, *role as i16)).collect();
-    let members = rows(5, gained.len(), "($1, $+, $2, $+, $3, $3, $4, $3, FALSE)");
+    let members = rows(6, gained.len(), "($1, $+, $2, $+, $3, $4, $3, $5, $3, FALSE)");
     let insert = format!(
-        "INSERT INTO members (log_id, user_id, tenant_id, role, joined_seq, read_seq, read_ord,
-                              delivered_seq, marked_unread)
+        "INSERT INTO members (log_id, user_id, tenant_id, role, joined_seq, joined_time, read_seq,
+                              read_ord, delivered_seq, marked_unread)
          VALUES {members}
          ON CONFLICT (log_id, user_id) DO UPDATE SET role = excluded.role,
-                joined_seq = excluded.joined_seq, removed_seq = NULL,
+                joined_seq = excluded.joined_seq, joined_time = excluded.joined_time,
+                removed_seq = NULL,
                 read_seq = excluded.read_seq, read_ord = excluded.read_ord,
                 delivered_seq = excluded.delivered_seq, marked_unread = FALSE"
     );
     let insert = log.conn().query(AssertSqlSafe(insert)).once();
-    let mut insert = insert.bind(log_id.0).bind(tenant_id).bind(seq).bind(ord);
+    let mut insert = insert.bind(log_id.0).bind(tenant_id).bind(seq).bind(time).bind(ord);
     for (user_id, role) in gained {
         insert = insert.bind(user_id.as_str()).bind(role);
     }

@@ -1,6 +1,6 @@
 //! A log whose head a transaction has locked.
 
-use parlance_db::{Conn, Stored};
+use parlance_db::{AssertSqlSafe, Conn, Stored, rows};
 use parlance_types::{History, LogId, MemberRule, Micros, RoomId, RoomKind, Seq, TenantId, UserId};
 
 use crate::{
@@ -18,7 +18,8 @@ parlance_db::row! {
         pub(crate) head_time: Micros,
         pub(crate) ord: i64,
         pub(crate) first_seq: Seq,
-        pub(crate) last_message: Seq,
+        pub(crate) gone: i64,
+        pub(crate) message_time: Micros,
         pub(crate) closed_seq: Option<Seq>,
         pub(crate) post_rule: i16,
         pub(crate) allow_preview: bool,
@@ -50,23 +51,28 @@ parlance_db::row! {
         /// Countable messages up to here.
         pub ord: i64,
         pub counted: bool,
+        /// How often it was edited.
+        pub edits: i16,
         pub deleted_seq: Option<Seq>,
         pub payload: Vec<u8>,
     }
 }
 
+/// The levels of the buckets that deleted messages are counted in; see the schema.
+const LEVELS: [i16; 5] = [0, 1, 2, 3, 4];
+
 /// Takes the lock: the row comes back as the last holder of the lock left it. A log of
 /// another tenant than the one that is named is neither locked nor waited for.
 const LOCK: &str = "
     UPDATE heads SET head = head WHERE log_id = $1 AND ($2 IS NULL OR tenant_id = $2)
-    RETURNING tenant_id, room_id, kind, head, head_time, ord, first_seq, last_message,
-              closed_seq, post_rule, allow_preview, history, epoch, applied_membership,
+    RETURNING tenant_id, room_id, kind, head, head_time, ord, first_seq, gone,
+              message_time, closed_seq, post_rule, allow_preview, history, epoch, applied_membership,
               applied_room";
 
 const SAVE: &str = "
-    UPDATE heads SET head = $2, head_time = $3, ord = $4, last_message = $5, closed_seq = $6,
-           post_rule = $7, allow_preview = $8, history = $9, epoch = $10,
-           applied_membership = $11, applied_room = $12
+    UPDATE heads SET head = $2, head_time = $3, ord = $4, gone = $5, message_time = $6,
+           closed_seq = $7, post_rule = $8, allow_preview = $9, history = $10, epoch = $11,
+           applied_membership = $12, applied_room = $13
      WHERE log_id = $1";
 
 const INSERT_EVENT: &str = "
@@ -112,6 +118,13 @@ impl HeadRow {
             closed: self.closed_seq,
             member,
         })
+    }
+}
+
+impl Target {
+    /// `None`: the system.
+    pub fn sender(&self) -> Option<UserId> {
+        (!self.sender_id.is_empty()).then(|| UserId::new(&self.sender_id))
     }
 }
 
@@ -195,7 +208,7 @@ impl<'c> Locked<'c> {
 
     /// A message, deleted or not; `None` where the log holds none.
     pub async fn message(&mut self, seq: Seq) -> Result<Option<Target>, Error> {
-        let select = "SELECT seq, sender_id, ord, counted, deleted_seq, payload FROM events
+        let select = "SELECT seq, sender_id, ord, counted, edits, deleted_seq, payload FROM events
                       WHERE log_id = $1 AND seq = $2 AND kind = $3";
         let select = self.conn.query(select).bind(self.id.0).bind(seq).bind(Kind::Message.number());
         Ok(select.fetch_optional().await?)
@@ -208,7 +221,7 @@ impl<'c> Locked<'c> {
         (row.head, row.head_time) = (seq, time);
         row.ord += i64::from(event.counted);
         if event.kind == Kind::Message {
-            row.last_message = seq;
+            row.message_time = time;
         }
         let ord = row.ord;
         if row.epoch < self.epoch.0 {
@@ -232,6 +245,25 @@ impl<'c> Locked<'c> {
         insert.execute().await?;
         self.events.push(StoredEvent { seq, time, payload: event.payload });
         Ok((seq, time))
+    }
+
+    /// Takes a message that is deleted out of the count of what is unread.
+    pub async fn discount(&mut self, deleted: &Target) -> Result<(), Error> {
+        if !deleted.counted {
+            return Ok(());
+        }
+        self.row.gone += 1;
+        let buckets = rows(2, LEVELS.len(), "($1, $+, $+, 1)");
+        let insert = format!(
+            "INSERT INTO gone (log_id, level, bucket, count) VALUES {buckets}
+             ON CONFLICT (log_id, level, bucket) DO UPDATE SET count = gone.count + 1"
+        );
+        let mut insert = self.conn.query(AssertSqlSafe(insert)).bind(self.id.0);
+        for level in LEVELS {
+            insert = insert.bind(level).bind(deleted.ord >> (5 * level));
+        }
+        insert.execute().await?;
+        Ok(())
     }
 
     /// Notes that the log is of the present epoch from `first` on.
@@ -261,7 +293,8 @@ impl<'c> Locked<'c> {
             .bind(row.head)
             .bind(row.head_time)
             .bind(row.ord)
-            .bind(row.last_message)
+            .bind(row.gone)
+            .bind(row.message_time)
             .bind(row.closed_seq)
             .bind(row.post_rule)
             .bind(row.allow_preview)

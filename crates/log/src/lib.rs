@@ -8,6 +8,7 @@
 
 mod access;
 mod change;
+mod closed;
 pub mod codec;
 mod epoch;
 mod error;

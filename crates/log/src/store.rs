@@ -7,6 +7,7 @@ use parlance_db::Db;
 use parlance_rpc::Tasks;
 use parlance_types::{Clock, LogId, RoomId, Seq, TenantId, UserId};
 
+use crate::closed::{self, Emptying};
 use crate::room_id::Resolver;
 use crate::write::Writers;
 use crate::{
@@ -83,6 +84,17 @@ impl Store {
     /// Fails with `FactGap` and `Invalid`; refused with LOG_NOT_FOUND, ROOM_ID_TAKEN.
     pub async fn apply(&self, batch: FactBatch) -> Result<Applied, Error> {
         self.inner.writers.run(batch).await
+    }
+
+    /// Ends the memberships of logs that were closed.
+    pub async fn empty_closed(&self) -> Result<(), Error> {
+        for log_id in closed::peopled(&self.inner.db).await? {
+            let mut after = Some(String::new());
+            while let Some(from) = after {
+                after = self.inner.writers.run(Emptying { log_id, after: from }).await?;
+            }
+        }
+        Ok(())
     }
 
     /// The log of a room's latest life; `None` if the room never had one. It may be

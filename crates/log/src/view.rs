@@ -85,7 +85,7 @@ parlance_db::row! {
 
 const SELECT: &str = "
     SELECT h.tenant_id, h.room_id, h.kind, h.head, h.head_time, h.ord, h.first_seq,
-           h.last_message, h.closed_seq, h.post_rule, h.allow_preview, h.history, h.epoch,
+           h.gone, h.message_time, h.closed_seq, h.post_rule, h.allow_preview, h.history, h.epoch,
            h.applied_membership, h.applied_room, m.role, m.joined_seq,
            (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id
       FROM heads h LEFT JOIN members m

@@ -13,6 +13,7 @@ pub mod pin;
 pub mod stream;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use parlance_bus::Bus;
 use parlance_db::{Db, Migrations};
@@ -48,6 +49,9 @@ pub const MIGRATIONS: Migrations = parlance_db::migrations!();
 
 /// The largest request for a stream, in bytes: it may name 10,000 cursors.
 const MAX_SUBSCRIBE: usize = 4 * 1024 * 1024;
+
+/// How often memberships of closed logs are looked for.
+const CLOSED: Duration = Duration::from_secs(5);
 
 /// What goes with a message when it is deleted: a noun that keeps something of messages
 /// is named here.
@@ -120,6 +124,12 @@ impl Service {
     /// Starts what runs beside requests.
     pub fn run(&self) {
         self.hub.start(self.store.clone(), &self.env.tasks);
+        let store = self.store.clone();
+        let empty = move || {
+            let store = store.clone();
+            async move { store.empty_closed().await }
+        };
+        self.env.tasks.every("closed rooms", CLOSED, Arc::default(), empty);
     }
 
     /// Lets every write that waits finish; later ones are refused.

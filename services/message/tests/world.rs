@@ -163,7 +163,7 @@ impl World {
     }
 
     pub(crate) async fn unreads(&self, tenant_id: &TenantId, user_id: &UserId) -> Vec<Unread> {
-        inbox::store::unread(&self.db, tenant_id, user_id).await.expect("counts")
+        inbox::store::unread(&self.db, tenant_id, user_id, None).await.expect("counts")
     }
 
     /// The unread count of a room, which is the same when counted from the events.

@@ -297,7 +297,8 @@ async fn look_back(stage: &mut Stage<'_>) -> Result<(), DemoError> {
 
 async fn unread(stage: &mut Stage<'_>, who: Who) -> Result<(), DemoError> {
     stage.says(who, "InboxService.GetUnread", "")?;
-    let request = GetUnreadRequest { room_ids: vec![ROOM.to_owned()] };
+    let request =
+        GetUnreadRequest { room_ids: vec![ROOM.to_owned()], ..GetUnreadRequest::default() };
     let reply =
         stage.call(who, request, async |request, on| on.inbox().get_unread(request).await).await?;
     stage.note(&format!("{} unread", reply.total))

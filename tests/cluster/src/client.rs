@@ -183,7 +183,7 @@ impl Client {
 
     /// What is unread in rooms.
     pub async fn unread(&self, rooms: &[String]) -> Vec<RoomUnread> {
-        let request = GetUnreadRequest { room_ids: rooms.to_vec() };
+        let request = GetUnreadRequest { room_ids: rooms.to_vec(), ..GetUnreadRequest::default() };
         let rpc = |channel, request| async move {
             InboxServiceClient::new(channel).get_unread(request).await
         };

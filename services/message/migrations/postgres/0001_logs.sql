@@ -37,9 +37,13 @@ CREATE TABLE heads (
     -- The first event still stored, and the first countable message.
     first_seq BIGINT NOT NULL,
     first_ord BIGINT NOT NULL,
-    -- The latest message, deleted or not; 0 if there is none.
-    last_message BIGINT NOT NULL,
+    -- Countable messages that were deleted.
+    gone BIGINT NOT NULL,
+    -- When the latest message was sent, deleted or not; 0 if there is none.
+    message_time BIGINT NOT NULL,
     closed_seq BIGINT,
+    -- Whether there may be members; FALSE once those of a closed log were let go.
+    peopled BOOLEAN NOT NULL DEFAULT TRUE,
     post_rule SMALLINT NOT NULL,
     allow_preview BOOLEAN NOT NULL,
     history SMALLINT NOT NULL,
@@ -49,6 +53,8 @@ CREATE TABLE heads (
     applied_membership BIGINT NOT NULL,
     applied_room BIGINT NOT NULL
 ) WITH (fillfactor = 50);
+
+CREATE INDEX heads_closed ON heads (log_id) WHERE closed_seq IS NOT NULL AND peopled;
 
 -- The first event that each log got in an epoch.
 CREATE TABLE log_epochs (
@@ -75,6 +81,8 @@ CREATE TABLE events (
     counted BOOLEAN NOT NULL,
     -- Of a message: the edit that holds its present content.
     content_seq BIGINT,
+    -- Of a message: how often it was edited.
+    edits SMALLINT NOT NULL DEFAULT 0,
     -- Of a message: its deletion.
     deleted_seq BIGINT,
     -- Of an edit or deletion: the message.
@@ -84,7 +92,12 @@ CREATE TABLE events (
 );
 CREATE UNIQUE INDEX events_request ON events (log_id, sender_id, request_id)
     WHERE request_id IS NOT NULL;
-CREATE INDEX events_target ON events (log_id, target_seq) WHERE target_seq IS NOT NULL;
+CREATE INDEX events_target ON events (log_id, target_seq, kind, seq)
+    WHERE target_seq IS NOT NULL;
+-- Messages without what lies between them; the deleted ones apart, since the latest that
+-- is not deleted is asked for, too.
+CREATE INDEX events_kept ON events (log_id, kind, seq) WHERE deleted_seq IS NULL;
+CREATE INDEX events_deleted ON events (log_id, kind, seq) WHERE deleted_seq IS NOT NULL;
 
 CREATE TABLE members (
     log_id UUID NOT NULL,
@@ -92,6 +105,7 @@ CREATE TABLE members (
     tenant_id TEXT COLLATE "C" NOT NULL,
     role SMALLINT NOT NULL,
     joined_seq BIGINT NOT NULL,
+    joined_time BIGINT NOT NULL,
     -- NULL: a member now.
     removed_seq BIGINT,
     read_seq BIGINT NOT NULL,
@@ -101,13 +115,17 @@ CREATE TABLE members (
     marked_unread BOOLEAN NOT NULL,
     PRIMARY KEY (log_id, user_id)
 ) WITH (fillfactor = 70);
-CREATE INDEX members_user ON members (tenant_id, user_id);
+CREATE INDEX members_user ON members (tenant_id, user_id) WHERE removed_seq IS NULL;
 
--- Countable messages that were deleted.
+-- How many countable messages were deleted, by their ord: those that share ord >> (5 * level)
+-- are one bucket of the level, so that few rows count any number of them. Of ord 1000
+-- there are bucket 1000 of level 0, 31 of level 1, and 0 of levels 2 to 4.
 CREATE TABLE gone (
     log_id UUID NOT NULL,
-    ord BIGINT NOT NULL,
-    PRIMARY KEY (log_id, ord)
+    level SMALLINT NOT NULL,
+    bucket BIGINT NOT NULL,
+    count BIGINT NOT NULL,
+    PRIMARY KEY (log_id, level, bucket)
 );
 
 -- How often each user's access changed.

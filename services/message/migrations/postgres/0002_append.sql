@@ -115,7 +115,7 @@ BEGIN
                 VALUES (v_log, v_epoch, v_head + 1);
             END IF;
             UPDATE heads SET head = v_seq, head_time = v_time, ord = v_ord,
-                   last_message = v_seq, epoch = v_epoch
+                   message_time = v_time, epoch = v_epoch
              WHERE log_id = v_log;
         END IF;
     END LOOP;

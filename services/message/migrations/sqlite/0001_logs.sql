@@ -34,9 +34,13 @@ CREATE TABLE heads (
     -- The first event still stored, and the first countable message.
     first_seq INTEGER NOT NULL,
     first_ord INTEGER NOT NULL,
-    -- The latest message, deleted or not; 0 if there is none.
-    last_message INTEGER NOT NULL,
+    -- Countable messages that were deleted.
+    gone INTEGER NOT NULL,
+    -- When the latest message was sent, deleted or not; 0 if there is none.
+    message_time INTEGER NOT NULL,
     closed_seq INTEGER,
+    -- Whether there may be members; FALSE once those of a closed log were let go.
+    peopled BOOLEAN NOT NULL DEFAULT TRUE,
     post_rule INTEGER NOT NULL,
     allow_preview BOOLEAN NOT NULL,
     history INTEGER NOT NULL,
@@ -46,6 +50,8 @@ CREATE TABLE heads (
     applied_membership INTEGER NOT NULL,
     applied_room INTEGER NOT NULL
 ) WITHOUT ROWID;
+
+CREATE INDEX heads_closed ON heads (log_id) WHERE closed_seq IS NOT NULL AND peopled;
 
 -- The first event that each log got in an epoch.
 CREATE TABLE log_epochs (
@@ -72,6 +78,8 @@ CREATE TABLE events (
     counted BOOLEAN NOT NULL,
     -- Of a message: the edit that holds its present content.
     content_seq INTEGER,
+    -- Of a message: how often it was edited.
+    edits INTEGER NOT NULL DEFAULT 0,
     -- Of a message: its deletion.
     deleted_seq INTEGER,
     -- Of an edit or deletion: the message.
@@ -81,7 +89,12 @@ CREATE TABLE events (
 );
 CREATE UNIQUE INDEX events_request ON events (log_id, sender_id, request_id)
     WHERE request_id IS NOT NULL;
-CREATE INDEX events_target ON events (log_id, target_seq) WHERE target_seq IS NOT NULL;
+CREATE INDEX events_target ON events (log_id, target_seq, kind, seq)
+    WHERE target_seq IS NOT NULL;
+-- Messages without what lies between them; the deleted ones apart, since the latest that
+-- is not deleted is asked for, too.
+CREATE INDEX events_kept ON events (log_id, kind, seq) WHERE deleted_seq IS NULL;
+CREATE INDEX events_deleted ON events (log_id, kind, seq) WHERE deleted_seq IS NOT NULL;
 
 CREATE TABLE members (
     log_id BLOB NOT NULL,
@@ -89,6 +102,7 @@ CREATE TABLE members (
     tenant_id TEXT NOT NULL,
     role INTEGER NOT NULL,
     joined_seq INTEGER NOT NULL,
+    joined_time INTEGER NOT NULL,
     -- NULL: a member now.
     removed_seq INTEGER,
     read_seq INTEGER NOT NULL,
@@ -98,13 +112,17 @@ CREATE TABLE members (
     marked_unread BOOLEAN NOT NULL,
     PRIMARY KEY (log_id, user_id)
 ) WITHOUT ROWID;
-CREATE INDEX members_user ON members (tenant_id, user_id);
+CREATE INDEX members_user ON members (tenant_id, user_id) WHERE removed_seq IS NULL;
 
--- Countable messages that were deleted.
+-- How many countable messages were deleted, by their ord: those that share ord >> (5 * level)
+-- are one bucket of the level, so that few rows count any number of them. Of ord 1000
+-- there are bucket 1000 of level 0, 31 of level 1, and 0 of levels 2 to 4.
 CREATE TABLE gone (
     log_id BLOB NOT NULL,
-    ord INTEGER NOT NULL,
-    PRIMARY KEY (log_id, ord)
+    level INTEGER NOT NULL,
+    bucket INTEGER NOT NULL,
+    count INTEGER NOT NULL,
+    PRIMARY KEY (log_id, level, bucket)
 ) WITHOUT ROWID;
 
 -- How often each user's access changed.

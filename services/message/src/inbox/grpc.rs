@@ -37,8 +37,9 @@ impl InboxService for InboxGrpc {
     ) -> Result<Response<pb::GetUnreadResponse>, Status> {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let user = caller.require_user()?.clone();
-        let rooms = room_ids(request.into_inner().room_ids)?;
-        let unread = self.inbox.unread(&caller.tenant_id, &user, &rooms);
+        let request = request.into_inner();
+        let rooms = room_ids(request.room_ids)?;
+        let unread = self.inbox.unread(&caller.tenant_id, &user, &rooms, request.these_only);
         let (rooms, total) = deadline.bound(unread).await?;
         let rooms = rooms.into_iter().map(room_unread).collect();
         Ok(Response::new(pb::GetUnreadResponse { rooms, total }))

@@ -73,14 +73,22 @@ impl Inbox {
     }
 
     /// What a user has not read: in those of `rooms` the user is in, in the order
-    /// asked for, and in total.
+    /// asked for, and in total over all rooms or, to spare what these cost, over those.
     pub async fn unread(
         &self,
         tenant_id: &TenantId,
         user: &UserId,
         rooms: &[RoomId],
+        these_only: bool,
     ) -> Result<(Vec<Unread>, i64), Error> {
-        let all = store::unread(self.store.db(), tenant_id, user).await?;
+        let mut logs = Vec::new();
+        if these_only {
+            for room in rooms {
+                logs.extend(self.store.resolve(tenant_id, room).await?);
+            }
+        }
+        let only = these_only.then_some(&logs[..]);
+        let all = store::unread(self.store.db(), tenant_id, user, only).await?;
         let total = all.iter().map(|room| room.unread).sum();
         let by_id: HashMap<_, _> = all.iter().map(|room| (&room.room_id, room)).collect();
         let asked = rooms.iter().filter_map(|room| by_id.get(room).copied().cloned()).collect();

@@ -15,13 +15,26 @@ use crate::message::store::{MessageRow, message_columns};
 /// more than this, since whatever moved within it before the walk is listed twice.
 const IN_FLIGHT: Micros = 250_000;
 
-/// Unread by the counters that the log carries: `ord` of the head and of the mark.
+/// The place in the count up to which a member `m` of a log `h` has read what is stored.
+macro_rules! since {
+    () => {
+        "CASE WHEN m.read_ord > h.first_ord - 1 THEN m.read_ord ELSE h.first_ord - 1 END"
+    };
+}
+
+/// Unread by the counters that a log `w` carries: what was counted since, but for what was
+/// deleted of it. That is the sum, on each level, of the buckets behind the one of `since`
+/// and within that one's own bucket of the level above.
 macro_rules! counted {
     () => {
-        "h.ord - CASE WHEN m.read_ord > h.first_ord - 1 THEN m.read_ord ELSE h.first_ord - 1 END
-         - (SELECT COUNT(*) FROM gone g WHERE g.log_id = h.log_id
-              AND g.ord > CASE WHEN m.read_ord > h.first_ord - 1
-                               THEN m.read_ord ELSE h.first_ord - 1 END)"
+        "w.ord - w.since - CASE WHEN w.gone = 0 OR w.since >= w.ord THEN 0 ELSE
+         (SELECT CAST(COALESCE(SUM(g.count), 0) AS BIGINT)
+            FROM (SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3
+                  UNION ALL SELECT 4) l
+            JOIN gone g ON g.log_id = w.log_id AND g.level = l.n
+             AND g.bucket > (w.since >> (5 * l.n))
+             AND g.bucket < CASE WHEN l.n = 4 THEN 9223372036854775807
+                                 ELSE ((w.since >> (5 * l.n + 5)) + 1) << 5 END) END"
     };
 }
 
@@ -29,29 +42,50 @@ macro_rules! counted {
 macro_rules! recounted {
     () => {
         "(SELECT COUNT(*) FROM events e
-           WHERE e.log_id = h.log_id AND e.seq > m.read_seq AND e.kind = $3 AND e.counted
-             AND e.deleted_seq IS NULL AND e.sender_id <> m.user_id)"
+           WHERE e.log_id = w.log_id AND e.seq > w.read_seq AND e.kind = $3 AND e.counted
+             AND e.deleted_seq IS NULL AND e.sender_id <> $2)"
     };
 }
 
 macro_rules! unread {
     ($columns:expr) => {
+        unread!($columns, "")
+    };
+    ($columns:expr, $which:literal) => {
         concat!(
-            "SELECT h.log_id, h.room_id, ",
+            "SELECT w.log_id, w.room_id, ",
             $columns,
-            " FROM members m JOIN heads h ON h.log_id = m.log_id
-              WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.removed_seq IS NULL
-                AND h.closed_seq IS NULL
-              ORDER BY h.log_id"
+            " FROM (SELECT h.log_id, h.room_id, h.ord, h.gone, m.marked_unread, m.read_seq, ",
+            since!(),
+            " AS since
+                      FROM members m JOIN heads h ON h.log_id = m.log_id
+                     WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.removed_seq IS NULL
+                       AND h.closed_seq IS NULL",
+            $which,
+            ") w ORDER BY w.log_id"
         )
     };
 }
 
-/// Unread counts of every open log of a user.
-pub async fn unread(db: &Db, tenant_id: &TenantId, user_id: &UserId) -> Result<Vec<Unread>, Error> {
-    let select = unread!(concat!("m.marked_unread, m.read_seq, ", counted!(), " AS unread"));
-    let rows: Vec<(Uuid, String, bool, Seq, i64)> =
-        db.read(select).bind(tenant_id.as_str()).bind(user_id.as_str()).fetch_all().await?;
+const UNREAD: &str = unread!(concat!("w.marked_unread, w.read_seq, ", counted!(), " AS unread"));
+const UNREAD_IN: &str = unread!(
+    concat!("w.marked_unread, w.read_seq, ", counted!(), " AS unread"),
+    " AND m.log_id IN ($3..)"
+);
+
+/// Unread counts of a user's open logs: of those in `only`, or of all.
+pub async fn unread(
+    db: &Db,
+    tenant_id: &TenantId,
+    user_id: &UserId,
+    only: Option<&[LogId]>,
+) -> Result<Vec<Unread>, Error> {
+    let select = db.read(if only.is_some() { UNREAD_IN } else { UNREAD });
+    let mut select = select.bind(tenant_id.as_str()).bind(user_id.as_str());
+    if let Some(only) = only {
+        select = select.bind_list(only.iter().map(|log_id| log_id.0));
+    }
+    let rows: Vec<(Uuid, String, bool, Seq, i64)> = select.fetch_all().await?;
     let unread = |(log_id, room_id, marked_unread, read, unread): (_, String, _, _, _)| Unread {
         log_id: LogId(log_id),
         room_id: RoomId::new(room_id),
@@ -88,7 +122,7 @@ parlance_db::row! {
         log_id: Uuid,
         room_id: String,
         head: Seq,
-        head_time: Micros,
+        activity: Micros,
         role: i16,
         read_seq: Seq,
         marked_unread: bool,
@@ -114,44 +148,80 @@ where
     }
 }
 
-/// One part of the walk. The last message is the newest that is not deleted and that
-/// the member may see; `last_message` of the head spares the way past joins and edits.
-macro_rules! walk {
-    ($from:literal, $order:literal) => {
+/// When a member last had a reason to look into a room: the latest message, or the join.
+macro_rules! activity {
+    () => {
+        "CASE WHEN h.message_time > m.joined_time THEN h.message_time ELSE m.joined_time END"
+    };
+}
+
+/// The newest message of a log within the two places that is not deleted.
+macro_rules! last_message {
+    ($log_id:literal, $from:expr, $to:literal) => {
         concat!(
-            "SELECT w.log_id, w.room_id, w.head, w.head_time, w.role, w.read_seq,
-                    w.marked_unread, w.unread, ",
+            "(SELECT s.seq FROM events s
+               WHERE s.log_id = ",
+            $log_id,
+            " AND s.deleted_seq IS NULL AND (s.kind, s.seq) >= ($6, ",
+            $from,
+            ") AND (s.kind, s.seq) <= ($6, ",
+            $to,
+            ") ORDER BY s.kind DESC, s.seq DESC LIMIT 1)"
+        )
+    };
+}
+
+/// From where on a member `m` of a log `h` sees it.
+macro_rules! visible {
+    () => {
+        "CASE WHEN h.history = $5 THEN h.first_seq ELSE m.joined_seq END"
+    };
+}
+
+/// One part of the walk. What is told of a log is found for those of the page alone.
+macro_rules! walk {
+    ($from:expr, $order:literal) => {
+        concat!(
+            "SELECT w.log_id, w.room_id, w.head, w.activity, w.role, w.read_seq,
+                    w.marked_unread, ",
+            counted!(),
+            " AS unread, ",
             message_columns!(),
             "  FROM (
-                 SELECT h.log_id, h.room_id, h.head, h.head_time, m.role, m.read_seq,
+                 SELECT h.log_id, h.room_id, h.head, h.ord, h.gone, m.role, m.read_seq,
                         m.marked_unread, ",
-            counted!(),
-            " AS unread,
-                        (SELECT s.seq FROM events s
-                          WHERE s.log_id = h.log_id AND s.seq <= h.last_message
-                            AND s.seq >= CASE WHEN h.history = $5 THEN 1 ELSE m.joined_seq END
-                            AND s.kind = $6 AND s.deleted_seq IS NULL
-                          ORDER BY s.seq DESC LIMIT 1) AS last_seq
+            since!(),
+            " AS since, ",
+            visible!(),
+            " AS visible, ",
+            activity!(),
+            " AS activity
                    FROM members m JOIN heads h ON h.log_id = m.log_id
                   WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.removed_seq IS NULL
-                    AND h.closed_seq IS NULL",
+                    AND h.closed_seq IS NULL
+                    AND ($3 OR ",
+            last_message!("h.log_id", visible!(), "h.head"),
+            " IS NOT NULL)",
             $from,
-            "  ) w
-               LEFT JOIN events m ON m.log_id = w.log_id AND m.seq = w.last_seq
-               LEFT JOIN events e ON e.log_id = m.log_id AND e.seq = m.content_seq
-              WHERE $3 OR w.last_seq IS NOT NULL
-              ORDER BY w.head_time ",
+            "     ORDER BY activity ",
+            $order,
+            ", h.log_id ",
+            $order,
+            "     LIMIT $4) w
+               LEFT JOIN events m ON m.log_id = w.log_id AND m.seq = ",
+            last_message!("w.log_id", "w.visible", "w.head"),
+            "  LEFT JOIN events e ON e.log_id = m.log_id AND e.seq = m.content_seq
+              ORDER BY w.activity ",
             $order,
             ", w.log_id ",
-            $order,
-            " LIMIT $4"
+            $order
         )
     };
 }
 
 const FROM_TOP: &str = walk!("", "DESC");
-const DOWN: &str = walk!(" AND (h.head_time < $7 OR (h.head_time = $7 AND h.log_id < $8))", "DESC");
-const UP: &str = walk!(" AND (h.head_time > $7 OR (h.head_time = $7 AND h.log_id > $8))", "ASC");
+const DOWN: &str = walk!(concat!(" AND (", activity!(), ", h.log_id) < ($7, $8)"), "DESC");
+const UP: &str = walk!(concat!(" AND (", activity!(), ", h.log_id) > ($7, $8)"), "ASC");
 
 /// One page of a walk.
 pub async fn user_logs(
@@ -230,7 +300,7 @@ fn user_log(Listed(row, last): Listed) -> Result<UserLog, Error> {
         },
         role: Stored { table: "members", row: log_id }.value("role", Role::from_i16(row.role))?,
         last_message: last.map(|last| last.message(log_id)).transpose()?,
-        activity: row.head_time,
+        activity: row.activity,
         head: row.head,
     })
 }

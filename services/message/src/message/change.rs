@@ -7,6 +7,9 @@ use parlance_types::{MessageId, Micros, Seq, UserId};
 
 use super::Content;
 
+/// How often a message may be edited.
+pub(super) const MAX_EDITS: i16 = 1000;
+
 /// A new content for a message.
 #[derive(Clone, Debug)]
 pub struct Edit {
@@ -66,6 +69,9 @@ pub(super) fn edit<'t>(
     }
     if target.deleted_seq.is_some() {
         return Err(Error::Refused(Reason::MessageDeleted, "the message was deleted"));
+    }
+    if target.edits >= MAX_EDITS {
+        return Err(Error::Refused(Reason::TooManyEdits, "the message was edited 1000 times"));
     }
     Ok(target)
 }
@@ -134,7 +140,7 @@ mod tests {
 
     fn message(seq: Seq, sender: &str, deleted_seq: Option<Seq>) -> Target {
         let (sender_id, payload) = (sender.to_owned(), Vec::new());
-        Target { seq, sender_id, ord: seq, counted: true, deleted_seq, payload }
+        Target { seq, sender_id, ord: seq, counted: true, edits: 0, deleted_seq, payload }
     }
 
     fn reason<T>(refused: Result<T, Error>) -> Option<Reason> {
@@ -154,6 +160,9 @@ mod tests {
         assert_eq!(sees(Some(message(7, "bob", None))), Some(Reason::NotTheSender));
         assert_eq!(sees(Some(message(7, "ann", Some(8)))), Some(Reason::MessageDeleted));
         assert_eq!(sees(Some(message(4, "ann", None))), Some(Reason::MessageNotFound));
+        let edited = |edits| Some(Target { edits, ..message(7, "ann", None) });
+        assert_eq!(sees(edited(MAX_EDITS - 1)), None);
+        assert_eq!(sees(edited(MAX_EDITS)), Some(Reason::TooManyEdits));
         assert_eq!(sees(None), Some(Reason::MessageNotFound));
         let stranger = judge(None, Some(&ann), Some(message(7, "ann", None)));
         assert_eq!(stranger, Some(Reason::NotAMember));

@@ -50,6 +50,13 @@ pub fn tombstone(event: MessageId, payload: &[u8]) -> Result<Bytes, Error> {
     readable(event, codec::tombstone(payload))
 }
 
+/// What stays of an edit of a deleted message.
+pub fn blank_edit(editor: Option<&UserId>, target: MessageId) -> Bytes {
+    let (message_id, message_seq) = (target.to_string(), target.seq);
+    let edited = pb::MessageEdited { message_id, message_seq, content: None, deleted: true };
+    codec::event(editor, Body::MessageEdited(edited))
+}
+
 fn readable<T>(event: MessageId, payload: Result<T, DecodeError>) -> Result<T, Error> {
     payload.map_err(|_| Error::unreadable(event))
 }

@@ -59,8 +59,8 @@ impl MessageRow {
 
 /// The edit `e` that holds the content of a message `m` of the log $1 as it reads at $5: an
 /// edit above is not there yet. $6 is the kind of edits. The two `+` keep SQLite from walking
-/// the log backwards for the greatest number instead of reading the message's edits by the
-/// index of targets.
+/// the log backwards for the greatest number instead of reading the message's edits, which
+/// are bounded, by the index of targets.
 macro_rules! edit_of_message {
     () => {
         "LEFT JOIN events e
@@ -74,16 +74,41 @@ macro_rules! edit_of_message {
 }
 pub(crate) use edit_of_message;
 
+/// The first $4 messages within $2..=$3, of those that are deleted or of the others. Compared
+/// as pairs, kind and place can only be read by an index of both: no plan walks through what
+/// lies between the messages.
+macro_rules! messages {
+    ($deleted:literal, $order:literal) => {
+        concat!(
+            "SELECT * FROM (
+               SELECT m.seq, m.sender_id, m.time, m.counted, m.deleted_seq, m.payload,
+                      m.content_seq
+                 FROM events m
+                WHERE m.log_id = $1 AND (m.kind, m.seq) >= ($7, $2) AND (m.kind, m.seq) <= ($7, $3)
+                  AND m.deleted_seq ",
+            $deleted,
+            " ORDER BY m.kind ",
+            $order,
+            ", m.seq ",
+            $order,
+            " LIMIT $4) ",
+        )
+    };
+}
+
 /// Messages within $2..=$3 as they read at $5.
 macro_rules! page {
     ($order:literal) => {
         concat!(
             "SELECT ",
             message_columns!(),
-            " FROM events m ",
+            " FROM (",
+            messages!("IS NULL", $order),
+            "kept UNION ALL ",
+            messages!("IS NOT NULL", $order),
+            "deleted) m ",
             edit_of_message!(),
-            "WHERE m.log_id = $1 AND m.kind = $7 AND m.seq >= $2 AND m.seq <= $3
-              ORDER BY m.seq ",
+            "ORDER BY m.seq ",
             $order,
             " LIMIT $4"
         )
@@ -141,7 +166,8 @@ impl Change for Edit {
         let edited = codec::edited(self.message_id, &content.replying_to(reply_to));
         let event = NewEvent::new(editor, edited).about(message).requested(&self.request, digest);
         let (seq, time) = log.append(event).await?;
-        let update = "UPDATE events SET content_seq = $3 WHERE log_id = $1 AND seq = $2";
+        let update = "UPDATE events SET content_seq = $3, edits = edits + 1
+                      WHERE log_id = $1 AND seq = $2";
         log.conn().query(update).bind(self.log_id().0).bind(message).bind(seq).execute().await?;
         Ok(Edited { seq, time })
     }
@@ -193,28 +219,23 @@ async fn deleted_by(
     Ok((by == actor.map_or("", UserId::as_str)).then_some(deleted))
 }
 
-/// Takes the content out of a message and all its edits.
+/// Takes the content out of a message and all its edits, and the message out of the count.
 async fn blank(
     log: &mut Locked<'_>,
     log_id: LogId,
     deleted: Seq,
     target: &Target,
 ) -> Result<(), Error> {
-    let select = "SELECT seq, payload FROM events
-                  WHERE log_id = $1 AND target_seq = $2 AND kind = $3";
-    let select = log.conn().query(select).bind(log_id.0).bind(target.seq);
-    let edits: Vec<(Seq, Vec<u8>)> = select.bind(Kind::Edit.number()).fetch_all().await?;
-    let message = [(target.seq, target.payload.clone())];
-    for (seq, payload) in message.into_iter().chain(edits) {
-        let tombstone = codec::tombstone(MessageId { log_id, seq }, &payload)?;
-        let update = "UPDATE events SET payload = $3, deleted_seq = $4
-                      WHERE log_id = $1 AND seq = $2";
-        let update = log.conn().query(update).bind(log_id.0).bind(seq);
-        update.bind(tombstone.as_ref()).bind(deleted).execute().await?;
-    }
-    if target.counted {
-        let insert = "INSERT INTO gone (log_id, ord) VALUES ($1, $2)";
-        log.conn().query(insert).bind(log_id.0).bind(target.ord).execute().await?;
-    }
-    Ok(())
+    let message_id = MessageId { log_id, seq: target.seq };
+    let message = codec::tombstone(message_id, &target.payload)?;
+    let update = "UPDATE events SET payload = $3, deleted_seq = $4 WHERE log_id = $1 AND seq = $2";
+    let update = log.conn().query(update).bind(log_id.0).bind(target.seq);
+    update.bind(message.as_ref()).bind(deleted).execute().await?;
+    // All edits are by the sender, so that without a content they are all the same.
+    let edit = codec::blank_edit(target.sender().as_ref(), message_id);
+    let update = "UPDATE events SET payload = $3, deleted_seq = $4
+                  WHERE log_id = $1 AND target_seq = $2 AND kind = $5";
+    let update = log.conn().query(update).bind(log_id.0).bind(target.seq);
+    update.bind(edit.as_ref()).bind(deleted).bind(Kind::Edit.number()).execute().await?;
+    log.discount(target).await
 }

@@ -24,7 +24,10 @@ mod suite {
     use crate::rooms::{group, plan};
 
     fn asking(rooms: &[&str]) -> GetUnreadRequest {
-        GetUnreadRequest { room_ids: rooms.iter().map(|&room| room.to_owned()).collect() }
+        GetUnreadRequest {
+            room_ids: rooms.iter().map(|&room| room.to_owned()).collect(),
+            ..GetUnreadRequest::default()
+        }
     }
 
     async fn unread(client: &mut Client, rooms: &[&str]) -> GetUnreadResponse {
@@ -154,7 +157,10 @@ mod suite {
         }
         violates(ann.inbox.get_unread(asking(&["a", "b", "a"])).await, "room_ids[2]");
         let many: Vec<_> = (0..101).map(|n| n.to_string()).collect();
-        let request = |n: usize| GetUnreadRequest { room_ids: many[..n].to_vec() };
+        let request = |n: usize| GetUnreadRequest {
+            room_ids: many[..n].to_vec(),
+            ..GetUnreadRequest::default()
+        };
         violates(ann.inbox.get_unread(request(101)).await, "room_ids");
         ann.inbox.get_unread(request(100)).await.expect("unread");
     }

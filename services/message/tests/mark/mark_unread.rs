@@ -25,7 +25,8 @@ mod suite {
     }
 
     async fn unread(client: &mut Client) -> RoomUnread {
-        let request = GetUnreadRequest { room_ids: vec!["lobby".to_owned()] };
+        let request =
+            GetUnreadRequest { room_ids: vec!["lobby".to_owned()], ..GetUnreadRequest::default() };
         let mut reply = client.inbox.get_unread(request).await.expect("unread").into_inner();
         reply.rooms.pop().expect("the lobby")
     }

@@ -1,0 +1,72 @@
+//! What a log that was closed leaves behind: memberships, which end afterwards in bounded
+//! steps, so that neither the closing nor the lists of its members' rooms cost with them.
+
+use parlance_db::{Conn, Db};
+use parlance_types::{LogId, Micros, Seq};
+use uuid::Uuid;
+
+use crate::change::{Executed, Transaction};
+use crate::{Error, head};
+
+/// How many closed logs are looked for at once.
+const LOGS: i64 = 100;
+
+/// How many memberships end in one step.
+const STEP: i64 = 1000;
+
+/// Closed logs that may still have members.
+pub(crate) async fn peopled(db: &Db) -> Result<Vec<LogId>, Error> {
+    let select = "SELECT log_id FROM heads WHERE closed_seq IS NOT NULL AND peopled LIMIT $1";
+    let logs: Vec<(Uuid,)> = db.read(select).bind(LOGS).fetch_all().await?;
+    Ok(logs.into_iter().map(|(log_id,)| LogId(log_id)).collect())
+}
+
+/// Ends some memberships of a closed log.
+#[derive(Debug)]
+pub(crate) struct Emptying {
+    pub(crate) log_id: LogId,
+    /// Where the step before ended, in order of user.
+    pub(crate) after: String,
+}
+
+impl Transaction for Emptying {
+    /// Where the step ended, if there may be more.
+    type Done = Option<String>;
+
+    fn log(&self) -> LogId {
+        self.log_id
+    }
+
+    async fn execute(
+        &self,
+        conn: &mut Conn,
+        _now: Micros,
+    ) -> Result<Executed<Option<String>>, Error> {
+        let done = match head::lock(conn, self.log_id, None).await?.and_then(|row| row.closed_seq) {
+            Some(closed) => self.step(conn, closed).await?,
+            None => None,
+        };
+        Ok(Executed { done, appended: None, closed: false })
+    }
+}
+
+impl Emptying {
+    async fn step(&self, conn: &mut Conn, closed: Seq) -> Result<Option<String>, Error> {
+        let select = "SELECT user_id FROM members
+                      WHERE log_id = $1 AND user_id > $2 AND removed_seq IS NULL
+                      ORDER BY user_id LIMIT 1 OFFSET $3";
+        let select = conn.query(select).bind(self.log_id.0).bind(&self.after).bind(STEP - 1);
+        let last: Option<(String,)> = select.fetch_optional().await?;
+        let update = "UPDATE members SET removed_seq = $3
+                      WHERE log_id = $1 AND user_id > $2 AND removed_seq IS NULL
+                        AND ($4 IS NULL OR user_id <= $4)";
+        let last = last.map(|(last,)| last);
+        let update = conn.query(update).bind(self.log_id.0).bind(&self.after).bind(closed);
+        update.bind(last.as_deref()).execute().await?;
+        if last.is_none() {
+            let update = "UPDATE heads SET peopled = FALSE WHERE log_id = $1";
+            conn.query(update).bind(self.log_id.0).execute().await?;
+        }
+        Ok(last)
+    }
+}
