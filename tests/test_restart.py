@@ -1,11 +1,15 @@
 import queue
 import shutil
 import threading
+from signal import SIGINT, SIGTERM
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from load import Load
 from parlance_client import persist, reason
+from server import Server
 from subscriber import Subscriber
 
 from parlance.message.v1 import mark_service_pb2 as mark_pb
@@ -198,6 +202,27 @@ def test_a_stopping_server_sends_its_streams_away_and_answers_what_it_accepted(o
     stored = {message.seq for message in own_server.user("reader").history(room)}
     assert answered <= stored
     own_server.stop()
+
+
+@pytest.mark.parametrize("first, second", [(SIGTERM, SIGINT), (SIGINT, SIGTERM), (SIGTERM, SIGTERM)])
+def test_a_second_signal_ends_a_draining_server_at_once(first, second):
+    """A stream that its client does not end keeps the drain from ending, with status 0, for an
+    hour; who does not want to wait asks again."""
+    questions = queue.SimpleQueue()
+    with Server(options=["--drain", "1h"]) as server:
+        reflection = reflection_pb2_grpc.ServerReflectionStub(server.channel())
+        answers = reflection.ServerReflectionInfo(iter(questions.get, None))
+        questions.put(reflection_pb2.ServerReflectionRequest(list_services=""))
+        assert next(answers).HasField("list_services_response"), "the server has the stream"
+        health = health_pb2_grpc.HealthStub(server.channel())
+        told = health.Watch(health_pb2.HealthCheckRequest())
+        assert next(told).status == health_pb2.HealthCheckResponse.SERVING
+        server.terminate(first)
+        assert next(told).status == health_pb2.HealthCheckResponse.NOT_SERVING, "it drains"
+        server.terminate(second)
+        assert server.wait() == 1, server.tail()
+        assert "asked to stop a second time" in server.tail()
+        questions.put(None)
 
 
 @pytest.mark.parametrize("signal_name", ["kill", "stop"])

@@ -141,9 +141,9 @@ class Server:
         self._process.kill()
         self._process.wait()
 
-    def terminate(self):
+    def terminate(self, how=signal.SIGTERM):
         """Asks it to stop, without waiting."""
-        self._process.send_signal(signal.SIGTERM)
+        self._process.send_signal(how)
 
     def wait(self):
         """Its exit status, once it has stopped by itself."""
