@@ -1,5 +1,6 @@
 //! Who calls: put into the request by the auth layer, read by handlers.
 
+use http::Extensions;
 use parlance_types::{Micros, RequestId, TenantId, UserId};
 use tonic::{Request, Status};
 
@@ -84,8 +85,13 @@ pub fn operator<T>(request: &Request<T>) -> Result<Caller, Status> {
 
 /// The caller of an internal RPC: another service of the suite.
 pub fn internal<T>(request: &Request<T>) -> Result<Caller, Status> {
-    match request.extensions().get::<Caller>() {
-        Some(caller @ Caller { principal: Principal::Internal(_), .. }) => Ok(caller.clone()),
+    of_suite(request.extensions()).cloned()
+}
+
+/// The caller that these extensions tell of, if it is another service of the suite.
+pub(crate) fn of_suite(extensions: &Extensions) -> Result<&Caller, Status> {
+    match extensions.get::<Caller>() {
+        Some(caller @ Caller { principal: Principal::Internal(_), .. }) => Ok(caller),
         Some(_) => {
             Err(Refusal::new(Reason::NotAllowed, "the service is internal to the suite").into())
         }

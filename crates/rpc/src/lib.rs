@@ -51,7 +51,7 @@ pub use rate::RateLimit;
 pub use reason::{Reason, Refusal, violation};
 pub use reflection::with_reflection;
 pub use serve::{ConnectionLimits, Server, termination};
-pub use served::Served;
+pub use served::{OfSuite, Served};
 pub use shed::Shed;
 pub use step::{Last, Next, Step, StepLayer, Stepped, Steps};
 pub use tasks::{Run, Tasks};
