@@ -193,6 +193,12 @@ impl Keyring {
         }
     }
 
+    /// Why the first source was of no use at last.
+    #[cfg(test)]
+    pub(super) fn trouble(&self) -> Option<String> {
+        lock(&self.held)[0].trouble.clone()
+    }
+
     async fn read_urls(&self) {
         let urls = self.sources.iter().enumerate().filter(|(_, source)| source.is_url());
         let reads = urls.map(|(at, source)| async move {

@@ -351,11 +351,18 @@ async fn keys_are_loaded_again_when_their_file_changes_and_kept_when_it_breaks()
     let (old_token, new_token) = (old.token(None, &json!({})), new.token(None, &json!({})));
     assert!(fixture.verify(&old_token).is_ok());
 
+    let in_new_trouble = async |old: Option<String>| loop {
+        let trouble = fixture.auth.0.ring.trouble();
+        if trouble.is_some() && trouble != old {
+            return trouble;
+        }
+        tokio::time::sleep(RELOAD).await;
+    };
     std::fs::write(&path, b"too short").expect("a file");
-    tokio::time::sleep(3 * RELOAD).await;
+    let broken = in_new_trouble(None).await;
     assert!(fixture.verify(&old_token).is_ok());
     std::fs::remove_file(&path).expect("no file");
-    tokio::time::sleep(3 * RELOAD).await;
+    in_new_trouble(broken).await;
     assert!(fixture.verify(&old_token).is_ok());
 
     std::fs::write(&path, &new.public).expect("a file");

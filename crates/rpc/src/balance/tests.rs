@@ -1,6 +1,8 @@
+use std::future::ready;
 use std::sync::atomic::AtomicUsize;
 
 use futures::future::join_all;
+use hyper_util::rt::TokioIo;
 use tokio::net::TcpListener;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
@@ -40,21 +42,26 @@ async fn nobody() -> SocketAddr {
 }
 
 /// A server that takes as many calls at once as those of the suite, and its time over each.
-async fn slow_replica(takes: Duration) -> (SocketAddr, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
+/// It is reached through memory, so that no time passes but the test's own.
+async fn slow_replica(takes: Duration) -> (Replica, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let slow = StepLayer(Slow { takes, calls: Arc::clone(&calls) });
     let slow = tower::layer::layer_fn(move |routes| Steps::new(slow.layer(Last(routes))));
     let health = tonic_health::server::HealthService::from_health_reporter(HealthReporter::new());
     let server = tonic_health::pb::health_server::HealthServer::new(health);
+    let (near, far) = tokio::io::duplex(1 << 16);
     tokio::spawn(async move {
-        let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let incoming = tokio_stream::once(Ok::<_, std::io::Error>(far));
         let builder = tonic::transport::Server::builder().max_concurrent_streams(128);
         let serving = builder.layer(slow).add_service(server);
         serving.serve_with_incoming(incoming).await.expect("a server");
     });
-    (address, calls)
+    let mut near = Some(TokioIo::new(near));
+    let connect =
+        service_fn(move |_| ready(near.take().ok_or_else(|| std::io::Error::other("it broke"))));
+    let endpoint = Endpoint::from_static("http://replica");
+    let channel = endpoint.connect_with_connector(connect).await.expect("a connection");
+    (Replica { channel, ..Replica::new(([127, 0, 0, 1], 1).into()) }, calls)
 }
 
 #[derive(Clone)]
@@ -188,17 +195,19 @@ async fn however_many_are_dead_or_silent_the_one_that_lives_is_found() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn more_calls_than_replicas_take_at_once_wait_and_nobody_is_taken_for_silent() {
     let takes = Duration::from_millis(500);
     let ((one, first), (two, second)) = (slow_replica(takes).await, slow_replica(takes).await);
-    let replicas = replicas(&[one, two]);
+    let replicas = Arc::new(Replicas::default());
+    replicas.known.store(Arc::new(vec![Arc::new(one), Arc::new(two)]));
     let client = HealthClient::new(transport(Arc::clone(&replicas)));
     // Five times what both take: more than half of the time of a call.
-    let calls = 1000;
+    let (calls, began) = (1000, Instant::now());
     for answer in join_all((0..calls).map(|_| check(&client))).await {
         answer.expect("an answer");
     }
+    assert!(began.elapsed() >= 5 * takes, "{:?}", began.elapsed());
     assert_eq!(first.load(Ordering::SeqCst) + second.load(Ordering::SeqCst), calls, "asked once");
     assert!(replicas.known.load().iter().all(|replica| replica.answers()));
 }
