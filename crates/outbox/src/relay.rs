@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use parlance_db::StoreError;
+use parlance_rpc::Tasks;
 use parlance_types::LogId;
 use tokio::task::{Id, JoinError, JoinSet};
 use tokio::time::{Instant, sleep_until};
-use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::drive::count;
@@ -69,18 +69,21 @@ impl Progress {
 }
 
 impl Outbox {
-    /// Drives every log with pending facts, for ever: when a drive of this node
-    /// failed, and every second. A log in trouble pauses, longer each time, and
-    /// does not delay the others. Ends when `shutdown` is cancelled; any number of
-    /// replicas may run it.
-    pub async fn relay(&self, shutdown: CancellationToken) {
+    /// Drives every log with pending facts from now on, as one of the `tasks`: when a drive
+    /// of this node failed, and every second. A log in trouble pauses, longer each time, and
+    /// does not delay the others. Any number of replicas may run it.
+    pub fn relay(&self, name: &'static str, tasks: &Tasks) {
+        let (outbox, looks) = (self.clone(), tasks.clone());
+        tasks.until_stop(name, async move { outbox.relay_all(name, looks).await });
+    }
+
+    async fn relay_all(&self, name: &'static str, tasks: Tasks) {
         let mut progress = Progress::default();
         let mut drives: JoinSet<bool> = JoinSet::new();
         let (mut next_look, mut crowded) = (Instant::now(), false);
         loop {
             let soon = Instant::now() + SHORTEST_LOOK;
             tokio::select! {
-                () = shutdown.cancelled() => return,
                 Some(ended) = drives.join_next_with_id() => {
                     progress.finished(ended);
                     if crowded {
@@ -92,11 +95,8 @@ impl Outbox {
                 () = sleep_until(next_look) => {
                     let look = self.start_due(&mut progress, &mut drives).await;
                     next_look = Instant::now() + if look.is_ok() { LOOK_EVERY } else { AFTER_FAILURE };
-                    crowded = look.unwrap_or_else(|error| {
-                        let error = &error as &dyn std::error::Error;
-                        tracing::warn!(error, "could not look for pending facts");
-                        false
-                    });
+                    crowded = *look.as_ref().unwrap_or(&false);
+                    tasks.ran(name, look.map(drop));
                 }
             }
         }

@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -20,7 +20,7 @@ use bytes::Bytes;
 use futures::future::select_all;
 use http::{Request, Response, request};
 use http_body_util::{BodyExt as _, Full};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
@@ -32,7 +32,7 @@ pub use self::addresses::{Addresses, InvalidAddresses};
 
 use self::addresses::Lookups;
 use crate::deadline::asked;
-use crate::{DEFAULT_DEADLINE, Transport};
+use crate::{DEFAULT_DEADLINE, Tasks, Transport};
 
 /// How often one call is tried in all: once per replica, within these bounds.
 const TRIES: RangeInclusive<usize> = 3..=8;
@@ -61,14 +61,22 @@ const LOOKUP_EVERY: Duration = Duration::from_secs(5);
 /// Reaches a service across the network, whichever of its replicas are there.
 ///
 /// For unary calls that may be repeated. A call answers UNAVAILABLE when no
-/// replica answered it within its `grpc-timeout`.
-pub async fn balanced(addresses: Addresses) -> Transport {
+/// replica answered it within its `grpc-timeout`. Names are looked up again and again, as one
+/// of the `tasks`.
+pub async fn balanced(addresses: Addresses, tasks: &Tasks) -> Transport {
     let replicas = Arc::new(Replicas::default());
     let fixed = addresses.are_fixed();
     let mut lookups = Lookups::of(addresses);
     replicas.become_those(&lookups.look_up().await);
     if !fixed {
-        tokio::spawn(look_up(lookups, Arc::downgrade(&replicas)));
+        let (replicas, lookups) = (Arc::clone(&replicas), Arc::new(Mutex::new(lookups)));
+        tasks.every("addresses", LOOKUP_EVERY, Arc::default(), move || {
+            let (replicas, lookups) = (Arc::clone(&replicas), Arc::clone(&lookups));
+            async move {
+                replicas.become_those(&lookups.lock().await.look_up().await);
+                Ok::<_, Infallible>(())
+            }
+        });
     }
     transport(replicas)
 }
@@ -79,16 +87,6 @@ fn transport(replicas: Arc<Replicas>) -> Transport {
         async move { Ok::<_, tonic::transport::Error>(replicas.call(request).await) }
     });
     BoxCloneSyncService::new(service)
-}
-
-/// Keeps the replicas up to date as long as somebody uses them.
-async fn look_up(mut lookups: Lookups, replicas: Weak<Replicas>) {
-    loop {
-        tokio::time::sleep(LOOKUP_EVERY).await;
-        let found = lookups.look_up().await;
-        let Some(replicas) = replicas.upgrade() else { return };
-        replicas.become_those(&found);
-    }
 }
 
 #[derive(Debug)]

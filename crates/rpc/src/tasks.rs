@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt as _;
+use parlance_proto::message::v1::TaskCounters;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +50,8 @@ pub struct Run {
     pub last: Option<Instant>,
     /// When a run last failed, and of what.
     pub last_failure: Option<(Instant, String)>,
+    /// Whether the last run failed.
+    fails: bool,
 }
 
 impl Tasks {
@@ -82,8 +85,8 @@ impl Tasks {
     }
 
     /// Runs `job` at once, then every `period` and when it is woken; never twice at once. A
-    /// run that fails is logged, and the next one comes as usual; when the tasks shall stop,
-    /// a run is dropped where it stands.
+    /// run that fails is logged if the one before it did not, and the next one comes as usual;
+    /// when the tasks shall stop, a run is dropped where it stands.
     pub fn every<W, E>(
         &self,
         name: &'static str,
@@ -94,12 +97,11 @@ impl Tasks {
         W: Future<Output = Result<(), E>> + Send,
         E: Into<Box<dyn Error + Send + Sync>>,
     {
-        let inner = Arc::clone(&self.0);
+        let tasks = self.clone();
         let runs = async move {
             loop {
                 let due = Instant::now() + period;
-                let failure = job().await.map_err(Into::into).err();
-                inner.ran(name, failure.as_deref());
+                tasks.ran(name, job().await);
                 tokio::select! {
                     () = wake.notified() => {}
                     () = sleep_until(due) => {}
@@ -107,6 +109,15 @@ impl Tasks {
             }
         };
         self.until_stop(name, runs);
+    }
+
+    /// Notes that a round of a task has ended, of one that goes its rounds by itself.
+    pub fn ran<E>(&self, name: &'static str, ended: Result<(), E>)
+    where
+        E: Into<Box<dyn Error + Send + Sync>>,
+    {
+        let failure = ended.map_err(Into::into).err();
+        self.0.ran(name, failure.as_deref());
     }
 
     /// Work on a request that [`close`](Self::close) waits for.
@@ -117,6 +128,24 @@ impl Tasks {
     /// Every task, by its name.
     pub fn report(&self) -> BTreeMap<&'static str, Run> {
         self.0.runs().clone()
+    }
+
+    /// Every task, as operators see it.
+    pub fn counters(&self) -> Vec<TaskCounters> {
+        let now = Instant::now();
+        let since = |time| now.saturating_duration_since(time).try_into().ok();
+        let counters = |(name, run): (&'static str, Run)| {
+            let (failed, why) = run.last_failure.unzip();
+            TaskCounters {
+                name: name.to_owned(),
+                runs: run.count,
+                failures: run.failures,
+                since_last_run: run.last.and_then(since),
+                since_last_failure: failed.and_then(since),
+                last_failure: why.unwrap_or_default(),
+            }
+        };
+        self.report().into_iter().map(counters).collect()
     }
 
     /// Waits until a task has failed; the process shall end then.
@@ -164,13 +193,20 @@ impl Inner {
         let mut runs = self.runs();
         let run = runs.entry(name).or_default();
         let now = Instant::now();
+        let failed = std::mem::replace(&mut run.fails, failure.is_some());
         run.count += 1;
         run.last = Some(now);
         if let Some(failure) = failure {
             run.failures += 1;
             run.last_failure = Some((now, failure.to_string()));
-            drop(runs);
-            tracing::warn!(error = failure as &(dyn Error + 'static), "a run failed");
+        }
+        drop(runs);
+        match failure {
+            Some(error) if !failed => {
+                tracing::warn!(name, error = error as &(dyn Error + 'static), "a task fails");
+            }
+            None if failed => tracing::info!(name, "a task does not fail any more"),
+            _ => {}
         }
     }
 

@@ -78,7 +78,8 @@ impl Service {
     }
 
     pub fn operators(&self) -> OperatorServiceServer<OperatorGrpc> {
-        OperatorServiceServer::new(OperatorGrpc(self.handler.clone()))
+        let (outbox, tasks) = (self.handler.outbox.clone(), self.tasks.clone());
+        OperatorServiceServer::new(OperatorGrpc { outbox, tasks })
     }
 
     pub fn rosters(&self) -> RosterServiceServer<RosterGrpc> {
@@ -87,8 +88,6 @@ impl Service {
 
     /// Starts what runs beside requests.
     pub fn run(&self) {
-        let outbox = self.handler.outbox.clone();
-        let stop = self.tasks.stop().clone();
-        self.tasks.vital("membership relay", async move { outbox.relay(stop).await });
+        self.handler.outbox.relay("membership relay", &self.tasks);
     }
 }

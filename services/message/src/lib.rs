@@ -96,7 +96,7 @@ impl Service {
             MarkServiceServer::new(MarkGrpc::new(marker)),
             InboxServiceServer::new(InboxGrpc::new(inbox)),
             PinServiceServer::new(PinGrpc::new(Pins::new(store.clone()))),
-            OperatorServiceServer::new(OperatorGrpc::new(hub, store)),
+            OperatorServiceServer::new(OperatorGrpc::new(hub, store, env.tasks)),
         ]
         .with(stream.max_decoding_message_size(MAX_SUBSCRIBE))
     }

@@ -83,9 +83,8 @@ impl Process {
         let shared = internal_keys(config)?;
         let env =
             Env::new(Arc::clone(&clock), Internal::new(shared[0].clone(), Arc::clone(&clock)));
-        let stop = || env.tasks.stop().clone();
         let auth = auth(config, keys, shared, clock).await?;
-        env.tasks.vital("key reload", auth.clone().reload(stop()));
+        env.tasks.vital("key reload", auth.clone().reload(env.tasks.stop().clone()));
 
         let mut layers = layers(config, auth);
         layers.tenant_rate = tenant_rate(part, config, &env.tasks)?;
@@ -99,8 +98,7 @@ impl Process {
             .map_err(|error| Failure::fatal("cannot tell the address", &error))?;
         let health = Health::new(services.public.names().iter().copied()).await;
         health.set_all(true).await;
-        let readiness = Readiness::of(&services.databases);
-        env.tasks.vital("readiness", readiness.tell(health.clone(), stop()));
+        Readiness::of(&services.databases).tell(health.clone(), &env.tasks);
         let limits = ConnectionLimits {
             per_address: config.connections_per_address,
             ..ConnectionLimits::default()
@@ -216,8 +214,7 @@ fn tenant_rate(part: Part, config: &Config, tasks: &Tasks) -> Result<Option<Tena
     let Some(rate) = TenantRate::shared(rate, burst) else { return Ok(None) };
     let tallies = Tallies::open(url, &config.bus_tag, part.program());
     let tallies = tallies.map_err(|error| Failure::fatal("cannot use Redis", &error))?;
-    let share = tenant_rate::share(rate.clone(), tallies, tasks.stop().clone());
-    tasks.vital("tenant rates", share);
+    tenant_rate::share(rate.clone(), tallies, tasks);
     Ok(Some(rate))
 }
 

@@ -1,12 +1,13 @@
 //! Whether a process is ready: its databases are there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
 use parlance_db::{Db, Ping};
-use parlance_rpc::Health;
-use tokio::time::{sleep, timeout};
-use tokio_util::sync::CancellationToken;
+use parlance_rpc::{Health, Tasks};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
 
 /// How often databases are asked whether they are there, and how long they may
 /// take to answer.
@@ -24,24 +25,32 @@ pub(crate) struct Readiness {
     pings: Vec<Ping>,
     /// In a row.
     misses: usize,
+    /// As it was told last.
+    ready: bool,
 }
 
 impl Readiness {
     pub(crate) fn of(databases: &[Db]) -> Self {
-        Self { pings: databases.iter().map(Ping::of).collect(), misses: 0 }
+        Self { pings: databases.iter().map(Ping::of).collect(), misses: 0, ready: true }
     }
 
-    /// Tells whether the process is ready, until `shutdown`.
-    pub(crate) async fn tell(mut self, health: Health, shutdown: CancellationToken) {
-        let mut was_ready = true;
-        while shutdown.run_until_cancelled(sleep(EVERY)).await.is_some() {
-            let ready = self.ask().await;
-            if ready != was_ready {
-                tracing::warn!(ready, "the database came or went");
-                health.set_all(ready).await;
-                was_ready = ready;
-            }
+    /// Tells from now on whether the process is ready; that it is was told.
+    pub(crate) fn tell(self, health: Health, tasks: &Tasks) {
+        let this = Arc::new(Mutex::new(self));
+        tasks.every("readiness", EVERY, Arc::default(), move || {
+            let (this, health) = (Arc::clone(&this), health.clone());
+            async move { this.lock().await.look(&health).await }
+        });
+    }
+
+    async fn look(&mut self, health: &Health) -> Result<(), &'static str> {
+        let ready = self.ask().await;
+        if ready != self.ready {
+            tracing::warn!(ready, "the database came or went");
+            health.set_all(ready).await;
+            self.ready = ready;
         }
+        if self.misses == 0 { Ok(()) } else { Err("a database does not answer") }
     }
 
     /// Asks once. Whether the process is ready.

@@ -104,6 +104,7 @@ impl Services {
     pub(crate) async fn open(part: Part, parts: &Parts<'_>) -> Result<Self, Failure> {
         let mut services = Self::default();
         let (message, membership) = (&parts.config.message, &parts.config.membership);
+        let tasks = &parts.env.tasks;
         match part {
             Part::Whole => {
                 let logs = services.message(parts).await?;
@@ -115,17 +116,17 @@ impl Services {
             }
             Part::Message => services.internal = services.message(parts).await?,
             Part::Membership => {
-                let logs = remote("message", message.as_ref()).await?;
+                let logs = remote("message", message.as_ref(), tasks).await?;
                 services.internal = services.membership(parts, logs).await?;
             }
             Part::Room => {
-                let rosters = remote("membership", membership.as_ref()).await?;
-                let logs = remote("message", message.as_ref()).await?;
+                let rosters = remote("membership", membership.as_ref(), tasks).await?;
+                let logs = remote("message", message.as_ref(), tasks).await?;
                 services.room(parts, rosters, logs).await?;
             }
             Part::Presence => {
-                let rosters = remote("membership", membership.as_ref()).await?;
-                let logs = remote("message", message.as_ref()).await?;
+                let rosters = remote("membership", membership.as_ref(), tasks).await?;
+                let logs = remote("message", message.as_ref(), tasks).await?;
                 services.presence(parts, rosters, logs).await?;
             }
         }
@@ -239,10 +240,14 @@ impl Services {
 }
 
 /// Reaches a service that runs in processes of its own.
-async fn remote(service: &str, addresses: Option<&Addresses>) -> Result<Transport, Failure> {
+async fn remote(
+    service: &str,
+    addresses: Option<&Addresses>,
+    tasks: &Tasks,
+) -> Result<Transport, Failure> {
     let addresses = addresses.cloned();
     let addresses = addresses.ok_or_else(|| Failure::Usage(format!("{service} is required")))?;
-    Ok(balanced(addresses).await)
+    Ok(balanced(addresses, tasks).await)
 }
 
 fn cannot_open(service: &str, error: &(dyn std::error::Error + 'static)) -> Failure {

@@ -1,12 +1,12 @@
 //! Shares the limits of tenants with the other replicas of a service.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use parlance_bus::Tallies;
-use parlance_rpc::{Merge, TenantRate};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
-use tokio_util::sync::CancellationToken;
+use parlance_rpc::{Merge, Tasks, TenantRate};
+use tokio::time::{Instant, timeout_at};
 
 /// How often what was admitted is merged.
 const EVERY: Duration = Duration::from_millis(100);
@@ -17,28 +17,22 @@ const WITHIN: Duration = Duration::from_millis(500);
 /// How many merges are under way at once.
 const AT_ONCE: usize = 64;
 
-/// Merges what the callers of each tenant used, until `stop`. Without Redis every
-/// process goes on alone.
-pub(crate) async fn share(rate: TenantRate, tallies: Tallies, stop: CancellationToken) {
-    let mut ticks = interval(EVERY);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut alone = false;
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let due = Instant::now() + WITHIN;
-        let merges = rate.begin();
-        if merges.is_empty() {
-            continue;
-        }
-        let merges = merges.into_iter().map(|merge| one(&rate, &tallies, merge, due));
-        let merges = futures::stream::iter(merges).buffer_unordered(AT_ONCE);
-        let failed = merges.fold(false, async |failed, done| failed || !done).await;
-        match (alone, failed) {
-            (false, true) => tracing::warn!("limits of tenants are this process's own for now"),
-            (true, false) => tracing::info!("limits of tenants are shared again"),
-            _ => {}
-        }
-        alone = failed;
-    }
+/// Merges what the callers of each tenant used, from now on. Without Redis every process
+/// goes on alone.
+pub(crate) fn share(rate: TenantRate, tallies: Tallies, tasks: &Tasks) {
+    let tallies = Arc::new(tallies);
+    tasks.every("tenant rates", EVERY, Arc::default(), move || {
+        let (rate, tallies) = (rate.clone(), Arc::clone(&tallies));
+        async move { merge(&rate, &tallies).await }
+    });
+}
+
+async fn merge(rate: &TenantRate, tallies: &Tallies) -> Result<(), &'static str> {
+    let due = Instant::now() + WITHIN;
+    let merges = rate.begin().into_iter().map(|merge| one(rate, tallies, merge, due));
+    let merges = futures::stream::iter(merges).buffer_unordered(AT_ONCE);
+    let failed = merges.fold(false, async |failed, done| failed || !done).await;
+    if failed { Err("limits of tenants are this process's own for now") } else { Ok(()) }
 }
 
 /// Whether one merge was made.

@@ -60,19 +60,18 @@ impl Service {
 
     /// What users, backends and operators call, once the auth layer has verified them.
     pub fn public(&self) -> Served {
-        let Self { rooms, logs, callers, outbox, .. } = self.clone();
+        let Self { rooms, logs, callers, outbox, tasks } = self.clone();
         public![
             RoomServiceServer::new(RoomGrpc { rooms: rooms.clone(), callers: callers.clone() }),
             RoomListServiceServer::new(RoomListGrpc { rooms, logs, callers }),
-            OperatorServiceServer::new(OperatorGrpc(outbox)),
+            OperatorServiceServer::new(OperatorGrpc { outbox, tasks }),
         ]
     }
 
     /// Finishes from now on what callers and earlier processes left: facts that are not in
     /// their logs, creations, deletions, rules that are not pushed.
     pub fn run(&self) {
-        let (outbox, stop) = (self.outbox.clone(), self.tasks.stop().clone());
-        self.tasks.vital("room relay", async move { outbox.relay(stop).await });
+        self.outbox.relay("room relay", &self.tasks);
         self.rooms.run_janitor();
     }
 }

@@ -11,8 +11,7 @@ use parlance_db::testing::{Link, TestSchema};
 use parlance_outbox::testing::Health;
 use parlance_outbox::{Backlog, DriveError};
 use parlance_proto::message::v1::{FactSource, RoomKind};
-use parlance_rpc::Reason;
-use tokio_util::sync::CancellationToken;
+use parlance_rpc::{Reason, Tasks};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -148,19 +147,15 @@ async fn an_outage_is_told_and_the_relay_finishes(db: Db) {
     let log = source.register("den").await;
     source.enqueue(log, &[member_joins("ann")]).await;
     source.logs.set_health(Health::Down);
-    let shutdown = CancellationToken::new();
-    let relay = tokio::spawn({
-        let (outbox, shutdown) = (source.outbox.clone(), shutdown.clone());
-        async move { outbox.relay(shutdown).await }
-    });
+    let tasks = Tasks::default();
+    source.outbox.relay("relay", &tasks);
     let away = source.outbox.drive(log, SOON).await.expect_err("the log service is away");
     assert!(matches!(away, DriveError::Unavailable(_)), "{away:?}");
     let backlog = source.outbox.backlog().await.expect("a backlog");
     assert_eq!(backlog, Backlog { logs: 1, facts: 1 });
     source.logs.set_health(Health::Up);
     source.logs.wait_for(log, |log| log.events.len() == 1).await;
-    shutdown.cancel();
-    relay.await.expect("the relay ends");
+    tasks.close().await;
     assert!(source.outbox.counters().failed_drives.load(Ordering::Relaxed) > 0);
 }
 
@@ -169,18 +164,14 @@ async fn a_log_in_trouble_does_not_delay_the_others(db: Db) {
     let (stuck, well) = (source.register("stuck").await, source.register("well").await);
     source.logs.hang_on(stuck);
     source.enqueue(stuck, &[member_joins("ann")]).await;
-    let shutdown = CancellationToken::new();
-    let relay = tokio::spawn({
-        let (outbox, shutdown) = (source.outbox.clone(), shutdown.clone());
-        async move { outbox.relay(shutdown).await }
-    });
+    let tasks = Tasks::default();
+    source.outbox.relay("relay", &tasks);
     for count in 1..=2 {
         source.enqueue(well, &[member_joins("bob")]).await;
         source.logs.wait_for(well, |log| log.events.len() == count).await;
     }
     assert!(source.logs.log(stuck).events.is_empty());
-    shutdown.cancel();
-    relay.await.expect("the relay ends");
+    tasks.close().await;
 }
 
 async fn the_relay_takes_on_more_logs_than_it_drives_at_once(db: Db) {
@@ -191,16 +182,12 @@ async fn the_relay_takes_on_more_logs_than_it_drives_at_once(db: Db) {
         source.enqueue(log, &[member_joins("ann")]).await;
         logs.push(log);
     }
-    let shutdown = CancellationToken::new();
-    let relay = tokio::spawn({
-        let (outbox, shutdown) = (source.outbox.clone(), shutdown.clone());
-        async move { outbox.relay(shutdown).await }
-    });
+    let tasks = Tasks::default();
+    source.outbox.relay("relay", &tasks);
     for log in logs {
         source.logs.wait_for(log, |log| log.events.len() == 1).await;
     }
-    shutdown.cancel();
-    relay.await.expect("the relay ends");
+    tasks.close().await;
 }
 
 async fn drives_at_once_apply_each_fact_once(db: Db) {
@@ -260,19 +247,15 @@ async fn the_relay_leaves_a_silent_postgres_behind() {
     let direct = Source::new(open(schema.location()).await.expect("open Postgres"));
     let source = Source::new(db.clone());
     let log = source.register("den").await;
-    let shutdown = CancellationToken::new();
-    let relay = tokio::spawn({
-        let (outbox, shutdown) = (source.outbox.clone(), shutdown.clone());
-        async move { outbox.relay(shutdown).await }
-    });
+    let tasks = Tasks::default();
+    source.outbox.relay("relay", &tasks);
     source.enqueue(log, &[member_joins("ann")]).await;
     source.logs.wait_for(log, |log| log.events.len() == 1).await;
     link.silence();
     direct.enqueue(log, &[member_joins("bob")]).await;
     let found = source.logs.wait_for(log, |log| log.events.len() == 2);
     tokio::time::timeout(SOON, found).await.expect("the relay finds what is pending");
-    shutdown.cancel();
-    relay.await.expect("the relay ends");
+    tasks.close().await;
     db.close().await;
     direct.db.close().await;
     schema.drop().await;

@@ -96,7 +96,7 @@ fn replicas(addresses: &[SocketAddr]) -> Arc<Replicas> {
 
 async fn client(addresses: &[SocketAddr]) -> HealthClient<Transport> {
     let text: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    HealthClient::new(balanced(text.join(",").parse().expect("addresses")).await)
+    HealthClient::new(balanced(text.join(",").parse().expect("addresses"), &Tasks::default()).await)
 }
 
 async fn check(client: &HealthClient<Transport>) -> Result<(), Status> {
@@ -225,7 +225,7 @@ async fn nobody_there_is_unavailable_at_once() {
 async fn a_name_stands_for_its_addresses() {
     let (address, _, _) = replica().await;
     let name: Addresses = format!("localhost:{}", address.port()).parse().expect("a name");
-    check(&HealthClient::new(balanced(name).await)).await.expect("an answer");
+    check(&HealthClient::new(balanced(name, &Tasks::default()).await)).await.expect("an answer");
 }
 
 /// Names below `invalid` are never there.
@@ -234,5 +234,5 @@ async fn a_name_that_is_gone_hides_no_other() {
     let (address, _, _) = replica().await;
     let text = format!("gone.invalid:{0},localhost:{0}", address.port());
     let names: Addresses = text.parse().expect("names");
-    check(&HealthClient::new(balanced(names).await)).await.expect("an answer");
+    check(&HealthClient::new(balanced(names, &Tasks::default()).await)).await.expect("an answer");
 }

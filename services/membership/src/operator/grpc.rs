@@ -1,16 +1,19 @@
 //! `OperatorService`.
 
+use parlance_outbox::Outbox;
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::operator_service_server::OperatorService;
-use parlance_rpc::{Deadline, operator};
+use parlance_rpc::{Deadline, Tasks, operator};
 use tonic::{Request, Response, Status};
 
 use crate::Error;
-use crate::handler::Handler;
 
 /// Serves `OperatorService`.
 #[derive(Clone, Debug)]
-pub struct OperatorGrpc(pub(crate) Handler);
+pub struct OperatorGrpc {
+    pub(crate) outbox: Outbox,
+    pub(crate) tasks: Tasks,
+}
 
 #[tonic::async_trait]
 impl OperatorService for OperatorGrpc {
@@ -19,8 +22,11 @@ impl OperatorService for OperatorGrpc {
         request: Request<pb::GetCountersRequest>,
     ) -> Result<Response<pb::GetCountersResponse>, Status> {
         operator(&request)?;
-        let report = async { Ok::<_, Error>(self.0.outbox.report().await?) };
+        let report = async { Ok::<_, Error>(self.outbox.report().await?) };
         let outbox = Deadline::of(&request).reserve().bound(report).await?;
-        Ok(Response::new(pb::GetCountersResponse { outbox: Some(outbox) }))
+        Ok(Response::new(pb::GetCountersResponse {
+            outbox: Some(outbox),
+            tasks: self.tasks.counters(),
+        }))
     }
 }

@@ -6,7 +6,7 @@ use parlance_follow::Hub;
 use parlance_log::Store;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::operator_service_server::OperatorService;
-use parlance_rpc::operator;
+use parlance_rpc::{Tasks, operator};
 use tonic::{Request, Response, Status};
 
 /// Shows what a node counts.
@@ -14,11 +14,12 @@ use tonic::{Request, Response, Status};
 pub struct OperatorGrpc {
     hub: Hub,
     store: Store,
+    tasks: Tasks,
 }
 
 impl OperatorGrpc {
-    pub const fn new(hub: Hub, store: Store) -> Self {
-        Self { hub, store }
+    pub const fn new(hub: Hub, store: Store, tasks: Tasks) -> Self {
+        Self { hub, store, tasks }
     }
 }
 
@@ -50,6 +51,7 @@ impl OperatorService for OperatorGrpc {
             node_id: format!("{:016x}", self.hub.node()),
             bus_up: self.hub.bus_is_up(),
             healing: Some(healing),
+            tasks: self.tasks.counters(),
         }))
     }
 }

@@ -1,4 +1,12 @@
-use parlance_rpc::testing::in_time;
+use parlance_proto::membership::v1 as membership;
+use parlance_proto::message::v1 as message;
+use parlance_proto::room::v1 as room;
+use parlance_rpc::Role;
+use parlance_rpc::testing::{eventually, in_time};
+use parlance_types::{TenantId, UserId};
+use tonic::Request;
+use tonic::metadata::MetadataValue;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Endpoint;
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -55,8 +63,7 @@ async fn every_task_of_the_embedded_mode_is_watched() {
     let (clock, stop) = (Arc::new(SystemClock), CancellationToken::new());
     let process = Process::open(Part::Whole, &config, clock, stop.clone()).await;
     let process = process.expect("it opens");
-    let tasks = process.env.tasks.clone();
-    let names: Vec<_> = tasks.report().into_keys().collect();
+    let names: Vec<_> = process.env.tasks.report().into_keys().collect();
     let expected = [
         "key reload",
         "membership relay",
@@ -66,12 +73,65 @@ async fn every_task_of_the_embedded_mode_is_watched() {
         "room relay",
     ];
     assert!(expected.iter().all(|name| names.contains(name)), "{names:?}");
-    in_time(async {
-        while tasks.report()["room janitor"].last.is_none() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+    stop.cancel();
+    in_time(process.serve()).await.expect("it ends well");
+}
+
+/// Every service of a process shows all of its tasks.
+#[tokio::test]
+async fn an_operator_sees_how_tasks_are_doing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let settings = Settings {
+        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
+        store: Some(Store::Sqlite(folder.path().join("data"))),
+        ..Settings::default()
+    };
+    let config = settings.resolve().expect("good settings");
+    let (clock, stop) = (Arc::new(SystemClock), CancellationToken::new());
+    let process = Process::open(Part::Whole, &config, clock, stop.clone()).await;
+    let process = process.expect("it opens");
+    process.env.tasks.every("a test", Duration::from_millis(1), Arc::default(), || async {
+        Err::<(), _>("it fails")
+    });
+    let minter = process.minter.as_ref().expect("a key of its own");
+    let (tenant, user, life) = (TenantId::new("acme"), UserId::new("ada"), Duration::from_mins(1));
+    let token = minter.token(&tenant, Role::Operator, &user, SystemClock.now(), life);
+    let bearer: MetadataValue<_> = format!("Bearer {token}").parse().expect("a value");
+    let as_operator = move |mut request: Request<()>| {
+        request.metadata_mut().insert("authorization", bearer.clone());
+        Ok(request)
+    };
+    let url = format!("http://{}", process.address);
+    let serving = tokio::spawn(process.serve());
+    let channel = Endpoint::from_shared(url).expect("a URL").connect().await;
+    let channel = InterceptedService::new(channel.expect("it listens"), as_operator);
+
+    let logs = message::operator_service_client::OperatorServiceClient::new(channel.clone());
+    let rosters = membership::operator_service_client::OperatorServiceClient::new(channel.clone());
+    let rooms = room::operator_service_client::OperatorServiceClient::new(channel);
+    let done = |tasks: Vec<message::TaskCounters>| {
+        let of = |name: &str| tasks.iter().find(|task| task.name == name).expect("it is shown");
+        let (janitor, test, keys) = (of("room janitor"), of("a test"), of("key reload"));
+        assert_eq!((janitor.failures, keys.runs), (0, 0));
+        assert_eq!((test.runs, test.since_last_run), (test.failures, test.since_last_failure));
+        assert!(test.runs == 0 || test.last_failure == "it fails");
+        janitor.runs > 0 && janitor.since_last_run.is_some() && test.failures > 1
+    };
+    eventually(|| async {
+        let counters = logs.clone().get_counters(message::GetCountersRequest {}).await;
+        done(counters.expect("counters").into_inner().tasks)
+    })
+    .await;
+    eventually(|| async {
+        let counters = rosters.clone().get_counters(membership::GetCountersRequest {}).await;
+        done(counters.expect("counters").into_inner().tasks)
+    })
+    .await;
+    eventually(|| async {
+        let counters = rooms.clone().get_counters(room::GetCountersRequest {}).await;
+        done(counters.expect("counters").into_inner().tasks)
     })
     .await;
     stop.cancel();
-    in_time(process.serve()).await.expect("it ends well");
+    in_time(serving).await.expect("no panic").expect("it ends well");
 }

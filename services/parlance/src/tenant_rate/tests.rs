@@ -15,12 +15,12 @@ const BURST: u32 = 100;
 /// A replica of a service; it stops when it is dropped.
 struct Replica {
     rate: TenantRate,
-    stop: CancellationToken,
+    tasks: Tasks,
 }
 
 impl Drop for Replica {
     fn drop(&mut self) {
-        self.stop.cancel();
+        self.tasks.stop().cancel();
     }
 }
 
@@ -28,9 +28,9 @@ impl Replica {
     fn start(url: &RedisUrl) -> Self {
         let rate = TenantRate::shared(RATE, BURST).expect("a limit");
         let tallies = Tallies::open(url, "test", "message").expect("an address");
-        let stop = CancellationToken::new();
-        tokio::spawn(share(rate.clone(), tallies, stop.clone()));
-        Self { rate, stop }
+        let tasks = Tasks::default();
+        share(rate.clone(), tallies, &tasks);
+        Self { rate, tasks }
     }
 
     /// Calls once; how long to wait if it is refused.

@@ -3,14 +3,17 @@
 use parlance_outbox::Outbox;
 use parlance_proto::room::v1 as pb;
 use parlance_proto::room::v1::operator_service_server::OperatorService;
-use parlance_rpc::{Deadline, operator};
+use parlance_rpc::{Deadline, Tasks, operator};
 use tonic::{Request, Response, Status};
 
 use crate::Error;
 
-/// Shows what waits in the outbox.
+/// Shows what waits in the outbox, and what the process does beside the calls.
 #[derive(Clone, Debug)]
-pub(crate) struct OperatorGrpc(pub(crate) Outbox);
+pub(crate) struct OperatorGrpc {
+    pub(crate) outbox: Outbox,
+    pub(crate) tasks: Tasks,
+}
 
 #[tonic::async_trait]
 impl OperatorService for OperatorGrpc {
@@ -19,8 +22,11 @@ impl OperatorService for OperatorGrpc {
         request: Request<pb::GetCountersRequest>,
     ) -> Result<Response<pb::GetCountersResponse>, Status> {
         operator(&request)?;
-        let report = async { self.0.report().await.map_err(Error::Store) };
+        let report = async { self.outbox.report().await.map_err(Error::Store) };
         let outbox = Deadline::of(&request).bound(report).await?;
-        Ok(Response::new(pb::GetCountersResponse { outbox: Some(outbox) }))
+        Ok(Response::new(pb::GetCountersResponse {
+            outbox: Some(outbox),
+            tasks: self.tasks.counters(),
+        }))
     }
 }
