@@ -65,6 +65,18 @@ const ANSWER_TIMEOUT: Duration = Duration::from_millis(3500);
 /// wait for them have not given up yet.
 const STANDSTILL: Duration = Duration::from_secs(2);
 
+/// What the planner of Postgres is told: probe by index, once and for all. Statistics, or
+/// their absence in a new database, would lead it astray, and planning anew costs more than
+/// most statements.
+const PROBES: [(&str, &str); 6] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+    ("jit", "off"),
+];
+
 /// How long the wait for a connection, and a statement of SQLite, may take.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -264,6 +276,7 @@ async fn open_postgres(
         ("statement_timeout", millis(STATEMENT_TIMEOUT)),
         ("idle_in_transaction_session_timeout", millis(STANDSTILL)),
     ]);
+    let options = options.options(PROBES);
     let silence = Silence::default();
     let noticed = silence.clone();
     let pool = PgPoolOptions::new()

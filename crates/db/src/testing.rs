@@ -1,19 +1,19 @@
 //! Empty, migrated databases for tests; nothing of them is left behind.
 
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use uuid::Uuid;
 
-use crate::{Db, Location, Migrations, SqliteDb};
+use crate::{Db, Location, Migrations};
 
 /// Connections of a test's pool.
 const CONNECTIONS: u32 = 5;
 
+mod effort;
 mod link;
 
+pub use self::effort::Effort;
 pub use self::link::Link;
 
 /// Runs every named `async fn(Db)` on each database: those beside it, or those of `$suite`.
@@ -23,6 +23,9 @@ macro_rules! test_on_each_db {
         $crate::test_on_each_db!($migrations, super => $($test),+);
     };
     ($migrations:expr, $suite:path => $($test:ident),+ $(,)?) => {
+        $crate::test_on_each_db!($migrations, $suite, on_postgres => $($test),+);
+    };
+    ($migrations:expr, $suite:path, $on_postgres:ident => $($test:ident),+ $(,)?) => {
         mod sqlite {
             use $suite as suite;
             $(#[tokio::test]
@@ -34,7 +37,7 @@ macro_rules! test_on_each_db {
             use $suite as suite;
             $(#[tokio::test]
             async fn $test() {
-                $crate::testing::on_postgres($migrations, suite::$test).await;
+                $crate::testing::$on_postgres($migrations, suite::$test).await;
             })+
         }
     };
@@ -64,6 +67,22 @@ where
     test(db.clone()).await;
     db.close().await;
     schema.drop().await;
+}
+
+/// Runs `test` on a new database of that Postgres, then drops it: its [`Effort`] is the
+/// test's alone.
+pub async fn on_own_postgres<T, F>(migrations: Migrations, test: T)
+where
+    T: FnOnce(Db) -> F,
+    F: Future<Output = ()>,
+{
+    let database = TestDatabase::create().await;
+    let (url, schema) = (database.url(), "own".to_owned());
+    let location = Location::Postgres { url, schema, connections: CONNECTIONS };
+    let db = Db::open(&location, migrations).await.expect("open Postgres");
+    test(db.clone()).await;
+    db.close().await;
+    database.go().await;
 }
 
 /// Runs `test` on a new schema of that Postgres, which is reached over a link.
@@ -135,35 +154,6 @@ impl TestDatabase {
     /// Ends every connection to it, and drops it.
     pub async fn go(&self) {
         run(&self.server, format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
-    }
-}
-
-/// Counts what SQLite does for reads, in steps of its virtual machine: unlike time the same
-/// in every run.
-#[derive(Clone, Debug, Default)]
-pub struct Steps(Arc<AtomicU64>);
-
-impl Steps {
-    /// Counts the steps of every reader of a SQLite database from now on.
-    pub async fn of(db: &SqliteDb) -> Self {
-        let steps = Self::default();
-        let mut readers = Vec::new();
-        // All are held at once, so that none is met twice.
-        for _ in 0..db.read.options().get_max_connections() {
-            let mut reader = db.read.acquire().await.expect("a reader");
-            let count = Arc::clone(&steps.0);
-            let count = move || count.fetch_add(1, Ordering::Relaxed) < u64::MAX;
-            reader.lock_handle().await.expect("a handle").set_progress_handler(1, count);
-            readers.push(reader);
-        }
-        steps
-    }
-
-    /// How many steps `read` takes.
-    pub async fn taken_by<T>(&self, read: impl Future<Output = T>) -> (T, u64) {
-        let before = self.0.load(Ordering::Relaxed);
-        let done = read.await;
-        (done, self.0.load(Ordering::Relaxed) - before)
     }
 }
 

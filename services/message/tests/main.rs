@@ -2,6 +2,7 @@
 //! and beside it what lies below, in a folder for each noun.
 
 mod callers;
+mod growth;
 mod harness;
 mod rights;
 mod rooms;
@@ -43,7 +44,6 @@ mod message {
     mod edit_message;
     mod get_message;
     mod list_messages;
-    mod pages;
     mod send_message;
 }
 

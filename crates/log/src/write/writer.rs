@@ -23,16 +23,9 @@ use crate::room_id::Resolver;
 use crate::send::{self, Outcome, Verdict};
 use crate::{Appended, Entry, Error, Publish, Sent, View, epoch, read, view};
 
-/// What the planner of a writer is told: probe by index, once and for all. Statistics
-/// of a new database would lead it astray.
-const SETTINGS: [(&str, &str); 9] = [
+/// What holds for a writer beyond what holds for every connection.
+const SETTINGS: [(&str, &str); 3] = [
     ("default_transaction_isolation", "read committed"),
-    ("plan_cache_mode", "force_generic_plan"),
-    ("enable_seqscan", "off"),
-    ("enable_bitmapscan", "off"),
-    ("enable_hashjoin", "off"),
-    ("enable_mergejoin", "off"),
-    ("jit", "off"),
     // A head that is held longer holds up its own log, and not all others of a batch.
     ("lock_timeout", "2000"),
     // What a replica holds that stands still in the middle of a change.

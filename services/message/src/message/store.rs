@@ -81,7 +81,7 @@ macro_rules! messages {
     ($deleted:literal, $order:literal) => {
         concat!(
             "SELECT * FROM (
-               SELECT m.seq, m.sender_id, m.time, m.counted, m.deleted_seq, m.payload,
+               SELECT m.kind, m.seq, m.sender_id, m.time, m.counted, m.deleted_seq, m.payload,
                       m.content_seq
                  FROM events m
                 WHERE m.log_id = $1 AND (m.kind, m.seq) >= ($7, $2) AND (m.kind, m.seq) <= ($7, $3)
@@ -108,7 +108,9 @@ macro_rules! page {
             messages!("IS NOT NULL", $order),
             "deleted) m ",
             edit_of_message!(),
-            "ORDER BY m.seq ",
+            "ORDER BY m.kind ",
+            $order,
+            ", m.seq ",
             $order,
             " LIMIT $4"
         )
