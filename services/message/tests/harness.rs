@@ -78,6 +78,11 @@ impl World {
         self.client(TENANT, Principal::Service)
     }
 
+    /// A client of a service that acts for a user.
+    pub(crate) fn service_for(&self, user_id: &str) -> Client {
+        self.client(TENANT, Principal::ServiceFor(UserId::new(user_id)))
+    }
+
     pub(crate) fn client(&self, tenant_id: &str, principal: Principal) -> Client {
         self.with(Some(caller(tenant_id, principal)), None)
     }

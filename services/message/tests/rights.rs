@@ -37,7 +37,7 @@ where
     }
 
     // A service has the rights of the user it names, no more.
-    let for_eve = world.client(TENANT, Principal::ServiceFor(UserId::new("eve")));
+    let for_eve = world.service_for("eve");
     refused(call(for_eve, "r-group").await.map(Response::new), Reason::NotAMember);
 
     let left = group(world, "r-left", &["ann", "eve"]).await;

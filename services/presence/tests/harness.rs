@@ -20,12 +20,11 @@ use parlance_proto::presence::v1::session_service_client::SessionServiceClient;
 use parlance_proto::presence::v1::typing_service_client::TypingServiceClient;
 use parlance_proto::room::v1::CreateRoomRequest;
 use parlance_proto::room::v1::room_service_client::RoomServiceClient;
-pub(crate) use parlance_rpc::testing::{PATIENCE, acme, caller, refused, violates};
-use parlance_rpc::testing::{called_by, in_time, suite};
+pub(crate) use parlance_rpc::testing::{acme, caller, eventually, in_time, refused, violates};
+use parlance_rpc::testing::{called_by, suite};
 use parlance_rpc::{Caller, Env, Principal, Reason, Tasks, Transport, public};
 use parlance_types::{ManualClock, UserId};
 use tempfile::TempDir;
-use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
@@ -305,6 +304,11 @@ impl World {
         self.client("acme", Principal::Service)
     }
 
+    /// A client of a service of the tenant acme that acts for a user.
+    pub(crate) fn service_for(&self, user: &str) -> Client {
+        self.client("acme", Principal::ServiceFor(UserId::new(user)))
+    }
+
     /// Makes a room that Ann owns.
     pub(crate) async fn room(&self, room_id: &str, kind: RoomKind, members: &[&str]) {
         let backend = caller("acme", Principal::Service);
@@ -367,17 +371,8 @@ impl World {
     }
 
     /// Waits until a user is like this.
-    pub(crate) async fn until(&self, user: &str, availability: pb::Availability) -> pb::Presence {
-        let wait = async {
-            loop {
-                let presence = self.presence(user).await;
-                if presence.availability() == availability {
-                    return presence;
-                }
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(PATIENCE, wait).await.expect("it comes to be in time")
+    pub(crate) async fn until(&self, user: &str, availability: pb::Availability) {
+        eventually(|| async { self.presence(user).await.availability() == availability }).await;
     }
 
     /// Waits until it is known who is offline.
@@ -423,8 +418,7 @@ pub(crate) fn on(node: &Service, caller: Caller) -> Client {
 
 /// The next frame of a stream.
 pub(crate) async fn next<T>(frames: &mut Streaming<T>) -> Result<T, Status> {
-    let next = timeout(PATIENCE, frames.message()).await.expect("a frame in time");
-    next.map(|frame| frame.expect("the stream goes on"))
+    in_time(frames.message()).await.map(|frame| frame.expect("the stream goes on"))
 }
 
 /// The next frame of a watcher: users with what they are.

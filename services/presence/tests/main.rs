@@ -20,20 +20,20 @@ mod typing {
     mod set_typing;
 }
 
-/// Runs every named `async fn(World)` of the suite as embedded (SQLite, memory) and
+/// Runs every named `async fn(World)` beside it as embedded (SQLite, memory) and
 /// as distributed (Postgres, Redis).
 macro_rules! test_in_each_mode {
     ($($test:ident),+ $(,)?) => {
         mod embedded {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                crate::harness::embedded(super::suite::$test).await;
+                crate::harness::embedded(super::$test).await;
             })+
         }
         mod distributed {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn $test() {
-                crate::harness::distributed(super::suite::$test).await;
+                crate::harness::distributed(super::$test).await;
             })+
         }
     };

@@ -105,6 +105,11 @@ impl Harness {
         self.caller("acme", Principal::Service)
     }
 
+    /// A client of a service of the tenant acme that acts for a user.
+    pub(crate) fn service_for(&self, user: &str) -> Client {
+        self.caller("acme", Principal::ServiceFor(UserId::new(user)))
+    }
+
     /// A client of a service of the tenant acme, by the subject of its token.
     pub(crate) fn backend_named(&self, subject: &str) -> Client {
         let backend = caller("acme", Principal::Service);

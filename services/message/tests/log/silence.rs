@@ -1,11 +1,10 @@
 //! A database whose host falls silent: nothing answers and nothing is refused.
 
-use std::time::Duration;
-
 use futures::future::join_all;
 use parlance_db::testing::{Link, TestSchema};
 use parlance_db::{Db, Location, StoreError};
 use parlance_message::{Error, MIGRATIONS};
+use parlance_rpc::testing::eventually;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::world::World;
@@ -45,8 +44,7 @@ async fn a_host_that_falls_silent_does_not_take_the_pool_along() {
         assert!(matches!(view, Err(Error::Store(StoreError::Late(_)))), "{view:?}");
     }
     // Those connections are given up, and new ones work.
-    let again = async { while world.store.view(log_id, None).await.is_err() {} };
-    tokio::time::timeout(Duration::from_secs(20), again).await.expect("the pool recovers");
+    eventually(|| async { world.store.view(log_id, None).await.is_ok() }).await;
     for view in views().await {
         view.expect("a view");
     }

@@ -4,7 +4,6 @@ use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_proto::message::v1::{MarkReadRequest, RoomKind};
 use parlance_rpc::{Principal, Reason};
-use parlance_types::UserId;
 
 use crate::harness::{Client, TENANT, World, bad_ids, refused, send, violates};
 use crate::rights;
@@ -98,7 +97,7 @@ async fn a_mark_is_of_a_user(db: Db) {
         let mut nobody = world.client(TENANT, principal);
         refused(nobody.marks.mark_read(lobby(1)).await, Reason::UserRequired);
     }
-    let mut for_ann = world.client(TENANT, Principal::ServiceFor(UserId::new("ann")));
+    let mut for_ann = world.service_for("ann");
     assert_eq!(mark(&mut for_ann, 2).await, 2);
 }
 

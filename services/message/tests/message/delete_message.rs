@@ -5,7 +5,6 @@ use parlance_proto::message::v1::{
     DeleteMessageRequest, ListMessagesRequest, MemberRole, SendMessageRequest,
 };
 use parlance_rpc::{Principal, Reason};
-use parlance_types::UserId;
 
 use crate::harness::{
     Client, TENANT, World, bad_message_ids, delete, edit, refused, saying, send, violates,
@@ -65,7 +64,7 @@ async fn the_sender_admins_and_services_delete(db: Db) {
     let room = plan("lobby").members(&["ann", "bob"]);
     let room = room.member("cid", MemberRole::Admin).member("dee", MemberRole::Owner);
     room.make(&world).await;
-    let for_ann = world.client(TENANT, Principal::ServiceFor(UserId::new("ann")));
+    let for_ann = world.service_for("ann");
     let operator = world.client(TENANT, Principal::Operator);
     for mut client in [
         world.user("ann"),

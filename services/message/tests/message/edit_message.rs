@@ -4,13 +4,12 @@ use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::{
     EditMessageRequest, EditMessageResponse, MemberRole, MessageContent, SendMessageRequest,
 };
-use parlance_rpc::{Principal, Reason};
-use parlance_types::UserId;
+use parlance_rpc::Reason;
 use tonic::{Response, Status};
 
 use crate::harness::{
-    Client, TENANT, World, bad_ids, bad_message_ids, delete, edit, editing, get, refused, saying,
-    send, text, violates, words,
+    Client, World, bad_ids, bad_message_ids, delete, edit, editing, get, refused, saying, send,
+    text, violates, words,
 };
 use crate::message::send_message::bad_contents;
 use crate::rights;
@@ -136,7 +135,7 @@ async fn only_the_sender_edits(db: Db) {
     for mut client in [world.user("bob"), world.user("cid"), world.user("dee"), world.backend()] {
         refused(client.messages.edit_message(editing(&id, "yours")).await, Reason::NotTheSender);
     }
-    let mut for_ann = world.client(TENANT, Principal::ServiceFor(UserId::new("ann")));
+    let mut for_ann = world.service_for("ann");
     edit(&mut for_ann, &id, "still mine").await;
     assert_eq!(words(&get(&mut world.user("bob"), &id).await), Some("still mine"));
 }

@@ -6,12 +6,11 @@ use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::pin_service_client::PinServiceClient;
 use parlance_proto::message::v1::{MemberRole, RoomKind};
-use parlance_rpc::{Principal, Reason, Transport};
-use parlance_types::UserId;
+use parlance_rpc::{Reason, Transport};
 use tonic::{Response, Status};
 
 use crate::harness::{
-    Client, TENANT, World, bad_ids, bad_message_ids, delete, edit, refused, send, violates, words,
+    Client, World, bad_ids, bad_message_ids, delete, edit, refused, send, violates, words,
 };
 use crate::rights;
 use crate::rooms::{Room, plan};
@@ -88,7 +87,7 @@ async fn owners_and_admins_pin_and_unpin(db: Db) {
 
     // A caller that acts for nobody has every right; one that acts for a user has theirs.
     room.set_role("bob", MemberRole::Member).await;
-    let for_bob = world.client(TENANT, Principal::ServiceFor(UserId::new("bob")));
+    let for_bob = world.service_for("bob");
     refused(pin(&for_bob, &message_id).await, Reason::NotAllowed);
     pin(&world.backend(), &message_id).await.expect("pinned");
     assert_eq!(list(&bob, "lobby").await.expect("pins")[0].pinner_id, "");

@@ -1,6 +1,6 @@
 //! The conformance suite of sessions on both of their homes, and what Redis may do.
 
-mod outage;
+pub(crate) mod outage;
 
 use async_trait::async_trait;
 use parlance_bus::RedisUrl;

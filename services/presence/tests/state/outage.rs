@@ -7,6 +7,7 @@ use parlance_bus::testing::RedisCluster;
 use parlance_presence::session::{Device, Resource, User};
 use parlance_presence::state::conformance::{Bed as _, DOUBT};
 use parlance_presence::state::{RedisSessions, Seen, Sessions as _};
+use parlance_rpc::testing::{eventually, in_time};
 use parlance_types::{TenantId, UserId};
 use tokio::time::Instant;
 
@@ -55,17 +56,7 @@ async fn a_connection_that_is_cut_is_made_again_and_scripts_are_loaded_again() {
 /// doubt afterwards; the others notice nothing.
 #[tokio::test]
 async fn a_node_of_a_cluster_that_dies_takes_only_its_own_users_with_it() {
-    let mut cluster = RedisCluster::start().await;
-    // Slots without a server do not close the others.
-    for node in &cluster.nodes {
-        let serve = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];
-        node.run(&serve).await.expect("set");
-    }
-    let bed = super::cluster_of(&cluster.url()).await;
-    let users: Vec<User> = (0..64)
-        .map(|number| (TenantId::new("acme"), UserId::new(format!("user-{number}"))))
-        .collect();
-    settled(&bed, &users).await;
+    let (mut cluster, bed, users) = cluster_with_users().await;
     cluster.nodes[0].kill().await;
     let mut away = Vec::new();
     let ask = |user| bed.sessions().of_users(std::slice::from_ref(user));
@@ -87,7 +78,7 @@ async fn a_node_of_a_cluster_that_dies_takes_only_its_own_users_with_it() {
     assert!(bed.sessions().of_users(&away).await.is_err(), "none can be told");
     assert!(bed.sessions().pulse().await.is_err(), "not every shard heard it");
     cluster.nodes[0].restart().await;
-    let back = async {
+    let seen = in_time(async {
         loop {
             let seen = bed.sessions().of_users(&away).await.unwrap_or_default();
             let seen: Vec<_> = seen.into_iter().flatten().collect();
@@ -95,8 +86,8 @@ async fn a_node_of_a_cluster_that_dies_takes_only_its_own_users_with_it() {
                 return seen;
             }
         }
-    };
-    let seen = tokio::time::timeout(Duration::from_secs(20), back).await.expect("it is back");
+    })
+    .await;
     assert!(seen.iter().all(|seen| !seen.complete), "what was lost is in doubt");
     settled(&bed, &users).await;
 }
@@ -105,16 +96,7 @@ async fn a_node_of_a_cluster_that_dies_takes_only_its_own_users_with_it() {
 /// by a process too that starts meanwhile.
 #[tokio::test]
 async fn a_node_of_a_cluster_that_stands_still_holds_up_only_its_own_users() {
-    let cluster = RedisCluster::start().await;
-    for node in &cluster.nodes {
-        let serve = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];
-        node.run(&serve).await.expect("set");
-    }
-    let bed = super::cluster_of(&cluster.url()).await;
-    let users: Vec<User> = (0..64)
-        .map(|number| (TenantId::new("acme"), UserId::new(format!("user-{number}"))))
-        .collect();
-    settled(&bed, &users).await;
+    let (cluster, bed, users) = cluster_with_users().await;
     cluster.nodes[0].pause().await;
     let told = |seen: &[Option<Seen>]| seen.iter().flatten().count();
     let seen = bed.sessions().of_users(&users).await.expect("an answer");
@@ -126,32 +108,42 @@ async fn a_node_of_a_cluster_that_stands_still_holds_up_only_its_own_users() {
     }
     let url = cluster.url();
     let late = RedisSessions::on_cluster(url.servers(), &bed.space, DOUBT).expect("URLs");
-    let reached = async {
-        loop {
-            let found = late.of_users(&users).await.unwrap_or_default();
-            if told(&found) == told(&seen) {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), reached).await.expect("reached");
+    eventually(|| async {
+        let found = late.of_users(&users).await.unwrap_or_default();
+        told(&found) == told(&seen)
+    })
+    .await;
     cluster.nodes[0].resume().await;
     settled(&bed, &users).await;
 }
 
+/// A cluster over whose nodes users are spread, none of them in doubt.
+async fn cluster_with_users() -> (RedisCluster, super::Redis, Vec<User>) {
+    let cluster = RedisCluster::start().await;
+    close_no_slots(&cluster).await;
+    let bed = super::cluster_of(&cluster.url()).await;
+    let user = |number| (TenantId::new("acme"), UserId::new(format!("user-{number}")));
+    let users: Vec<User> = (0..64).map(user).collect();
+    settled(&bed, &users).await;
+    (cluster, bed, users)
+}
+
+/// Slots without a server do not close the others.
+pub(crate) async fn close_no_slots(cluster: &RedisCluster) {
+    for node in &cluster.nodes {
+        let serve = ["CONFIG", "SET", "cluster-require-full-coverage", "no"];
+        node.run(&serve).await.expect("set");
+    }
+}
+
 /// Waits until nobody is in doubt.
 async fn settled(bed: &super::Redis, users: &[User]) {
-    let settle = async {
-        loop {
-            let seen = bed.sessions().of_users(users).await;
-            let complete = |seen: &Option<Seen>| seen.as_ref().is_some_and(|seen| seen.complete);
-            if seen.is_ok_and(|seen| seen.iter().all(complete)) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(20), settle).await.expect("settled");
+    eventually(|| async {
+        let seen = bed.sessions().of_users(users).await;
+        let complete = |seen: &Option<Seen>| seen.as_ref().is_some_and(|seen| seen.complete);
+        seen.is_ok_and(|seen| seen.iter().all(complete))
+    })
+    .await;
 }
 
 /// Ends the connections to the database, but for the one that asks.
