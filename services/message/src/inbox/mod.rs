@@ -2,6 +2,9 @@
 
 pub mod grpc;
 pub mod store;
+mod walk;
+
+pub use self::walk::Walk;
 
 use std::collections::HashMap;
 
@@ -48,17 +51,6 @@ pub struct UserLog {
     pub last_message: Option<Message>,
     pub activity: Micros,
     pub head: Seq,
-}
-
-/// Where a walk through a user's logs stands.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Walk {
-    /// The activity of the first log of the first page.
-    pub began: Micros,
-    /// Whether the walk goes up through logs that moved since it began.
-    pub ascending: bool,
-    /// Activity and log of the last entry.
-    pub at: (Micros, String),
 }
 
 /// The inboxes of all users.
@@ -109,8 +101,8 @@ impl Inbox {
     }
 
     /// One page of a user's logs, latest activity first, and where to go on: down, then
-    /// once more up through the logs that moved meanwhile. A log may come twice, none is
-    /// missed. `skip_empty` leaves out logs without a message to show.
+    /// once more up through the logs that moved meanwhile. A log that moved may come twice,
+    /// none is missed. `skip_empty` leaves out logs without a message to show.
     pub async fn logs(
         &self,
         tenant_id: &TenantId,

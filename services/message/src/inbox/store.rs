@@ -6,14 +6,9 @@ use parlance_types::{History, LogId, Micros, Role, RoomId, Seq, TenantId, UserId
 use sqlx::{ColumnIndex, Decode, FromRow, Type};
 use uuid::Uuid;
 
-use super::{Recount, Unread, UserLog, Walk};
+use super::walk::{IN_FLIGHT, Place, Walk};
+use super::{Recount, Unread, UserLog};
 use crate::message::store::{MessageRow, message_columns};
-
-/// On Postgres an append may commit after one that was given a later time: by another
-/// replica, whose clock is ahead. The way up begins so much earlier; what differs by more
-/// (clocks, or a commit that takes longer) may be missed by a walk that is under way. Not
-/// more than this, since whatever moved within it before the walk is listed twice.
-const IN_FLIGHT: Micros = 250_000;
 
 /// The place in the count up to which a member `m` of a log `h` has read what is stored.
 macro_rules! since {
@@ -235,37 +230,25 @@ pub async fn user_logs(
     let page =
         |select, from, limit| self::page(db, select, tenant_id, user_id, skip_empty, from, limit);
     let Some(walk) = walk else {
+        let slack = if matches!(db, Db::Postgres(_)) { IN_FLIGHT } else { 0 };
         let logs = page(FROM_TOP, None, limit).await?;
-        let next = logs.first().filter(|_| logs.len() == limit).map(|first| first.activity);
-        let next = next.and_then(|began| step(&logs, began, false));
+        let next = if logs.len() == limit { Walk::begin(&logs, slack) } else { None };
         return Ok((logs, next));
     };
-    let log_id = walk.at.1.parse::<Uuid>();
-    let log_id = log_id.map_err(|_| Error::invalid("page_token", "was not made for this query"))?;
-    let began = walk.began;
-    let mut logs = Vec::new();
-    let mut up_from = (walk.at.0, log_id);
+    let (mut logs, mut walk) = (Vec::new(), walk);
     if !walk.ascending {
-        logs = page(DOWN, Some((walk.at.0, log_id)), limit).await?;
+        logs = page(DOWN, Some(walk.at), limit).await?;
+        walk = walk.went_down(&logs);
         if logs.len() == limit {
-            let next = step(&logs, began, false);
-            return Ok((logs, next));
+            return Ok((logs, Some(walk)));
         }
-        // The bottom is reached; what moved meanwhile is above where the walk began.
-        let slack = if matches!(db, Db::Postgres(_)) { IN_FLIGHT } else { 0 };
-        up_from = (began.saturating_sub(slack), Uuid::max());
+        walk = walk.turned();
     }
     let rest = limit - logs.len();
-    let up = page(UP, Some(up_from), rest).await?;
-    let next = if up.len() == rest { step(&up, began, true) } else { None };
+    let read = page(UP, Some(walk.at), walk.to_read(rest)).await?;
+    let (up, next) = walk.went_up(read, rest);
     logs.extend(up);
     Ok((logs, next))
-}
-
-fn step(logs: &[UserLog], began: Micros, ascending: bool) -> Option<Walk> {
-    let last = logs.last()?;
-    let at = (last.activity, last.unread.log_id.to_string());
-    Some(Walk { began, ascending, at })
 }
 
 async fn page(
@@ -274,7 +257,7 @@ async fn page(
     tenant_id: &TenantId,
     user_id: &UserId,
     skip_empty: bool,
-    from: Option<(Micros, Uuid)>,
+    from: Option<Place>,
     limit: usize,
 ) -> Result<Vec<UserLog>, Error> {
     let limit = i64::try_from(limit).unwrap_or(i64::MAX);
@@ -282,7 +265,7 @@ async fn page(
     select = select.bind(!skip_empty).bind(limit);
     select = select.bind(History::All as i16).bind(Kind::Message.number());
     if let Some((time, log_id)) = from {
-        select = select.bind(time).bind(log_id);
+        select = select.bind(time).bind(Uuid::from_u128(log_id));
     }
     let rows: Vec<Listed> = select.fetch_all().await?;
     rows.into_iter().map(user_log).collect()

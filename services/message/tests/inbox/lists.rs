@@ -6,7 +6,6 @@ use parlance_db::{Db, test_on_each_db};
 use parlance_log::Role;
 use parlance_message::inbox::{UserLog, Walk};
 use parlance_types::LogId;
-use uuid::Uuid;
 
 use crate::rooms::{closed, gained, lost, plan};
 use crate::world::{World, content, tenant, user};
@@ -16,6 +15,9 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     the_last_message_is_the_newest_that_may_be_seen,
     empty_logs_are_left_out_when_asked,
     a_walk_misses_no_log_that_moves_meanwhile,
+    a_walk_lists_each_log_that_does_not_move_once,
+    only_a_message_or_the_own_join_moves_a_log_up,
+    a_closed_log_lets_its_members_go,
     logs_left_and_closed_are_not_listed,
     a_walk_that_was_made_up_is_walked_all_the_same,
 );
@@ -50,12 +52,87 @@ async fn a_walk_that_was_made_up_is_walked_all_the_same(db: Db) {
     let logs = groups(&world, 1).await;
     for time in [i64::MIN, 0, i64::MAX] {
         for ascending in [false, true] {
-            let at = (time, Uuid::nil().to_string());
-            let (page, _) =
-                page(&world, Some(Walk { began: time, ascending, at }), false, 10).await;
-            assert!(ids(&page).iter().all(|log_id| *log_id == logs[0]));
+            for listed in [vec![], vec![0; 1000]] {
+                let place = (time, 0);
+                let walk = serde_json::json!({
+                    "floor": place, "ascending": ascending, "at": place, "listed": listed,
+                });
+                let walk = serde_json::from_value(walk).expect("a walk");
+                let (page, _) = page(&world, Some(walk), false, 10).await;
+                assert!(ids(&page).iter().all(|log_id| *log_id == logs[0]));
+            }
         }
     }
+}
+
+/// What did not move comes once, however near the rooms were written to each other.
+async fn a_walk_lists_each_log_that_does_not_move_once(db: Db) {
+    let world = World::open(db).await;
+    let mut logs = groups(&world, 5).await;
+    for log_id in &logs[2..] {
+        world.clock.advance(50_000);
+        world.say(*log_id, "bob", "x").await;
+    }
+    for size in 1..=3 {
+        let (mut listed, mut walk) = page(&world, None, false, size).await;
+        while let Some(at) = walk {
+            let logs;
+            (logs, walk) = page(&world, Some(at), false, size).await;
+            listed.extend(logs);
+            assert!(listed.len() <= 5, "the walk ends");
+        }
+        let mut listed = ids(&listed);
+        listed.sort_unstable_by_key(|log_id| log_id.0);
+        logs.sort_unstable_by_key(|log_id| log_id.0);
+        assert_eq!(listed, logs, "pages of {size}");
+    }
+}
+
+/// Nobody looks at a room again since an old message was edited, or somebody else joined.
+async fn only_a_message_or_the_own_join_moves_a_log_up(db: Db) {
+    let world = World::open(db).await;
+    let logs = groups(&world, 2).await;
+    let old = world.say(logs[0], "bob", "old").await.message_id;
+    world.clock.advance(1_000_000);
+    world.say(logs[1], "bob", "new").await;
+    let order = async || ids(&page(&world, None, false, 10).await.0);
+    assert_eq!(order().await, [logs[1], logs[0]]);
+    world.clock.advance(1_000_000);
+    world.edit(old, "bob", "e", "edited").await.expect("edited");
+    world.fact(logs[0], 2, gained("cas")).await.expect("a fact");
+    world.delete(old, "bob").await.expect("deleted");
+    assert_eq!(order().await, [logs[1], logs[0]]);
+    world.fact(logs[0], 3, lost("ann")).await.expect("a fact");
+    world.fact(logs[0], 4, gained("ann")).await.expect("a fact");
+    assert_eq!(order().await, [logs[0], logs[1]]);
+}
+
+/// The memberships of a closed log end, some at a time.
+async fn a_closed_log_lets_its_members_go(db: Db) {
+    let world = World::open(db).await;
+    let users: Vec<String> = (0..100).map(|n| format!("user {n}")).collect();
+    let users: Vec<&str> = users.iter().map(String::as_str).collect();
+    let (ended, open) = (world.group("ended", &users).await, world.group("open", &users).await);
+    // More than one step ends.
+    let copies = "INSERT INTO members (log_id, user_id, tenant_id, role, joined_seq, joined_time,
+                                       read_seq, read_ord, delivered_seq, marked_unread)
+                  SELECT m.log_id, m.user_id || ' of ' || o.user_id, m.tenant_id, 1, 2, 1, 2, 0,
+                         2, FALSE
+                    FROM members m JOIN members o ON o.log_id = m.log_id
+                   WHERE m.log_id = $1";
+    world.db.write(copies).bind(ended.0).execute().await.expect("copied");
+    world.fact(ended, 2, closed()).await.expect("a fact");
+    world.store.empty_closed().await.expect("emptied");
+    let members = async |log_id: LogId| {
+        let count = "SELECT COUNT(*) FROM members WHERE log_id = $1 AND removed_seq IS NULL";
+        let (count,): (i64,) =
+            world.db.read(count).bind(log_id.0).fetch_one().await.expect("count");
+        count
+    };
+    assert_eq!((members(ended).await, members(open).await), (0, 100));
+    let peopled = "SELECT COUNT(*) FROM heads WHERE closed_seq IS NOT NULL AND peopled";
+    let peopled: (i64,) = world.db.read(peopled).fetch_one().await.expect("a count");
+    assert_eq!(peopled, (0,));
 }
 
 /// B-050.
