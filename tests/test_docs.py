@@ -17,6 +17,7 @@ from parlance_client import open_channel, reason
 
 from parlance.errors.v1 import reason_pb2
 from parlance.message.v1 import event_pb2
+from parlance.message.v1 import cursor_pb2
 from parlance.message.v1 import stream_service_pb2 as pb
 from parlance.message.v1 import stream_service_pb2_grpc as services
 
@@ -110,7 +111,7 @@ def test_the_subscriber_of_the_page_for_clients_resumes_where_it_stopped(server)
     run(until=100)
     ending.join()
     assert discarded == [(room, 0)]
-    assert isinstance(cursors[room], pb.Cursor)
+    assert isinstance(cursors[room], cursor_pb2.Cursor)
 
 
 class Played(services.StreamServiceServicer):
@@ -175,7 +176,7 @@ def skipped(first, last):
 
 
 def go_away(seconds, seq):
-    stands = pb.RoomCursor(room_id="r", cursor=pb.Cursor(epoch="e", seq=seq))
+    stands = pb.RoomCursor(room_id="r", cursor=cursor_pb2.Cursor(epoch="e", seq=seq))
     frame = pb.GoAway(cursors=[stands])
     frame.after.FromTimedelta(datetime.timedelta(seconds=seconds))
     return {"go_away": frame}

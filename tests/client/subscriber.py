@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import grpc
 from parlance_client import reason
+from parlance.message.v1 import cursor_pb2
 from parlance.message.v1 import stream_service_pb2 as pb
 
 
@@ -20,6 +21,8 @@ class Room:
 
     epoch: str = ""
     seq: int = 0
+    # Of the event at seq, if there was one.
+    time: object = None
     # The lowest seq held: the position at the first attach, plus one.
     begin: int = 1
     events: list = field(default_factory=list)
@@ -142,9 +145,8 @@ class Subscriber:
             room = self.rooms.get(room_id)
             if room is None or not room.known:
                 return pb.RoomCursor(room_id=room_id)
-            return pb.RoomCursor(
-                room_id=room_id, cursor=pb.Cursor(epoch=room.epoch, seq=room.seq)
-            )
+            stands = cursor_pb2.Cursor(epoch=room.epoch, seq=room.seq, time=room.time)
+            return pb.RoomCursor(room_id=room_id, cursor=stands)
 
         names = self.rooms if self._all_my_rooms else self._named
         rooms = [cursor(name) for name in names if not self._is_closed(name)]
@@ -214,11 +216,14 @@ class Subscriber:
             )
         if not room.known:
             room.begin = frame.resume_from + 1
+        if room.seq != frame.resume_from:
+            room.time = None
         room.epoch, room.seq = frame.epoch, frame.resume_from
         room.attached, room.known, room.catching_up = True, True, frame.head
 
     def _on_event(self, room, frame):
         self._advance(room, frame, frame.event.seq, frame.event.seq, "event")
+        room.time = frame.event.time
         room.events.append(frame.event)
 
     def _on_skipped(self, room, frame):
@@ -229,7 +234,7 @@ class Subscriber:
             self.faults.append(f"{frame.room_id}: {what} {first}-{last} after {room.seq}")
         if first <= room.floor:
             self.faults.append(f"{frame.room_id}: {what} {first} below heartbeat {room.floor}")
-        room.seq = last
+        room.seq, room.time = last, None
 
     def _on_caught_up(self, room, frame):
         if room.catching_up is None:
@@ -256,6 +261,7 @@ class Subscriber:
         room.events = [event for event in room.events if event.seq <= frame.keep_through]
         room.begin = min(room.begin, frame.resume_from + 1)
         room.epoch, room.seq, room.known = frame.epoch, frame.resume_from, True
+        room.time = None
 
     def _on_closed(self, room, frame):
         room.closed, room.attached = frame, False

@@ -26,6 +26,7 @@ import (
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/types/known/timestamppb"
 
 	message "parlance.dev/gen/parlance/message/v1"
 )
@@ -131,7 +132,8 @@ func (p *peer) stream(ctx context.Context, cursor *message.Cursor) (asked time.D
 		silence.Reset(longSilence)
 		switch frame := response.GetFrame().(type) {
 		case *message.SubscribeResponse_Attached:
-			cursor.Epoch, cursor.Seq = frame.Attached.GetEpoch(), frame.Attached.GetResumeFrom()
+			cursor.Epoch = frame.Attached.GetEpoch()
+			moveTo(cursor, frame.Attached.GetResumeFrom(), nil)
 			if server, known := grpcpeer.FromContext(call.Context()); known {
 				p.print(line{"stream": server.Addr.String(), "length": length})
 			}
@@ -142,13 +144,14 @@ func (p *peer) stream(ctx context.Context, cursor *message.Cursor) (asked time.D
 			}
 			p.print(line{"seq": event.GetSeq(), "actor": event.GetActorId(),
 				"text": event.GetMessageSent().GetContent().GetText()})
-			cursor.Seq = event.GetSeq()
+			moveTo(cursor, event.GetSeq(), event.GetTime())
 			handled++
 		case *message.SubscribeResponse_Skipped:
-			cursor.Seq = frame.Skipped.GetToSeq()
+			moveTo(cursor, frame.Skipped.GetToSeq(), nil)
 		case *message.SubscribeResponse_Reset_:
 			p.print(line{"reset": frame.Reset_.GetKeepThrough()})
-			cursor.Epoch, cursor.Seq = frame.Reset_.GetEpoch(), frame.Reset_.GetResumeFrom()
+			cursor.Epoch = frame.Reset_.GetEpoch()
+			moveTo(cursor, frame.Reset_.GetResumeFrom(), nil)
 		case *message.SubscribeResponse_Closed:
 			return 0, status.Error(codes.NotFound, "the room is closed to us")
 		case *message.SubscribeResponse_GoAway:
@@ -157,6 +160,13 @@ func (p *peer) stream(ctx context.Context, cursor *message.Cursor) (asked time.D
 	}
 	p.print(line{"dropped": cursor.GetSeq()})
 	return 0, nil
+}
+
+// moveTo sets the position of a cursor. The time is that of the event there, if it is known.
+func moveTo(cursor *message.Cursor, seq int64, at *timestamppb.Timestamp) {
+	if cursor.GetSeq() != seq {
+		cursor.Seq, cursor.Time = seq, at
+	}
 }
 
 func main() {

@@ -104,7 +104,7 @@ async function send(messages, text) {
 
 /** Subscribes again and again, each time with the cursor. */
 async function follow(streams) {
-  const cursor = { epoch: "", seq: 0 };
+  const cursor = { epoch: "", seq: 0, time: null };
   for (let pause = FIRST_PAUSE; ; ) {
     const before = cursor.seq;
     let asked = 0;
@@ -121,6 +121,11 @@ async function follow(streams) {
   }
 }
 
+/** Sets the position of a cursor; the time is that of the event there, if it is known. */
+function moveTo(cursor, seq, time) {
+  if (cursor.seq !== seq) Object.assign(cursor, { seq, time });
+}
+
 /** One stream until its end; how long the server then asks to wait. The cursor stands behind what
  * was handled: where it would be stored, that would happen here. */
 async function stream(streams, cursor) {
@@ -135,22 +140,24 @@ async function stream(streams, cursor) {
     for await (const { attached, event, skipped, reset, closed, go_away } of call) {
       silence.refresh();
       if (attached) {
-        Object.assign(cursor, { epoch: attached.epoch, seq: attached.resume_from });
+        cursor.epoch = attached.epoch;
+        moveTo(cursor, attached.resume_from, null);
         print({ stream: call.getPeer(), length });
       } else if (event && event.event.seq > cursor.seq) {
         const { seq, actor_id, message_sent } = event.event;
         print({ seq, actor: actor_id, text: message_sent?.content.text ?? "" });
-        cursor.seq = seq;
+        moveTo(cursor, seq, event.event.time);
         handled += 1;
         if (handled === length) {
           print({ dropped: seq });
           return 0;
         }
       } else if (skipped) {
-        cursor.seq = skipped.to_seq;
+        moveTo(cursor, skipped.to_seq, null);
       } else if (reset) {
         print({ reset: reset.keep_through });
-        Object.assign(cursor, { epoch: reset.epoch, seq: reset.resume_from });
+        cursor.epoch = reset.epoch;
+        moveTo(cursor, reset.resume_from, null);
       } else if (closed) {
         throw new Error("the room is closed to us");
       } else if (go_away) {

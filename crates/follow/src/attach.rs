@@ -15,6 +15,7 @@
 //! ```
 
 use parlance_log::{CursorCheck, RoomKind, View};
+use parlance_proto::message::v1 as pb;
 use parlance_types::{Seq, UserId};
 
 use super::failure::Refused;
@@ -23,7 +24,7 @@ use super::failure::Refused;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Start {
     /// After what a client has handled.
-    After { epoch: String, seq: Seq },
+    After(pb::Cursor),
     /// After the present head.
     Latest,
     /// At the event that made the user a member.
@@ -31,10 +32,10 @@ pub enum Start {
 }
 
 impl Start {
-    /// The epoch and position that the client gave.
-    pub fn cursor(&self) -> Option<(String, Seq)> {
+    /// The cursor that the client gave.
+    pub fn cursor(&self) -> Option<pb::Cursor> {
         match self {
-            Self::After { epoch, seq } => Some((epoch.clone(), *seq)),
+            Self::After(cursor) => Some(cursor.clone()),
             Self::Latest | Self::Join => None,
         }
     }
@@ -72,7 +73,7 @@ pub(crate) fn begin(
     let seq = match start {
         Start::Latest => return (view.head, None),
         Start::Join => return ((joined - 1).max(0), None),
-        Start::After { seq, .. } => *seq,
+        Start::After(cursor) => cursor.seq,
     };
     let reset = |keep_through, unknown| (keep_through, Some(Reset { keep_through, unknown }));
     match check {
@@ -100,6 +101,7 @@ mod tests {
             kind,
             rules: Rules::default(),
             head: 10,
+            head_time: 10,
             epoch: EpochId("e".to_owned()),
             first_seq: 1,
             closed,
@@ -126,7 +128,10 @@ mod tests {
     #[test]
     fn a_stream_begins_where_its_cursor_holds() {
         let view = view(RoomKind::Group, Some(4), None);
-        let after = |seq| Start::After { epoch: "e".to_owned(), seq };
+        let after = |seq| {
+            let epoch = "e".to_owned();
+            Start::After(pb::Cursor { epoch, seq, time: None })
+        };
         let rewound = CursorCheck::Rewound { keep_through: 6 };
         let cases = [
             (Start::Latest, CursorCheck::Holds, (10, None)),

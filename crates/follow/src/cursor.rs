@@ -5,9 +5,11 @@
 
 use parlance_log::{EpochId, History};
 use parlance_proto::frame::Frame;
-use parlance_types::{Seq, UserId};
+use parlance_proto::message::v1 as pb;
+use parlance_types::{LogId, Micros, Seq, UserId};
 
 use super::entry::Entry;
+use super::frames;
 
 /// A stream's place in one room, and what it may see there.
 #[derive(Clone, Debug)]
@@ -19,6 +21,8 @@ pub(crate) struct Cursor {
     /// The event that made the user a member.
     joined: Seq,
     position: Seq,
+    /// The time of the event at the position, if it was put out.
+    time: Option<Micros>,
     /// The head of the log when the stream was attached.
     head: Seq,
     caught_up: bool,
@@ -48,12 +52,17 @@ impl Cursor {
         position: Seq,
         head: Seq,
     ) -> Self {
-        Self { epoch, user, joined, position, head, caught_up: false }
+        Self { epoch, user, joined, position, time: None, head, caught_up: false }
     }
 
     /// Everything up to here was put out.
     pub(crate) const fn position(&self) -> Seq {
         self.position
+    }
+
+    /// The cursor as its client holds it.
+    pub(crate) fn held(&self, log_id: LogId) -> pb::Cursor {
+        frames::cursor(log_id, &self.epoch, self.position, self.time)
     }
 
     pub(crate) const fn joined(&self) -> Seq {
@@ -70,6 +79,7 @@ impl Cursor {
         (self.position + 1 < from).then(|| {
             let skipped = Out::Skipped { from: self.position + 1, to: from - 1 };
             self.position = from - 1;
+            self.time = None;
             skipped
         })
     }
@@ -87,6 +97,7 @@ impl Cursor {
     pub(crate) fn pass(&mut self, entry: &Entry) -> (Out, Option<End>) {
         debug_assert_eq!(entry.seq, self.position + 1, "events are passed in order");
         self.position = entry.seq;
+        self.time = Some(entry.time);
         let end = entry.effects.as_ref().and_then(|effects| {
             let lost = self.user.as_ref().is_some_and(|user| effects.lost.contains(user));
             if lost && entry.seq > self.joined {

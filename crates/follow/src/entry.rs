@@ -26,7 +26,7 @@ pub(crate) struct Entry {
     pub target: Option<Seq>,
     /// Its meaning for access; `None` if it has none.
     pub effects: Option<Arc<Effects>>,
-    time: Micros,
+    pub time: Micros,
     /// The payload is the last so many bytes of the frame.
     payload_len: usize,
 }

@@ -4,11 +4,12 @@ use std::time::Duration;
 
 pub use parlance_proto::message::v1::{ClosedReason, ResetReason};
 
-use parlance_log::EpochId;
+use parlance_log::codec::timestamp;
+use parlance_log::{EpochId, Stands};
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame as Kind;
-use parlance_types::{LogId, RoomId, Seq};
+use parlance_types::{LogId, Micros, RoomId, Seq};
 
 /// The epoch of a log as clients hold it. It names the log too, so that a cursor
 /// of a room's earlier life is never taken for one of its present life.
@@ -58,15 +59,23 @@ pub fn closed(room_id: &RoomId, seq: Seq, reason: ClosedReason) -> Frame {
     encode(Kind::Closed(pb::Closed { room_id, seq, reason: reason.into() }))
 }
 
-/// `cursors`: per room the epoch token and position, if there is one yet.
+/// A position as clients hold it, with the time of the event there, if that is known.
+pub fn cursor(log_id: LogId, epoch: &EpochId, seq: Seq, time: Option<Micros>) -> pb::Cursor {
+    pb::Cursor { epoch: epoch_token(log_id, epoch), seq, time: time.map(timestamp) }
+}
+
+/// Where a log stands, as clients hold it.
+pub fn stands(stands: &Stands) -> pb::Cursor {
+    cursor(stands.log_id, &stands.epoch, stands.seq, Some(stands.time))
+}
+
+/// `cursors`: where each room stands, if it does yet.
 pub fn go_away(
     after: Duration,
-    cursors: impl Iterator<Item = (RoomId, Option<(String, Seq)>)>,
+    cursors: impl Iterator<Item = (RoomId, Option<pb::Cursor>)>,
 ) -> Frame {
-    let cursor = |(room_id, cursor): (RoomId, Option<(String, Seq)>)| pb::RoomCursor {
-        room_id: room_id.into_string(),
-        cursor: cursor.map(|(epoch, seq)| pb::Cursor { epoch, seq }),
-    };
+    let cursor =
+        |(room_id, cursor): (RoomId, _)| pb::RoomCursor { room_id: room_id.into_string(), cursor };
     let after = prost_types::Duration::try_from(after).ok();
     encode(Kind::GoAway(pb::GoAway { after, cursors: cursors.map(cursor).collect() }))
 }

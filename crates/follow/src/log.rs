@@ -455,6 +455,7 @@ mod tests {
             kind: RoomKind::Group,
             rules: Rules::default(),
             head,
+            head_time: 0,
             epoch: epoch(epoch_id),
             first_seq: 1,
             closed: None,

@@ -264,11 +264,10 @@ impl Subscriber {
 
     /// Ends the stream with where every room stands.
     fn go_away(&mut self) {
-        let followed = self.rooms.values().map(|room| {
-            let cursor = &room.attached.cursor;
-            let epoch = frames::epoch_token(room.log_id(), &cursor.epoch);
-            (room.id().clone(), Some((epoch, cursor.position())))
-        });
+        let followed = self
+            .rooms
+            .values()
+            .map(|room| (room.id().clone(), Some(room.attached.cursor.held(room.log_id()))));
         // Given before the list of rooms was known, and not used yet.
         let given = self.follow.rooms.iter().filter_map(|wanted| {
             Some((wanted.room_id.clone(), Some(wanted.start.as_ref()?.cursor()?)))

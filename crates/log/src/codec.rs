@@ -87,6 +87,12 @@ pub fn timestamp(time: Micros) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time.div_euclid(1_000_000), nanos }
 }
 
+/// A point in time from the wire; `None` if it is none.
+pub fn micros(time: &prost_types::Timestamp) -> Option<Micros> {
+    let nanos = u32::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    time.seconds.checked_mul(1_000_000)?.checked_add(i64::from(nanos / 1000))
+}
+
 /// The part of an event that is known only once it has its place.
 fn place(log_id: LogId, event: &StoredEvent) -> pb::Event {
     pb::Event {

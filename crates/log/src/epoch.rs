@@ -56,7 +56,8 @@ parlance_db::row! {
         pub(crate) head: Seq,
         pub(crate) epoch: i64,
         pub(crate) present: i64,
-        /// The first event of a later epoch.
+        /// The first event of the epoch, and of a later one.
+        pub(crate) first: Option<Seq>,
         pub(crate) next: Option<Seq>,
     }
 }
@@ -70,6 +71,8 @@ pub(crate) async fn cursor(
     let select = "
         SELECT h.head, e.number AS epoch,
                (SELECT number FROM epochs ORDER BY number DESC LIMIT 1) AS present,
+               (SELECT l.first_seq FROM log_epochs l
+                 WHERE l.log_id = $1 AND l.epoch = e.number) AS first,
                (SELECT MIN(l.first_seq) FROM log_epochs l
                  WHERE l.log_id = $1 AND l.epoch > e.number) AS next
           FROM heads h, epochs e

@@ -137,7 +137,7 @@ async fn insert_head(
     let (epoch, _): (i64, String) = conn.query(PRESENT_EPOCH).fetch_one().await?;
     let insert = "
         INSERT INTO heads (log_id, tenant_id, room_id, kind, head, head_time, ord, first_seq,
-                           first_ord, gone, message_time, post_rule, allow_preview, history, epoch,
+                           first_ord, deleted, message_time, post_rule, allow_preview, history, epoch,
                            applied_membership, applied_room)
         VALUES ($1, $2, $3, $4, 0, $5, 0, 1, 1, 0, 0, $6, $7, $8, $9, 0, 0)
         ON CONFLICT (log_id) DO NOTHING";

@@ -18,7 +18,7 @@ parlance_db::row! {
         pub(crate) head_time: Micros,
         pub(crate) ord: i64,
         pub(crate) first_seq: Seq,
-        pub(crate) gone: i64,
+        pub(crate) deleted: i64,
         pub(crate) message_time: Micros,
         pub(crate) closed_seq: Option<Seq>,
         pub(crate) post_rule: i16,
@@ -65,12 +65,12 @@ const LEVELS: [i16; 5] = [0, 1, 2, 3, 4];
 /// another tenant than the one that is named is neither locked nor waited for.
 const LOCK: &str = "
     UPDATE heads SET head = head WHERE log_id = $1 AND ($2 IS NULL OR tenant_id = $2)
-    RETURNING tenant_id, room_id, kind, head, head_time, ord, first_seq, gone,
+    RETURNING tenant_id, room_id, kind, head, head_time, ord, first_seq, deleted,
               message_time, closed_seq, post_rule, allow_preview, history, epoch, applied_membership,
               applied_room";
 
 const SAVE: &str = "
-    UPDATE heads SET head = $2, head_time = $3, ord = $4, gone = $5, message_time = $6,
+    UPDATE heads SET head = $2, head_time = $3, ord = $4, deleted = $5, message_time = $6,
            closed_seq = $7, post_rule = $8, allow_preview = $9, history = $10, epoch = $11,
            applied_membership = $12, applied_room = $13
      WHERE log_id = $1";
@@ -113,6 +113,7 @@ impl HeadRow {
                 history: stored.value("history", History::from_i16(self.history))?,
             },
             head: self.head,
+            head_time: self.head_time,
             epoch,
             first_seq: self.first_seq,
             closed: self.closed_seq,
@@ -252,7 +253,7 @@ impl<'c> Locked<'c> {
         if !deleted.counted {
             return Ok(());
         }
-        self.row.gone += 1;
+        self.row.deleted += 1;
         let buckets = rows(2, LEVELS.len(), "($1, $+, $+, 1)");
         let insert = format!(
             "INSERT INTO gone (log_id, level, bucket, count) VALUES {buckets}
@@ -293,7 +294,7 @@ impl<'c> Locked<'c> {
             .bind(row.head)
             .bind(row.head_time)
             .bind(row.ord)
-            .bind(row.gone)
+            .bind(row.deleted)
             .bind(row.message_time)
             .bind(row.closed_seq)
             .bind(row.post_rule)

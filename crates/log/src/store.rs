@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use parlance_db::Db;
 use parlance_rpc::Tasks;
-use parlance_types::{Clock, LogId, RoomId, Seq, TenantId, UserId};
+use parlance_types::{Clock, LogId, Micros, RoomId, Seq, TenantId, UserId};
 
 use crate::closed::{self, Emptying};
 use crate::room_id::Resolver;
@@ -115,8 +115,18 @@ impl Store {
         log_id: LogId,
         viewer: Option<&UserId>,
     ) -> Result<Option<View>, Error> {
-        let view = view::view(&self.inner.db, log_id, viewer).await?;
-        if let Some(view) = view.as_ref().filter(|view| view.closed.is_some()) {
+        Ok(self.view_at(log_id, viewer, 0).await?.map(|(view, _)| view))
+    }
+
+    /// The same, with the time of the event at a place, if it is stored.
+    pub async fn view_at(
+        &self,
+        log_id: LogId,
+        viewer: Option<&UserId>,
+        at: Seq,
+    ) -> Result<Option<(View, Option<Micros>)>, Error> {
+        let view = view::view(&self.inner.db, log_id, viewer, at).await?;
+        if let Some((view, _)) = view.as_ref().filter(|(view, _)| view.closed.is_some()) {
             self.inner.resolver.forget(view.tenant_id.clone(), view.room_id.clone()).await;
         }
         Ok(view)
@@ -181,11 +191,16 @@ impl Store {
     /// epoch    a a a a | b b b
     /// cursor   a:4 holds    a:6 rewound, keep 4    b:6 holds    b:9 rewound, keep 7
     /// ```
+    ///
+    /// `other`: the event at `seq` is another than the one that the cursor was given for.
+    /// History was rewound within the epoch, then: what lies before the epoch's first event
+    /// still holds, for the epoch had begun when the backup was made.
     pub async fn check_cursor(
         &self,
         log_id: LogId,
         epoch: &EpochId,
         seq: Seq,
+        other: bool,
     ) -> Result<CursorCheck, Error> {
         if seq == 0 {
             return Ok(CursorCheck::Holds);
@@ -194,6 +209,11 @@ impl Store {
             return Ok(CursorCheck::UnknownEpoch);
         };
         match row.next {
+            _ if other && seq <= row.head => {
+                let before = row.first.map_or(0, |first| first - 1);
+                let keep_through = before.min(seq - 1).min(row.next.map_or(seq, |next| next - 1));
+                Ok(CursorCheck::Rewound { keep_through })
+            }
             Some(next) if seq < next => Ok(CursorCheck::Holds),
             Some(next) => Ok(CursorCheck::Rewound { keep_through: next - 1 }),
             None if seq <= row.head => Ok(CursorCheck::Holds),

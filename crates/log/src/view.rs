@@ -2,7 +2,7 @@
 
 use parlance_db::{Db, Joined};
 use parlance_rpc::Reason;
-use parlance_types::{History, LogId, RoomId, RoomKind, Seq, TenantId, UserId};
+use parlance_types::{History, LogId, Micros, RoomId, RoomKind, Seq, TenantId, UserId};
 
 use crate::head::HeadRow;
 use crate::{EpochId, Error, Membership, Rules};
@@ -17,6 +17,8 @@ pub struct View {
     pub kind: RoomKind,
     pub rules: Rules,
     pub head: Seq,
+    /// The time of the event there.
+    pub head_time: Micros,
     /// The present epoch.
     pub epoch: EpochId,
     /// The first event still stored.
@@ -38,7 +40,22 @@ pub fn stranger(kind: RoomKind) -> Error {
     }
 }
 
+/// Where a log stands: a place, and the time of the event there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stands {
+    pub log_id: LogId,
+    pub epoch: EpochId,
+    pub seq: Seq,
+    pub time: Micros,
+}
+
 impl View {
+    /// Where the log stands.
+    pub fn stands(&self) -> Stands {
+        let Self { log_id, head: seq, head_time: time, .. } = *self;
+        Stands { log_id, epoch: self.epoch.clone(), seq, time }
+    }
+
     /// What `user`, for whom the view was made, may see.
     ///
     /// A stranger to a direct room is told what is told of a room that is not there.
@@ -80,33 +97,37 @@ parlance_db::row! {
         epoch_id: String,
         role: Option<i16>,
         joined_seq: Option<Seq>,
+        at_time: Option<Micros>,
     }
 }
 
 const SELECT: &str = "
     SELECT h.tenant_id, h.room_id, h.kind, h.head, h.head_time, h.ord, h.first_seq,
-           h.gone, h.message_time, h.closed_seq, h.post_rule, h.allow_preview, h.history, h.epoch,
+           h.deleted, h.message_time, h.closed_seq, h.post_rule, h.allow_preview, h.history, h.epoch,
            h.applied_membership, h.applied_room, m.role, m.joined_seq,
-           (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id
+           (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id,
+           (SELECT e.time FROM events e WHERE e.log_id = $1 AND e.seq = $3) AS at_time
       FROM heads h LEFT JOIN members m
         ON m.log_id = $1 AND m.user_id = $2 AND m.removed_seq IS NULL
      WHERE h.log_id = $1";
 
-/// What a viewer may see of a log.
+/// What a viewer may see of a log, and the time of the event at `at`, if it is stored.
 pub(crate) async fn view(
     db: &Db,
     log_id: LogId,
     viewer: Option<&UserId>,
-) -> Result<Option<View>, Error> {
+    at: Seq,
+) -> Result<Option<(View, Option<Micros>)>, Error> {
     // No user has an empty id.
     let viewer = viewer.map_or("", UserId::as_str);
-    let select = db.read(SELECT).bind(log_id.0).bind(viewer);
+    let select = db.read(SELECT).bind(log_id.0).bind(viewer).bind(at);
     let row: Option<Joined<HeadRow, Viewer>> = select.fetch_optional().await?;
-    let Some(Joined(head, Viewer { epoch_id, role, joined_seq })) = row else { return Ok(None) };
+    let Some(Joined(head, viewer)) = row else { return Ok(None) };
+    let Viewer { epoch_id, role, joined_seq, at_time } = viewer;
     let member = role.zip(joined_seq);
     let member =
         member.map(|(role, joined)| Membership::stored(log_id, role, joined)).transpose()?;
-    head.view(log_id, EpochId(epoch_id), member).map(Some)
+    Ok(Some((head.view(log_id, EpochId(epoch_id), member)?, at_time)))
 }
 
 #[cfg(test)]
@@ -124,6 +145,7 @@ mod tests {
             kind,
             rules: Rules { history, ..Rules::default() },
             head: 9,
+            head_time: 9,
             epoch: EpochId::default(),
             first_seq: 1,
             closed: None,

@@ -27,6 +27,15 @@ pub mod membership {
 pub mod message {
     pub mod v1 {
         tonic::include_proto!("parlance.message.v1");
+
+        impl Cursor {
+            /// Moves it to another position, where the event, if there is one, has this time.
+            pub fn move_to(&mut self, seq: i64, time: Option<prost_types::Timestamp>) {
+                if self.seq != seq {
+                    (self.seq, self.time) = (seq, time);
+                }
+            }
+        }
     }
 }
 pub mod presence {

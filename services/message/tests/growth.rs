@@ -268,7 +268,7 @@ async fn beside_deleted_messages(db: Db) {
              WHERE e.log_id = $1 AND e.deleted_seq IS NOT NULL
              GROUP BY e.log_id, l.n, e.ord >> (5 * l.n)";
         growing.write(count).execute().await.expect("counted");
-        let update = "UPDATE heads SET gone = $2 WHERE log_id = $1";
+        let update = "UPDATE heads SET deleted = $2 WHERE log_id = $1";
         growing.write(update).bind(size).execute().await.expect("counted");
     })
     .await;
@@ -320,7 +320,7 @@ async fn beside_rooms_that_were_left_or_closed(db: Db) {
             );
             let heads = format!(
                 "INSERT INTO heads (log_id, tenant_id, room_id, kind, head, head_time, ord,
-                                    first_seq, first_ord, gone, message_time, closed_seq,
+                                    first_seq, first_ord, deleted, message_time, closed_seq,
                                     peopled, post_rule, allow_preview, history, epoch,
                                     applied_membership, applied_room)
                  VALUES {heads}"

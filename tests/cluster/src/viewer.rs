@@ -32,8 +32,7 @@ pub struct Viewer {
 /// How far a room has been followed.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Seen {
-    pub seq: i64,
-    pub epoch: String,
+    pub cursor: Cursor,
     pub closed: bool,
 }
 
@@ -81,7 +80,8 @@ impl Viewer {
     /// Waits until a stream is open.
     pub async fn is_on(&self, within: Duration) -> bool {
         let mut seen = self.seen.clone();
-        let on = |seen: &BTreeMap<String, Seen>| seen.values().any(|room| !room.epoch.is_empty());
+        let on =
+            |seen: &BTreeMap<String, Seen>| seen.values().any(|room| !room.cursor.epoch.is_empty());
         matches!(timeout(within, seen.wait_for(on)).await, Ok(Ok(_)))
     }
 
@@ -89,7 +89,7 @@ impl Viewer {
     pub async fn reaches(&self, room: &str, seq: i64, within: Duration) -> bool {
         let mut seen = self.seen.clone();
         let there = |seen: &BTreeMap<String, Seen>| {
-            seen.get(room).is_some_and(|room| room.closed || room.seq >= seq)
+            seen.get(room).is_some_and(|room| room.closed || room.cursor.seq >= seq)
         };
         matches!(timeout(within, seen.wait_for(there)).await, Ok(Ok(_)))
     }
@@ -150,7 +150,7 @@ impl Follow {
         let open = self.rooms.iter().filter(|(_, seen)| !seen.closed);
         let cursor = |(room, seen): (&String, &Seen)| RoomCursor {
             room_id: room.clone(),
-            cursor: Some(Cursor { epoch: seen.epoch.clone(), seq: seen.seq }),
+            cursor: Some(seen.cursor.clone()),
         };
         let request = SubscribeRequest {
             rooms: open.map(cursor).collect(),
@@ -185,7 +185,8 @@ impl Follow {
         match frame {
             Wire::Attached(attached) => {
                 let room = self.rooms.entry(attached.room_id.clone()).or_default();
-                (room.seq, room.epoch) = (attached.resume_from, attached.epoch);
+                room.cursor.epoch = attached.epoch;
+                room.cursor.move_to(attached.resume_from, None);
                 let (resume_from, head) = (attached.resume_from, attached.head);
                 self.record(attached.room_id, Frame::Attached { resume_from, head });
             }
@@ -196,12 +197,12 @@ impl Follow {
                     Some(Body::MessageSent(_)) => text(&event),
                     _ => None,
                 };
-                self.moved(&frame.room_id, event.seq);
+                self.moved(&frame.room_id, event.seq, event.time);
                 self.record(frame.room_id, Frame::Event { seq: event.seq, sender, text });
             }
             Wire::Skipped(skipped) => {
                 let (from, to) = (skipped.from_seq, skipped.to_seq);
-                self.moved(&skipped.room_id, to);
+                self.moved(&skipped.room_id, to, None);
                 self.record(skipped.room_id, Frame::Skipped { from, to });
             }
             Wire::CaughtUp(up) => self.record(up.room_id, Frame::CaughtUp { seq: up.seq }),
@@ -212,7 +213,8 @@ impl Follow {
             }
             Wire::Reset(reset) => {
                 let room = self.rooms.entry(reset.room_id.clone()).or_default();
-                (room.seq, room.epoch) = (reset.resume_from, reset.epoch);
+                room.cursor.epoch = reset.epoch;
+                room.cursor.move_to(reset.resume_from, None);
                 let (keep_through, resume_from) = (reset.keep_through, reset.resume_from);
                 self.record(reset.room_id, Frame::Reset { keep_through, resume_from });
             }
@@ -227,8 +229,8 @@ impl Follow {
         true
     }
 
-    fn moved(&mut self, room: &str, seq: i64) {
-        self.rooms.entry(room.to_owned()).or_default().seq = seq;
+    fn moved(&mut self, room: &str, seq: i64, time: Option<prost_types::Timestamp>) {
+        self.rooms.entry(room.to_owned()).or_default().cursor.move_to(seq, time);
     }
 
     fn record(&mut self, room: String, frame: Frame) {

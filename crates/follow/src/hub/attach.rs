@@ -15,6 +15,7 @@
 
 use std::sync::Arc;
 
+use parlance_log::codec::micros;
 use parlance_log::{CursorCheck, Error, View};
 use parlance_types::{LogId, RoomId, Seq, TenantId, UserId};
 
@@ -128,28 +129,36 @@ impl Inner {
         start: &Start,
     ) -> Result<Looked, NotAttached> {
         let store = self.store()?;
+        let given = start.cursor().filter(|cursor| cursor.seq > 0).unwrap_or_default();
         let look = async || {
-            let view = self.ask_in_turn(store.view(log_id, user)).await?;
-            let view = view.ok_or(Refused::RoomNotFound)?;
+            let view = self.ask_in_turn(store.view_at(log_id, user, given.seq)).await?;
+            let (view, there) = view.ok_or(Refused::RoomNotFound)?;
             let joined = attach::admit(&view, user)?;
-            Ok::<_, NotAttached>(Looked { view, joined, check: CursorCheck::Holds })
+            let looked = Looked { view, joined, check: CursorCheck::Holds };
+            Ok::<_, NotAttached>((looked, there))
         };
         // A viewer who may not follow the room has no say about its epoch either.
-        let looked = look().await?;
-        let check = match start {
-            Start::After { epoch, seq } if *seq > 0 => match frames::parse_epoch(log_id, epoch) {
-                None => CursorCheck::UnknownEpoch,
-                Some(epoch) if epoch == looked.view.epoch && *seq <= looked.view.head => {
-                    CursorCheck::Holds
+        let (looked, there) = look().await?;
+        if given.seq == 0 {
+            return Ok(looked);
+        }
+        let was = given.time.as_ref().and_then(micros);
+        // To the millisecond, which is what some clients keep of a time.
+        let other = there.zip(was).is_some_and(|(is, was)| is.abs_diff(was) >= 1000);
+        let check = match frames::parse_epoch(log_id, &given.epoch) {
+            None => CursorCheck::UnknownEpoch,
+            Some(epoch) => {
+                let known = epoch == looked.view.epoch && given.seq <= looked.view.head;
+                if known && !other {
+                    return Ok(looked);
                 }
-                Some(epoch) => self.ask_in_turn(store.check_cursor(log_id, &epoch, *seq)).await?,
-            },
-            _ => CursorCheck::Holds,
+                self.ask_in_turn(store.check_cursor(log_id, &epoch, given.seq, other)).await?
+            }
         };
         if check == CursorCheck::Holds {
             return Ok(looked);
         }
         // The check may have begun a new epoch.
-        Ok(Looked { check, ..look().await? })
+        Ok(Looked { check, ..look().await?.0 })
     }
 }

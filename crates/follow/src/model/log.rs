@@ -153,6 +153,7 @@ impl Log {
             kind: RoomKind::Group,
             rules: Rules { history, ..Rules::default() },
             head: self.head(),
+            head_time: 0,
             epoch: self.epoch(),
             first_seq: 1,
             closed: None,

@@ -13,7 +13,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use parlance_types::{RoomId, Seq};
+use parlance_proto::message::v1 as pb;
+use parlance_types::RoomId;
 
 use crate::failure::{Refused, Unavailable};
 use crate::hub::Target;
@@ -38,7 +39,7 @@ pub(super) struct Joining {
 pub(super) struct Joiner {
     pub(super) target: Target,
     /// The cursor that a client goes on with if it is sent away.
-    pub(super) cursor: Option<(String, Seq)>,
+    pub(super) cursor: Option<pb::Cursor>,
     pub(super) origin: Origin,
 }
 
@@ -149,7 +150,7 @@ impl Joining {
     }
 
     /// The rooms, and what a client that is sent away goes on with in them.
-    pub(super) fn cursors(&self) -> impl Iterator<Item = (RoomId, Option<(String, Seq)>)> {
+    pub(super) fn cursors(&self) -> impl Iterator<Item = (RoomId, Option<pb::Cursor>)> {
         self.rooms.iter().map(|(room_id, joiner)| (room_id.clone(), joiner.cursor.clone()))
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use parlance_proto::frame::Frame;
-use parlance_types::{LogId, RoomId, Seq};
+use parlance_proto::message::v1 as pb;
+use parlance_types::{LogId, RoomId};
 
 use super::job::{Done, List};
 use super::joining::{Joiner, Origin};
@@ -35,7 +36,7 @@ impl Subscriber {
         self.join_at(target, cursor, origin);
     }
 
-    fn join_at(&mut self, target: Target, cursor: Option<(String, Seq)>, origin: Origin) {
+    fn join_at(&mut self, target: Target, cursor: Option<pb::Cursor>, origin: Origin) {
         self.joining.add(Joiner { target, cursor, origin });
     }
 
@@ -171,7 +172,7 @@ impl Subscriber {
             let otherwise = if first { self.follow.start.clone() } else { Start::Join };
             let start = named.unwrap_or(otherwise);
             let cursor = match start {
-                Start::Join => Some((frames::epoch_token(log_id, &epoch), (joined - 1).max(0))),
+                Start::Join => Some(frames::cursor(log_id, &epoch, (joined - 1).max(0), None)),
                 _ => start.cursor(),
             };
             let target = Target { room_id, log_id: Some(log_id), start };
@@ -187,8 +188,7 @@ impl Subscriber {
     pub(super) fn attach_again(&mut self, log_id: LogId) {
         let Some(room) = self.rooms.remove(&log_id) else { return };
         let cursor = room.attached.cursor;
-        let epoch = frames::epoch_token(log_id, &cursor.epoch);
-        let start = Start::After { epoch, seq: cursor.position() };
+        let start = Start::After(cursor.held(log_id));
         let room_id = room.attached.subscription.log.place.room_id.clone();
         // An end that comes meanwhile is not heard; things that go on are told anew.
         self.ongoing.leave(log_id).for_each(|end| self.chunk.put(end));

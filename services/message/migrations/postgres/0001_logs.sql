@@ -38,7 +38,7 @@ CREATE TABLE heads (
     first_seq BIGINT NOT NULL,
     first_ord BIGINT NOT NULL,
     -- Countable messages that were deleted.
-    gone BIGINT NOT NULL,
+    deleted BIGINT NOT NULL,
     -- When the latest message was sent, deleted or not; 0 if there is none.
     message_time BIGINT NOT NULL,
     closed_seq BIGINT,

@@ -35,7 +35,7 @@ CREATE TABLE heads (
     first_seq INTEGER NOT NULL,
     first_ord INTEGER NOT NULL,
     -- Countable messages that were deleted.
-    gone INTEGER NOT NULL,
+    deleted INTEGER NOT NULL,
     -- When the latest message was sent, deleted or not; 0 if there is none.
     message_time INTEGER NOT NULL,
     closed_seq INTEGER,

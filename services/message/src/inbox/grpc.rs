@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use parlance_follow::frames::stands;
 use parlance_log::codec::{role_to_pb, timestamp};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::inbox_service_server::InboxService;
@@ -106,6 +107,7 @@ fn room_unread(room: Unread) -> pb::RoomUnread {
         unread: room.unread,
         marked_unread: room.marked_unread,
         read_seq: room.read,
+        cursor: Some(stands(&room.stands)),
     }
 }
 
@@ -118,7 +120,7 @@ fn difference(difference: Recount) -> pb::UnreadDifference {
 }
 
 fn user_log(log: UserLog) -> pb::UserLog {
-    let UserLog { unread, role, last_message, activity, head } = log;
+    let UserLog { unread, role, last_message, activity } = log;
     pb::UserLog {
         log_id: unread.log_id.to_string(),
         role: role_to_pb(role).into(),
@@ -127,7 +129,8 @@ fn user_log(log: UserLog) -> pb::UserLog {
         last_message: last_message.map(|last| message(&unread.room_id, last)),
         activity_time: Some(timestamp(activity)),
         read_seq: unread.read,
-        head,
+        head: unread.stands.seq,
+        cursor: Some(stands(&unread.stands)),
         room_id: unread.room_id.into_string(),
     }
 }

@@ -8,7 +8,7 @@ pub use self::walk::Walk;
 
 use std::collections::HashMap;
 
-use parlance_log::{Error, Role, Store};
+use parlance_log::{Error, Role, Stands, Store};
 use parlance_types::{LogId, Micros, RoomId, Seq, TenantId, UserId};
 
 use crate::message::Message;
@@ -21,6 +21,8 @@ pub struct Unread {
     pub unread: i64,
     pub marked_unread: bool,
     pub read: Seq,
+    /// Where the log stood.
+    pub stands: Stands,
 }
 
 /// A member's unread count beside the one that the events give.
@@ -50,7 +52,6 @@ pub struct UserLog {
     pub role: Role,
     pub last_message: Option<Message>,
     pub activity: Micros,
-    pub head: Seq,
 }
 
 /// The inboxes of all users.

@@ -1,7 +1,7 @@
 //! What the logs of one user come to: unread counts, and the list by activity.
 
 use parlance_db::{Db, Stored};
-use parlance_log::{Error, Kind};
+use parlance_log::{EpochId, Error, Kind, Stands};
 use parlance_types::{History, LogId, Micros, Role, RoomId, Seq, TenantId, UserId};
 use sqlx::{ColumnIndex, Decode, FromRow, Type};
 use uuid::Uuid;
@@ -22,7 +22,7 @@ macro_rules! since {
 /// and within that one's own bucket of the level above.
 macro_rules! counted {
     () => {
-        "w.ord - w.since - CASE WHEN w.gone = 0 OR w.since >= w.ord THEN 0 ELSE
+        "w.ord - w.since - CASE WHEN w.deleted = 0 OR w.since >= w.ord THEN 0 ELSE
          (SELECT CAST(COALESCE(SUM(g.count), 0) AS BIGINT)
             FROM (SELECT 0 AS n UNION ALL SELECT 1 UNION ALL SELECT 2 UNION ALL SELECT 3
                   UNION ALL SELECT 4) l
@@ -50,7 +50,8 @@ macro_rules! unread {
         concat!(
             "SELECT w.log_id, w.room_id, ",
             $columns,
-            " FROM (SELECT h.log_id, h.room_id, h.ord, h.gone, m.marked_unread, m.read_seq, ",
+            " FROM (SELECT h.log_id, h.room_id, h.head, h.head_time, h.ord, h.deleted, m.marked_unread,
+                           m.read_seq, ",
             since!(),
             " AS since
                       FROM members m JOIN heads h ON h.log_id = m.log_id
@@ -62,11 +63,51 @@ macro_rules! unread {
     };
 }
 
-const UNREAD: &str = unread!(concat!("w.marked_unread, w.read_seq, ", counted!(), " AS unread"));
-const UNREAD_IN: &str = unread!(
-    concat!("w.marked_unread, w.read_seq, ", counted!(), " AS unread"),
-    " AND m.log_id IN ($3..)"
-);
+macro_rules! unread_columns {
+    () => {
+        concat!(
+            "w.head, w.head_time, w.marked_unread, w.read_seq, ",
+            counted!(),
+            " AS unread, (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id"
+        )
+    };
+}
+
+const UNREAD: &str = unread!(unread_columns!());
+const UNREAD_IN: &str = unread!(unread_columns!(), " AND m.log_id IN ($3..)");
+
+parlance_db::row! {
+    /// What a member has not read of a log.
+    struct UnreadRow {
+        log_id: Uuid,
+        room_id: String,
+        head: Seq,
+        head_time: Micros,
+        marked_unread: bool,
+        read_seq: Seq,
+        unread: i64,
+        epoch_id: String,
+    }
+}
+
+impl UnreadRow {
+    fn unread(self) -> Unread {
+        let log_id = LogId(self.log_id);
+        Unread {
+            log_id,
+            room_id: RoomId::new(self.room_id),
+            unread: self.unread,
+            marked_unread: self.marked_unread,
+            read: self.read_seq,
+            stands: Stands {
+                log_id,
+                epoch: EpochId(self.epoch_id),
+                seq: self.head,
+                time: self.head_time,
+            },
+        }
+    }
+}
 
 /// Unread counts of a user's open logs: of those in `only`, or of all.
 pub async fn unread(
@@ -80,15 +121,8 @@ pub async fn unread(
     if let Some(only) = only {
         select = select.bind_list(only.iter().map(|log_id| log_id.0));
     }
-    let rows: Vec<(Uuid, String, bool, Seq, i64)> = select.fetch_all().await?;
-    let unread = |(log_id, room_id, marked_unread, read, unread): (_, String, _, _, _)| Unread {
-        log_id: LogId(log_id),
-        room_id: RoomId::new(room_id),
-        unread,
-        marked_unread,
-        read,
-    };
-    Ok(rows.into_iter().map(unread).collect())
+    let rows: Vec<UnreadRow> = select.fetch_all().await?;
+    Ok(rows.into_iter().map(UnreadRow::unread).collect())
 }
 
 /// The same counts beside those of the events. One statement, so one snapshot: what
@@ -112,25 +146,20 @@ pub async fn recount(
 }
 
 parlance_db::row! {
-    /// A log in a user's list.
+    /// A log in a user's list, beside what is unread.
     struct Row {
-        log_id: Uuid,
-        room_id: String,
-        head: Seq,
         activity: Micros,
         role: i16,
-        read_seq: Seq,
-        marked_unread: bool,
-        unread: i64,
     }
 }
 
 /// A log in a user's list, and its last message if there is one to show.
-struct Listed(Row, Option<MessageRow>);
+struct Listed(UnreadRow, Row, Option<MessageRow>);
 
 impl<'r, R> FromRow<'r, R> for Listed
 where
     R: sqlx::Row,
+    UnreadRow: FromRow<'r, R>,
     Row: FromRow<'r, R>,
     MessageRow: FromRow<'r, R>,
     &'static str: ColumnIndex<R>,
@@ -139,7 +168,7 @@ where
     fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
         let seq: Option<Seq> = row.try_get("seq")?;
         let last = seq.map(|_| MessageRow::from_row(row)).transpose()?;
-        Ok(Self(Row::from_row(row)?, last))
+        Ok(Self(UnreadRow::from_row(row)?, Row::from_row(row)?, last))
     }
 }
 
@@ -177,13 +206,12 @@ macro_rules! visible {
 macro_rules! walk {
     ($from:expr, $order:literal) => {
         concat!(
-            "SELECT w.log_id, w.room_id, w.head, w.activity, w.role, w.read_seq,
-                    w.marked_unread, ",
-            counted!(),
-            " AS unread, ",
+            "SELECT w.log_id, w.room_id, w.activity, w.role, ",
+            unread_columns!(),
+            ", ",
             message_columns!(),
             "  FROM (
-                 SELECT h.log_id, h.room_id, h.head, h.ord, h.gone, m.role, m.read_seq,
+                 SELECT h.log_id, h.room_id, h.head, h.head_time, h.ord, h.deleted, m.role, m.read_seq,
                         m.marked_unread, ",
             since!(),
             " AS since, ",
@@ -271,19 +299,13 @@ async fn page(
     rows.into_iter().map(user_log).collect()
 }
 
-fn user_log(Listed(row, last): Listed) -> Result<UserLog, Error> {
-    let log_id = LogId(row.log_id);
+fn user_log(Listed(unread, row, last): Listed) -> Result<UserLog, Error> {
+    let unread = unread.unread();
+    let stored = Stored { table: "members", row: unread.log_id };
     Ok(UserLog {
-        unread: Unread {
-            log_id,
-            room_id: RoomId::new(row.room_id),
-            unread: row.unread,
-            marked_unread: row.marked_unread,
-            read: row.read_seq,
-        },
-        role: Stored { table: "members", row: log_id }.value("role", Role::from_i16(row.role))?,
-        last_message: last.map(|last| last.message(log_id)).transpose()?,
+        role: stored.value("role", Role::from_i16(row.role))?,
+        last_message: last.map(|last| last.message(unread.log_id)).transpose()?,
         activity: row.activity,
-        head: row.head,
+        unread,
     })
 }

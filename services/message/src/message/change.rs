@@ -131,6 +131,7 @@ mod tests {
             kind: RoomKind::Group,
             rules: Rules { history: History::SinceJoin, ..Rules::default() },
             head: 9,
+            head_time: 0,
             epoch: EpochId::default(),
             first_seq: 1,
             closed: None,

@@ -1,6 +1,6 @@
 //! `MessageService`.
 
-use parlance_follow::frames::epoch_token;
+use parlance_follow::frames::{epoch_token, stands};
 use parlance_log::codec::timestamp;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::list_messages_request::Position as PbPosition;
@@ -81,9 +81,9 @@ impl MessageService for MessageGrpc {
     ) -> Result<Response<pb::GetMessageResponse>, Status> {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let message_id = fields::message_id("message_id", &request.get_ref().message_id)?;
-        let (room_id, found) =
-            deadline.bound(self.messages.get(&caller.into(), message_id)).await?;
-        Ok(Response::new(pb::GetMessageResponse { message: Some(message(&room_id, found)) }))
+        let (view, found) = deadline.bound(self.messages.get(&caller.into(), message_id)).await?;
+        let (message, cursor) = (message(&view.room_id, found), stands(&view.stands()));
+        Ok(Response::new(pb::GetMessageResponse { message: Some(message), cursor: Some(cursor) }))
     }
 
     async fn list_messages(
@@ -98,7 +98,8 @@ impl MessageService for MessageGrpc {
         let page = deadline.bound(self.messages.list(&caller.into(), &listing)).await?;
         let messages = page.messages.into_iter().map(|found| message(&listing.room_id, found));
         let (messages, next_page_token) = (messages.collect(), page.next_page_token);
-        Ok(Response::new(pb::ListMessagesResponse { messages, next_page_token }))
+        let cursor = page.stands.as_ref().map(stands);
+        Ok(Response::new(pb::ListMessagesResponse { messages, next_page_token, cursor }))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Pages of messages.
 
 use futures::future::BoxFuture;
-use parlance_log::{Actor, Error, View, Visible};
+use parlance_log::{Actor, Error, Stands, View, Visible};
 use parlance_rpc::Reason;
 use parlance_types::{LogId, PageSize, Query, RoomId, Seq, UserId};
 
@@ -42,6 +42,8 @@ pub struct Page {
     pub messages: Vec<Message>,
     /// Empty on the last page.
     pub next_page_token: String,
+    /// Where the log stood; `None`: for somebody who may not follow it.
+    pub stands: Option<Stands>,
 }
 
 /// Hears of a page that was shown to a member who has read it up to its newest message.
@@ -58,7 +60,8 @@ impl Messages {
     /// One page of a room's messages. `mark_read` needs a user.
     pub async fn list(&self, actor: &Actor, listing: &Listing) -> Result<Page, Error> {
         let view = self.store.view_of_room(actor, &listing.room_id).await?;
-        let page = self.page(actor, listing, &view).await?;
+        let mut page = self.page(actor, listing, &view).await?;
+        page.stands = view.visible_to(actor.user.as_ref()).is_ok().then(|| view.stands());
         if let (true, Some(user), Some(newest)) =
             (listing.mark_read, &actor.user, page.messages.last())
         {
@@ -102,7 +105,7 @@ impl Messages {
             }
         };
         let next = end.filter(|_| more).map(|message| query.token(message.message_id.seq));
-        Ok(Page { messages, next_page_token: next.unwrap_or_default() })
+        Ok(Page { messages, next_page_token: next.unwrap_or_default(), stands: None })
     }
 
     /// Half of the page before `seq`, half from it on.

@@ -14,7 +14,7 @@ pub use self::store::Range;
 
 use std::sync::Arc;
 
-use parlance_log::{Actor, Entry, Error, RequestKey, Sent, Store};
+use parlance_log::{Actor, Entry, Error, RequestKey, Sent, Store, View};
 use parlance_types::{LogId, MessageId, Micros, RequestId, RoomId, Seq, UserId};
 
 /// A message somebody wants to send to a room.
@@ -91,19 +91,19 @@ impl Messages {
         self.store.change_message(&actor, message_id, deletion).await
     }
 
-    /// One message as it reads now, and its room.
+    /// One message as it reads now, and the view of its room.
     pub async fn get(
         &self,
         actor: &Actor,
         message_id: MessageId,
-    ) -> Result<(RoomId, Message), Error> {
+    ) -> Result<(View, Message), Error> {
         let (view, (from, to)) = self.store.view_of_message(actor, message_id).await?;
         // Read as of the view: an edit made since may lie past the viewer's removal.
         let visible = (from.max(message_id.seq), to);
         let range = Range::After(message_id.seq - 1);
         let found = store::page(self.store.db(), message_id.log_id, range, visible, 1).await?.pop();
         let found = found.filter(|message| message.message_id == message_id);
-        Ok((view.room_id, found.ok_or(Error::message_not_found())?))
+        Ok((view, found.ok_or(Error::message_not_found())?))
     }
 }
 

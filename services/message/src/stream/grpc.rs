@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use futures::Stream;
 use parlance_follow::{Ended, Follow, Frames, Hub, Refused, Start, TooManyStreams, Wanted};
+use parlance_log::codec::micros;
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1::{Cursor, RoomCursor, StreamStart, SubscribeRequest};
 use parlance_proto::streaming::stream_service_server::{StreamService, StreamServiceServer};
@@ -100,7 +101,7 @@ fn start(start: StreamStart, has_user: bool) -> Start {
     match start {
         StreamStart::FromJoin if has_user => Start::Join,
         // A caller who acts for nobody never joined: the whole log.
-        StreamStart::FromJoin => Start::After { epoch: String::new(), seq: 0 },
+        StreamStart::FromJoin => Start::After(Cursor::default()),
         StreamStart::Latest | StreamStart::Unspecified => Start::Latest,
     }
 }
@@ -128,18 +129,22 @@ fn rooms(rooms: Vec<RoomCursor>, all_my_rooms: bool) -> Result<Vec<Wanted>, Stat
     Ok(wanted)
 }
 
-fn after(at: usize, Cursor { epoch, seq }: Cursor) -> Result<Start, Status> {
+fn after(at: usize, cursor: Cursor) -> Result<Start, Status> {
+    let Cursor { epoch, seq, time } = &cursor;
     let field = |name| format!("rooms[{at}].cursor.{name}");
-    if seq < 0 {
+    if *seq < 0 {
         return Err(violation(field("seq"), "must not be negative").into());
     }
-    if epoch.is_empty() && seq > 0 {
+    if epoch.is_empty() && *seq > 0 {
         return Err(violation(field("epoch"), "must be given with a seq").into());
     }
     if epoch.len() > 256 || epoch.chars().any(char::is_control) {
         return Err(violation(field("epoch"), "must be as the server gave it").into());
     }
-    Ok(Start::After { epoch, seq })
+    if time.as_ref().is_some_and(|time| micros(time).is_none()) {
+        return Err(violation(field("time"), "must be as the server gave it").into());
+    }
+    Ok(Start::After(cursor))
 }
 
 /// Says no time to wait: another try helps only once the caller closed a stream.

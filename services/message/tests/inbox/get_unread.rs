@@ -95,14 +95,21 @@ async fn the_total_is_over_all_rooms_and_the_rest_as_asked(db: Db) {
     let all = unread(&mut bob, &[]).await;
     assert_eq!((all.rooms, all.total), (vec![], 6));
 
-    let some = unread(&mut bob, &["c", "a"]).await;
-    let room = |room_id: &str, unread| RoomUnread {
-        room_id: room_id.to_owned(),
-        unread,
-        marked_unread: false,
-        read_seq: 2,
+    let counts = |reply: &GetUnreadResponse| {
+        let count = |room: &RoomUnread| {
+            let stands = room.cursor.as_ref().map(|cursor| cursor.seq);
+            (room.room_id.clone(), room.unread, room.marked_unread, room.read_seq, stands)
+        };
+        reply.rooms.iter().map(count).collect::<Vec<_>>()
     };
-    assert_eq!((some.rooms, some.total), (vec![room("c", 3), room("a", 1)], 6));
+    let some = unread(&mut bob, &["c", "a"]).await;
+    let room = |room: &str, unread| (room.to_owned(), unread, false, 2, Some(2 + unread));
+    assert_eq!((counts(&some), some.total), (vec![room("c", 3), room("a", 1)], 6));
+    // The total of these spares what the others cost.
+    let room_ids = vec!["a".to_owned(), "nowhere".to_owned()];
+    let these = GetUnreadRequest { room_ids, these_only: true };
+    let these = bob.inbox.get_unread(these).await.expect("unread").into_inner();
+    assert_eq!((counts(&these), these.total), (vec![room("a", 1)], 1));
     let mut for_bob = world.service_for("bob");
     assert_eq!(unread(&mut for_bob, &[]).await.total, 6);
 }

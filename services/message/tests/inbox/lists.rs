@@ -146,7 +146,7 @@ async fn logs_come_by_latest_activity_with_what_is_unread(db: Db) {
     assert_eq!(next, None);
     let first = &page[0];
     assert_eq!((first.unread.room_id.as_str(), first.unread.unread), ("1", 1));
-    assert_eq!((first.role, first.head, first.unread.read), (Role::Owner, 3, 2));
+    assert_eq!((first.role, first.unread.stands.seq, first.unread.read), (Role::Owner, 3, 2));
     assert_eq!(first.activity, 5_000_000);
     let last = first.last_message.clone().expect("a message");
     assert_eq!((last.content, last.sender), (Some(content("hello")), Some(user("bob"))));

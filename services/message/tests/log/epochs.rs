@@ -22,7 +22,7 @@ async fn a_cursor_of_an_old_epoch_holds_below_the_next_ones_first_event(db: Db) 
     assert_ne!(first, second);
     assert_eq!(store.epoch().await.expect("an epoch"), second);
     let check = async |epoch: &EpochId, seq: Seq| {
-        store.check_cursor(log_id, epoch, seq).await.expect("checked")
+        store.check_cursor(log_id, epoch, seq, false).await.expect("checked")
     };
     // Nothing was appended since: both hold up to the head.
     assert_eq!(check(&first, 3).await, CursorCheck::Holds);
@@ -47,10 +47,10 @@ async fn a_cursor_above_the_head_begins_an_epoch_once_per_connection(db: Db) {
     let (store, log_id) = (&world.store, world.group("r", &["ann"]).await);
     let first = store.epoch().await.expect("an epoch");
     let rewound = CursorCheck::Rewound { keep_through: 2 };
-    assert_eq!(store.check_cursor(log_id, &first, 9).await.expect("checked"), rewound);
+    assert_eq!(store.check_cursor(log_id, &first, 9, false).await.expect("checked"), rewound);
     let second = store.epoch().await.expect("an epoch");
     assert_ne!(first, second);
-    assert_eq!(store.check_cursor(log_id, &second, 9).await.expect("checked"), rewound);
+    assert_eq!(store.check_cursor(log_id, &second, 9, false).await.expect("checked"), rewound);
     assert_eq!(store.epoch().await.expect("an epoch"), second);
     // What a node knows for itself is not held up by cursors that may be made up; of
     // all who find it one begins the epoch.
@@ -65,14 +65,14 @@ async fn a_cursor_above_the_head_begins_an_epoch_once_per_connection(db: Db) {
         world.say(log_id, "ann", "x").await;
     }
     // What was refused once is refused for ever.
-    assert_eq!(store.check_cursor(log_id, &first, 9).await.expect("checked"), rewound);
+    assert_eq!(store.check_cursor(log_id, &first, 9, false).await.expect("checked"), rewound);
 }
 
 async fn an_unknown_epoch_is_told(db: Db) {
     let world = World::open(db).await;
     let log_id = world.group("r", &["ann"]).await;
     for epoch in ["", "made up"] {
-        let check = world.store.check_cursor(log_id, &EpochId(epoch.to_owned()), 1).await;
+        let check = world.store.check_cursor(log_id, &EpochId(epoch.to_owned()), 1, false).await;
         assert_eq!(check.expect("checked"), CursorCheck::UnknownEpoch);
     }
 }
@@ -89,12 +89,12 @@ async fn a_rewound_log_is_noticed(db: Db) {
     for rewind in ["DELETE FROM events WHERE seq > 3", "UPDATE heads SET head = 3, ord = 1"] {
         world.db.write(rewind).execute().await.expect("rewound");
     }
-    let check = store.check_cursor(log_id, &last.epoch, last.message_id.seq).await;
+    let check = store.check_cursor(log_id, &last.epoch, last.message_id.seq, false).await;
     assert_eq!(check.expect("checked"), CursorCheck::Rewound { keep_through: 3 });
     // What is written over the lost stretch has another epoch.
     let again = world.say(log_id, "ann", "new").await;
     assert_eq!(again.message_id.seq, 4);
     assert_ne!(again.epoch, last.epoch);
-    let check = store.check_cursor(log_id, &last.epoch, 4).await.expect("checked");
+    let check = store.check_cursor(log_id, &last.epoch, 4, false).await.expect("checked");
     assert_eq!(check, CursorCheck::Rewound { keep_through: 3 });
 }

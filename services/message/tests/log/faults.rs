@@ -122,7 +122,8 @@ async fn another_server_behind_the_same_address_begins_an_epoch_before_the_first
         let third = world.say(log_id, "ann", "three").await;
         assert_ne!(third.epoch, first.epoch);
         let seq = third.message_id.seq;
-        let check = world.store.check_cursor(log_id, &first.epoch, seq).await.expect("checked");
+        let check =
+            world.store.check_cursor(log_id, &first.epoch, seq, false).await.expect("checked");
         assert_eq!(check, CursorCheck::Rewound { keep_through: seq - 1 });
         // A second one on the same server begins none.
         let other = World::with(db.clone(), options()).await;
@@ -142,7 +143,7 @@ async fn cursors_may_begin_an_epoch_again_after_a_reconnect() {
         // Whether a made-up cursor of the present epoch begins the next one.
         let begins = async || {
             let epoch = world.store.epoch().await.expect("an epoch");
-            world.store.check_cursor(log_id, &epoch, 1 << 62).await.expect("checked");
+            world.store.check_cursor(log_id, &epoch, 1 << 62, false).await.expect("checked");
             world.store.epoch().await.expect("an epoch") != epoch
         };
         assert!(begins().await);
@@ -202,7 +203,8 @@ async fn every_start_on_sqlite_begins_an_epoch() {
         let second = World::open(db).await;
         let next = second.say(log_id, "ann", "two").await;
         assert_ne!(sent.epoch, next.epoch);
-        let check = second.store.check_cursor(log_id, &sent.epoch, 3).await.expect("checked");
+        let check =
+            second.store.check_cursor(log_id, &sent.epoch, 3, false).await.expect("checked");
         assert_eq!(check, CursorCheck::Holds);
     })
     .await;

@@ -149,7 +149,7 @@ pub(crate) fn receipt(room: &Room, user: &str, read: Seq, delivered: Seq) -> Not
 
 /// Follows one room from `seq`.
 pub(crate) fn from(room: &Room, epoch: &str, seq: Seq) -> pb::SubscribeRequest {
-    let cursor = Some(pb::Cursor { epoch: epoch.to_owned(), seq });
+    let cursor = Some(pb::Cursor { epoch: epoch.to_owned(), seq, time: None });
     let rooms = vec![pb::RoomCursor { room_id: room.id.to_string(), cursor }];
     pb::SubscribeRequest { rooms, ..pb::SubscribeRequest::default() }
 }

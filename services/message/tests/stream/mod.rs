@@ -6,5 +6,6 @@ mod follow;
 pub(crate) mod harness;
 mod lifetime;
 mod redis;
+mod restored;
 mod turns;
 mod typing;

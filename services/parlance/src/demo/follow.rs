@@ -104,16 +104,16 @@ impl Follower {
         match &frame {
             Frame::Attached(attached) => {
                 self.cursor.epoch.clone_from(&attached.epoch);
-                self.cursor.seq = attached.resume_from;
+                self.cursor.move_to(attached.resume_from, None);
             }
             Frame::Event(event) => {
                 let event = event.event.as_ref().ok_or(BROKEN)?;
                 if event.seq != self.cursor.seq + 1 {
                     return Err(BROKEN);
                 }
-                self.cursor.seq = event.seq;
+                self.cursor.move_to(event.seq, event.time);
             }
-            Frame::Skipped(skipped) => self.cursor.seq = skipped.to_seq,
+            Frame::Skipped(skipped) => self.cursor.move_to(skipped.to_seq, None),
             _ => {}
         }
         if let Some(line) = describe(&frame) {

@@ -63,6 +63,7 @@ impl RoomListGrpc {
                 marked_unread: seen.marked_unread,
                 last_message: seen.last_message,
                 activity_time: seen.activity_time,
+                cursor: seen.cursor,
             })
         });
         let next = Some(page.next_page_token).filter(|token| !token.is_empty());

@@ -35,6 +35,7 @@ fn seen(suite: &Harness, room_id: &str) -> log::UserLog {
         activity_time: Some(Timestamp { seconds: 5, nanos: 0 }),
         read_seq: 0,
         head: 9,
+        cursor: Some(log::Cursor { epoch: "e".to_owned(), seq: 9, time: None }),
     }
 }
 
@@ -54,6 +55,7 @@ async fn logs_get_the_names_of_their_rooms(db: Db) {
     assert_eq!((my.role(), my.unread, my.marked_unread), (log::MemberRole::Owner, 7, true));
     assert_eq!(my.last_message.as_ref().expect("a message").seq, 3);
     assert_eq!(my.activity_time.expect("a time").seconds, 5);
+    assert_eq!(my.cursor.as_ref().expect("a cursor").seq, 9);
     assert_eq!(page.next_page_token, "");
     let (tenant, asked) = suite.logs.state().asked[0].clone();
     assert_eq!((tenant.as_str(), asked.user_id.as_str()), ("acme", "ann"));

@@ -104,9 +104,9 @@ async fn wakes(client: &Client, mut stream: Streaming<SubscribeResponse>, room: 
                 cursor.epoch = attached.epoch;
             }
             Some(Frame::Event(event)) => {
-                let seq = event.event.expect("an event").seq;
-                assert_eq!(seq, cursor.seq + 1, "in order, and none twice");
-                cursor.seq = seq;
+                let event = event.event.expect("an event");
+                assert_eq!(event.seq, cursor.seq + 1, "in order, and none twice");
+                cursor.move_to(event.seq, event.time);
             }
             Some(Frame::Skipped(_) | Frame::Reset(_) | Frame::Closed(_)) => {
                 panic!("all of it is visible: {frame:?}")

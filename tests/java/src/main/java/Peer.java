@@ -153,8 +153,13 @@ public final class Peer {
     return watch.schedule(end, LONG_SILENCE_SECONDS, TimeUnit.SECONDS);
   }
 
+  /** Sets the position; the time of the event there, where it is known, goes with it. */
   private void moveTo(String epoch, long seq) {
-    cursor = Cursor.newBuilder().setEpoch(epoch).setSeq(seq).build();
+    Cursor.Builder moved = cursor.toBuilder().setEpoch(epoch);
+    if (moved.getSeq() != seq) {
+      moved.setSeq(seq).clearTime();
+    }
+    cursor = moved.build();
   }
 
   /** Handles an event, unless it was handled before. */
@@ -164,7 +169,7 @@ public final class Peer {
     }
     String text = event.getMessageSent().getContent().getText();
     print(Map.of("seq", event.getSeq(), "actor", event.getActorId(), "text", text));
-    moveTo(cursor.getEpoch(), event.getSeq());
+    cursor = cursor.toBuilder().setSeq(event.getSeq()).setTime(event.getTime()).build();
     return true;
   }
 
