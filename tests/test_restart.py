@@ -12,8 +12,10 @@ from parlance_client import persist, reason
 from server import Server
 from subscriber import Subscriber
 
+from parlance.membership.v1 import membership_service_pb2
 from parlance.message.v1 import mark_service_pb2 as mark_pb
 from parlance.message.v1 import message_pb2, message_service_pb2, stream_service_pb2
+from parlance.room.v1 import room_list_service_pb2, room_service_pb2
 
 SENDERS = 4
 KILLS = 3
@@ -227,19 +229,39 @@ def test_a_second_signal_ends_a_draining_server_at_once(first, second):
 
 @pytest.mark.parametrize("signal_name", ["kill", "stop"])
 def test_rooms_members_and_marks_are_there_after_a_restart(own_server, signal_name):
-    """B-091: membership persists; so do marks and counts."""
+    """B-091: membership persists, with roles and times; so do rooms, marks and counts."""
     room = set_up(own_server, "anna", "boris", "clara")
     anna, boris = own_server.user("anna"), own_server.user("boris")
+
+    def known():
+        """What the services say of the room, its members and the rooms of each."""
+        members = membership_service_pb2.ListRoomMembersRequest(room_id=room)
+        mine = membership_service_pb2.ListUserMembershipsRequest()
+        entry = persist(boris.rooms.GetRoom, room_service_pb2.GetRoomRequest(room_id=room))
+        rooms = persist(boris.lists.ListMyRooms, room_list_service_pb2.ListMyRoomsRequest())
+        return (
+            persist(anna.members.ListRoomMembers, members),
+            persist(boris.members.ListUserMemberships, mine),
+            entry,
+            [(listed.room, listed.role, listed.unread) for listed in rooms.rooms],
+        )
+
     seqs = [anna.send(room, f"line {number}").seq for number in range(4)]
     mark = mark_pb.MarkReadRequest(room_id=room, seq=seqs[1])
     persist(boris.marks.MarkRead, mark)
     anna.remove(room, "clara")
+    before = known()
+    assert [member.user_id for member in before[0].members] == ["anna", "boris"]
     getattr(own_server, signal_name)()
     own_server.start()
+    anna, boris = own_server.user("anna"), own_server.user("boris")
+    assert known() == before
     assert boris.unread(room) == ({room: 2}, 2)
     with pytest.raises(grpc.RpcError) as refused:
         own_server.user("clara").messages.ListMessages(
             message_service_pb2.ListMessagesRequest(room_id=room), timeout=10
         )
     assert reason(refused.value) == "NOT_A_MEMBER"
+    # The owner is one still.
+    assert anna.add(room, "clara").added[0].user_id == "clara"
     own_server.stop()

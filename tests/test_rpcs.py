@@ -306,7 +306,7 @@ def test_what_is_unread_in_a_channel_counts_as_elsewhere(server):
 
 
 def test_an_operator_acts_for_the_whole_tenant_as_a_service_does(server):
-    """B-086: rooms, members and messages, in rooms that it is not in; not in other tenants."""
+    """B-025, B-086: rooms, members and messages, in rooms that it is not in; not in other tenants."""
     anna_id, anna, boris_id, boris = people(server, "anna", "boris")
     operator = Client(server.channel(), server.token("olga", role="operator"))
     created = room_pb.CreateRoomRequest(

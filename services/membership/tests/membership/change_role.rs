@@ -32,7 +32,7 @@ fn change(room: &str, user: &str, role: MemberRole) -> pb::ChangeRoleRequest {
     }
 }
 
-/// B-082, B-083.
+/// B-082, B-083, B-196.
 async fn an_owner_gives_every_role(db: Db) {
     let world = World::new(db);
     let log = world.group("den", &[("ann", Owner), ("bob", Member)]).await;

@@ -94,7 +94,7 @@ async fn who_left_may_join_again(db: Db) {
     assert_eq!(world.roles("news").await.len(), 2);
 }
 
-/// B-189.
+/// B-054, B-189.
 async fn a_full_room_takes_nobody_and_two_cannot_share_the_last_place(db: Db) {
     let world = World::new(db);
     let rules = pb::RosterRules { join: pb::JoinRule::Anyone.into(), capacity: 2, ..rules() };
@@ -121,7 +121,7 @@ async fn a_direct_room_is_not_joined(db: Db) {
     assert_eq!(stranger.message(), missing.message());
 }
 
-/// B-185, B-186.
+/// B-014, B-185, B-186.
 async fn a_missing_room_and_a_bad_id_are_told_apart(db: Db) {
     let world = World::new(db);
     let mut ann = world.user("ann");

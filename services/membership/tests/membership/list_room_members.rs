@@ -100,7 +100,7 @@ async fn users_and_roles_filter(db: Db) {
     assert_eq!((first, page(&mut ann, second).await.0), (strings(&["c"]), strings(&["d"])));
 }
 
-/// B-202.
+/// B-063, B-080, B-202.
 async fn only_members_and_services_see_the_list(db: Db) {
     let world = World::new(db);
     world.channel("news", &[("ann", Owner)]).await;

@@ -55,7 +55,7 @@ async fn it_reads_nothing(db: Db) {
     assert_eq!(unread(&mut bob).await, 3);
 }
 
-/// B-118, B-126.
+/// B-056, B-118, B-126.
 async fn a_receipt_is_told_when_the_mark_moves(db: Db) {
     let world = World::open(db).await;
     let mut bob = bob(&world).await;

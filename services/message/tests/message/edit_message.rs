@@ -171,7 +171,7 @@ async fn strangers_are_refused(db: Db) {
     .await;
 }
 
-/// B-186.
+/// B-112, B-186.
 async fn bad_input_is_refused_by_name(db: Db) {
     let world = World::open(db).await;
     group(&world, "lobby", &["ann"]).await;

@@ -77,6 +77,7 @@ async fn the_latest_come_first_and_in_ascending_order(db: Db) {
     assert_eq!((seqs(&second.messages), second.next_page_token), (vec![3, 4], String::new()));
 }
 
+/// B-181.
 async fn a_page_has_10_messages_unless_asked_otherwise(db: Db) {
     let world = World::open(db).await;
     let mut ann = with_messages(&world, 101).await;

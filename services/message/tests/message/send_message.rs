@@ -251,7 +251,7 @@ async fn only_admins_send_where_the_rules_say_so(db: Db) {
     world.user("ann").messages.send_message(hello()).await.expect("send");
 }
 
-/// B-063, B-073, B-116, B-176, B-184.
+/// B-063, B-073, B-116, B-176, B-184, B-208.
 async fn strangers_are_refused(db: Db) {
     let world = World::open(db).await;
     rights::of_room_call(&world, async |mut client: Client, room: &str| {

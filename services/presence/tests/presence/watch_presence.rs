@@ -141,6 +141,7 @@ async fn a_watcher_on_another_node_is_told_when_the_owner_of_a_lease_dies(
     world
 }
 
+/// B-134.
 async fn who_was_last_seen_when_is_told_with_the_change(world: World) -> World {
     world.settle().await;
     world.open("ann", "phone").await;

@@ -62,6 +62,7 @@ async fn the_others_see_who_is_typing_and_who_stopped(world: World) -> World {
 
 /// B-129.
 async fn typing_stops_by_itself(world: World) -> World {
+    assert_eq!(parlance_presence::Options::default().typing, Duration::from_secs(30));
     world.room("tea", RoomKind::Group, &["bob"]).await;
     let mut bob = world.follow("bob", "tea").await;
     for _ in 0..2 {

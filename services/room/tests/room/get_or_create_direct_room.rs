@@ -32,7 +32,7 @@ async fn with(client: &mut Client, user: &str) -> (pb::Room, bool) {
     (reply.room.expect("a room"), reply.created)
 }
 
-/// B-006.
+/// B-006, B-197.
 async fn either_side_finds_the_one_room(db: Db) {
     let suite = Harness::new(db).await;
     let (room, created) = with(&mut suite.user("ann"), "bob").await;

@@ -1,0 +1,224 @@
+"""What users see of their rooms, end to end: lists, who comes and goes, rules of rooms."""
+
+import uuid
+
+import grpc
+import pytest
+from google.protobuf import field_mask_pb2
+from parlance_client import persist, reason
+from subscriber import Subscriber
+
+from parlance.membership.v1 import membership_service_pb2 as membership_pb
+from parlance.message.v1 import event_pb2, message_pb2
+from parlance.message.v1 import message_service_pb2 as message_pb
+from parlance.message.v1 import stream_service_pb2 as stream_pb
+from parlance.presence.v1 import typing_service_pb2 as typing_pb
+from parlance.room.v1 import room_list_service_pb2 as list_pb
+from parlance.room.v1 import room_pb2
+from parlance.room.v1 import room_service_pb2 as room_pb
+
+
+def people(server, *names):
+    """Clients of new users, whose ids nobody else has."""
+    ids = [f"{name}-{uuid.uuid4().hex[:6]}" for name in names]
+    server.service().upsert_users(ids)
+    return [value for user in ids for value in (user, server.user(user))]
+
+
+def refused(method, request):
+    with pytest.raises(grpc.RpcError) as error:
+        method(request, timeout=10)
+    return reason(error.value)
+
+
+def channel(client, unique_id):
+    request = room_pb.GetOrCreateChannelRequest(unique_id=unique_id)
+    return persist(client.rooms.GetOrCreateChannel, request).room.room_id
+
+
+def direct(client, user_id):
+    request = room_pb.GetOrCreateDirectRoomRequest(user_id=user_id)
+    return persist(client.rooms.GetOrCreateDirectRoom, request).room.room_id
+
+
+def leave(client, room_id):
+    request = membership_pb.LeaveRoomRequest(room_id=room_id, request_id=uuid.uuid4().hex)
+    return persist(client.members.LeaveRoom, request)
+
+
+def listed(client, **fields):
+    """Every room of the caller's list, page by page, and the sizes of the pages."""
+    rooms, sizes, token = [], [], ""
+    while True:
+        request = list_pb.ListMyRoomsRequest(page_token=token, **fields)
+        page = persist(client.lists.ListMyRooms, request)
+        rooms += page.rooms
+        sizes.append(len(page.rooms))
+        token = page.next_page_token
+        if not token:
+            return rooms, sizes
+
+
+def say(room_id, text="hello"):
+    return message_pb.SendMessageRequest(
+        room_id=room_id, content=message_pb2.MessageContent(text=text)
+    )
+
+
+def test_the_list_of_my_rooms_has_each_kind_that_i_am_in_and_no_other(server):
+    """B-004, B-047, B-048, B-050: with the role, what is unread, the last message and the activity."""
+    anna_id, anna, boris_id, boris, clara_id, clara = people(server, "anna", "boris", "clara")
+    ours = direct(boris, anna_id)
+    group = boris.create_group("group", [anna_id])
+    open_to_all = channel(boris, f"channel-{uuid.uuid4().hex[:6]}")
+    persist(anna.members.JoinRoom, membership_pb.JoinRoomRequest(room_id=open_to_all))
+    left = boris.create_group("left", [anna_id])
+    leave(anna, left)
+    direct(boris, clara_id)
+    channel(clara, f"other-{uuid.uuid4().hex[:6]}")
+
+    # Nobody has written: the list is empty unless such rooms are asked for.
+    assert listed(anna)[0] == []
+    rooms, _ = listed(anna, include_empty=True)
+    kinds = {entry.room.room_id: entry.room.kind for entry in rooms}
+    assert kinds == {
+        ours: event_pb2.ROOM_KIND_DIRECT,
+        group: event_pb2.ROOM_KIND_GROUP,
+        open_to_all: event_pb2.ROOM_KIND_CHANNEL,
+    }
+    sent = boris.send(group, "hello")
+    [entry] = listed(anna)[0]
+    assert (entry.room.room_id, entry.role, entry.unread) == (group, event_pb2.MEMBER_ROLE_MEMBER, 1)
+    assert entry.last_message.content.text == "hello"
+    assert entry.activity_time == entry.last_message.send_time == sent.send_time
+    assert entry.cursor.seq == sent.seq
+
+
+def test_the_list_of_my_rooms_has_ten_a_page_and_a_hundred_at_most(server):
+    """B-046, B-180."""
+    _, anna = people(server, "anna")
+    for number in range(101):
+        anna.create_group(f"room {number}")
+    everything, sizes = listed(anna, include_empty=True)
+    assert len({entry.room.room_id for entry in everything}) == 101
+    assert sizes[0] == 10
+    everything, sizes = listed(anna, include_empty=True, page_size=1000)
+    assert (len(everything), sizes[0]) == (101, 100)
+
+
+def test_members_who_are_added_and_removed_have_the_room_in_their_lists_and_not(server):
+    """B-067, B-068, B-069, B-072: an added user may send with the first call."""
+    _, anna, boris_id, boris, clara_id, clara = people(server, "anna", "boris", "clara")
+    room = anna.create_group("group", [boris_id])
+    anna.send(room, "hello")
+    boris.add(room, clara_id)
+    persist(clara.messages.SendMessage, say(room, "my first call"))
+
+    def lists(client):
+        mine = membership_pb.ListUserMembershipsRequest(page_size=100)
+        members = persist(client.members.ListUserMemberships, mine).memberships
+        seen = {entry.room.room_id for entry in listed(client)[0]}
+        return room in seen, room in {membership.room_id for membership in members}
+
+    assert lists(clara) == (True, True)
+    # Unless the room says otherwise owners and admins remove.
+    removal = membership_pb.RemoveMembersRequest(room_id=room, user_ids=[clara_id])
+    assert refused(boris.members.RemoveMembers, removal) == "NOT_ALLOWED"
+    anna.remove(room, clara_id)
+    assert lists(clara) == (False, False)
+    assert lists(boris) == (True, True)
+
+
+def test_a_user_who_leaves_gets_the_leaving_and_nothing_after(server):
+    """B-057, B-084, B-116, B-138: on a stream of the room and on one of all rooms; the others see who
+    came and who left, as lists."""
+    _, anna, boris_id, boris, clara_id, _ = people(server, "anna", "boris", "clara")
+    room = anna.create_group("group")
+    with Subscriber(anna, [room]) as witness:
+        witness.wait_attached(room)
+        anna.add(room, boris_id, clara_id)
+        named, everything = Subscriber(boris, [room]), Subscriber(boris, all_my_rooms=True)
+        with named, everything:
+            named.wait_attached(room)
+            everything.wait_attached(room)
+            leave(boris, room)
+            after = anna.send(room, "without boris").seq
+            for subscriber in (named, everything):
+                subscriber.wait(lambda me: me.rooms[room].closed is not None)
+                closed = subscriber.rooms[room].closed
+                assert closed.reason == stream_pb.CLOSED_REASON_REMOVED
+                assert closed.seq == subscriber.seq(room) == after - 1
+                assert not subscriber.faults
+        witness.wait_for(room, after)
+    events = witness.rooms[room].events
+    [*_, joined] = [event.members_joined for event in events if event.HasField("members_joined")]
+    assert {member.user_id for member in joined.members} == {boris_id, clara_id}
+    [left] = [event.members_left for event in events if event.HasField("members_left")]
+    assert (list(left.user_ids), left.removed) == ([boris_id], False)
+    reading = message_pb.ListMessagesRequest(room_id=room)
+    assert refused(boris.messages.ListMessages, reading) == "NOT_A_MEMBER"
+    assert refused(boris.messages.SendMessage, say(room)) == "NOT_A_MEMBER"
+
+
+def test_typing_is_stored_nowhere(server):
+    """B-130: not in the log, the history or a stream that comes later."""
+    anna_id, anna, boris_id, boris = people(server, "anna", "boris")
+    room = anna.create_group("group", [boris_id])
+    head = anna.send(room, "hello").seq
+    with Subscriber(boris, [room]) as stream:
+        stream.wait_attached(room)
+        for typing in (True, False):
+            request = typing_pb.SetTypingRequest(room_id=room, typing=typing)
+            anna.typing.SetTyping(request, timeout=10)
+            stream.wait(lambda me, want=typing: me.notices and me.notices[-1].typing.typing == want)
+    assert [message.seq for message in boris.history(room)] == [head]
+    with Subscriber(boris, [room], cursors={room: ("", 0)}) as later:
+        later.wait_for(room, anna.send(room, "the next").seq)
+        assert later.seq(room) == head + 1, "typing took no number"
+        assert not [notice for notice in later.notices if notice.HasField("typing")]
+
+
+def test_rules_of_a_room_reach_those_who_read_and_send(server):
+    """B-035, B-053, B-075: previews, who posts, and what newcomers see, from the settings of a room."""
+    _, anna, boris_id, boris, _, eve = people(server, "anna", "boris", "eve")
+    room = anna.create_group("group", [boris_id])
+    boris.send(room, "before the rules")
+    preview = message_pb.ListMessagesRequest(room_id=room, preview=True)
+    assert refused(eve.messages.ListMessages, preview) == "PREVIEW_NOT_ALLOWED"
+    settings = room_pb2.RoomSettings(
+        allow_preview=True,
+        post=event_pb2.POST_RULE_ADMINS,
+        history=event_pb2.HISTORY_VISIBILITY_SINCE_JOIN,
+    )
+    paths = ["settings.allow_preview", "settings.post", "settings.history"]
+    change = room_pb.UpdateRoomRequest(
+        room=room_pb2.Room(room_id=room, settings=settings),
+        update_mask=field_mask_pb2.FieldMask(paths=paths),
+        request_id=uuid.uuid4().hex,
+    )
+    persist(anna.rooms.UpdateRoom, change)
+    shown = persist(eve.messages.ListMessages, preview).messages
+    assert [message.content.text for message in shown] == ["before the rules"]
+    assert refused(boris.messages.SendMessage, say(room)) == "POSTING_RESTRICTED"
+    newcomer_id, newcomer = people(server, "newcomer")
+    anna.add(room, newcomer_id)
+    anna.send(room, "after the join")
+    assert [message.content.text for message in newcomer.history(room)] == ["after the join"]
+
+
+def test_members_and_memberships_come_a_hundred_a_page_at_most(server):
+    """B-080, B-178, B-179, B-180: ten by default; the number of all comes along."""
+    _, anna = people(server, "anna")
+    others = [f"one-of-many-{uuid.uuid4().hex}" for _ in range(101)]
+    server.service().upsert_users(others)
+    room = anna.create_group("group", others[:100])
+    anna.add(room, others[100])
+    shortest = membership_pb.ListRoomMembersRequest(room_id=room)
+    page = persist(anna.members.ListRoomMembers, shortest)
+    assert (len(page.members), page.total_size) == (10, 102)
+    request = membership_pb.ListRoomMembersRequest(room_id=room, page_size=1000)
+    first = persist(anna.members.ListRoomMembers, request)
+    request.page_token = first.next_page_token
+    second = persist(anna.members.ListRoomMembers, request)
+    assert (len(first.members), len(second.members)) == (100, 2)
+    assert not second.next_page_token
