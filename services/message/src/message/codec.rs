@@ -86,6 +86,7 @@ mod tests {
         let hello = hello.expect("a content");
         let target = MessageId { log_id: LogId(Uuid::from_u128(9)), seq: 3 };
         let edit = codec::event(None, edited(target, &hello));
+        assert_eq!(tombstone(target, &edit).expect("a tombstone"), blank_edit(None, target));
         for payload in [sent(None, &hello, true), edit] {
             assert_eq!(content(target, &payload).expect("an event"), Some(hello.clone()));
             let tombstone = tombstone(target, &payload).expect("a tombstone");

@@ -1,8 +1,9 @@
 //! Random walks: unread counts against a model that counts by the definition.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use parlance_db::{Db, test_on_each_db};
+use parlance_log::testing;
 use parlance_message::mark::Mark;
 use parlance_types::{LogId, MessageId, Seq};
 use rand::rngs::StdRng;
@@ -10,10 +11,11 @@ use rand::seq::{IndexedMutRandom, IndexedRandom};
 use rand::{Rng, SeedableRng};
 
 use crate::rooms::{gained, lost};
-use crate::world::{World, draft};
+use crate::world::{World, draft, user};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     unread_is_the_naive_count_whatever_happens,
+    unread_is_exact_on_every_level_of_the_buckets_of_what_was_deleted,
 );
 
 const USERS: [&str; 4] = ["ann", "bob", "cas", "dee"];
@@ -116,5 +118,38 @@ async fn unread_is_the_naive_count_whatever_happens(db: Db) {
             }
         }
         assert_eq!(world.head(log_id).await, model.head);
+    }
+}
+
+/// Guarantee 10, where deletions and marks lie at the ends of buckets.
+async fn unread_is_exact_on_every_level_of_the_buckets_of_what_was_deleted(db: Db) {
+    const COUNT: i64 = 40_000;
+    let world = World::open(db).await;
+    let log_id = world.group("large", &["ann", "bob"]).await;
+    let fill = "
+        WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $2)
+        INSERT INTO events (log_id, seq, time, ord, kind, sender_id, counted, payload)
+        SELECT $1, 2 + n.i, 1, n.i, 1, 'ann', TRUE, $3 FROM n";
+    let payload = testing::sent(Some(&user("ann")), "hello");
+    let fill = world.db.write(fill).bind(log_id.0).bind(COUNT).bind(payload.as_ref());
+    fill.execute().await.expect("filled");
+    let update = "UPDATE heads SET head = 2 + $2, ord = $2 WHERE log_id = $1";
+    world.db.write(update).bind(log_id.0).bind(COUNT).execute().await.expect("moved");
+
+    // The messages, by their places in the count, around the ends of buckets of each level.
+    let ends = [1, 32, 64, 1024, 2048, 32_768, COUNT];
+    let around = ends.iter().flat_map(|end| end - 1..=end + 1);
+    let around: Vec<i64> = around.filter(|ord| (1..=COUNT).contains(ord)).collect();
+    for ord in &around {
+        let message_id = MessageId { log_id, seq: 2 + ord };
+        world.delete(message_id, "").await.expect("deleted");
+    }
+    let deleted = BTreeSet::from_iter(around.iter().copied());
+    for read in std::iter::once(0).chain(around) {
+        let mark = "UPDATE members SET read_seq = 2 + $2, read_ord = $2
+                    WHERE log_id = $1 AND user_id = 'bob'";
+        world.db.write(mark).bind(log_id.0).bind(read).execute().await.expect("marked");
+        let left = COUNT - read - i64::try_from(deleted.range(read + 1..).count()).expect("few");
+        assert_eq!(world.unread("bob", log_id).await, Some(left), "read up to {read}");
     }
 }
