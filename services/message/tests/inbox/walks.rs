@@ -144,7 +144,7 @@ async fn unread_is_exact_on_every_level_of_the_buckets_of_what_was_deleted(db: D
         let message_id = MessageId { log_id, seq: 2 + ord };
         world.delete(message_id, "").await.expect("deleted");
     }
-    let deleted = BTreeSet::from_iter(around.iter().copied());
+    let deleted: BTreeSet<i64> = around.iter().copied().collect();
     for read in std::iter::once(0).chain(around) {
         let mark = "UPDATE members SET read_seq = 2 + $2, read_ord = $2
                     WHERE log_id = $1 AND user_id = 'bob'";
