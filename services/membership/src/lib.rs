@@ -88,6 +88,9 @@ impl Service {
 
     /// Starts what runs beside requests.
     pub fn run(&self) {
-        self.handler.outbox.relay("membership relay", &self.tasks);
+        let Handler { store, outbox } = &self.handler;
+        outbox.relay("membership relay", &self.tasks);
+        let (db, clock) = (store.db.clone(), store.clock.clone());
+        parlance_requests::prune("membership requests", &self.tasks, db, clock);
     }
 }

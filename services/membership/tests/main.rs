@@ -12,6 +12,7 @@ mod membership {
     mod list_user_memberships;
     mod log_away;
     mod remove_members;
+    mod request_ids;
     mod silence;
     mod tenants;
 }

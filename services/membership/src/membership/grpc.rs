@@ -180,6 +180,7 @@ impl MembershipGrpc {
     ) -> Result<Response<R>, Status> {
         let actor = self.0.actor(deadline, caller).await?;
         let stored = Stored { table: "requests", row: room_id.clone() };
+        let request = request.map(|request| request.in_room(room_id.clone()));
         let asked = Asked { actor, room_id, change, request };
         let store = self.0.store.clone();
         let reply = self.0.settle(deadline, async move { store.change(&asked).await }).await?;

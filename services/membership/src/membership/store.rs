@@ -26,22 +26,14 @@ impl Store {
     /// Decides a change under the roster's lock and commits it together with its
     /// fact and the encoded reply. A repeated request gets its first reply.
     pub(crate) async fn change(&self, asked: &Asked) -> Result<Done<Vec<u8>>, Error> {
-        loop {
-            if let Some(done) = self.try_change(asked).await? {
-                return Ok(done);
-            }
-        }
-    }
-
-    /// `None`: the request id was taken meanwhile, in another room; the next try finds it.
-    async fn try_change(&self, asked: &Asked) -> Result<Option<Done<Vec<u8>>>, Error> {
         let Asked { actor, room_id, change, request } = asked;
         let mut tx = self.db.begin().await?;
         let roster = lock_room(&mut tx, &actor.tenant_id, room_id).await?;
         // A repeat is found before anything is judged: it gets what the first one got.
         if let Some(request) = request {
-            match request.find(&mut tx).await? {
-                Found::Repeat { log_id, reply } => return Ok(Some(Done { log_id, value: reply })),
+            let life = roster.as_ref().map(|roster| roster.log_id);
+            match request.find(&mut tx, life).await? {
+                Found::Repeat { log_id, reply } => return Ok(Done { log_id, value: reply }),
                 Found::Reused => return Err(Error::RequestIdReused),
                 Found::New => {}
             }
@@ -55,10 +47,10 @@ impl Store {
         if let Some(request) = request
             && !request.record(&mut tx, log_id, &value, now).await?
         {
-            return Ok(None);
+            return Err(Error::RequestIdReused);
         }
         tx.commit().await?;
-        Ok(Some(Done { log_id, value }))
+        Ok(Done { log_id, value })
     }
 
     /// The present membership of a user in a log.

@@ -22,7 +22,7 @@ use tonic::{Response, Status};
 use tonic_types::StatusExt as _;
 use uuid::Uuid;
 
-pub(crate) use parlance_rpc::testing::{bad_ids, refused, violates};
+pub(crate) use parlance_rpc::testing::{bad_ids, eventually, refused, violates};
 
 pub(crate) use MemberRole::{Admin, Member, Owner};
 
@@ -240,6 +240,12 @@ pub(crate) fn add(room: &str, users: &[&str]) -> pb::AddMembersRequest {
         user_ids: strings(users),
         ..Default::default()
     }
+}
+
+/// Ends a room.
+pub(crate) async fn close(world: &World, log_id: LogId) {
+    let close = pb::CloseRosterRequest { log_id: log_id.0.to_string() };
+    world.room_service("acme", None).rosters.close_roster(close).await.expect("closed");
 }
 
 pub(crate) fn join(room: &str) -> pb::JoinRoomRequest {

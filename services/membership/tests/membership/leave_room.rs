@@ -143,11 +143,15 @@ async fn a_repeat_gets_the_first_reply_and_another_payload_is_refused(db: Db) {
     bob.members.leave_room(request.clone()).await.expect("left");
     bob.members.leave_room(request).await.expect("told again");
     assert_eq!(world.later_events(log).len(), 1);
-    let other = pb::LeaveRoomRequest { request_id: "r1".to_owned(), ..leave("den") };
+    let other = pb::LeaveRoomRequest { request_id: "r1".to_owned(), ..leave_to("news", "ann") };
     refused(bob.members.leave_room(other).await, Reason::RequestIdReused);
+    // In another room it is another request.
+    let other = pb::LeaveRoomRequest { request_id: "r1".to_owned(), ..leave("den") };
+    bob.members.leave_room(other).await.expect("left");
     // The ids of others are their own.
-    let request = pb::LeaveRoomRequest { request_id: "r1".to_owned(), ..leave_to("den", "bob") };
+    let request = pb::LeaveRoomRequest { request_id: "r1".to_owned(), ..leave("den") };
     world.user("ann").members.leave_room(request).await.expect("left");
+    assert!(world.roles("den").await.is_empty());
 }
 
 async fn bad_fields_are_named(db: Db) {

@@ -67,10 +67,12 @@ async fn every_task_of_the_embedded_mode_is_watched() {
     let expected = [
         "key reload",
         "membership relay",
+        "membership requests",
         "presence look",
         "readiness",
         "room janitor",
         "room relay",
+        "room requests",
     ];
     assert!(expected.iter().all(|name| names.contains(name)), "{names:?}");
     stop.cancel();

@@ -106,6 +106,7 @@ impl RoomService for RoomGrpc {
         let key = key("UpdateRoom", &request, |request| &request.request_id)?;
         let (actor, deadline, request) = self.callers.open(request).await?;
         let update = decode::update(request)?;
+        let key = key.map(|key| key.in_room(update.room_id.clone()));
         let room = told(self.rooms.update(Asked { actor, request: key, deadline }, update).await?)?;
         Ok(Response::new(pb::UpdateRoomResponse { room: Some(room) }))
     }

@@ -30,11 +30,12 @@ const AT_ONCE: usize = 8;
 
 impl Rooms {
     /// Finishes creations, deletions and pushes of rules that were left, at the start and
-    /// every two seconds. Any number of replicas may run it.
+    /// every two seconds, and takes away old request ids. Any number of replicas may run it.
     ///
     /// A room is whole or absent within 20 seconds from when membership and
     /// message answer again.
     pub(crate) fn run_janitor(&self) {
+        self.store.prune_requests(&self.tasks, Arc::clone(&self.clock));
         let rooms = self.clone();
         self.tasks.every("room janitor", EVERY, Arc::default(), move || {
             let rooms = rooms.clone();

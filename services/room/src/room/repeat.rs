@@ -65,7 +65,7 @@ impl Rooms {
     /// What a repeat is told; `None` if this is the first time.
     async fn repeat(&self, asked: &Asked) -> Result<Option<Changed>, Error> {
         let Some(request) = &asked.request else { return Ok(None) };
-        let (log_id, reply) = match self.store.found(request).await? {
+        let (log_id, reply) = match self.store.found(&asked.actor.tenant_id, request).await? {
             Found::New => return Ok(None),
             Found::Repeat { log_id, reply } => (log_id, reply),
             Found::Reused => return Err(Error::RequestIdReused),
@@ -75,7 +75,8 @@ impl Rooms {
         Ok(Some(Changed::Before { log_id, reply }))
     }
 
-    /// A repeat finds its room at whatever point the first call left it.
+    /// A repeat finds its room at whatever point the first call left it. One that was
+    /// deleted since is not said to be there.
     async fn go_on(
         &self,
         room: Option<&Room>,
@@ -87,7 +88,8 @@ impl Rooms {
             State::Creating => self.finish_creation(room, deadline).await,
             State::Active => self.settle(room, deadline).await,
             State::Deleting if deletes => self.finish_deletion(room, deadline).await,
-            State::Deleting | State::Deleted => Ok(()),
+            State::Deleted if deletes => Ok(()),
+            State::Deleting | State::Deleted => Err(Error::RoomNotFound),
             State::Abandoned => Err(Error::GivenUp),
         }
     }

@@ -18,7 +18,7 @@ pub(crate) struct Rooms {
     pub(super) store: Store,
     pub(super) rosters: Rosters,
     pub(super) outbox: Outbox,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) tasks: Tasks,
 }
 

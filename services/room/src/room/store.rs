@@ -1,9 +1,12 @@
 //! Rooms in SQL: finding them and moving them through their lives.
 
+use std::sync::Arc;
+
 use parlance_db::{Conn, Db, Query};
 use parlance_outbox::{enqueue, register};
-use parlance_requests::{Found, RequestKey, forget};
-use parlance_types::{LogId, Micros, RoomId, TenantId, UserId};
+use parlance_requests::{Found, RequestKey, forget, prune};
+use parlance_rpc::Tasks;
+use parlance_types::{Clock, LogId, Micros, RoomId, TenantId, UserId};
 
 use super::janitor::{ABANDONED_GRACE, GRACE};
 use super::row::{RoomRow, columns, json};
@@ -77,9 +80,22 @@ impl Store {
         Self { db }
     }
 
+    /// Takes away requests that were kept long enough, as one of the `tasks`.
+    pub(crate) fn prune_requests(&self, tasks: &Tasks, clock: Arc<dyn Clock>) {
+        prune("room requests", tasks, self.db.clone(), clock);
+    }
+
     /// What is known of a request; a reply is an encoded room, or empty.
-    pub(crate) async fn found(&self, request: &RequestKey) -> Result<Found, Error> {
-        Ok(request.find(&mut self.db.reader().await?).await?)
+    pub(crate) async fn found(
+        &self,
+        tenant_id: &TenantId,
+        request: &RequestKey,
+    ) -> Result<Found, Error> {
+        let life = match request.room_id() {
+            Some(room_id) => self.by_room_id(tenant_id, room_id).await?.map(|room| room.log_id),
+            None => None,
+        };
+        Ok(request.find(&mut self.db.reader().await?, life).await?)
     }
 
     /// The room that holds an id: in creation, there or in deletion.

@@ -8,10 +8,10 @@ use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::{HistoryVisibility, MemberRole, PostRule, RoomKind};
 use parlance_proto::room::v1 as pb;
 use parlance_rpc::{Principal, Reason};
-use parlance_types::UserId;
+use parlance_types::{Micros, UserId};
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Harness, create, get, group, refused, violates};
+use crate::harness::{Harness, SECOND, create, eventually, get, group, refused, violates};
 use crate::roster::Fault;
 
 test_on_each_db!(parlance_room::MIGRATIONS =>
@@ -24,6 +24,8 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
     nothing_exists_while_somebody_named_does_not,
     more_members_than_there_is_room_for_are_refused,
     a_repeated_request_gets_the_first_reply,
+    a_repeat_does_not_say_that_a_deleted_room_is_there,
+    a_request_id_is_kept_for_seven_days,
     two_backends_with_the_same_request_id_are_not_taken_for_one,
     the_same_request_at_once_creates_one_room,
     two_who_want_one_id_at_once_get_one_room,
@@ -180,10 +182,51 @@ async fn a_repeated_request_gets_the_first_reply(db: Db) {
     suite.clock.advance(1);
     assert_eq!(create(&mut ann, request.clone()).await, first);
 
-    // Whatever became of the room: repeats are found before rights are judged.
-    ann.rooms.delete_room(crate::harness::delete(&first.room_id, "")).await.expect("deleted");
+    // Whatever became of the caller: repeats are found before rights are judged.
+    suite.roster.change(&first.room_id, |roster| roster.members.clear());
     assert_eq!(create(&mut ann, request).await, first);
     assert_eq!(suite.roster.calls("OpenRoster"), 1);
+}
+
+async fn a_repeat_does_not_say_that_a_deleted_room_is_there(db: Db) {
+    let suite = Harness::new(db).await;
+    let mut ann = suite.user("ann");
+    let request = pb::CreateRoomRequest { request_id: "r1".to_owned(), ..group("match-42", &[]) };
+    create(&mut ann, request.clone()).await;
+    suite.roster.break_rpc("CloseRoster", Fault::Refuse(Reason::StoreUnavailable));
+    let cut = ann.rooms.delete_room(crate::harness::delete("match-42", "")).await;
+    refused(cut, Reason::MembershipUnavailable);
+    refused(ann.rooms.create_room(request.clone()).await, Reason::RoomNotFound);
+    suite.roster.mend("CloseRoster");
+    ann.rooms.delete_room(crate::harness::delete("match-42", "")).await.expect("deleted");
+    refused(ann.rooms.create_room(request.clone()).await, Reason::RoomNotFound);
+    // Also not when somebody has made another one.
+    let other = create(&mut suite.user("bob"), group("match-42", &[])).await;
+    refused(ann.rooms.create_room(request).await, Reason::RoomNotFound);
+    let got = suite.user("bob").rooms.get_room(crate::harness::get("match-42")).await;
+    assert_eq!(got.expect("there").into_inner().room, Some(other));
+}
+
+async fn a_request_id_is_kept_for_seven_days(db: Db) {
+    const WEEK: Micros = 7 * 24 * 3600 * SECOND;
+    let suite = Harness::new(db.clone()).await;
+    let mut ann = suite.user("ann");
+    let request = |id: &str| pb::CreateRoomRequest { request_id: id.to_owned(), ..group("", &[]) };
+    let old = create(&mut ann, request("r1")).await;
+    suite.clock.advance(SECOND);
+    let new = create(&mut ann, request("r2")).await;
+    suite.clock.advance(WEEK - SECOND);
+    assert_eq!(create(&mut ann, request("r1")).await, old);
+    suite.clock.advance(1);
+    suite.run();
+    eventually(|| async {
+        let count = db.read("SELECT COUNT(*) FROM requests").fetch_one().await;
+        count.is_ok_and(|count: (i64,)| count == (1,))
+    })
+    .await;
+    suite.stop().await;
+    assert_eq!(create(&mut ann, request("r2")).await, new);
+    assert_ne!(create(&mut ann, request("r1")).await.room_id, old.room_id);
 }
 
 async fn two_backends_with_the_same_request_id_are_not_taken_for_one(db: Db) {

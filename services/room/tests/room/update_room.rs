@@ -22,6 +22,7 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
     owners_and_admins_and_services_may,
     a_direct_room_has_nothing_to_update,
     a_repeated_request_gets_the_first_reply,
+    a_request_id_of_an_earlier_life_is_new_in_the_next,
     what_is_wrong_with_a_request_is_named,
     a_null_character_is_refused_wherever_it_stands,
 );
@@ -208,6 +209,27 @@ async fn a_repeated_request_gets_the_first_reply(db: Db) {
     refused(ann.rooms.update_room(changed).await, Reason::RequestIdReused);
     let now = suite.backend().rooms.get_room(get("g")).await.expect("there").into_inner();
     assert_eq!(now.room.expect("a room").name, "Second");
+}
+
+async fn a_request_id_of_an_earlier_life_is_new_in_the_next(db: Db) {
+    let suite = Harness::new(db).await;
+    let mut ann = suite.user("ann");
+    let wish = named("g", "New");
+    let request = pb::UpdateRoomRequest { request_id: "r1".to_owned(), ..request(wish, &["name"]) };
+    for _ in 0..2 {
+        create(&mut ann, group("g", &[])).await;
+        let updated = ann.rooms.update_room(request.clone()).await.expect("updated").into_inner();
+        let got = ann.rooms.get_room(get("g")).await.expect("there").into_inner();
+        assert_eq!(
+            (&got.room, got.room.as_ref().map(|room| &*room.name)),
+            (&updated.room, Some("New"))
+        );
+        let repeat = ann.rooms.update_room(request.clone()).await.expect("a repeat").into_inner();
+        assert_eq!(repeat, updated);
+        ann.rooms.delete_room(crate::harness::delete("g", "")).await.expect("deleted");
+        // The room as it is now is none.
+        refused(ann.rooms.update_room(request.clone()).await, Reason::RoomNotFound);
+    }
 }
 
 async fn what_is_wrong_with_a_request_is_named(db: Db) {
