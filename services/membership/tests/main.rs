@@ -11,6 +11,7 @@ mod membership {
     mod list_room_members;
     mod list_user_memberships;
     mod log_away;
+    mod owners;
     mod remove_members;
     mod request_ids;
     mod silence;

@@ -4,7 +4,7 @@ use parlance_types::{JoinRule, MemberRule, Micros, Role, RoomKind, UserId};
 
 use super::{Change, Decision, Outcome};
 use crate::roster::{
-    Grant, LockedRoster, MemberRow, Membership, Refused, State, Step, Viewer, fit,
+    Grant, LockedRoster, MemberRow, Membership, Refused, Roster, State, Step, Viewer, fit,
     keep_strangers_out,
 };
 
@@ -47,7 +47,7 @@ fn join(locked: &LockedRoster, actor: &UserId, now: Micros) -> Result<Decision, 
         _ if roster.rules.join == JoinRule::AddedOnly => return Err(Refused::JoinRestricted),
         _ => fit(roster, 1)?,
     }
-    let row = newcomer(now);
+    let row = newcomer(roster, 0, now);
     let membership = Membership::of(&roster.room_id, actor, &row);
     Ok(Decision {
         steps: vec![Step::Gained(vec![Grant { user_id: actor.clone(), role: row.role }])],
@@ -94,7 +94,7 @@ fn add(
         if !locked.known.contains(user_id) {
             return Err(Refused::no_user(user_id));
         }
-        let row = newcomer(now);
+        let row = newcomer(roster, gained.len(), now);
         gained.push(Grant { user_id: user_id.clone(), role: row.role });
         added.push(Membership::of(&roster.room_id, user_id, &row));
     }
@@ -184,8 +184,9 @@ fn entitled(
     if rule.allows(own) { Ok(Some(own)) } else { Err(Refused::NotAllowed(otherwise)) }
 }
 
-const fn newcomer(now: Micros) -> MemberRow {
-    MemberRow { role: Role::Member, state: State::Present, joined: now }
+/// Somebody who comes in, after so many others who come in at once.
+fn newcomer(roster: &Roster, others: usize, now: Micros) -> MemberRow {
+    MemberRow { role: roster.role_of_newcomer(others), state: State::Present, joined: now }
 }
 
 #[cfg(test)]

@@ -84,6 +84,15 @@ pub(crate) struct Membership {
 }
 
 impl Roster {
+    /// The role of somebody who comes in, after so many others who come in at once. Who comes
+    /// first into a group in which nobody is owns it.
+    pub(crate) fn role_of_newcomer(&self, others: usize) -> Role {
+        match self.kind {
+            RoomKind::Group if self.member_count == 0 && others == 0 => Role::Owner,
+            _ => Role::Member,
+        }
+    }
+
     /// Whether so many more members fit.
     pub(crate) fn has_room_for(&self, more: usize) -> bool {
         let more = i64::try_from(more).unwrap_or(i64::MAX);
@@ -222,7 +231,8 @@ pub(crate) fn admit(
         }
         // Who comes back into a direct room is who they were.
         let kept = row.filter(|_| locked.roster.kind == RoomKind::Direct).map(|row| row.role);
-        gained.push(Grant { user_id: user_id.clone(), role: kept.unwrap_or(Role::Member) });
+        let role = kept.unwrap_or_else(|| locked.roster.role_of_newcomer(gained.len()));
+        gained.push(Grant { user_id: user_id.clone(), role });
     }
     fit(&locked.roster, gained.len())?;
     Ok(gained)

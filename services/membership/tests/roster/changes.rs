@@ -73,7 +73,7 @@ async fn a_room_without_members_begins_with_one_event(db: Db) {
     assert_eq!(world.logs.log(log).events, [created()]);
     world.know("acme", &["ann"]).await;
     world.service().members.add_members(add("den", &["ann"])).await.expect("added");
-    assert_eq!(world.roles("den").await, [("ann".to_owned(), Member)]);
+    assert_eq!(world.roles("den").await, [("ann".to_owned(), Owner)]);
 }
 
 async fn opening_again_has_no_effect(db: Db) {
