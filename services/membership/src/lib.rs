@@ -11,6 +11,9 @@
 //! service. A change and the fact that tells of it are one transaction; the reply says OK
 //! once the fact is in the room's log. `codec` is the encoding of facts and stored replies.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use parlance_db::{Db, Migrations};
 use parlance_outbox::Outbox;
 use parlance_proto::membership::v1::membership_service_server::MembershipServiceServer;
@@ -37,6 +40,9 @@ use operator::grpc::OperatorGrpc;
 use roster::grpc::RosterGrpc;
 use store::Store;
 use user::grpc::UserGrpc;
+
+/// How often rosters that were closed are looked for.
+const CLOSED: Duration = Duration::from_secs(2);
 
 /// The schema of this service.
 pub const MIGRATIONS: Migrations =
@@ -92,5 +98,10 @@ impl Service {
         outbox.relay("membership relay", &self.tasks);
         let (db, clock) = (store.db.clone(), store.clock.clone());
         parlance_requests::prune("membership requests", &self.tasks, db, clock);
+        let store = store.clone();
+        self.tasks.every("closed rosters", CLOSED, Arc::default(), move || {
+            let store = store.clone();
+            async move { store.empty_closed().await }
+        });
     }
 }

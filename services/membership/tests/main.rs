@@ -1,5 +1,6 @@
 //! The membership service through gRPC, on both databases.
 
+mod growth;
 mod harness;
 
 mod membership {
@@ -20,6 +21,7 @@ mod membership {
 
 mod roster {
     mod changes;
+    mod ended;
     mod views;
 }
 

@@ -10,7 +10,8 @@ CREATE TABLE users (
     PRIMARY KEY (tenant_id, user_id)
 );
 
--- One roster per life of a room. The row is the lock of everything about it.
+-- One roster per life of a room. The row is the lock of everything about it. Once it is
+-- closed its memberships end in steps; then it is not peopled any more.
 CREATE TABLE rosters (
     log_id BLOB PRIMARY KEY NOT NULL,
     tenant_id TEXT NOT NULL,
@@ -22,12 +23,15 @@ CREATE TABLE rosters (
     capacity INTEGER NOT NULL,
     rules_version INTEGER NOT NULL,
     member_count INTEGER NOT NULL,
-    closed BOOLEAN NOT NULL
+    closed BOOLEAN NOT NULL,
+    peopled BOOLEAN NOT NULL
 );
 
 CREATE UNIQUE INDEX rosters_open ON rosters (tenant_id, room_id) WHERE NOT closed;
+CREATE INDEX rosters_to_empty ON rosters (log_id) WHERE closed AND peopled;
 
--- Everybody who is or was a member: state 1 present, 2 left, 3 removed.
+-- Everybody who is or was a member: state 1 present, 2 left, 3 removed,
+-- 4 present when the room ended.
 CREATE TABLE members (
     log_id BLOB NOT NULL,
     user_id TEXT NOT NULL,
@@ -40,4 +44,4 @@ CREATE TABLE members (
 );
 
 CREATE INDEX members_of_user ON members (tenant_id, user_id, room_id) WHERE state = 1;
-CREATE INDEX members_owners ON members (log_id) WHERE state = 1 AND role = 3;
+CREATE INDEX members_by_role ON members (log_id, role, user_id) WHERE state = 1;

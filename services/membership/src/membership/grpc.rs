@@ -98,7 +98,7 @@ impl MembershipService for MembershipGrpc {
             None => caller.require_user()?.clone(),
         };
         let roster = self.look(deadline, &caller, &room_id).await?;
-        let membership = self.0.store.membership(roster.log_id, &user_id);
+        let membership = self.0.store.membership(&roster, &user_id);
         let membership = deadline.bound(membership).await?;
         let membership = membership.ok_or_else(|| Error::from(Refused::no_member(&user_id)))?;
         let membership = Some(codec::membership(&membership));
@@ -122,7 +122,7 @@ impl MembershipService for MembershipGrpc {
         let query = members_query(&caller, &roster, &request);
         let after = position(query, &request.page_token, UserId::parse)?;
         let filter = MemberFilter { user_ids, roles };
-        let page = self.0.store.members(roster.log_id, &filter, after.as_ref(), size + 1);
+        let page = self.0.store.members(&roster, &filter, after.as_ref(), size + 1);
         let mut page = deadline.bound(page).await?;
         let more = page.len() > size;
         page.truncate(size);

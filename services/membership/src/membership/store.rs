@@ -3,18 +3,43 @@
 
 use std::collections::BTreeSet;
 
-use parlance_db::{AssertSqlSafe, Conn, StoreError};
+use parlance_db::{Conn, StoreError};
 use parlance_requests::Found;
 use parlance_types::{LogId, Micros, Role, RoomId, RoomKind, TenantId, UserId};
 use uuid::Uuid;
 
 use super::{Asked, Change, decide};
 use crate::roster::store::{lock_room, members, owners, present, role, take_all};
-use crate::roster::{LockedRoster, MemberFilter, Membership, Refused, Roster};
+use crate::roster::{LockedRoster, MemberFilter, Membership, Refused, Roster, State};
 use crate::store::{Done, Store, known_users};
 use crate::{Error, codec};
 
 type Row = (Uuid, String, String, i16, Micros);
+
+/// The first members of one role.
+macro_rules! of_role {
+    ($role:literal) => {
+        concat!(
+            "SELECT * FROM (SELECT log_id, room_id, user_id, role, join_time FROM members
+              WHERE log_id = $1 AND user_id > $6 AND ",
+            present!(),
+            " AND role = ",
+            $role,
+            " ORDER BY user_id LIMIT $2) AS of_role"
+        )
+    };
+}
+
+/// A page of members, put together from one of each role: those who left, and who holds
+/// another role, are not walked over.
+const PAGE: &str = concat!(
+    of_role!("$3"),
+    " UNION ALL ",
+    of_role!("$4"),
+    " UNION ALL ",
+    of_role!("$5"),
+    " ORDER BY user_id LIMIT $2"
+);
 
 fn membership((log_id, room_id, user_id, stored_role, joined): Row) -> Result<Membership, Error> {
     let role = role(LogId(log_id), stored_role)?;
@@ -53,50 +78,53 @@ impl Store {
         Ok(Done { log_id, value })
     }
 
-    /// The present membership of a user in a log.
+    /// The present membership of a user in a room.
     pub(crate) async fn membership(
         &self,
-        log_id: LogId,
+        roster: &Roster,
         user_id: &UserId,
     ) -> Result<Option<Membership>, Error> {
-        let select = concat!(
-            "SELECT log_id, room_id, user_id, role, join_time FROM members
-             WHERE log_id = $1 AND user_id = $2 AND ",
-            present!()
-        );
-        let row = self.db.read(select).bind(log_id.0).bind(user_id.as_str());
-        row.fetch_optional().await?.map(membership).transpose()
+        let filter = MemberFilter { user_ids: vec![user_id.clone()], roles: Vec::new() };
+        Ok(self.named_members(roster, &filter, None, 1).await?.pop())
     }
 
     /// The first `limit` present members above `after`, by user id.
     pub(crate) async fn members(
         &self,
-        log_id: LogId,
+        roster: &Roster,
         filter: &MemberFilter,
         after: Option<&UserId>,
         limit: usize,
     ) -> Result<Vec<Membership>, Error> {
-        // Absent roles are 0, which no member has; no filter names all three.
-        let all = [Role::Member, Role::Admin, Role::Owner];
-        let roles = if filter.roles.is_empty() { &all } else { filter.roles.as_slice() };
-        let asked = |role: Role| if roles.contains(&role) { role as i16 } else { 0 };
-        let named = if filter.user_ids.is_empty() { "" } else { "AND user_id IN ($7..)" };
-        let select = AssertSqlSafe(format!(
-            "SELECT log_id, room_id, user_id, role, join_time FROM members
-             WHERE log_id = $1 AND user_id > $2 AND {} AND role IN ($3, $4, $5) {named}
-             ORDER BY user_id LIMIT $6",
-            present!()
-        ));
-        let mut select = self.db.read(select).bind(log_id.0);
-        select = select.bind(after.map_or("", UserId::as_str));
-        for role in all {
-            select = select.bind(asked(role));
-        }
-        select = select.bind(i64::try_from(limit).unwrap_or(i64::MAX));
         if !filter.user_ids.is_empty() {
-            select = select.bind_list(filter.user_ids.iter().map(UserId::as_str));
+            return self.named_members(roster, filter, after, limit).await;
         }
-        select.fetch_all().await?.into_iter().map(membership).collect()
+        let select = self.db.read(PAGE).bind(roster.log_id.0);
+        let mut select = select.bind(i64::try_from(limit).unwrap_or(i64::MAX));
+        // Absent roles are 0, which no member has.
+        for role in [Role::Member, Role::Admin, Role::Owner] {
+            select = select.bind(if filter.has(role) { role as i16 } else { 0 });
+        }
+        let found = select.bind(after.map_or("", UserId::as_str)).fetch_all().await?;
+        found.into_iter().map(membership).collect()
+    }
+
+    /// The same of given users, who are looked up one by one: an index of those present would
+    /// be walked through for them.
+    async fn named_members(
+        &self,
+        roster: &Roster,
+        filter: &MemberFilter,
+        after: Option<&UserId>,
+        limit: usize,
+    ) -> Result<Vec<Membership>, Error> {
+        let named = filter.user_ids.iter().filter(|user_id| Some(*user_id) > after);
+        let named: Vec<_> = named.collect();
+        let rows = members(&mut self.db.reader().await?, roster.log_id, &named).await?;
+        let listed = rows.iter();
+        let listed = listed.filter(|(_, row)| row.state == State::Present && filter.has(row.role));
+        let listed = listed.map(|(user_id, row)| Membership::of(&roster.room_id, user_id, row));
+        Ok(listed.take(limit).collect())
     }
 
     /// The first `limit` present memberships of a user above `after`, by room id.

@@ -123,7 +123,7 @@ impl RosterService for RosterGrpc {
         let most = most.ok_or_else(|| Violation::new("max_members", "must be 1 to 1000"))?;
         let roster = self.0.readable_roster(deadline, &actor, &room_id).await?;
         let filter = MemberFilter::default();
-        let members = self.0.store.members(roster.log_id, &filter, None, most + 1);
+        let members = self.0.store.members(&roster, &filter, None, most + 1);
         let members = deadline.bound(members).await?;
         // As of the list itself, unless there are more.
         let reply = if members.len() > most {

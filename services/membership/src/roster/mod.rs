@@ -10,8 +10,8 @@ pub(crate) mod grpc;
 pub(crate) mod store;
 
 stored_enum! {
-    /// How somebody who ever was a member stands.
-    State { Present = 1, Left = 2, Removed = 3 }
+    /// How somebody who ever was a member stands; who stayed was one when the room ended.
+    State { Present = 1, Left = 2, Removed = 3, Stayed = 4 }
 }
 
 /// The rules of a room that its roster enforces.
@@ -43,6 +43,13 @@ pub(crate) struct MemberFilter {
     pub(crate) user_ids: Vec<UserId>,
     /// Only these roles; empty: all.
     pub(crate) roles: Vec<Role>,
+}
+
+impl MemberFilter {
+    /// Whether it lets members of a role pass.
+    pub(crate) fn has(&self, role: Role) -> bool {
+        self.roles.is_empty() || self.roles.contains(&role)
+    }
 }
 
 /// A user and the role they hold.
@@ -108,7 +115,7 @@ pub(crate) struct LockedRoster {
     pub(crate) rows: BTreeMap<UserId, MemberRow>,
     /// Those of the users to be added who exist in the tenant.
     pub(crate) known: BTreeSet<UserId>,
-    /// How many present members are owners.
+    /// How many present members are owners; of more than a hundred not all.
     pub(crate) owners: i64,
 }
 

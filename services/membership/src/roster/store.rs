@@ -12,9 +12,11 @@ use uuid::Uuid;
 use super::{
     Grant, LockedRoster, MemberRow, NewRoster, Refused, Roster, Rules, State, Step, admit, may_open,
 };
-use crate::handler::Actor;
+use crate::handler::{Actor, MAX_LIST};
 use crate::store::{Done, Store, ensure_users, known_users};
 use crate::{Error, codec};
+
+mod ended;
 
 /// Members that are present. Not bound: indexes are of these rows only, and are found by
 /// their condition.
@@ -25,7 +27,12 @@ macro_rules! present {
 }
 pub(crate) use present;
 
-const _: () = assert!(State::Present as i16 == 1 && Role::Owner as i16 == 3);
+const _: () = assert!(State::Present as i16 == 1 && State::Stayed as i16 == 4);
+const _: () = assert!(Role::Owner as i16 == 3);
+
+/// How many owners are counted: more than one request can take from a room.
+const OWNERS: i64 = 101;
+const _: () = assert!(MAX_LIST == 100);
 
 macro_rules! roster_columns {
     () => {
@@ -255,7 +262,7 @@ impl Store {
     }
 
     /// The roles of a user in those of the logs where the user is a member; in a
-    /// closed log, was one at the end.
+    /// closed log, was one at the end. Found by log: a user may be in many.
     pub(crate) async fn roles(
         &self,
         tenant_id: &TenantId,
@@ -264,9 +271,9 @@ impl Store {
     ) -> Result<BTreeMap<LogId, Role>, Error> {
         let select = concat!(
             "SELECT log_id, role FROM members
-             WHERE tenant_id = $1 AND user_id = $2 AND ",
+             WHERE tenant_id = $1 AND user_id = $2 AND (",
             present!(),
-            " AND log_id IN ($3..)"
+            " OR state = 4) AND log_id IN ($3..)"
         );
         let select = self.db.read(select).bind(tenant_id.as_str()).bind(user_id.as_str());
         let found = select.bind_list(log_ids.iter().map(|log_id| log_id.0));
@@ -310,8 +317,8 @@ async fn lock_log(
 async fn insert(tx: &mut Conn, roster: &Roster, version: i64) -> Result<bool, StoreError> {
     let insert = "INSERT INTO rosters
                     (log_id, tenant_id, room_id, kind, join_rule, add_rule, remove_rule, capacity,
-                     rules_version, member_count, closed)
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, FALSE) ON CONFLICT DO NOTHING";
+                     rules_version, member_count, closed, peopled)
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, FALSE, TRUE) ON CONFLICT DO NOTHING";
     let Roster { log_id, tenant_id, room_id, kind, rules, .. } = roster;
     let insert = tx.query(insert).bind(log_id.0).bind(tenant_id.as_str()).bind(room_id.as_str());
     let insert = insert.bind(*kind as i16).bind(rules.join as i16).bind(rules.add as i16);
@@ -335,11 +342,14 @@ pub(crate) async fn members(
     found.into_iter().map(keyed).collect()
 }
 
-/// How many present members are owners.
+/// How many present members are owners, counted up to [`OWNERS`].
 pub(crate) async fn owners(tx: &mut Conn, log_id: LogId) -> Result<i64, StoreError> {
-    let count =
-        concat!("SELECT COUNT(*) FROM members WHERE log_id = $1 AND ", present!(), " AND role = 3");
-    let (owners,) = tx.query(count).bind(log_id.0).fetch_one().await?;
+    let count = concat!(
+        "SELECT COUNT(*) FROM (SELECT 1 FROM members WHERE log_id = $1 AND ",
+        present!(),
+        " AND role = 3 LIMIT $2) AS owners"
+    );
+    let (owners,) = tx.query(count).bind(log_id.0).bind(OWNERS).fetch_one().await?;
     Ok(owners)
 }
 

@@ -8,6 +8,7 @@ use parlance_membership::Service;
 use parlance_outbox::testing::Logs;
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::membership_service_client::MembershipServiceClient;
+use parlance_proto::membership::v1::operator_service_client::OperatorServiceClient;
 use parlance_proto::membership::v1::roster_service_client::RosterServiceClient;
 use parlance_proto::membership::v1::user_service_client::UserServiceClient;
 use parlance_proto::message::v1::event::Body;
@@ -60,6 +61,12 @@ impl World {
     pub(crate) fn backend(&self, subject: &str) -> Clients {
         let caller = caller("acme", Principal::Service);
         self.called_by(Caller { subject: subject.to_owned(), ..caller })
+    }
+
+    /// What operators of the installation call.
+    pub(crate) fn operators(&self) -> OperatorServiceClient<Transport> {
+        let operator = caller("acme", Principal::Operator);
+        OperatorServiceClient::new(called_by(self.service.public(), operator, None))
     }
 
     fn called_by(&self, caller: Caller) -> Clients {

@@ -65,6 +65,7 @@ async fn every_task_of_the_embedded_mode_is_watched() {
     let process = process.expect("it opens");
     let names: Vec<_> = process.env.tasks.report().into_keys().collect();
     let expected = [
+        "closed rosters",
         "key reload",
         "membership relay",
         "membership requests",
