@@ -10,6 +10,7 @@ use parlance_proto::message::v1::RoomKind;
 use parlance_proto::message::v1::fact_service_server::FactServiceServer;
 use parlance_proto::message::v1::user_log_service_server::UserLogServiceServer;
 use parlance_proto::room::v1 as pb;
+use parlance_proto::room::v1::operator_service_client::OperatorServiceClient;
 use parlance_proto::room::v1::room_list_service_client::RoomListServiceClient;
 use parlance_proto::room::v1::room_service_client::RoomServiceClient;
 use parlance_room::Service;
@@ -114,6 +115,12 @@ impl Harness {
     pub(crate) fn backend_named(&self, subject: &str) -> Client {
         let backend = caller("acme", Principal::Service);
         self.client(Caller { subject: subject.to_owned(), ..backend })
+    }
+
+    /// What operators of the installation call.
+    pub(crate) fn operators(&self) -> OperatorServiceClient<Transport> {
+        let operator = caller("acme", Principal::Operator);
+        OperatorServiceClient::new(called_by(self.service.public(), operator, None))
     }
 
     /// Starts what the service does by itself.

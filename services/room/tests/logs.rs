@@ -43,6 +43,12 @@ impl FakeLogs {
         events.into_iter().filter_map(update).collect()
     }
 
+    /// Lets a log have the facts of the room service up to a version.
+    pub(crate) fn has(&self, log_id: &str, version: i64) {
+        let source = (log_id.to_owned(), pb::FactSource::Room.into());
+        self.state().applied.insert(source, version);
+    }
+
     fn check(&self) -> Result<(), Status> {
         let down = self.state().down;
         if down { Err(Refusal::new(Reason::StoreUnavailable, "down").into()) } else { Ok(()) }

@@ -1,6 +1,7 @@
 //! Each RPC end to end within one process: real gRPC, on each database.
 
 mod beside_membership;
+mod growth;
 mod harness;
 mod logs;
 mod roster;

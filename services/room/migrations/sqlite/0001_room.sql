@@ -31,8 +31,11 @@ CREATE TABLE rooms (
     due_time INTEGER
 );
 
--- The ids of a room are taken while it is being created, is there or is being deleted.
-CREATE UNIQUE INDEX rooms_room_id ON rooms (tenant_id, room_id) WHERE state IN (1, 2, 3);
-CREATE UNIQUE INDEX rooms_unique_id ON rooms (tenant_id, unique_id) WHERE state IN (1, 2, 3);
-CREATE UNIQUE INDEX rooms_pair ON rooms (tenant_id, pair_low, pair_high) WHERE state IN (1, 2, 3);
+-- The ids of a room are taken while it is being created, is there or is being deleted. They
+-- come before the tenant: of several that are asked for Postgres would look through all of it.
+CREATE UNIQUE INDEX rooms_room_id ON rooms (room_id, tenant_id) WHERE state IN (1, 2, 3);
+CREATE UNIQUE INDEX rooms_unique_id ON rooms (unique_id, tenant_id)
+    WHERE state IN (1, 2, 3) AND unique_id IS NOT NULL;
+CREATE UNIQUE INDEX rooms_pair ON rooms (tenant_id, pair_low, pair_high)
+    WHERE state IN (1, 2, 3) AND pair_low IS NOT NULL;
 CREATE INDEX rooms_due ON rooms (due_time) WHERE due_time IS NOT NULL;
