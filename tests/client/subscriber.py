@@ -59,6 +59,7 @@ class Subscriber:
         self.faults = []
         self.refusals = []
         self.notices = []
+        self.marks = {}
         self.go_aways = []
         self.drops = 0
         self.streams = 0
@@ -277,4 +278,7 @@ class Subscriber:
                 )
 
     def _on_notice(self, room, frame):
-        self.notices.append(frame)
+        if frame.HasField("receipts"):
+            self.marks[frame.room_id] = frame.receipts.receipts
+        else:
+            self.notices.append(frame)

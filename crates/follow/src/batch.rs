@@ -1,6 +1,12 @@
 //! The part of a room that a stream puts out at once.
 
+use std::sync::Arc;
+
+use parlance_log::Effects;
+use parlance_types::Seq;
+
 use super::cursor::Out;
+use super::entry::Entry;
 
 /// How much a batch, and so a chunk of a stream, holds.
 #[derive(Clone, Copy, Debug)]
@@ -14,17 +20,25 @@ pub struct BatchLimits {
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub outs: Vec<Out>,
+    /// The events in it that took somebody's access.
+    pub lost: Vec<(Arc<Effects>, Seq)>,
     bytes: usize,
     limits: BatchLimits,
 }
 
 impl Batch {
     pub(crate) const fn new(limits: BatchLimits) -> Self {
-        Self { outs: Vec::new(), bytes: 0, limits }
+        Self { outs: Vec::new(), lost: Vec::new(), bytes: 0, limits }
     }
 
     pub(crate) const fn is_full(&self) -> bool {
         self.outs.len() >= self.limits.frames || self.bytes >= self.limits.bytes
+    }
+
+    /// Notes what an event that is put in means for others.
+    pub(crate) fn note(&mut self, entry: &Entry) {
+        let effects = entry.effects.as_ref().filter(|effects| !effects.lost.is_empty());
+        self.lost.extend(effects.map(|effects| (Arc::clone(effects), entry.seq)));
     }
 
     pub(crate) fn extend(&mut self, outs: impl IntoIterator<Item = Out>) {

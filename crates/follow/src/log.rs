@@ -26,18 +26,21 @@
 //! A block is of a generation. A deletion that the ring passes begins the next one, so that
 //! blocks that were read before, and may hold the deleted content, are read anew.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parlance_log::{EpochId, History, View};
 use parlance_types::{Seq, UserId};
 
+use super::ahead::Ahead;
 use super::batch::Batch;
 use super::blocks::{Block, BlockId, Generation};
-use super::budget::{Budget, Share};
+use super::budget::Budget;
 use super::cursor::{Cursor, End};
 use super::entry::{Entry, Place};
+use super::lost::Lost;
+use super::notice::{By, Notice, Span};
 use super::ring::{Accepted, Limits, Passed, Ring};
 
 /// Names a stream's interest in one log.
@@ -69,16 +72,8 @@ struct Live {
     history: History,
     /// The first event still stored.
     first: Seq,
-}
-
-/// Events that came before the ones in front of them, or before the ring began.
-#[derive(Debug)]
-struct Ahead {
-    epoch: EpochId,
-    entries: BTreeMap<Seq, Entry>,
-    held: Share,
-    /// The greatest number heard of.
-    top: Seq,
+    /// Whose access was taken since the ring began.
+    lost: Lost,
 }
 
 #[derive(Debug)]
@@ -190,6 +185,24 @@ impl<W> LogState<W> {
         (self.ahead.top > ring.head()).then(|| (ring.epoch().clone(), ring.head() + 1))
     }
 
+    /// Whether a notice is about the log as it is now.
+    pub(crate) fn admits(&self, notice: &Notice) -> bool {
+        let lasts = matches!(notice.span, Span::Until(..));
+        self.is_of(notice.epoch.as_ref()) && !(lasts && self.has_lost(notice.by.as_ref()))
+    }
+
+    /// Whether the ring runs, and is of this epoch, if it is one.
+    pub(crate) fn is_of(&self, epoch: Option<&EpochId>) -> bool {
+        let of = |live: &Live| epoch.is_none_or(|epoch| epoch == live.ring.epoch());
+        self.live.as_ref().is_some_and(of)
+    }
+
+    /// Whether a member may have lost access since.
+    pub(crate) fn has_lost(&self, by: Option<&By>) -> bool {
+        let Some(by) = by else { return false };
+        self.live.as_ref().is_none_or(|live| live.lost.has(&by.user, by.as_of))
+    }
+
     pub(crate) fn wakers(&self) -> impl Iterator<Item = &W> {
         self.subscriptions.values().map(|subscription| &subscription.waker)
     }
@@ -200,7 +213,8 @@ impl<W> LogState<W> {
             let (place, budget) = (Arc::clone(&self.place), Arc::clone(&self.budget));
             let ring = Ring::new(place, view.epoch.clone(), view.head, self.limits, budget);
             let (history, first) = (view.rules.history, view.first_seq);
-            self.live = Some(Live { ring, began: view.head, history, first });
+            let (began, lost) = (view.head, Lost::since(view.head));
+            self.live = Some(Live { ring, began, history, first, lost });
             if self.ahead.epoch != view.epoch {
                 self.ahead = Ahead::new(view.epoch.clone(), 0, &self.budget);
             }
@@ -243,7 +257,7 @@ impl<W> LogState<W> {
         advanced |= self.settle();
         let missing = match self.missing() {
             None => Missing::Nothing,
-            Some(_) if self.ahead.entries.is_empty() => Missing::Gap,
+            Some(_) if self.ahead.is_empty() => Missing::Gap,
             Some(_) => Missing::Crossing,
         };
         Heard { advanced, missing, suspect: false }
@@ -371,6 +385,7 @@ impl<W> LogState<W> {
         if effects.lost.is_empty() {
             return;
         }
+        live.lost.add(&effects.lost, passed.seq);
         for subscription in self.subscriptions.values_mut() {
             if subscription.user.as_ref().is_some_and(|user| effects.lost.contains(user)) {
                 subscription.lost.push(passed.seq);
@@ -380,31 +395,6 @@ impl<W> LogState<W> {
 
     fn renew(&mut self) {
         self.generation = self.generations.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Ahead {
-    fn new(epoch: EpochId, top: Seq, budget: &Arc<Budget>) -> Self {
-        Self { epoch, entries: BTreeMap::new(), held: Share::new(Arc::clone(budget)), top }
-    }
-
-    /// Holds an event; what does not fit is healed from the database.
-    fn hold(&mut self, entry: Entry, limits: Limits) {
-        let fits = self.entries.len() < limits.events
-            && self.held.bytes() + entry.bytes() <= limits.bytes
-            && !self.held.budget().is_over();
-        if fits && !self.entries.contains_key(&entry.seq) {
-            self.held.take(entry.bytes());
-            self.entries.insert(entry.seq, entry);
-        }
-    }
-
-    /// Gives out the first event, unless others come before it.
-    fn next(&mut self, head: Seq) -> Option<Entry> {
-        let first = self.entries.first_entry().filter(|first| *first.key() <= head + 1)?;
-        let entry = first.remove();
-        self.held.give_back(entry.bytes());
-        Some(entry)
     }
 }
 
@@ -420,6 +410,7 @@ fn pass<'a>(
             return None;
         }
         let (out, end) = cursor.pass(entry);
+        batch.note(entry);
         batch.extend([out]);
         batch.extend(cursor.catch_up());
         if end.is_some() {

@@ -11,12 +11,16 @@
 //!   ann reads 9        -->  notices: ann 9         tells 9
 //! ```
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::Context;
 
+use bytes::Bytes;
 use futures::task::AtomicWaker;
+use parlance_log::EpochId;
+use parlance_proto::frame::Frame;
 use parlance_types::LogId;
 
 use super::lock;
@@ -44,6 +48,8 @@ pub(super) struct Mail {
     pub(super) ready: VecDeque<LogId>,
     /// The user's list of rooms may have changed.
     pub(super) rooms_changed: bool,
+    /// Values of rooms that begin, in the epoch that they hold in: older than notices.
+    pub(super) presents: Vec<(LogId, EpochId, Frame)>,
     /// By kind.
     notices: BTreeMap<u32, Waiting>,
 }
@@ -64,6 +70,32 @@ impl Mailbox {
         for (log_id, notice) in notices {
             let waiting = mail.notices.entry(notice.key.kind).or_default();
             notice::put(waiting, NOTICES, *log_id, notice);
+        }
+        drop(mail);
+        self.reader.wake();
+    }
+
+    /// Takes the values of a room that the stream begins with, at most once for each time
+    /// that it asks. They are told in front of all notices, so those that wait and are of
+    /// a lesser rank go.
+    pub(super) fn present<'a>(
+        &self,
+        log_id: LogId,
+        epoch: EpochId,
+        frame: Frame,
+        kind: u32,
+        values: impl Iterator<Item = &'a (Bytes, i64)>,
+    ) {
+        let mut mail = lock(&self.mail);
+        mail.presents.push((log_id, epoch, frame));
+        if let Some(waiting) = mail.notices.get_mut(&kind) {
+            for (about, rank) in values {
+                if let Entry::Occupied(waits) = waiting.entry((log_id, about.clone()))
+                    && waits.get().rank().is_some_and(|waits| waits < *rank)
+                {
+                    waits.remove();
+                }
+            }
         }
         drop(mail);
         self.reader.wake();
@@ -105,12 +137,45 @@ impl Mailbox {
 
 impl Mail {
     fn is_empty(&self) -> bool {
-        self.ready.is_empty() && !self.rooms_changed && self.notices.is_empty()
+        self.ready.is_empty()
+            && !self.rooms_changed
+            && self.presents.is_empty()
+            && self.notices.is_empty()
     }
 
     /// Notices and their logs.
     pub(super) fn notices(self) -> impl Iterator<Item = (LogId, Notice)> {
         let waiting = self.notices.into_values().flatten();
         waiting.map(|((log_id, _), notice)| (log_id, notice))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::task::noop_waker;
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::notice::{Key, Merge, Span};
+
+    #[test]
+    fn values_of_a_room_that_begins_come_first_and_nothing_less_follows() {
+        let (mailbox, log_id) = (Mailbox::default(), LogId(Uuid::from_u128(1)));
+        let ranks = [("ann", 7), ("bob", 8), ("cid", 9)];
+        let about = |user: &'static str| Bytes::from_static(user.as_bytes());
+        let notice = |(user, rank)| {
+            let (key, frame) = (Key { kind: 2, about: about(user) }, Frame::default());
+            let (merge, span) = (Merge::Greatest(rank), Span::Moment);
+            (log_id, Notice { key, frame, merge, span, by: None, epoch: None })
+        };
+        mailbox.notices(&ranks.map(notice));
+        let values = ranks.map(|(user, _)| (about(user), 8));
+        let frame = Frame::from_encoded(about("marks"));
+        mailbox.present(log_id, EpochId::default(), frame, 2, values.iter());
+        let waker = noop_waker();
+        let mail = mailbox.take(&mut VecDeque::new(), &Context::from_waker(&waker));
+        assert_eq!(mail.presents.len(), 1);
+        let left: Vec<_> = mail.notices().map(|(_, notice)| notice.key.about).collect();
+        assert_eq!(left, [about("bob"), about("cid")]);
     }
 }

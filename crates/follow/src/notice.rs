@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 
 use bytes::Bytes;
+use parlance_log::EpochId;
 use parlance_proto::frame::Frame;
-use parlance_types::{LogId, UserId};
+use parlance_types::{LogId, Seq, UserId};
 use tokio::time::Instant;
 
 /// Something that passes in a room: told to the room's streams on every node, kept nowhere.
@@ -18,8 +19,19 @@ pub struct Notice {
     pub frame: Frame,
     pub merge: Merge,
     pub span: Span,
-    /// The user whose own streams are told nothing.
-    pub not_for: Option<UserId>,
+    /// The member who makes it.
+    pub by: Option<By>,
+    /// The epoch of the log that it holds in; `None`: in any.
+    pub epoch: Option<EpochId>,
+}
+
+/// A member who makes a notice: their own streams are not told, and what goes on ends
+/// with their membership.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct By {
+    pub user: UserId,
+    /// The head of the log when they were a member.
+    pub as_of: Seq,
 }
 
 /// The subject of a notice. Of several with one key that wait, one is told.
@@ -34,10 +46,10 @@ pub struct Key {
 /// Which of two notices with one key is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Merge {
-    /// The later one.
+    /// The later one. The hub makes it the greatest, of a rank that grows with time.
     Latest,
-    /// The one of the greatest rank: for values that only rise, since those who raise them
-    /// may come in any order.
+    /// The one of the greatest rank, whatever order they come in. No stream is told one of
+    /// a lesser rank afterwards, while the epoch lasts.
     Greatest(i64),
     /// Both, each once: a disturbance of the bus does not repeat them.
     Each,
@@ -74,10 +86,18 @@ pub(super) fn put(waiting: &mut Waiting, most: usize, log_id: LogId, notice: &No
 }
 
 impl Notice {
-    fn replaces(&self, before: &Self) -> bool {
-        match (self.merge, before.merge) {
-            (Merge::Greatest(rank), Merge::Greatest(before)) => rank >= before,
+    /// Whether it takes the place of one with the same key that came before.
+    pub(super) fn replaces(&self, before: &Self) -> bool {
+        match (self.rank(), before.rank()) {
+            (Some(rank), Some(rank_before)) if self.epoch == before.epoch => rank >= rank_before,
             _ => true,
+        }
+    }
+
+    pub(super) const fn rank(&self) -> Option<i64> {
+        match self.merge {
+            Merge::Greatest(rank) => Some(rank),
+            Merge::Latest | Merge::Each => None,
         }
     }
 }

@@ -6,6 +6,7 @@ mod chunk;
 mod clock;
 mod job;
 mod joining;
+mod notices;
 mod pull;
 mod rooms;
 
@@ -18,18 +19,18 @@ use std::time::Duration;
 use parlance_proto::frame::Frame;
 use parlance_types::{LogId, RoomId, Seq, TenantId, UserId};
 use tokio::task::JoinSet;
-use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use self::chunk::Chunk;
 use self::clock::{Clock, Due};
 use self::job::Done;
 use self::joining::Joining;
+use self::notices::Present;
 use super::attach::Start;
 use super::blocks::{Block, BlockId};
 use super::failure::Ended;
 use super::hub::{Attached, Following, Inner};
-use super::mailbox::{Mail, Mailbox};
+use super::mailbox::Mailbox;
 use super::ongoing::Ongoing;
 use crate::frames;
 
@@ -116,6 +117,7 @@ pub(super) struct Subscriber {
     /// Hears of the user's list of rooms.
     following: Option<Following>,
     ongoing: Ongoing,
+    present: Present,
     jobs: JoinSet<Done>,
     chunk: Chunk,
     state: State,
@@ -135,6 +137,7 @@ impl Subscriber {
             listing: Listing { due: follow.all_my_rooms, ..Listing::default() },
             following: None,
             ongoing: Ongoing::default(),
+            present: Present::default(),
             jobs: JoinSet::new(),
             chunk: Chunk::new(hub.options.chunk),
             state: State::Open,
@@ -235,17 +238,6 @@ impl Subscriber {
             Poll::Ready(None) | Poll::Pending => return false,
         }
         true
-    }
-
-    /// Tells what passes in the rooms, and what has ended by itself.
-    fn tell_notices(&mut self, mail: Mail) {
-        for (log_id, notice) in mail.notices() {
-            let own = notice.not_for.is_some() && notice.not_for == self.follow.user;
-            if !own && self.rooms.contains_key(&log_id) && self.ongoing.hear(log_id, &notice) {
-                self.chunk.put(notice.frame);
-            }
-        }
-        self.ongoing.ended(Instant::now()).for_each(|end| self.chunk.put(end));
     }
 
     /// Says where rooms stand that moved since the client was last told.

@@ -32,7 +32,7 @@ use self::fact::grpc::FactGrpc;
 use self::inbox::Inbox;
 use self::inbox::grpc::{InboxGrpc, UserLogGrpc};
 use self::mark::Marker;
-use self::mark::grpc::{MarkGrpc, receipts};
+use self::mark::grpc::{MarkGrpc, PresentMarks, receipts};
 use self::message::grpc::MessageGrpc;
 use self::message::{Messages, OnDelete};
 use self::notice::grpc::NoticeRelayGrpc;
@@ -78,7 +78,7 @@ pub struct Service {
 impl Service {
     /// Opens the service on its database. `bus` carries hints between its nodes.
     pub async fn open(env: &Env, db: Db, bus: Arc<dyn Bus>, config: Config) -> Result<Self, Error> {
-        let hub = Hub::new(bus, config.stream);
+        let hub = Hub::new(bus, Arc::clone(&env.clock), config.stream);
         let (clock, publish) = (Arc::clone(&env.clock), hub.publisher());
         let store = Store::open(db, clock, config.store, publish, &env.tasks).await?;
         let marker = Arc::new(Marker::new(store.clone(), receipts(hub.clone())));
@@ -123,7 +123,8 @@ impl Service {
 
     /// Starts what runs beside requests.
     pub fn run(&self) {
-        self.hub.start(self.store.clone(), &self.env.tasks);
+        let presents = Arc::new(PresentMarks(self.store.clone()));
+        self.hub.start(self.store.clone(), presents, &self.env.tasks);
         let store = self.store.clone();
         let empty = move || {
             let store = store.clone();

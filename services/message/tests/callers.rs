@@ -9,8 +9,8 @@ use parlance_message::Config;
 use parlance_message::LogOptions as Options;
 use parlance_proto::message::v1::{
     DeleteMessageRequest, GetMessageRequest, GetUnreadRequest, ListMessagesRequest,
-    MarkAllReadRequest, MarkDeliveredRequest, MarkReadRequest, MarkUnreadRequest,
-    RecountUnreadRequest, SendMessageRequest,
+    ListReceiptsRequest, MarkAllReadRequest, MarkDeliveredRequest, MarkReadRequest,
+    MarkUnreadRequest, RecountUnreadRequest, SendMessageRequest,
 };
 use parlance_rpc::{Principal, Reason};
 use parlance_types::UserId;
@@ -41,6 +41,7 @@ async fn every_call(
     let list = ListMessagesRequest { room_id: room_id.clone(), ..ListMessagesRequest::default() };
     let read = MarkReadRequest { room_id: room_id.clone(), seq: 3 };
     let delivered = MarkDeliveredRequest { room_id: room_id.clone(), seq: 3 };
+    let receipts = ListReceiptsRequest { room_id: room_id.clone(), ..Default::default() };
     let all_read = MarkAllReadRequest { room_id: room_id.clone() };
     let get = GetMessageRequest { message_id: message_id.clone() };
     let unread = GetUnreadRequest::default();
@@ -52,6 +53,7 @@ async fn every_call(
         ("mark read", client.marks.mark_read(read).await.map(drop)),
         ("mark delivered", client.marks.mark_delivered(delivered).await.map(drop)),
         ("mark all read", client.marks.mark_all_read(all_read).await.map(drop)),
+        ("list receipts", client.marks.list_receipts(receipts).await.map(drop)),
         ("mark unread", client.marks.mark_unread(MarkUnreadRequest { room_id }).await.map(drop)),
         ("get unread", client.inbox.get_unread(unread).await.map(drop)),
         ("recount", client.inbox.recount_unread(RecountUnreadRequest {}).await.map(drop)),

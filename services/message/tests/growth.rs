@@ -155,6 +155,11 @@ const WORK: &[(&str, Work)] = work! {
         let request = pb::MarkUnreadRequest { room_id: place.name.clone() };
         place.mia.clone().marks.mark_unread(request).await.expect("marked")
     },
+    "ListReceipts": |_, place| {
+        let request = pb::ListReceiptsRequest { room_id: place.name.clone(), ..Default::default() };
+        let page = place.rita.clone().marks.list_receipts(request).await.expect("a page");
+        assert!(!page.into_inner().receipts.is_empty());
+    },
     "PinMessage and UnpinMessage": |_, place| {
         let message_id = place.next().to_string();
         let pin = pb::PinMessageRequest { message_id: message_id.clone() };

@@ -119,7 +119,7 @@ impl World {
     /// Opens a stream.
     pub(crate) async fn subscribe(&self, client: Client, request: SubscribeRequest) -> Reader {
         let stream = StreamServiceClient::new(client.transport).subscribe(request).await;
-        Reader { stream: stream.expect("a stream").into_inner() }
+        Reader::new(stream.expect("a stream").into_inner())
     }
 
     /// Follows a room from here on.

@@ -31,6 +31,7 @@ mod log {
 }
 
 mod mark {
+    mod list_receipts;
     mod mark_all_read;
     mod mark_delivered;
     mod mark_read;

@@ -133,7 +133,7 @@ impl World {
         user_id: &str,
         mark: Mark,
     ) -> Result<Marks, Error> {
-        let marker = Marker::new(self.store.clone(), Arc::new(|_, _, _, _| {}));
+        let marker = Marker::new(self.store.clone(), Arc::new(|_| {}));
         marker.raise(log_id, &user(user_id), mark).await
     }
 

@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use parlance_log::codec::micros;
 use parlance_log::{CursorCheck, Error, View};
-use parlance_types::{LogId, RoomId, Seq, TenantId, UserId};
+use parlance_types::{LogId, RoomId, RoomKind, Seq, TenantId, UserId};
 
 use super::{Inner, Subscription, count};
 use crate::attach::{self, Reset, Start};
@@ -49,6 +49,7 @@ pub(crate) struct Attached {
     pub(crate) reset: Option<Reset>,
     /// The head of the log now.
     pub(crate) head: Seq,
+    pub(crate) kind: RoomKind,
 }
 
 /// The answer of the database about a room to attach.
@@ -116,7 +117,7 @@ impl Inner {
                 count(&self.counters.resets);
             }
             let cursor = Cursor::new(view.epoch, user.cloned(), joined, position, view.head);
-            return Ok(Attached { subscription, cursor, reset, head: view.head });
+            return Ok(Attached { subscription, cursor, reset, head: view.head, kind: view.kind });
         }
         Err(Unavailable::from(Error::restless()).into())
     }

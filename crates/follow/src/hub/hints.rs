@@ -68,7 +68,9 @@ impl Inner {
                 self.rooms_changed(&user);
             }
         }
-        self.deliver(&hints.notices().collect::<Vec<_>>());
+        let notices: Vec<_> = hints.notices().collect();
+        self.heed(&notices);
+        self.deliver(&notices);
     }
 
     fn hear(self: &Arc<Self>, log: &Arc<Log>, epoch: &EpochId, events: &[StoredEvent], last: Seq) {

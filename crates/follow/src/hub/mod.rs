@@ -8,7 +8,7 @@ mod read;
 mod wire;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use moka::future::Cache;
 use parlance_bus::Bus;
 use parlance_log::{Appended, Publish, Store};
 use parlance_rpc::Tasks;
-use parlance_types::{LogId, TenantId, UserId};
+use parlance_types::{Clock, LogId, TenantId, UserId};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
@@ -30,6 +30,8 @@ use super::failure::TooManyStreams;
 use super::log::{LogState, SubscriptionId};
 use super::mailbox::Mailbox;
 use super::notice::Notice;
+use super::present::Presents;
+use super::told::Told;
 use super::{Options, lock};
 
 /// Follows logs for the streams of one node.
@@ -81,6 +83,9 @@ pub(super) struct Inner {
     /// Every open stream.
     reading: Mutex<HashMap<u64, Reading>>,
     next_stream: AtomicU64,
+    clock: Arc<dyn Clock>,
+    /// The greatest rank of a notice that was said or heard here.
+    latest: AtomicI64,
     notices: Mutex<Notices>,
     notices_due: Notify,
     check_now: Notify,
@@ -90,6 +95,7 @@ pub(super) struct Inner {
 #[derive(Debug)]
 struct Started {
     store: Store,
+    presents: Arc<dyn Presents>,
     runtime: Handle,
     /// Turns of streams, and of what heals for them, at the connections that read: the
     /// other half is left to those who call.
@@ -101,6 +107,8 @@ struct Started {
 pub(super) struct Log {
     pub(super) place: Arc<Place>,
     state: Mutex<LogState<Arc<Mailbox>>>,
+    /// Locked before the state, where both are.
+    told: Mutex<Told>,
     /// Held by the one who heals.
     healing: tokio::sync::Mutex<()>,
     heal_planned: AtomicBool,
@@ -149,7 +157,7 @@ pub(super) struct Following {
 
 impl Hub {
     /// A hub that hears of commits but does not follow logs until it is started.
-    pub fn new(bus: Arc<dyn Bus>, options: Options) -> Self {
+    pub fn new(bus: Arc<dyn Bus>, clock: Arc<dyn Clock>, options: Options) -> Self {
         let weight = |_: &(LogId, BlockId), block: &Arc<Block>| {
             u32::try_from(block.bytes()).unwrap_or(u32::MAX)
         };
@@ -168,6 +176,8 @@ impl Hub {
             streams: Mutex::default(),
             reading: Mutex::default(),
             next_stream: AtomicU64::default(),
+            clock,
+            latest: AtomicI64::default(),
             notices: Mutex::default(),
             notices_due: Notify::new(),
             check_now: Notify::new(),
@@ -185,11 +195,12 @@ impl Hub {
     }
 
     /// Starts following logs, until the tasks stop. To be called once.
-    pub fn start(&self, store: Store, tasks: &Tasks) {
+    pub fn start(&self, store: Store, presents: Arc<dyn Presents>, tasks: &Tasks) {
         let hub = &self.0;
         let half = usize::try_from(store.db().read_connections() / 2).unwrap_or(usize::MAX);
         let turns = Semaphore::new(half.clamp(1, Semaphore::MAX_PERMITS));
-        if hub.started.set(Started { store, runtime: Handle::current(), turns }).is_err() {
+        let started = Started { store, presents, runtime: Handle::current(), turns };
+        if hub.started.set(started).is_err() {
             return;
         }
         let heard = hub.bus.subscribe();
@@ -288,6 +299,7 @@ impl Inner {
             Arc::new(Log {
                 place,
                 state: Mutex::new(state),
+                told: Mutex::default(),
                 healing: tokio::sync::Mutex::default(),
                 heal_planned: AtomicBool::default(),
                 unused_since: Mutex::default(),

@@ -12,6 +12,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -19,8 +20,11 @@ use parlance_types::LogId;
 use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{Inner, wire};
+use crate::failure::Unavailable;
 use crate::lock;
+use crate::mailbox::Mailbox;
 use crate::notice::{self, Merge, Notice, Waiting};
+use crate::present::Present;
 
 /// Notices of a kind that wait to be told, and that are remembered; more are dropped, as
 /// notices may be.
@@ -62,7 +66,10 @@ struct Batch {
 
 impl Inner {
     /// Tells the streams of a room, on every node.
-    pub(super) fn tell(&self, log_id: LogId, notice: Notice) {
+    pub(super) fn tell(&self, log_id: LogId, mut notice: Notice) {
+        if notice.merge == Merge::Latest {
+            notice.merge = Merge::Greatest(self.later());
+        }
         lock(&self.notices).put(log_id, notice);
         self.notices_due.notify_one();
     }
@@ -98,15 +105,74 @@ impl Inner {
         }
     }
 
-    /// Puts notices into the mailboxes of this node.
+    /// Puts notices into the mailboxes of this node, unless they are told already, or
+    /// something later is.
     pub(super) fn deliver(&self, notices: &[(LogId, Notice)]) {
         for of_log in notices.chunk_by(|a, b| a.0 == b.0) {
             let Some(log) = self.log(of_log[0].0) else { continue };
-            let mailboxes: Vec<_> = lock(&log.state).wakers().map(Arc::clone).collect();
+            // Until they are in the mailboxes, so that none comes behind a later one.
+            let mut told = lock(&log.told);
+            let state = lock(&log.state);
+            let is_news = |(_, notice): &&(_, Notice)| state.admits(notice) && told.hear(notice);
+            let news: Vec<_> = of_log.iter().filter(is_news).cloned().collect();
+            if news.is_empty() {
+                continue;
+            }
+            let mailboxes: Vec<_> = state.wakers().map(Arc::clone).collect();
+            drop(state);
             for mailbox in mailboxes {
-                mailbox.notices(of_log);
+                mailbox.notices(&news);
             }
         }
+    }
+
+    /// Tells a stream that has begun in these rooms what goes on there, and their present
+    /// values.
+    pub(crate) async fn tell_present(
+        &self,
+        mailbox: &Mailbox,
+        log_ids: &[LogId],
+    ) -> Result<(), Unavailable> {
+        for log in log_ids.iter().filter_map(|log_id| self.log(*log_id)) {
+            let told = lock(&log.told);
+            let ongoing = told.ongoing().map(|notice| (log.place.log_id, notice.clone()));
+            let ongoing: Vec<_> = ongoing.collect();
+            if !ongoing.is_empty() {
+                mailbox.notices(&ongoing);
+            }
+        }
+        for present in self.ask_in_turn(self.presents()?.read(log_ids)).await? {
+            let Some(log) = self.log(present.log_id) else { continue };
+            let mut told = lock(&log.told);
+            // In another epoch the stream begins again, and asks again.
+            if !lock(&log.state).is_of(Some(&present.epoch)) {
+                continue;
+            }
+            let shown = told.show(&present.epoch, present.kind, &present.values);
+            if shown.contains(&true) {
+                let Present { log_id, epoch, kind, values, frame } = present;
+                let frame = frame(&log.place.room_id, &shown);
+                let values = values.iter().zip(&shown).filter(|(_, shown)| **shown);
+                let values = values.map(|(value, _)| value);
+                mailbox.present(log_id, epoch, frame, kind, values);
+            }
+        }
+        Ok(())
+    }
+
+    /// A rank above that of everything that this node has said or heard.
+    fn later(&self) -> i64 {
+        let now = self.clock.now();
+        let later = |last: i64| Some(now.max(last.saturating_add(1)));
+        let (set, fetched) = (Ordering::Relaxed, Ordering::Relaxed);
+        let last = self.latest.fetch_update(set, fetched, later).unwrap_or_default();
+        now.max(last.saturating_add(1))
+    }
+
+    /// Takes the ranks that other nodes give.
+    pub(super) fn heed(&self, notices: &[(LogId, Notice)]) {
+        let greatest = notices.iter().filter_map(|(_, notice)| notice.rank()).max();
+        self.latest.fetch_max(greatest.unwrap_or_default(), Ordering::Relaxed);
     }
 }
 
@@ -142,8 +208,13 @@ impl Kind {
         }
         let fresh = std::mem::take(&mut self.fresh);
         let taken = fresh.iter().map(|((log_id, _), notice)| (*log_id, notice.clone())).collect();
-        let again = fresh.into_iter().filter(|(_, notice)| notice.merge != Merge::Each);
-        self.recent.extend(again.map(|(key, notice)| (key, (now, notice))));
+        for (key, notice) in fresh {
+            // What is told again is the latest too.
+            let stale = self.recent.get(&key).is_some_and(|(_, last)| !notice.replaces(last));
+            if notice.merge != Merge::Each && !stale {
+                self.recent.insert(key, (now, notice));
+            }
+        }
         taken
     }
 }
@@ -162,7 +233,8 @@ mod tests {
         for (n, merge) in (0..).zip(merges) {
             let key = Key { kind: 1, about: Bytes::from_static(b"ann") };
             let frame = Frame::from_encoded(vec![n].into());
-            let notice = Notice { key, frame, merge: *merge, span: Span::Moment, not_for: None };
+            let notice =
+                Notice { key, frame, merge: *merge, span: Span::Moment, by: None, epoch: None };
             notices.put(LogId(Uuid::from_u128(1)), notice);
         }
         let mut batch = notices.take(false);
@@ -176,8 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn of_one_key_the_latest_or_the_greatest_is_told_or_each() {
-        assert_eq!(told(&[Merge::Latest, Merge::Latest], false), (vec![1], vec![1]));
+    fn of_one_key_the_greatest_is_told_or_each() {
         let greatest = [7, 9, 8].map(Merge::Greatest);
         assert_eq!(told(&greatest, false), (vec![1], vec![1]));
         let (mut here, there) = told(&[Merge::Each, Merge::Each], false);
@@ -187,8 +258,22 @@ mod tests {
     }
 
     #[test]
+    fn what_was_overtaken_is_not_told_again() {
+        let (mut notices, log_id) = (Notices::default(), LogId(Uuid::from_u128(1)));
+        for rank in [9, 8] {
+            let key = Key { kind: 1, about: Bytes::from_static(b"ann") };
+            let (frame, merge) = (Frame::default(), Merge::Greatest(rank));
+            let span = Span::Moment;
+            notices.put(log_id, Notice { key, frame, merge, span, by: None, epoch: None });
+            notices.take(false);
+        }
+        let again = notices.take(true).there;
+        assert_eq!(again.iter().map(|(_, notice)| notice.rank()).collect::<Vec<_>>(), [Some(9)]);
+    }
+
+    #[test]
     fn what_is_told_again_is_told_to_the_other_nodes_and_what_is_told_once_is_not() {
-        assert_eq!(told(&[Merge::Latest], true), (vec![], vec![0]));
+        assert_eq!(told(&[Merge::Greatest(7)], true), (vec![], vec![0]));
         assert_eq!(told(&[Merge::Each], true), (vec![], vec![]));
     }
 }

@@ -14,6 +14,8 @@ use crate::entry::Entry;
 use crate::failure::Unavailable;
 use crate::lock;
 use crate::log::Pull;
+use crate::notice::By;
+use crate::present::Presents;
 
 /// Events that healing reads at once.
 const PAGE: i64 = 256;
@@ -28,6 +30,10 @@ enum Uncached {
 impl Inner {
     pub(crate) fn store(&self) -> Result<&Store, Unavailable> {
         Ok(&self.started()?.store)
+    }
+
+    pub(crate) fn presents(&self) -> Result<&dyn Presents, Unavailable> {
+        Ok(&*self.started()?.presents)
     }
 
     fn started(&self) -> Result<&Started, Unavailable> {
@@ -152,5 +158,10 @@ impl Subscription {
         batch: &mut Batch,
     ) -> Pull {
         lock(&self.log.state).pull(self.id, cursor, block, batch)
+    }
+
+    /// Whether the member who makes a notice may have lost access since.
+    pub(crate) fn has_lost(&self, by: Option<&By>) -> bool {
+        by.is_some() && lock(&self.log.state).has_lost(by)
     }
 }

@@ -13,7 +13,7 @@ use prost::Message as _;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::notice::{Key, Merge, Notice, Span};
+use crate::notice::{By, Key, Merge, Notice, Span};
 
 /// Events above so many bytes are left out of a payload; their numbers are in it.
 const MAX_BYTES: usize = 32 * 1024;
@@ -69,17 +69,24 @@ struct NoticeHint {
     about: Bytes,
     #[prost(bytes = "bytes", tag = "4")]
     frame: Bytes,
-    /// Present where the greatest is told; otherwise the latest is.
+    /// Present where the greatest is told; otherwise each is.
     #[prost(int64, optional, tag = "5")]
     rank: Option<i64>,
+    /// The member who makes it.
     #[prost(string, optional, tag = "6")]
-    not_for: Option<String>,
+    by: Option<String>,
     /// For how long it goes on, in milliseconds; 0: it is over. Absent for a moment.
     #[prost(uint32, optional, tag = "7")]
     lasts: Option<u32>,
     /// The frame for its end, where it goes on.
     #[prost(bytes = "bytes", tag = "8")]
     end: Bytes,
+    /// Where they were a member; nodes before this do not say it.
+    #[prost(int64, optional, tag = "9")]
+    as_of: Option<i64>,
+    /// The epoch that it holds in; empty: any.
+    #[prost(string, tag = "10")]
+    epoch: String,
 }
 
 /// The payloads that tell other nodes of a batch, one per shard.
@@ -195,19 +202,20 @@ impl NoticeHint {
                 Merge::Greatest(rank) => Some(rank),
                 Merge::Latest | Merge::Each => None,
             },
-            not_for: notice.not_for.as_ref().map(ToString::to_string),
+            by: notice.by.as_ref().map(|by| by.user.to_string()),
             lasts,
             end: end.map(|end| end.bytes().clone()).unwrap_or_default(),
+            as_of: notice.by.as_ref().map(|by| by.as_of),
+            epoch: notice.epoch.as_ref().map(|epoch| epoch.0.clone()).unwrap_or_default(),
         }
     }
 
-    /// Where each is told, each is of a key of its own: there the latest does.
     fn notice(&self) -> Notice {
         let frame = |bytes: &Bytes| Frame::from_encoded(bytes.clone());
         Notice {
             key: Key { kind: self.kind, about: self.about.clone() },
             frame: frame(&self.frame),
-            merge: self.rank.map_or(Merge::Latest, Merge::Greatest),
+            merge: self.rank.map_or(Merge::Each, Merge::Greatest),
             span: match self.lasts {
                 None => Span::Moment,
                 Some(0) => Span::Over,
@@ -216,7 +224,11 @@ impl NoticeHint {
                     Span::Until(until, frame(&self.end))
                 }
             },
-            not_for: self.not_for.as_ref().map(UserId::new),
+            by: self
+                .by
+                .as_ref()
+                .map(|user| By { user: UserId::new(user), as_of: self.as_of.unwrap_or(Seq::MAX) }),
+            epoch: (!self.epoch.is_empty()).then(|| EpochId(self.epoch.clone())),
         }
     }
 }
@@ -273,17 +285,19 @@ mod tests {
     fn notices_of_a_shard_share_a_payload() {
         let log = |n| LogId(Uuid::from_u128(n));
         let frame = |frame: &'static str| Frame::from_encoded(frame.into());
-        let notice = |merge, span, not_for| Notice {
+        let notice = |merge, span, by| Notice {
             key: Key { kind: 3, about: "ann".into() },
             frame: frame("begin"),
             merge,
             span,
-            not_for,
+            by,
+            epoch: Some(EpochId("e".to_owned())),
         };
         let receipt = notice(Merge::Greatest(7), Span::Moment, None);
-        let stopped = notice(Merge::Latest, Span::Over, Some(UserId::new("ann")));
+        let ann = By { user: UserId::new("ann"), as_of: 5 };
+        let stopped = notice(Merge::Greatest(8), Span::Over, Some(ann));
         let until = Instant::now() + Duration::from_mins(1);
-        let typing = notice(Merge::Latest, Span::Until(until, frame("end")), None);
+        let typing = notice(Merge::Each, Span::Until(until, frame("end")), None);
         let told = [(log(1), receipt), (log(1), stopped), (log(257), typing)];
         let payloads: Vec<_> = of_notices(7, &told).collect();
         assert_eq!(payloads.len(), 1);
@@ -301,7 +315,8 @@ mod tests {
         let (begin, end) = (Frame::from_encoded("a".into()), Frame::from_encoded("b".into()));
         let key = Key { kind: 3, about: "ann".into() };
         let span = Span::Until(Instant::now(), end.clone());
-        let notice = Notice { key, frame: begin, merge: Merge::Latest, span, not_for: None };
+        let merge = Merge::Greatest(1);
+        let notice = Notice { key, frame: begin, merge, span, by: None, epoch: None };
         let hint = NoticeHint::new(LogId(Uuid::from_u128(1)), &notice).notice();
         assert_eq!((hint.frame, hint.span), (end, Span::Over));
     }

@@ -15,10 +15,13 @@ use crate::hub::Attached;
 pub(super) enum Done {
     Attached(RoomId, Result<Attached, NotAttached>),
     Listed(Result<List, Unavailable>),
+    /// The rooms that were asked for.
+    Present(Vec<LogId>, Result<(), Unavailable>),
     Block(LogId, Result<Arc<Block>, Unavailable>),
     /// The time to try again has come.
     Attach(RoomId),
     List,
+    TellPresent(Vec<LogId>),
     Pull(LogId),
 }
 

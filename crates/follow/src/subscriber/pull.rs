@@ -49,6 +49,7 @@ impl Subscriber {
                 Out::CaughtUp(seq) => frames::caught_up(&place.room_id, seq),
             });
         }
+        self.end_of_lost(log_id, batch.lost);
         match pulled {
             Pull::Idle => {}
             Pull::More => self.queue(log_id),

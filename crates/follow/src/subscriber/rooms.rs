@@ -55,6 +55,7 @@ impl Subscriber {
             });
         }
         self.read();
+        self.ask_for_present();
     }
 
     fn list(&mut self) {
@@ -95,6 +96,8 @@ impl Subscriber {
             }
             Done::Attach(room_id) => self.joining.wait(room_id),
             Done::List => (self.listing.running, self.listing.due) = (false, true),
+            Done::Present(log_ids, told) => self.told_present(log_ids, told),
+            Done::TellPresent(log_ids) => self.present.due.extend(log_ids),
             Done::Block(log_id, read) => self.has_read(log_id, read),
             Done::Pull(log_id) => self.retry(log_id),
         }
@@ -127,6 +130,9 @@ impl Subscriber {
             self.chunk.put(frames::reset(room_id, epoch.clone(), reset.keep_through, reason));
         }
         self.chunk.put(frames::attached(room_id, epoch, position, attached.head));
+        if self.hub.presents().is_ok_and(|presents| presents.has(attached.kind)) {
+            self.present.due.push(log_id);
+        }
         let (queued, waits) = (false, false);
         let room = Room { attached, reported: position, queued, waits, block: None, holes: 0 };
         self.rooms.insert(log_id, room);

@@ -2,10 +2,11 @@
 //! beside the appends and without the lock of the head.
 
 use parlance_db::{Db, Stored};
-use parlance_log::{Error, stranger};
+use parlance_log::{EpochId, Error, stranger};
 use parlance_types::{LogId, RoomKind, Seq, UserId};
+use uuid::Uuid;
 
-use super::Marks;
+use super::{MAX_SHOWN, Marks, MemberMarks};
 
 /// Raises the mark to $3, or to the head without it. Whoever waited for the row sees it
 /// as it is then, so no mark is lowered.
@@ -24,7 +25,8 @@ const READ: &str = "
      WHERE h.log_id = $1 AND h.closed_seq IS NULL AND COALESCE($3, h.head) <= h.head
        AND members.log_id = $1 AND members.user_id = $2 AND members.removed_seq IS NULL
        AND (members.marked_unread OR members.read_seq < COALESCE($3, h.head))
-    RETURNING members.read_seq, members.delivered_seq";
+    RETURNING members.read_seq, members.delivered_seq,
+              (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1)";
 
 const DELIVERED: &str = "
     UPDATE members SET delivered_seq = $3
@@ -32,7 +34,8 @@ const DELIVERED: &str = "
      WHERE h.log_id = $1 AND h.closed_seq IS NULL AND $3 <= h.head
        AND members.log_id = $1 AND members.user_id = $2 AND members.removed_seq IS NULL
        AND members.delivered_seq < $3
-    RETURNING members.read_seq, members.delivered_seq";
+    RETURNING members.read_seq, members.delivered_seq,
+              (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1)";
 
 const FLAG: &str = "
     UPDATE members SET marked_unread = TRUE
@@ -56,19 +59,87 @@ const STANDING: &str = "
         ON m.log_id = $1 AND m.user_id = $2 AND m.removed_seq IS NULL
      WHERE h.log_id = $1";
 
-/// Raises the read mark to `seq`, or to the head.
+/// Members in order of user.
+const PAGE: &str = "
+    SELECT user_id, read_seq, delivered_seq FROM members
+     WHERE log_id = $1 AND user_id > $2 AND removed_seq IS NULL
+     ORDER BY user_id LIMIT $3";
+
+const ONE: &str = "
+    SELECT user_id, read_seq, delivered_seq FROM members
+     WHERE log_id = $1 AND user_id = $2 AND removed_seq IS NULL";
+
+/// The members of open logs of fewer than $2, unless a log is of the kind $1.
+const SMALL: &str = "
+    SELECT h.log_id, m.user_id, m.read_seq, m.delivered_seq,
+           (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1)
+      FROM heads h JOIN members m ON m.log_id = h.log_id AND m.removed_seq IS NULL
+     WHERE h.log_id IN ($3..) AND h.kind <> $1 AND h.closed_seq IS NULL
+       AND (SELECT COUNT(*)
+              FROM (SELECT 1 FROM members c
+                     WHERE c.log_id = h.log_id AND c.removed_seq IS NULL LIMIT $2) few) < $2
+     ORDER BY h.log_id, m.user_id";
+
+/// The marks of some members after `after`, by user id.
+pub(super) async fn page(
+    db: &Db,
+    log_id: LogId,
+    after: &str,
+    limit: usize,
+) -> Result<Vec<MemberMarks>, Error> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let page = db.read(PAGE).bind(log_id.0).bind(after).bind(limit);
+    let rows: Vec<(String, Seq, Seq)> = page.fetch_all().await?;
+    Ok(rows.into_iter().map(member).collect())
+}
+
+/// The marks of one member.
+pub(super) async fn one(
+    db: &Db,
+    log_id: LogId,
+    user_id: &UserId,
+) -> Result<Option<MemberMarks>, Error> {
+    let one = db.read(ONE).bind(log_id.0).bind(user_id.as_str());
+    let row: Option<(String, Seq, Seq)> = one.fetch_optional().await?;
+    Ok(row.map(member))
+}
+
+/// The marks of all members of those logs that show receipts and are small; and the epoch.
+pub(super) async fn of_small(
+    db: &Db,
+    log_ids: &[LogId],
+) -> Result<Vec<(LogId, EpochId, MemberMarks)>, Error> {
+    let small = db.read(SMALL).bind(RoomKind::Channel as i16).bind(MAX_SHOWN + 1);
+    let small = small.bind_list(log_ids.iter().map(|log_id| log_id.0));
+    let rows: Vec<(Uuid, String, Seq, Seq, String)> = small.fetch_all().await?;
+    let of = |(log_id, user_id, read, delivered, epoch_id)| {
+        (LogId(log_id), EpochId(epoch_id), member((user_id, read, delivered)))
+    };
+    Ok(rows.into_iter().map(of).collect())
+}
+
+fn member((user_id, read, delivered): (String, Seq, Seq)) -> MemberMarks {
+    MemberMarks { user_id: UserId::new(user_id), read, delivered }
+}
+
+/// Raises the read mark to `seq`, or to the head. Gives the epoch if anything moved.
 pub async fn read(
     db: &Db,
     log_id: LogId,
     user_id: &UserId,
     seq: Option<Seq>,
-) -> Result<Marks, Error> {
+) -> Result<(Marks, Option<EpochId>), Error> {
     // Without a position: a member whom the statement did not move stood at the head.
     raise(db, READ, log_id, user_id, seq, |marks| seq.is_none_or(|seq| marks.read >= seq)).await
 }
 
-/// Raises the delivered mark.
-pub async fn delivered(db: &Db, log_id: LogId, user_id: &UserId, seq: Seq) -> Result<Marks, Error> {
+/// Raises the delivered mark. Gives the epoch if it moved.
+pub async fn delivered(
+    db: &Db,
+    log_id: LogId,
+    user_id: &UserId,
+    seq: Seq,
+) -> Result<(Marks, Option<EpochId>), Error> {
     raise(db, DELIVERED, log_id, user_id, Some(seq), |marks| marks.delivered >= seq).await
 }
 
@@ -88,16 +159,16 @@ async fn raise(
     user_id: &UserId,
     seq: Option<Seq>,
     there: impl Fn(&Marks) -> bool,
-) -> Result<Marks, Error> {
+) -> Result<(Marks, Option<EpochId>), Error> {
     // What the second statement sees may be newer than what the first one saw.
     for _ in 0..3 {
         let update = db.write(update).bind(log_id.0).bind(user_id.as_str()).bind(seq);
-        if let Some((read, delivered)) = update.fetch_optional().await? {
-            return Ok(Marks { read, delivered, moved: true });
+        if let Some((read, delivered, epoch_id)) = update.fetch_optional().await? {
+            return Ok((Marks { read, delivered, moved: true }, Some(EpochId(epoch_id))));
         }
         let marks = standing(db, log_id, user_id, seq).await?;
         if there(&marks) {
-            return Ok(marks);
+            return Ok((marks, None));
         }
     }
     Err(Error::restless())

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use parlance_follow::{Hub, Key, Merge, Notice, Span, frames};
-use parlance_log::{Actor, RoomKind, Store};
+use parlance_follow::{By, Hub, Key, Merge, Notice, Span, frames};
+use parlance_log::{Actor, RoomKind, Store, View};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayService;
 use parlance_proto::message::v1::publish_notice_request::Notice as PbNotice;
 use parlance_rpc::{Deadline, fields, internal};
-use parlance_types::{RoomId, UserId};
+use parlance_types::UserId;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
@@ -50,24 +50,25 @@ impl NoticeRelayService for NoticeRelayGrpc {
         room.visible_to(Some(&user_id))?;
         // Too many watch a channel to tell them who types.
         if room.kind != RoomKind::Channel {
-            self.hub.tell(room.log_id, typing(&room_id, user_id, lasts));
+            self.hub.tell(room.log_id, typing(&room, user_id, lasts));
         }
         Ok(Response::new(pb::PublishNoticeResponse {}))
     }
 }
 
-/// A member is typing for so long; `None`: has stopped.
-fn typing(room_id: &RoomId, user_id: UserId, lasts: Option<Duration>) -> Notice {
+/// A member of a room, as it was looked at, is typing for so long; `None`: has stopped.
+fn typing(room: &View, user_id: UserId, lasts: Option<Duration>) -> Notice {
     let frame = |typing| {
         let typing = pb::Typing { user_id: user_id.to_string(), typing };
-        frames::notice(room_id, pb::notice::Notice::Typing(typing))
+        frames::notice(&room.room_id, pb::notice::Notice::Typing(typing))
     };
     Notice {
         key: Key { kind: TYPING, about: Bytes::copy_from_slice(user_id.as_str().as_bytes()) },
         frame: frame(lasts.is_some()),
         merge: Merge::Latest,
         span: lasts.map_or(Span::Over, |lasts| Span::Until(Instant::now() + lasts, frame(false))),
-        not_for: Some(user_id),
+        by: Some(By { user: user_id, as_of: room.head }),
+        epoch: Some(room.epoch.clone()),
     }
 }
 

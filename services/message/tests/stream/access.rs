@@ -56,7 +56,7 @@ async fn a_service_that_acts_for_nobody_follows_rooms_it_is_not_in(db: Db) {
     let request =
         pb::SubscribeRequest { start: pb::StreamStart::FromJoin.into(), ..latest(&["r"]) };
     let stream = node.client(Principal::Service).subscribe(request).await.expect("a stream");
-    let mut reader = Reader { stream: stream.into_inner() };
+    let mut reader = Reader::new(stream.into_inner());
     assert_eq!(reader.attached().await.resume_from, 0);
     let removed = room.leave("ann").await;
     assert_eq!(seqs(&reader.events_until(removed).await), [1, 2, 3]);

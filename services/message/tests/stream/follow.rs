@@ -147,14 +147,14 @@ async fn receipts_come_as_notices_with_their_latest_values(db: Db) {
     let node = node(&db).await;
     let room = group(&node, "r", &["ann", "bob"]).await;
     let mut reader = node.follow("ann").await;
-    node.hub.tell(room.log_id, receipt(&room, "bob", 1, 2));
-    node.hub.tell(room.log_id, receipt(&room, "bob", 2, 2));
+    node.hub.tell(room.log_id, receipt(&room, "bob", 3, 4));
+    node.hub.tell(room.log_id, receipt(&room, "bob", 4, 4));
     loop {
         let Frame::Notice(notice) = reader.next().await else { panic!("a notice") };
         assert_eq!(notice.room_id, "r");
         let Some(pb::notice::Notice::Receipt(receipt)) = notice.notice else { panic!() };
-        assert_eq!((receipt.user_id.as_str(), receipt.delivered_seq), ("bob", 2));
-        if receipt.read_seq == 2 {
+        assert_eq!((receipt.user_id.as_str(), receipt.delivered_seq), ("bob", 4));
+        if receipt.read_seq == 4 {
             return;
         }
     }

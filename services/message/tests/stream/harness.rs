@@ -1,5 +1,6 @@
 //! Nodes over one database, a bus that can be made to fail, and readers of streams.
 
+use std::collections::VecDeque;
 use std::ops::RangeInclusive;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -14,6 +15,7 @@ use parlance_log::{Actor, Appended, Entry, EpochId, Store, StoredEvent, testing}
 use parlance_message::message::Deletion;
 use parlance_message::{Config, Service};
 use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::mark_service_client::MarkServiceClient;
 use parlance_proto::message::v1::notice::Notice as Told;
 use parlance_proto::message::v1::notice_relay_service_client::NoticeRelayServiceClient;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
@@ -92,6 +94,14 @@ impl Node {
         relay.publish_notice(request).await.expect("told");
     }
 
+    /// Marks a room as read by a member.
+    pub(crate) async fn mark_read(&self, room: &Room, user: &str, seq: Seq) {
+        let caller = caller(tenant().as_str(), Principal::User(UserId::new(user)));
+        let mut marks = MarkServiceClient::new(called_by(self.service.public(), caller, None));
+        let request = pb::MarkReadRequest { room_id: room.id.to_string(), seq };
+        marks.mark_read(request).await.expect("marked");
+    }
+
     /// Opens a stream that must open.
     pub(crate) async fn subscribe(&self, user: &str, request: pb::SubscribeRequest) -> Reader {
         self.try_subscribe(user, request).await.expect("a stream").into_inner()
@@ -104,7 +114,7 @@ impl Node {
     ) -> Result<Response<Reader>, Status> {
         let principal = Principal::User(UserId::new(user));
         let stream = self.client(principal).subscribe(request).await?;
-        Ok(stream.map(|stream| Reader { stream }))
+        Ok(stream.map(Reader::new))
     }
 
     /// Follows the room "r", of which nothing is new.
@@ -143,7 +153,8 @@ pub(crate) fn receipt(room: &Room, user: &str, read: Seq, delivered: Seq) -> Not
         frame: frames::notice(&room.id, Told::Receipt(receipt)),
         merge: Merge::Greatest(read + delivered),
         span: Span::Moment,
-        not_for: None,
+        by: None,
+        epoch: None,
     }
 }
 
@@ -168,14 +179,49 @@ pub(crate) fn all_rooms(start: pb::StreamStart) -> pb::SubscribeRequest {
 /// Reads a stream.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    pub(crate) stream: Streaming<pb::SubscribeResponse>,
+    stream: Streaming<pb::SubscribeResponse>,
+    /// Marks that came between other frames.
+    pub(crate) marks: VecDeque<pb::Notice>,
 }
 
 impl Reader {
-    /// The next frame; `None` at the end.
+    pub(crate) fn new(stream: Streaming<pb::SubscribeResponse>) -> Self {
+        Self { stream, marks: VecDeque::new() }
+    }
+
+    /// The next frame, without the marks that come with every room; `None` at the end.
     pub(crate) async fn read(&mut self) -> Result<Option<Frame>, Status> {
+        loop {
+            match self.read_any().await? {
+                Some(Frame::Notice(notice)) if marks(&notice).is_some() => {
+                    self.marks.push_back(notice);
+                }
+                frame => return Ok(frame),
+            }
+        }
+    }
+
+    async fn read_any(&mut self) -> Result<Option<Frame>, Status> {
         let message = in_time(self.stream.message()).await?;
         Ok(message.map(|message| message.frame.expect("a frame")))
+    }
+
+    /// The next marks that come with a room, whatever else comes: who, read, delivered.
+    pub(crate) async fn marks(&mut self, room_id: &str) -> Vec<(String, Seq, Seq)> {
+        loop {
+            let notice = match self.marks.pop_front() {
+                Some(notice) => notice,
+                None => match self.read_any().await.expect("no failure") {
+                    Some(Frame::Notice(notice)) => notice,
+                    _ => continue,
+                },
+            };
+            if notice.room_id == room_id
+                && let Some(marks) = marks(&notice)
+            {
+                return marks;
+            }
+        }
     }
 
     pub(crate) async fn next(&mut self) -> Frame {
@@ -254,6 +300,12 @@ impl Reader {
         }
         frames
     }
+}
+
+fn marks(notice: &pb::Notice) -> Option<Vec<(String, Seq, Seq)>> {
+    let Some(Told::Receipts(marks)) = &notice.notice else { return None };
+    let of = |told: &pb::Receipt| (told.user_id.clone(), told.read_seq, told.delivered_seq);
+    Some(marks.receipts.iter().map(of).collect())
 }
 
 pub(crate) fn text(event: &pb::Event) -> Option<&str> {
@@ -404,6 +456,13 @@ impl Bus for TestBus {
     fn dropped(&self) -> u64 {
         0
     }
+}
+
+/// Disturbs the bus, and waits until so many nodes have told again what they remember.
+pub(crate) async fn again(bus: &TestBus, nodes: usize) {
+    let before = bus.published();
+    bus.disturb();
+    eventually(|| async { bus.published() >= before + nodes }).await;
 }
 
 /// One node on a reliable bus.

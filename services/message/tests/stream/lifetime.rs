@@ -40,7 +40,7 @@ async fn an_expired_token_ends_the_stream_within_a_second(db: Db) {
     let began = SystemClock.now();
     let mut client = node.client_until(ann, in_millis(10_000));
     let stream = client.subscribe(latest(&["r"])).await.expect("a stream");
-    let mut reader = Reader { stream: stream.into_inner() };
+    let mut reader = Reader::new(stream.into_inner());
     reader.live().await;
     tokio::time::pause();
     let paused = tokio::time::Instant::now();
@@ -63,7 +63,7 @@ async fn a_store_that_hangs_holds_up_neither_the_end_of_a_stream_nor_its_other_r
     let ann = Principal::User(UserId::new("ann"));
     let mut client = node.client_until(ann, in_millis(4000));
     let stream = client.subscribe(latest(&["slow", "quick"])).await.expect("a stream");
-    let mut reader = Reader { stream: stream.into_inner() };
+    let mut reader = Reader::new(stream.into_inner());
     reader.all_caught_up(2).await;
     let epoch = node.store.epoch().await.expect("an epoch");
     let publish = node.hub.publisher();

@@ -5,6 +5,7 @@ mod faults;
 mod follow;
 pub(crate) mod harness;
 mod lifetime;
+mod receipts;
 mod redis;
 mod restored;
 mod turns;

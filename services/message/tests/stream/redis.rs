@@ -220,6 +220,60 @@ async fn connections_that_are_cut_lose_nothing() {
 }
 
 #[tokio::test]
+async fn what_nodes_tell_again_after_a_cut_takes_nothing_back() {
+    on_postgres(MIGRATIONS, async |db: Db| {
+        let server = RedisServer::start().await;
+        let (nodes, buses) = two_nodes(&db, &server.url()).await;
+        let room = group(&*nodes[0], "r", &["ann", "bob", "cid"]).await;
+        let mut readers = Vec::new();
+        for node in &nodes {
+            readers.push(node.follow("ann").await);
+        }
+        let disturbed = || sum(&nodes, |node| &node.hub.counters().disturbed);
+        let mut last = 0;
+        for round in 0..3 {
+            for node in &nodes {
+                last = node.send(&room, "x").await;
+                node.mark_read(&room, "bob", last).await;
+            }
+            let (begins, stops) = (&nodes[round % 2], &nodes[(round + 1) % 2]);
+            begins.typing(&room, "cid", Duration::from_mins(5)).await;
+            stops.typing(&room, "cid", Duration::ZERO).await;
+            let before = disturbed();
+            server.run(&["CLIENT", "KILL", "TYPE", "pubsub"]).await.expect("cut");
+            eventually(|| async { disturbed() >= before + 2 }).await;
+            for bus in &buses {
+                until_state(bus, State::Up).await;
+            }
+        }
+        nodes[0].send(&room, "last").await;
+        for reader in &mut readers {
+            let (mut read, mut events) = (0, 0);
+            // A receipt may come behind an event that is later than it.
+            while read < last || events < 7 {
+                match reader.next().await {
+                    Frame::Event(_) => events += 1,
+                    Frame::Notice(notice) => {
+                        let Some(pb::notice::Notice::Receipt(told)) = notice.notice else {
+                            continue;
+                        };
+                        assert!(told.read_seq > read, "{} after {read}", told.read_seq);
+                        read = told.read_seq;
+                    }
+                    other => panic!("{other:?}"),
+                }
+            }
+        }
+        // Who begins now is told of nobody who types.
+        let mut late = nodes[1].follow("ann").await;
+        late.marks("r").await;
+        let seq = nodes[0].send(&room, "later").await;
+        assert_eq!(late.event().await.seq, seq);
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_redis_that_hangs_is_in_nobodys_way() {
     on_postgres(MIGRATIONS, async |db: Db| {
         let server = RedisServer::start().await;

@@ -36,8 +36,11 @@ async fn notice(frames: &mut Streaming<SubscribeResponse>) -> (String, bool) {
         let frame = next(frames).await.expect("a frame").frame;
         if let Some(Frame::Notice(notice)) = frame {
             assert_eq!(notice.room_id, "tea");
-            let Some(Notice::Typing(typing)) = notice.notice else { panic!("{notice:?}") };
-            return (typing.user_id, typing.typing);
+            match notice.notice {
+                Some(Notice::Typing(typing)) => return (typing.user_id, typing.typing),
+                Some(Notice::Receipts(_)) => {}
+                other => panic!("{other:?}"),
+            }
         }
     }
 }
