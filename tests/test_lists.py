@@ -2,10 +2,8 @@
 
 import uuid
 
-import grpc
-import pytest
 from google.protobuf import field_mask_pb2
-from parlance_client import persist, reason
+from parlance_client import people, persist, refused
 from subscriber import Subscriber
 
 from parlance.membership.v1 import membership_service_pb2 as membership_pb
@@ -16,19 +14,6 @@ from parlance.presence.v1 import typing_service_pb2 as typing_pb
 from parlance.room.v1 import room_list_service_pb2 as list_pb
 from parlance.room.v1 import room_pb2
 from parlance.room.v1 import room_service_pb2 as room_pb
-
-
-def people(server, *names):
-    """Clients of new users, whose ids nobody else has."""
-    ids = [f"{name}-{uuid.uuid4().hex[:6]}" for name in names]
-    server.service().upsert_users(ids)
-    return [value for user in ids for value in (user, server.user(user))]
-
-
-def refused(method, request):
-    with pytest.raises(grpc.RpcError) as error:
-        method(request, timeout=10)
-    return reason(error.value)
 
 
 def channel(client, unique_id):

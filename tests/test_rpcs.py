@@ -5,7 +5,7 @@ import uuid
 import grpc
 import pytest
 from google.protobuf import descriptor_pb2, field_mask_pb2
-from parlance_client import Client, details, mint, persist, reason
+from parlance_client import Client, details, mint, people, persist, reason, refused
 from server import TENANT
 from subscriber import Subscriber
 from test_reflection import INTERNAL, PUBLIC, reflect
@@ -124,19 +124,6 @@ def test_what_the_transport_refuses_has_a_code_and_no_reason(server):
             call = channel.unary_unary(path)
             call(request, metadata=good + more, compression=compression, timeout=10)
         assert (error.value.code(), reason(error.value)) == (code, None), path
-
-
-def people(server, *names):
-    """Ids that nobody else has, of users who exist, and a client of each."""
-    ids = [f"{name}-{uuid.uuid4().hex[:6]}" for name in names]
-    server.service().upsert_users(ids)
-    return [value for user in ids for value in (user, server.user(user))]
-
-
-def refused(method, request):
-    with pytest.raises(grpc.RpcError) as error:
-        method(request, timeout=10)
-    return reason(error.value)
 
 
 def rename(room_id, name):

@@ -220,6 +220,22 @@ class Client:
         return persist(self.members.AddMembers, request)
 
 
+def people(server, *names):
+    """Ids that nobody else has, of users who exist, and a client of each."""
+    ids = [f"{name}-{uuid.uuid4().hex[:6]}" for name in names]
+    server.service().upsert_users(ids)
+    return [value for user in ids for value in (user, server.user(user))]
+
+
+def refused(method, request):
+    """The reason for which a call is refused, as it must be."""
+    try:
+        method(request, timeout=DEADLINE)
+    except grpc.RpcError as error:
+        return reason(error)
+    raise AssertionError(f"not refused: {request}")
+
+
 def persist(method, request, patience=60.0):
     """Calls until there is an answer that no repeat would change.
 

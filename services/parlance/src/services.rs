@@ -114,10 +114,12 @@ impl Services {
                 services.room(parts, rosters.clone(), logs.clone()).await?;
                 services.presence(parts, rosters, logs).await?;
             }
-            Part::Message => services.internal = services.message(parts).await?,
+            Part::Message => {
+                services.message(parts).await?;
+            }
             Part::Membership => {
                 let logs = remote("message", message.as_ref(), tasks).await?;
-                services.internal = services.membership(parts, logs).await?;
+                services.membership(parts, logs).await?;
             }
             Part::Room => {
                 let rosters = remote("membership", membership.as_ref(), tasks).await?;
@@ -144,9 +146,10 @@ impl Services {
         self.epoch = message.store().epoch().await.map_err(failed)?.to_string();
         self.serve(message.public());
         message.run();
-        let suite = message.internal();
+        self.serve_suite(message.internal());
+        let beside = message.internal();
         self.message = Some(message);
-        Ok(suite)
+        Ok(beside)
     }
 
     async fn membership(&mut self, parts: &Parts<'_>, logs: Transport) -> Result<Served, Failure> {
@@ -154,6 +157,7 @@ impl Services {
         let membership = parlance_membership::Service::open(&parts.env, db, logs);
         self.serve(membership.public());
         membership.run();
+        self.serve_suite(membership.internal());
         Ok(membership.internal())
     }
 
@@ -183,6 +187,12 @@ impl Services {
         self.serve(presence.public());
         presence.run();
         Ok(())
+    }
+
+    /// Lets the other services of the suite reach services; everybody else is refused there,
+    /// also where the suite is this one process and nobody has their key.
+    fn serve_suite(&mut self, services: Served) {
+        self.internal = std::mem::take(&mut self.internal).and(services);
     }
 
     /// Lets callers reach services.

@@ -49,6 +49,15 @@ async fn room(node: &Node) -> (Room, Vec<pb::Cursor>) {
     (room, events.into_iter().map(cursor).collect())
 }
 
+/// The same after a backup of 6 was put back.
+async fn restored(db: &Db) -> (Room, Vec<pb::Cursor>) {
+    let first = node(db).await;
+    let (room, cursors) = room(&first).await;
+    first.store.close().await;
+    restore(db, &room, 6).await;
+    (room, cursors)
+}
+
 async fn resume(node: &Node, room: &Room, cursor: &pb::Cursor) -> Reader {
     let (room_id, cursor) = (room.id.to_string(), Some(cursor.clone()));
     let rooms = vec![pb::RoomCursor { room_id, cursor }];
@@ -56,13 +65,7 @@ async fn resume(node: &Node, room: &Room, cursor: &pb::Cursor) -> Reader {
 }
 
 async fn a_cursor_of_an_event_that_is_another_now_is_reset(db: Db) {
-    let (room, cursors) = {
-        let first = node(&db).await;
-        let made = room(&first).await;
-        first.store.close().await;
-        made
-    };
-    restore(&db, &room, 6).await;
+    let (room, cursors) = restored(&db).await;
     // Senders come first: what readers hold as 7 to 12 are other messages now. No writer
     // notices, for it is the same server.
     let node = node(&db).await;
@@ -95,13 +98,7 @@ async fn a_cursor_of_an_event_that_is_another_now_is_reset(db: Db) {
 }
 
 async fn a_cursor_beyond_the_restored_head_is_reset(db: Db) {
-    let (room, cursors) = {
-        let first = node(&db).await;
-        let made = room(&first).await;
-        first.store.close().await;
-        made
-    };
-    restore(&db, &room, 6).await;
+    let (room, cursors) = restored(&db).await;
     let node = node(&db).await;
     let mut reader = resume(&node, &room, &cursors[11]).await;
     let Frame::Reset(reset) = reader.next().await else { panic!("a reset") };
