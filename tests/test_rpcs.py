@@ -232,6 +232,12 @@ def test_marks_are_told_to_the_other_and_a_flag_changes_no_count(server):
         follower.wait(lambda me: me.notices[-1].receipt.read_seq == last)
         persist(boris.marks.MarkUnread, mark_pb.MarkUnreadRequest(room_id=room))
         assert unread() == my_room() == (0, True)
+    # Whoever comes later learns of it too.
+    with Subscriber(anna, rooms=[room]) as follower:
+        follower.wait(lambda me: room in me.marks)
+        marks = persist(anna.marks.ListReceipts, mark_pb.ListReceiptsRequest(room_id=room)).receipts
+        assert list(follower.marks[room]) == list(marks)
+        assert {mark.user_id: mark.read_seq for mark in marks}[boris_id] == last
 
 
 def test_an_edit_is_read_by_all_and_keeps_its_place(server):
