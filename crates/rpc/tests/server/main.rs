@@ -11,10 +11,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use harness::{Harness, reason, user_id};
 use http::uri::PathAndQuery;
-use parlance_proto::membership::v1::roster_service_client::RosterServiceClient;
-use parlance_proto::membership::v1::{EnsureUserRequest, GetUserRequest, UpsertUserRequest, User};
-use parlance_proto::message::v1::fact_service_client::FactServiceClient;
-use parlance_proto::message::v1::{ApplyFactsRequest, RoomCursor, SubscribeRequest};
+use parlance_proto::membership::v1::{GetUserRequest, UpsertUserRequest, User};
+use parlance_proto::message::v1::{RoomCursor, SubscribeRequest};
 use parlance_rpc::{RateLimit, Reason, Shed, TenantRate};
 use parlance_types::{TenantId, UserId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -90,24 +88,6 @@ async fn an_internal_token_opens_internal_services_only_and_a_callers_token_publ
             .starts_with("acme Some(\"bob\")")
     );
     assert_eq!(reason(users.get_user(harness.get("internal")).await), Some(Reason::NotAllowed));
-}
-
-/// The services are not even there: who would read the request would say so.
-#[tokio::test]
-async fn callers_of_the_suites_own_services_are_refused_before_their_request_is_read() {
-    let harness = Harness::start().await;
-    let mut sources = FactServiceClient::new(harness.channel());
-    let facts = sources.apply_facts(harness.ann(ApplyFactsRequest::default())).await;
-    assert_eq!(reason(facts), Some(Reason::NotAllowed));
-    let mut rosters = RosterServiceClient::new(harness.channel());
-    let user = rosters.ensure_user(harness.ann(EnsureUserRequest {})).await;
-    assert_eq!(reason(user), Some(Reason::NotAllowed));
-
-    let wait = Duration::from_secs(5);
-    let facts = ApplyFactsRequest::default();
-    let ours = harness.internal.request(&TenantId::new("acme"), None, wait, facts);
-    let status = sources.apply_facts(ours).await.expect_err("no such service");
-    assert_eq!(status.code(), Code::Unimplemented);
 }
 
 #[tokio::test]
