@@ -13,7 +13,7 @@ const CONNECTIONS: u32 = 5;
 mod effort;
 mod link;
 
-pub use self::effort::Effort;
+pub use self::effort::{Effort, Work, costs_the_same};
 pub use self::link::Link;
 
 /// Runs every named `async fn(Db)` on each database: those beside it, or those of `$suite`.

@@ -2,9 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use futures::future::BoxFuture;
-use parlance_db::testing::Effort;
-use parlance_db::{AssertSqlSafe, Db, Query, rows, test_on_each_db};
+use parlance_db::testing::costs_the_same;
+use parlance_db::{AssertSqlSafe, Db, Query, rows, test_on_each_db, work};
 use parlance_log::{Kind, codec, testing};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::list_messages_request::Position;
@@ -29,9 +28,6 @@ test_on_each_db!(parlance_message::MIGRATIONS, crate::growth, on_own_postgres =>
 
 /// How much of it there is, and a hundred times as much.
 const SIZES: [i64; 2] = [100, 10_000];
-
-/// How often each thing is done; the one in the middle counts.
-const RUNS: usize = 5;
 
 /// A room with something in its midst: 60 messages, what grows, and 60 more.
 struct Place {
@@ -87,13 +83,7 @@ impl Place {
     }
 }
 
-type Work = for<'a> fn(&'a World, &'a Place) -> BoxFuture<'a, ()>;
-
-macro_rules! work {
-    ($($what:literal: |$world:pat_param, $place:ident| $work:expr,)+) => {
-        &[$(($what, |$world, $place| Box::pin(async move { let _ = $work; }))),+]
-    };
-}
+type Work = parlance_db::testing::Work<World, Place>;
 
 /// What is done in a room and to its messages, by those who are in no other.
 const WORK: &[(&str, Work)] = work! {
@@ -187,31 +177,7 @@ async fn compare(db: Db, sizes: [i64; 2], grow: impl AsyncFn(&Growing<'_>, i64))
         place.close().await;
         places.push(place);
     }
-    let db = world.service.store().db();
-    // As autovacuum does it in time: what was written over is not walked through.
-    if matches!(db, Db::Postgres(_)) {
-        db.write("VACUUM").execute().await.expect("vacuumed");
-    }
-    let effort = Effort::of(db).await;
-    // What grows with a logarithm: indexes get deeper, and deletions have more levels.
-    let more = if matches!(effort, Effort::Steps(_)) { 200 } else { 40 };
-    let mut grown = Vec::new();
-    for (what, work) in WORK {
-        let mut costs = [Vec::new(), Vec::new()];
-        for _ in 0..RUNS {
-            for (place, costs) in places.iter().zip(&mut costs) {
-                costs.push(effort.taken_by(work(&world, place)).await.1);
-            }
-        }
-        let [small, large] = costs.map(|mut costs| {
-            costs.sort_unstable();
-            costs[RUNS / 2]
-        });
-        if large > small + small / 10 + more {
-            grown.push(format!("{what}: {large} instead of {small}"));
-        }
-    }
-    assert!(grown.is_empty(), "{grown:#?}");
+    costs_the_same(world.service.store().db(), &world, &places, WORK).await;
 }
 
 /// A room that is being filled, faster than by requests.

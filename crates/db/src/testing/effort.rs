@@ -1,5 +1,6 @@
 //! What a database does for a piece of work, in numbers that are the same in every run.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -8,6 +9,9 @@ use sqlx::{Connection, PgConnection};
 
 use super::TestSchema;
 use crate::Db;
+
+/// How often each thing is done; the one in the middle counts.
+const RUNS: usize = 5;
 
 /// Counts what a database does: SQLite the steps of its virtual machine, Postgres the pages
 /// that it touches, in memory or not.
@@ -64,6 +68,47 @@ impl Effort {
             }
         }
     }
+}
+
+/// What is done in one of two places of a test's world.
+pub type Work<W, P> = for<'a> fn(&'a W, &'a P) -> Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// The work of [`costs_the_same`], each with its name.
+#[macro_export]
+macro_rules! work {
+    ($($what:literal: |$world:pat_param, $place:pat_param| $work:expr,)+) => {
+        &[$(($what, |$world, $place| Box::pin(async move { let _ = $work; }))),+]
+    };
+}
+
+/// Does everything in each of two places, one beside little and one beside a hundred times as
+/// much; fails where that costs more in the second.
+pub async fn costs_the_same<W, P>(db: &Db, world: &W, places: &[P], work: &[(&str, Work<W, P>)]) {
+    let [little, much] = places else { panic!("two places") };
+    // As autovacuum does it in time: what was written over is not walked through.
+    if matches!(db, Db::Postgres(_)) {
+        db.write("VACUUM").execute().await.expect("vacuumed");
+    }
+    let effort = Effort::of(db).await;
+    // What grows with a logarithm: indexes get deeper, and deletions have more levels.
+    let more = if matches!(effort, Effort::Steps(_)) { 200 } else { 40 };
+    let mut grown = Vec::new();
+    for (what, work) in work {
+        let mut costs = [Vec::new(), Vec::new()];
+        for _ in 0..RUNS {
+            for (place, costs) in [little, much].into_iter().zip(&mut costs) {
+                costs.push(effort.taken_by(work(world, place)).await.1);
+            }
+        }
+        let [little, much] = costs.map(|mut costs| {
+            costs.sort_unstable();
+            costs[RUNS / 2]
+        });
+        if much > little + little / 10 + more {
+            grown.push(format!("{what}: {much} instead of {little}"));
+        }
+    }
+    assert!(grown.is_empty(), "{grown:#?}");
 }
 
 async fn count(pool: &SqlitePool, steps: &Arc<AtomicU64>) {

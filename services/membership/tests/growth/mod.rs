@@ -2,9 +2,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use futures::future::BoxFuture;
-use parlance_db::testing::Effort;
-use parlance_db::{AssertSqlSafe, Db, Query, rows, test_on_each_db};
+use parlance_db::testing::costs_the_same;
+use parlance_db::{AssertSqlSafe, Db, Query, rows, test_on_each_db, work};
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::message::v1::{FactSource, MemberRole, RoomKind};
 use parlance_types::LogId;
@@ -28,9 +27,6 @@ test_on_each_db!(parlance_membership::MIGRATIONS, crate::growth, on_own_postgres
 
 /// How much of it there is, and a hundred times as much.
 const SIZES: [i64; 2] = [100, 10_000];
-
-/// How often each thing is done; the one in the middle counts.
-const RUNS: usize = 5;
 
 /// A tenant with a group and a channel, in which something grows. What grows lies between
 /// "f" and "t".
@@ -120,13 +116,7 @@ impl Place {
     }
 }
 
-type Work = for<'a> fn(&'a World, &'a Place) -> BoxFuture<'a, ()>;
-
-macro_rules! work {
-    ($($what:literal: |$world:pat_param, $place:pat_param| $work:expr,)+) => {
-        &[$(($what, |$world, $place| Box::pin(async move { let _ = $work; }))),+]
-    };
-}
+type Work = parlance_db::testing::Work<World, Place>;
 
 /// What is asked of the service.
 const WORK: &[(&str, Work)] = work! {
@@ -252,30 +242,7 @@ async fn compare(db: Db, grow: impl AsyncFn(&Growing<'_>, i64)) {
         grow(&Growing { world: &world, db: &db, place: &place }, size).await;
         places.push(place);
     }
-    // As autovacuum does it in time: what was written over is not walked through.
-    if matches!(db, Db::Postgres(_)) {
-        db.write("VACUUM").execute().await.expect("vacuumed");
-    }
-    let effort = Effort::of(&db).await;
-    // What grows with a logarithm: indexes get deeper.
-    let more = if matches!(effort, Effort::Steps(_)) { 200 } else { 40 };
-    let mut grown = Vec::new();
-    for (what, work) in WORK {
-        let mut costs = [Vec::new(), Vec::new()];
-        for _ in 0..RUNS {
-            for (place, costs) in places.iter().zip(&mut costs) {
-                costs.push(effort.taken_by(work(&world, place)).await.1);
-            }
-        }
-        let [small, large] = costs.map(|mut costs| {
-            costs.sort_unstable();
-            costs[RUNS / 2]
-        });
-        if large > small + small / 10 + more {
-            grown.push(format!("{what}: {large} instead of {small}"));
-        }
-    }
-    assert!(grown.is_empty(), "{grown:#?}");
+    costs_the_same(&db, &world, &places, WORK).await;
 }
 
 /// A tenant that is being filled, faster than by requests.

@@ -50,9 +50,8 @@ async fn a_process_that_has_lost_a_task_is_not_ready_and_ends() {
     }
 }
 
-/// What runs beside the requests is known by name, and told of.
-#[tokio::test]
-async fn every_task_of_the_embedded_mode_is_watched() {
+/// The embedded mode, and the folder of its data.
+async fn embedded(stop: &CancellationToken) -> (tempfile::TempDir, Process) {
     let folder = tempfile::tempdir().expect("a folder");
     let settings = Settings {
         listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
@@ -60,20 +59,31 @@ async fn every_task_of_the_embedded_mode_is_watched() {
         ..Settings::default()
     };
     let config = settings.resolve().expect("good settings");
-    let (clock, stop) = (Arc::new(SystemClock), CancellationToken::new());
-    let process = Process::open(Part::Whole, &config, clock, stop.clone()).await;
-    let process = process.expect("it opens");
+    let process = Process::open(Part::Whole, &config, Arc::new(SystemClock), stop.clone()).await;
+    (folder, process.expect("it opens"))
+}
+
+/// What runs beside the requests is known by name, and told of.
+#[tokio::test]
+async fn every_task_of_the_embedded_mode_is_watched() {
+    let stop = CancellationToken::new();
+    let (_folder, process) = embedded(&stop).await;
     let names: Vec<_> = process.env.tasks.report().into_keys().collect();
     let expected = [
+        "closed rooms",
         "closed rosters",
+        "head check",
         "key reload",
+        "listener",
         "membership relay",
         "membership requests",
+        "notices",
         "presence look",
         "readiness",
         "room janitor",
         "room relay",
         "room requests",
+        "writer",
     ];
     assert!(expected.iter().all(|name| names.contains(name)), "{names:?}");
     stop.cancel();
@@ -83,16 +93,8 @@ async fn every_task_of_the_embedded_mode_is_watched() {
 /// Every service of a process shows all of its tasks.
 #[tokio::test]
 async fn an_operator_sees_how_tasks_are_doing() {
-    let folder = tempfile::tempdir().expect("a folder");
-    let settings = Settings {
-        listen: Some(SocketAddr::from(([127, 0, 0, 1], 0))),
-        store: Some(Store::Sqlite(folder.path().join("data"))),
-        ..Settings::default()
-    };
-    let config = settings.resolve().expect("good settings");
-    let (clock, stop) = (Arc::new(SystemClock), CancellationToken::new());
-    let process = Process::open(Part::Whole, &config, clock, stop.clone()).await;
-    let process = process.expect("it opens");
+    let stop = CancellationToken::new();
+    let (_folder, process) = embedded(&stop).await;
     process.env.tasks.every("a test", Duration::from_millis(1), Arc::default(), || async {
         Err::<(), _>("it fails")
     });
