@@ -35,8 +35,8 @@ def refusal(method, request):
     return reason(refused.value)
 
 
-def test_who_is_removed_under_fire_gets_everything_up_to_the_removal_and_nothing_after(server):
-    """B-069, B-073, B-074, B-087, B-133, B-138, B-200, B-201: four users send, one of them is removed
+def test_a_member_removed_under_fire_gets_everything_up_to_the_removal_and_nothing_after(server):
+    """B-069, B-073, B-074, B-075, B-087, B-133, B-138, B-200, B-201: four users send, one of them is removed
     with two streams open."""
     senders = ["removed", "sender1", "sender2", "sender3"]
     room = new_room(server, "owner", *senders)
@@ -402,7 +402,7 @@ def test_an_open_stream_ends_when_its_token_expires(server):
 
 
 def test_a_repeat_gets_the_first_reply_whatever_happened_since(server):
-    """B-098: four repeats at once store one message; after a removal the reply is still the same."""
+    """B-097, B-098: four repeats at once store one message; after a removal the reply is still the same."""
     room = new_room(server, "chief", "echo")
     request_id, replies = uuid.uuid4().hex, []
 

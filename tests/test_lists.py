@@ -89,10 +89,17 @@ def test_the_list_of_my_rooms_has_ten_a_page_and_a_hundred_at_most(server):
     assert sizes[0] == 10
     everything, sizes = listed(anna, include_empty=True, page_size=1000)
     assert (len(everything), sizes[0]) == (101, 100)
+    memberships = membership_pb.ListUserMembershipsRequest()
+    assert len(persist(anna.members.ListUserMemberships, memberships).memberships) == 10
+    memberships.page_size = 1000
+    page = persist(anna.members.ListUserMemberships, memberships)
+    memberships.page_token = page.next_page_token
+    rest = persist(anna.members.ListUserMemberships, memberships)
+    assert (len(page.memberships), len(rest.memberships)) == (100, 1)
 
 
 def test_members_who_are_added_and_removed_have_the_room_in_their_lists_and_not(server):
-    """B-067, B-068, B-069, B-072: an added user may send with the first call."""
+    """B-064, B-067, B-068, B-069, B-072, B-085, B-190: an added user may send with the first call."""
     _, anna, boris_id, boris, clara_id, clara = people(server, "anna", "boris", "clara")
     room = anna.create_group("group", [boris_id])
     anna.send(room, "hello")
@@ -115,7 +122,7 @@ def test_members_who_are_added_and_removed_have_the_room_in_their_lists_and_not(
 
 
 def test_a_user_who_leaves_gets_the_leaving_and_nothing_after(server):
-    """B-057, B-084, B-116, B-138: on a stream of the room and on one of all rooms; the others see who
+    """B-057, B-084, B-088, B-116, B-138: on a stream of the room and on one of all rooms; the others see who
     came and who left, as lists."""
     _, anna, boris_id, boris, clara_id, _ = people(server, "anna", "boris", "clara")
     room = anna.create_group("group")
@@ -143,6 +150,46 @@ def test_a_user_who_leaves_gets_the_leaving_and_nothing_after(server):
     reading = message_pb.ListMessagesRequest(room_id=room)
     assert refused(boris.messages.ListMessages, reading) == "NOT_A_MEMBER"
     assert refused(boris.messages.SendMessage, say(room)) == "NOT_A_MEMBER"
+
+
+def test_a_user_goes_from_channel_to_channel_on_an_open_stream(server):
+    """B-015, B-020, B-028, B-074, B-079, B-084: what is joined is attached and what is left is closed,
+    each for itself; the others see who came and who left."""
+    _, anna, boris_id, boris = people(server, "anna", "boris")
+    first, second = (channel(anna, f"{name}-{uuid.uuid4().hex[:6]}") for name in ("old", "new"))
+    witness, mine = Subscriber(anna, [first, second]), Subscriber(boris, all_my_rooms=True)
+    joining = membership_pb.JoinRoomRequest
+    persist(boris.members.JoinRoom, joining(room_id=first))
+    with witness, mine:
+        mine.wait_attached(first)
+        witness.wait_attached(first, second)
+        persist(boris.members.JoinRoom, joining(room_id=second))
+        # No other call is needed before the first message.
+        said = persist(boris.messages.SendMessage, say(second))
+        mine.wait_for(second, said.seq)
+        assert mine.rooms[first].closed is None
+        leave(boris, first)
+        mine.wait(lambda me: me.rooms[first].closed is not None)
+        assert mine.rooms[second].closed is None
+        everyone = membership_pb.ListRoomMembersRequest(room_id=second, page_size=1)
+        page = persist(boris.members.ListRoomMembers, everyone)
+        assert (len(page.members), page.total_size, page.next_page_token != "") == (1, 2, True)
+        assert {entry.room.room_id for entry in listed(boris, include_empty=True)[0]} == {second}
+        leave(boris, second)
+        mine.wait(lambda me: me.rooms[second].closed is not None)
+        closed = {room: mine.rooms[room].closed for room in (first, second)}
+        for room, frame in closed.items():
+            assert frame.reason == stream_pb.CLOSED_REASON_REMOVED
+            witness.wait_for(room, frame.seq)
+            events = witness.rooms[room].events
+            bodies = [event.WhichOneof("body") for event in events if event.actor_id == boris_id]
+            assert (bodies[0], bodies[-1]) == ("members_joined", "members_left")
+        assert listed(boris, include_empty=True)[0] == []
+        # Who left comes back at will; who was removed does not.
+        persist(boris.members.JoinRoom, joining(room_id=second))
+        anna.remove(second, boris_id)
+        assert refused(boris.members.JoinRoom, joining(room_id=second)) == "REMOVED_FROM_ROOM"
+        assert not mine.faults and not witness.faults
 
 
 def test_typing_is_stored_nowhere(server):
@@ -192,11 +239,12 @@ def test_rules_of_a_room_reach_those_who_read_and_send(server):
 
 
 def test_members_and_memberships_come_a_hundred_a_page_at_most(server):
-    """B-080, B-178, B-179, B-180: ten by default; the number of all comes along."""
+    """B-068, B-069, B-080, B-178, B-179, B-180: ten by default; the number of all comes along."""
     _, anna = people(server, "anna")
     others = [f"one-of-many-{uuid.uuid4().hex}" for _ in range(101)]
     server.service().upsert_users(others)
-    room = anna.create_group("group", others[:100])
+    room = anna.create_group("group")
+    assert len(anna.add(room, *others[:100]).added) == 100
     anna.add(room, others[100])
     shortest = membership_pb.ListRoomMembersRequest(room_id=room)
     page = persist(anna.members.ListRoomMembers, shortest)
@@ -207,3 +255,5 @@ def test_members_and_memberships_come_a_hundred_a_page_at_most(server):
     second = persist(anna.members.ListRoomMembers, request)
     assert (len(first.members), len(second.members)) == (100, 2)
     assert not second.next_page_token
+    assert len(anna.remove(room, *others[:100]).removed_user_ids) == 100
+    assert persist(anna.members.ListRoomMembers, shortest).total_size == 2

@@ -9,7 +9,7 @@ IN_FLIGHT = 5
 
 @pytest.mark.parametrize("build", [peer.go, peer.node, peer.java])
 def test_a_client_in_another_language_handles_every_event_once_and_in_order(build, tmp_path):
-    """B-100, B-144: written by docs/clients.md with code from the contracts alone, its own
+    """B-100, B-131, B-144: written by docs/clients.md with code from the contracts alone, its own
     streams dropped at random and its replica killed in the middle of its sends."""
     with started() as (state, _), Suite(state) as suite:
         suite.service().upsert_users(["anna", "peer"])

@@ -8,13 +8,7 @@ from server import TENANT
 
 from parlance.message.v1 import inbox_service_pb2, message_pb2, message_service_pb2
 
-# What the services of the suite call each other by.
-INTERNAL = {
-    "parlance.membership.v1.RosterService",
-    "parlance.message.v1.FactService",
-    "parlance.message.v1.NoticeRelayService",
-    "parlance.message.v1.UserLogService",
-}
+INTERNAL = set(generated.internal())
 PUBLIC = sorted(service.full_name for service in generated.services() if service.full_name not in INTERNAL)
 
 
@@ -56,7 +50,7 @@ def send(client, **fields):
 
 
 def test_a_refusal_carries_details_that_decode(server):
-    """B-186, B-216: a typed reason, and the field that is wrong."""
+    """B-184, B-186, B-216: a typed reason under its code, and the field that is wrong."""
     text = message_pb2.MessageContent(text="hello")
     error = send(server.user("anna"), room_id="", content=text)
     assert error.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -66,6 +60,9 @@ def test_a_refusal_carries_details_that_decode(server):
     assert [violation.field for violation in found["BadRequest"].field_violations] == ["room_id"]
     error = send(server.user("anna"), room_id="nowhere", content=text)
     assert (error.code(), reason(error)) == (grpc.StatusCode.NOT_FOUND, "ROOM_NOT_FOUND")
+    theirs = server.user("anna").create_group("not for boris")
+    error = send(server.user("boris"), room_id=theirs, content=text)
+    assert (error.code(), reason(error)) == (grpc.StatusCode.PERMISSION_DENIED, "NOT_A_MEMBER")
 
 
 def test_a_call_without_a_good_token_is_unauthenticated(server):

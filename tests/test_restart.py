@@ -229,7 +229,8 @@ def test_a_second_signal_ends_a_draining_server_at_once(first, second):
 
 @pytest.mark.parametrize("signal_name", ["kill", "stop"])
 def test_rooms_members_and_marks_are_there_after_a_restart(own_server, signal_name):
-    """B-091: membership persists, with roles and times; so do rooms, marks and counts."""
+    """B-091, B-103: membership persists, with roles and times; so do rooms, messages, marks and
+    counts."""
     room = set_up(own_server, "anna", "boris", "clara")
     anna, boris = own_server.user("anna"), own_server.user("boris")
 
@@ -244,6 +245,7 @@ def test_rooms_members_and_marks_are_there_after_a_restart(own_server, signal_na
             persist(boris.members.ListUserMemberships, mine),
             entry,
             [(listed.room, listed.role, listed.unread) for listed in rooms.rooms],
+            boris.history(room),
         )
 
     seqs = [anna.send(room, f"line {number}").seq for number in range(4)]
@@ -252,6 +254,7 @@ def test_rooms_members_and_marks_are_there_after_a_restart(own_server, signal_na
     anna.remove(room, "clara")
     before = known()
     assert [member.user_id for member in before[0].members] == ["anna", "boris"]
+    assert [message.seq for message in before[-1]] == seqs
     getattr(own_server, signal_name)()
     own_server.start()
     anna, boris = own_server.user("anna"), own_server.user("boris")

@@ -10,7 +10,7 @@ from server import Server
 from subscriber import Subscriber
 
 from parlance.membership.v1 import membership_service_pb2 as membership_pb
-from parlance.message.v1 import event_pb2, message_pb2, message_service_pb2
+from parlance.message.v1 import event_pb2, message_pb2, message_service_pb2, stream_service_pb2
 from parlance.message.v1 import inbox_service_pb2 as inbox_pb
 from parlance.room.v1 import room_list_service_pb2 as list_pb
 from parlance.room.v1 import room_pb2
@@ -39,7 +39,7 @@ def update(room_id, *paths, **fields):
 
 
 def test_an_update_is_seen_by_every_member_as_an_event(server):
-    """B-029, B-036, B-038, B-139: by an admin or owner; the actor gets the event too."""
+    """B-029, B-036, B-038, B-139, B-142, B-198: by an admin or owner; the actor gets the event too."""
     (_, anna), (boris_id, boris) = users(server, "anna", "boris")
     room = anna.create_group("old", [boris_id])
     followers = [Subscriber(client, rooms=[room]) for client in (anna, boris)]
@@ -62,7 +62,7 @@ def test_an_update_is_seen_by_every_member_as_an_event(server):
 
 
 def test_a_direct_room_starts_from_the_other_user_alone_and_has_nothing_to_update(server):
-    """B-037, B-085, B-212."""
+    """B-037, B-085, B-092, B-212."""
     (anna_id, anna), (boris_id, boris) = users(server, "anna", "boris")
     request = room_pb.GetOrCreateDirectRoomRequest(user_id=boris_id)
     made = persist(anna.rooms.GetOrCreateDirectRoom, request)
@@ -78,7 +78,7 @@ def test_a_direct_room_starts_from_the_other_user_alone_and_has_nothing_to_updat
 
 
 def test_a_room_is_deleted_for_everyone_by_its_owner_and_its_id_lives_again(server):
-    """B-039, B-188: streams end with the closing event; nothing of the old room is in the new."""
+    """B-039, B-133, B-188: streams end with the closing event; nothing of the old room is in the new."""
     (_, anna), (boris_id, boris) = users(server, "anna", "boris")
     room = anna.create_group("short", [boris_id], f"again-{uuid.uuid4().hex[:6]}")
     old = anna.send(room, "of the old life")
@@ -93,6 +93,8 @@ def test_a_room_is_deleted_for_everyone_by_its_owner_and_its_id_lives_again(serv
         follower.wait(lambda me: me.rooms[room].closed is not None)
         assert not follower.faults
         assert follower.rooms[room].events[-1].HasField("room_closed")
+        told = follower.rooms[room].closed.reason
+        assert told == stream_service_pb2.CLOSED_REASON_ROOM_DELETED
     get = room_pb.GetRoomRequest(room_id=room)
     assert reason(refused(boris.rooms.GetRoom, get)) == "ROOM_NOT_FOUND"
     anna.create_group("long", [boris_id], room)

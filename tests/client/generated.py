@@ -4,6 +4,7 @@ import atexit
 import importlib
 import importlib.resources
 import pathlib
+import re
 import shutil
 import sys
 import tempfile
@@ -26,6 +27,16 @@ FOLDER = tempfile.mkdtemp(prefix="parlance-python-")
 atexit.register(shutil.rmtree, FOLDER, ignore_errors=True)
 generate(FOLDER)
 sys.path.insert(0, FOLDER)
+
+
+def internal():
+    """The services that the suite keeps to itself: the comment of the contract says so."""
+    for path in sorted(PROTO.rglob("*_service.proto")):
+        text = path.read_text()
+        package = re.search(r"^package (.+);$", text, re.MULTILINE).group(1)
+        for comment, name in re.findall(r"((?:^//.*\n)+)^service (\w+) ", text, re.MULTILINE):
+            if "only tokens of the internal audience" in " ".join(comment.split("\n// ")):
+                yield f"{package}.{name}"
 
 
 def services():

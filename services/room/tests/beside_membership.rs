@@ -61,7 +61,7 @@ async fn role(membership: &Membership, user: &str, room_id: &str) -> Option<Memb
     Some(reply.into_inner().membership?.role())
 }
 
-/// B-007, B-013.
+/// B-007, B-008, B-009, B-013.
 async fn a_room_lives_from_creation_to_deletion(db: Db) {
     beside(db, |suite, membership| async move {
         let mut ann = suite.user("ann");

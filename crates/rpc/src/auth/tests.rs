@@ -121,7 +121,7 @@ fn ann() -> Principal {
     Principal::User(UserId::new("ann"))
 }
 
-/// B-174.
+/// B-174, B-177.
 #[tokio::test]
 async fn tokens_of_every_algorithm_are_verified_by_their_key_and_no_other() {
     let pairs =

@@ -32,7 +32,7 @@ async fn closed(stream: &mut TcpStream) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn who_does_not_finish_the_handshake_is_dropped_in_time() {
+async fn a_connection_without_a_handshake_is_dropped_in_time() {
     let limits = ConnectionLimits { handshake: SOON, ..ConnectionLimits::default() };
     let harness = Harness::limited(limits).await;
     for said in [&b""[..], b"PRI", PREFACE, &[PREFACE, &SETTINGS[..5]].concat()] {
@@ -45,7 +45,7 @@ async fn who_does_not_finish_the_handshake_is_dropped_in_time() {
 }
 
 #[tokio::test]
-async fn who_makes_no_call_is_told_to_go_and_who_made_one_may_stay() {
+async fn a_connection_without_calls_is_told_to_go_and_one_with_calls_may_stay() {
     let limits = ConnectionLimits { first_call: SOON, ..ConnectionLimits::default() };
     let harness = Harness::limited(limits).await;
     let stream = harness.streams().subscribe(harness.ann(SubscribeRequest::default())).await;

@@ -115,10 +115,8 @@ fn remove(
     let mut owners_lost = 0;
     for user_id in user_ids {
         let row = locked.present(user_id).ok_or_else(|| Refused::no_member(user_id))?;
-        if own.is_some_and(|own| row.role > own) {
-            return Err(Refused::NotAllowed(
-                "the caller's role is below that of a member to remove",
-            ));
+        if row.role > Role::Member && own.is_some_and(|own| own < Role::Owner) {
+            return Err(Refused::NotAllowed("only owners remove owners and admins"));
         }
         owners_lost += i64::from(row.role == Role::Owner);
     }

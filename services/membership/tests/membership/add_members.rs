@@ -13,9 +13,9 @@ use crate::harness::{
 parlance_db::test_on_each_db!(
     parlance_membership::MIGRATIONS =>
         many_are_added_in_one_event,
-        who_is_in_already_stays_as_they_are,
+        members_stay_as_they_are,
         adding_only_members_has_no_effect,
-        who_is_no_member_may_not_add,
+        strangers_may_not_add,
         the_add_rule_says_who_may,
         a_service_may_add_everywhere,
         users_must_exist_in_the_tenant,
@@ -46,7 +46,7 @@ async fn many_are_added_in_one_event(db: Db) {
 }
 
 /// B-066.
-async fn who_is_in_already_stays_as_they_are(db: Db) {
+async fn members_stay_as_they_are(db: Db) {
     let world = World::new(db);
     world.know("acme", &["cleo"]).await;
     let log = world.group("den", &[("ann", Owner), ("bob", Admin)]).await;
@@ -68,7 +68,7 @@ async fn adding_only_members_has_no_effect(db: Db) {
 }
 
 /// B-063, B-184, B-203.
-async fn who_is_no_member_may_not_add(db: Db) {
+async fn strangers_may_not_add(db: Db) {
     let world = World::new(db);
     world.know("acme", &["cleo"]).await;
     world.group("den", &[("ann", Owner), ("bob", Member)]).await;
@@ -83,6 +83,7 @@ async fn who_is_no_member_may_not_add(db: Db) {
     refused(bob.members.add_members(add("den", &["cleo"])).await, Reason::NotAMember);
 }
 
+/// B-064.
 async fn the_add_rule_says_who_may(db: Db) {
     let world = World::new(db);
     world.know("acme", &["x", "y", "z"]).await;
@@ -114,7 +115,7 @@ async fn a_service_may_add_everywhere(db: Db) {
     refused(as_bob, Reason::NotAllowed);
 }
 
-/// B-065.
+/// B-065, B-185, B-203.
 async fn users_must_exist_in_the_tenant(db: Db) {
     let world = World::new(db);
     world.know("acme", &["bob"]).await;

@@ -15,8 +15,8 @@ parlance_db::test_on_each_db!(
         anyone_may_join_a_channel,
         joining_again_has_no_effect,
         a_group_is_not_joined,
-        who_was_removed_cannot_join_until_added,
-        who_left_may_join_again,
+        a_removed_user_cannot_join_until_added,
+        a_user_who_left_may_join_again,
         a_full_room_takes_nobody_and_two_cannot_share_the_last_place,
         a_direct_room_is_not_joined,
         a_missing_room_and_a_bad_id_are_told_apart,
@@ -60,7 +60,7 @@ async fn a_group_is_not_joined(db: Db) {
 }
 
 /// B-074.
-async fn who_was_removed_cannot_join_until_added(db: Db) {
+async fn a_removed_user_cannot_join_until_added(db: Db) {
     let world = World::new(db);
     world.channel("news", &[("ann", Owner), ("bob", Member)]).await;
     let remove = pb::RemoveMembersRequest {
@@ -80,7 +80,7 @@ async fn who_was_removed_cannot_join_until_added(db: Db) {
     assert!(bob.members.join_room(join("news")).await.expect("in").into_inner().already_member);
 }
 
-async fn who_left_may_join_again(db: Db) {
+async fn a_user_who_left_may_join_again(db: Db) {
     let world = World::new(db);
     let log = world.channel("news", &[("ann", Owner), ("bob", Member)]).await;
     let mut bob = world.user("bob");

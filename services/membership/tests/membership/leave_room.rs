@@ -10,7 +10,7 @@ use crate::harness::{Admin, Member, Owner, World, effects, refused, refused_nami
 parlance_db::test_on_each_db!(
     parlance_membership::MIGRATIONS =>
         a_member_may_always_leave,
-        who_is_not_a_member_cannot_leave,
+        strangers_cannot_leave,
         the_last_owner_names_a_successor,
         the_last_owner_may_leave_an_empty_room,
         an_owner_among_owners_needs_no_successor,
@@ -44,7 +44,7 @@ async fn a_member_may_always_leave(db: Db) {
     assert_eq!(world.roles("den").await, [("ann".to_owned(), Owner)]);
 }
 
-async fn who_is_not_a_member_cannot_leave(db: Db) {
+async fn strangers_cannot_leave(db: Db) {
     let world = World::new(db);
     world.group("den", &[("ann", Owner), ("bob", Member)]).await;
     let mut bob = world.user("bob");

@@ -33,7 +33,7 @@ async fn page(
     (ids, page.next_page_token, page.total_size)
 }
 
-/// B-077, B-080.
+/// B-057, B-077, B-080.
 async fn pages_hold_every_member_once_in_byte_order(db: Db) {
     let world = World::new(db);
     let mut names: Vec<_> = (0..23).map(|n| format!("user {n}")).collect();

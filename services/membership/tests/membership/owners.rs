@@ -9,8 +9,8 @@ use crate::harness::{Member, Owner, World, add, effects, join, rules, strings};
 
 parlance_db::test_on_each_db!(
     parlance_membership::MIGRATIONS =>
-        who_is_added_first_to_an_empty_group_owns_it,
-        who_joins_an_empty_group_owns_it,
+        the_first_user_added_to_an_empty_group_owns_it,
+        a_user_who_joins_an_empty_group_owns_it,
         of_many_who_come_at_once_one_owns_an_empty_group,
         nobody_comes_to_own_a_channel_or_a_direct_room,
 );
@@ -28,7 +28,7 @@ fn roles(of: &[(&str, MemberRole)]) -> Vec<(String, MemberRole)> {
     of.iter().map(|(user, role)| ((*user).to_owned(), *role)).collect()
 }
 
-async fn who_is_added_first_to_an_empty_group_owns_it(db: Db) {
+async fn the_first_user_added_to_an_empty_group_owns_it(db: Db) {
     let world = World::new(db);
     world.know("acme", &["bob", "cleo"]).await;
     let log = world.group("den", &[("ann", Owner)]).await;
@@ -50,7 +50,7 @@ async fn who_is_added_first_to_an_empty_group_owns_it(db: Db) {
     );
 }
 
-async fn who_joins_an_empty_group_owns_it(db: Db) {
+async fn a_user_who_joins_an_empty_group_owns_it(db: Db) {
     let world = World::new(db);
     world.open_as("acme", RoomKind::Group, "den", anyone(), &[]).await;
     for user in ["ann", "bob"] {

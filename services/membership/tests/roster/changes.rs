@@ -25,7 +25,7 @@ parlance_db::test_on_each_db!(
         first_members_must_fit,
         a_check_changes_nothing,
         ensured_members_come_back_whatever_the_rules_say,
-        who_was_removed_comes_back_only_if_readmitted,
+        a_removed_user_comes_back_only_if_readmitted,
         ensuring_keeps_to_the_capacity,
         later_rules_win,
         closing_is_the_last_event_and_ends_everything,
@@ -199,7 +199,7 @@ async fn ensured_members_come_back_whatever_the_rules_say(db: Db) {
     assert_eq!(events[1].actor_id, "ann");
 }
 
-async fn who_was_removed_comes_back_only_if_readmitted(db: Db) {
+async fn a_removed_user_comes_back_only_if_readmitted(db: Db) {
     let world = World::new(db);
     let log = world.channel("news", &[("ann", Owner), ("bob", Admin)]).await;
     let mut room = world.room_service("acme", Some("cleo"));

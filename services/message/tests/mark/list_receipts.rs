@@ -45,7 +45,7 @@ fn marks<const N: usize>(marks: [(&str, i64, i64); N]) -> Marks {
     marks.map(|(user, read, delivered)| (user.to_owned(), read, delivered)).into()
 }
 
-/// B-119, B-122.
+/// B-119, B-120, B-122.
 async fn the_marks_of_all_members_are_read_by_each_of_them(db: Db) {
     let world = World::open(db).await;
     let room = group(&world, "lobby", &["ann", "bob", "cid"]).await;

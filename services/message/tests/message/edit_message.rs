@@ -151,6 +151,7 @@ async fn a_message_of_the_system_is_edited_by_services(db: Db) {
     assert_eq!(words(&get(&mut world.user("ann"), &id).await), Some("new notice"));
 }
 
+/// B-193.
 async fn a_deleted_message_is_not_edited(db: Db) {
     let world = World::open(db).await;
     group(&world, "lobby", &["ann"]).await;

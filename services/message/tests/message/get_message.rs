@@ -12,7 +12,7 @@ use crate::rooms::{group, plan};
 test_on_each_db!(parlance_message::MIGRATIONS =>
     a_member_reads_a_message_as_it_was_sent,
     a_new_member_reads_what_was_before,
-    who_sees_since_the_join_reads_from_there_on,
+    a_member_who_sees_since_the_join_reads_from_there_on,
     a_service_that_acts_for_nobody_reads_every_room,
     strangers_are_refused,
     bad_input_is_refused_by_name,
@@ -50,7 +50,7 @@ async fn a_new_member_reads_what_was_before(db: Db) {
 }
 
 /// B-200.
-async fn who_sees_since_the_join_reads_from_there_on(db: Db) {
+async fn a_member_who_sees_since_the_join_reads_from_there_on(db: Db) {
     let world = World::open(db).await;
     let room = plan("lobby").since_join().members(&["ann"]).make(&world).await;
     let before = send(&mut world.user("ann"), "lobby", "before").await.message_id;

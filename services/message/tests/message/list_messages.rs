@@ -23,7 +23,7 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     a_token_dies_with_its_room,
     reading_marks_nothing_unless_asked,
     mark_read_marks_up_to_the_newest_of_the_page,
-    who_sees_since_the_join_reads_from_there_on,
+    a_member_who_sees_since_the_join_reads_from_there_on,
     a_removed_user_sees_nothing_and_all_of_it_when_added_again,
     a_preview_shows_strangers_the_latest_20,
     a_preview_needs_the_rooms_consent,
@@ -144,7 +144,7 @@ async fn a_walk_to_older_ones_misses_nothing_while_the_room_moves(db: Db) {
     }
 }
 
-/// B-102, B-144.
+/// B-102, B-144, B-179.
 async fn a_walk_to_newer_ones_reaches_what_was_sent_meanwhile(db: Db) {
     let world = World::open(db).await;
     let mut ann = with_messages(&world, 8).await;
@@ -274,7 +274,7 @@ async fn mark_read_marks_up_to_the_newest_of_the_page(db: Db) {
 }
 
 /// B-067.
-async fn who_sees_since_the_join_reads_from_there_on(db: Db) {
+async fn a_member_who_sees_since_the_join_reads_from_there_on(db: Db) {
     let world = World::open(db).await;
     let room = plan("lobby").since_join().members(&["ann"]).make(&world).await;
     say(&world, 3).await;

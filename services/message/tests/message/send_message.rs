@@ -44,7 +44,7 @@ fn once() -> SendMessageRequest {
     SendMessageRequest { request_id: "r1".to_owned(), ..hello() }
 }
 
-/// B-092, B-095, B-216.
+/// B-092, B-095, B-096, B-211.
 async fn a_member_sends_and_is_told_place_time_and_epoch(db: Db) {
     let world = World::open(db).await;
     let room = group(&world, "lobby", &["ann", "bob"]).await;
@@ -71,7 +71,7 @@ async fn numbers_follow_the_order_of_the_sends(db: Db) {
     }
 }
 
-/// B-093, B-094, B-127.
+/// B-093, B-094, B-127, B-171.
 async fn a_custom_type_travels_with_its_properties(db: Db) {
     let world = World::open(db).await;
     group(&world, "lobby", &["ann"]).await;

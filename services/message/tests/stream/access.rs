@@ -20,6 +20,7 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     a_cursor_of_an_earlier_life_is_reset,
 );
 
+/// B-133.
 async fn a_call_fails_only_when_every_room_is_refused(db: Db) {
     let node = node(&db).await;
     group(&node, "mine", &["ann"]).await;
@@ -175,6 +176,7 @@ async fn deleted_content_is_never_replayed(db: Db) {
     }
 }
 
+/// B-133.
 async fn a_deleted_room_ends_with_its_closing_event(db: Db) {
     let node = node(&db).await;
     let room = group(&node, "r", &["ann"]).await;

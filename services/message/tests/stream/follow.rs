@@ -26,7 +26,7 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     a_room_that_cannot_be_attached_is_tried_again_beside_the_others,
 );
 
-/// B-140.
+/// B-133, B-140.
 async fn a_stream_replays_then_catches_up_then_is_live(db: Db) {
     let node = node(&db).await;
     let room = group(&node, "r", &["ann"]).await;

@@ -31,8 +31,8 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     those_who_act_for_nobody_have_a_bounded_number_of_streams,
 );
 
-/// The end of a token stands in its caller, the leeway for clocks included. The time that
-/// passes is not waited for, so that no load on the machine blurs the bounds.
+/// B-133. The end of a token stands in its caller, the leeway for clocks included. The time
+/// that passes is not waited for, so that no load on the machine blurs the bounds.
 async fn an_expired_token_ends_the_stream_within_a_second(db: Db) {
     let node = node(&db).await;
     group(&node, "r", &["ann"]).await;
@@ -83,6 +83,7 @@ async fn a_store_that_hangs_holds_up_neither_the_end_of_a_stream_nor_its_other_r
     drop(held);
 }
 
+/// B-133.
 async fn a_draining_node_sends_its_streams_away(db: Db) {
     let node = node(&db).await;
     let room = group(&node, "r", &["ann"]).await;
@@ -181,6 +182,7 @@ async fn heartbeats_name_the_positions_that_moved(db: Db) {
     }
 }
 
+/// B-189.
 async fn a_user_has_a_bounded_number_of_streams(db: Db) {
     let mut options = hints_only();
     options.streams_per_user = 2;

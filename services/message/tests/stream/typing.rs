@@ -13,11 +13,11 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     typing_ends_by_itself_on_every_stream_but_its_own,
     nobody_is_told_who_types_in_a_channel,
     typing_crosses_nodes_and_ends_though_its_node_is_gone,
-    who_begins_to_follow_is_told_who_is_typing,
-    who_loses_access_stops_typing_at_once,
+    a_new_stream_is_told_who_is_typing,
+    a_user_who_loses_access_stops_typing_at_once,
     what_was_said_before_a_removal_is_not_told_after_it,
     a_start_that_is_told_again_does_not_undo_the_stop_after_it,
-    who_stops_while_a_room_is_looked_at_again_is_not_typing_for_ever,
+    a_user_who_stops_while_a_room_is_looked_at_again_is_not_typing_for_ever,
 );
 
 async fn told(reader: &mut Reader) -> (String, bool) {
@@ -64,7 +64,7 @@ async fn typing_crosses_nodes_and_ends_though_its_node_is_gone(db: Db) {
     assert_eq!(told(&mut ann).await, ("bob".to_owned(), false));
 }
 
-async fn who_stops_while_a_room_is_looked_at_again_is_not_typing_for_ever(db: Db) {
+async fn a_user_who_stops_while_a_room_is_looked_at_again_is_not_typing_for_ever(db: Db) {
     let node = node(&db).await;
     let room = group(&node, "r", &["ann", "bob"]).await;
     let mut ann = node.follow("ann").await;
@@ -87,7 +87,7 @@ fn is(user: &str, typing: bool) -> (String, bool) {
 }
 
 /// B-128.
-async fn who_begins_to_follow_is_told_who_is_typing(db: Db) {
+async fn a_new_stream_is_told_who_is_typing(db: Db) {
     let node = node(&db).await;
     let room = group(&node, "r", &["ann", "bob"]).await;
     // Somebody must follow, so that the node knows.
@@ -111,7 +111,7 @@ async fn who_begins_to_follow_is_told_who_is_typing(db: Db) {
 }
 
 /// B-073, B-129.
-async fn who_loses_access_stops_typing_at_once(db: Db) {
+async fn a_user_who_loses_access_stops_typing_at_once(db: Db) {
     let (_bus, here, there) = two_nodes(&db, Mood::Reliable, hints_only()).await;
     let room = group(&here, "r", &["ann", "bob", "cid"]).await;
     let (mut ann, mut far) = (here.follow("ann").await, there.follow("ann").await);

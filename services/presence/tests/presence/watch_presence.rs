@@ -20,7 +20,7 @@ crate::test_in_each_mode!(
     nothing_is_lost_between_the_first_frame_and_the_first_change,
     a_flapping_user_costs_a_bounded_number_of_frames,
     a_watcher_on_another_node_is_told_when_the_owner_of_a_lease_dies,
-    who_was_last_seen_when_is_told_with_the_change,
+    the_time_last_seen_is_told_with_the_change,
     when_a_user_was_last_seen_never_goes_back,
     streams_are_bounded_and_end_with_their_token_and_the_node,
     a_stream_ends_well_when_its_life_is_over,
@@ -142,7 +142,7 @@ async fn a_watcher_on_another_node_is_told_when_the_owner_of_a_lease_dies(
 }
 
 /// B-134.
-async fn who_was_last_seen_when_is_told_with_the_change(world: World) -> World {
+async fn the_time_last_seen_is_told_with_the_change(world: World) -> World {
     world.settle().await;
     world.open("ann", "phone").await;
     let watch = world.user("eve").presence.watch_presence(watching(&["ann"])).await;

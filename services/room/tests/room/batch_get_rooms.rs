@@ -37,6 +37,7 @@ async fn rooms_come_in_the_order_asked_for(db: Db) {
     assert_eq!(found(&mut ann, request).await, ["c", "a", "b", &news]);
 }
 
+/// B-045.
 async fn what_the_caller_may_not_see_is_left_out(db: Db) {
     let suite = Harness::new(db).await;
     let mut ann = suite.user("ann");

@@ -276,6 +276,7 @@ async fn a_request_id_belongs_to_its_caller_and_its_payload(db: Db) {
     }
 }
 
+/// B-012, B-030.
 async fn what_is_wrong_with_a_request_is_named(db: Db) {
     type Spoil = fn(&mut pb::CreateRoomRequest);
     fn rules(r: &mut pb::CreateRoomRequest) -> &mut pb::RoomSettings {

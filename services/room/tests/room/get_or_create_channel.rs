@@ -33,7 +33,7 @@ fn named(name: &str) -> pb::GetOrCreateChannelRequest {
     pb::GetOrCreateChannelRequest { name: name.to_owned(), ..channel("news") }
 }
 
-/// B-004, B-010.
+/// B-004, B-010, B-015.
 async fn the_first_caller_owns_a_new_channel_alone(db: Db) {
     let suite = Harness::new(db).await;
     let metadata = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
@@ -47,7 +47,7 @@ async fn the_first_caller_owns_a_new_channel_alone(db: Db) {
     assert_eq!(roster.rules.join(), JoinRule::Anyone);
 }
 
-/// B-010, B-197.
+/// B-010, B-015, B-197.
 async fn later_callers_join_the_one_channel(db: Db) {
     let suite = Harness::new(db).await;
     let (first, _) = enter(&mut suite.user("ann"), channel("news")).await;

@@ -14,7 +14,7 @@ use crate::roster::Fault;
 
 test_on_each_db!(parlance_room::MIGRATIONS =>
     either_side_finds_the_one_room,
-    whoever_had_left_is_a_member_again,
+    a_user_who_had_left_is_a_member_again,
     two_who_begin_at_once_get_one_room,
     both_users_must_exist,
     a_service_gives_both_users,
@@ -32,7 +32,7 @@ async fn with(client: &mut Client, user: &str) -> (pb::Room, bool) {
     (reply.room.expect("a room"), reply.created)
 }
 
-/// B-006, B-197.
+/// B-004, B-006, B-054, B-197.
 async fn either_side_finds_the_one_room(db: Db) {
     let suite = Harness::new(db).await;
     let (room, created) = with(&mut suite.user("ann"), "bob").await;
@@ -52,7 +52,7 @@ async fn either_side_finds_the_one_room(db: Db) {
 }
 
 /// B-006, B-199.
-async fn whoever_had_left_is_a_member_again(db: Db) {
+async fn a_user_who_had_left_is_a_member_again(db: Db) {
     let suite = Harness::new(db).await;
     let (room, _) = with(&mut suite.user("ann"), "bob").await;
     suite.roster.change(&room.room_id, |roster| {

@@ -15,7 +15,7 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
     what_is_wrong_with_a_request_is_named,
 );
 
-/// B-203.
+/// B-052, B-203.
 async fn members_see_their_group_and_strangers_do_not(db: Db) {
     let suite = Harness::new(db).await;
     create(&mut suite.user("ann"), group("g", &["bob"])).await;
@@ -30,6 +30,7 @@ async fn members_see_their_group_and_strangers_do_not(db: Db) {
     refused(suite.user("ann").rooms.get_room(get("g")).await, Reason::RoomNotFound);
 }
 
+/// B-052.
 async fn a_channel_is_open_to_every_user(db: Db) {
     let suite = Harness::new(db).await;
     let found = suite.user("ann").rooms.get_or_create_channel(channel("news")).await;

@@ -375,7 +375,7 @@ async fn several_issuers_are_asked_together_and_one_that_is_away_takes_no_other_
 }
 
 #[tokio::test]
-async fn who_waits_for_keys_waits_within_the_deadline_and_takes_no_reading_along() {
+async fn a_call_that_waits_for_keys_waits_within_its_deadline_and_takes_no_reading_along() {
     let (known, new) = (signer("known"), signer("new"));
     let issuer = Issuer::start(set(&[&known])).await;
     let gate = Gate::open(&[&issuer.url()], CALM).await;
