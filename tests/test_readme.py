@@ -141,14 +141,14 @@ def test_every_line_that_make_run_prints_can_be_pasted(tmp_path):
         for line in calls:
             ran = paste(tmp_path, exports, line)
             assert ran.returncode == 0, f"{line}\n{ran.stdout}\n{ran.stderr}"
-        assert "hello, bob" in ran.stdout
+        assert "hello, Boris" in ran.stdout
         # The last line follows: what is sent meanwhile arrives.
         with started(["bash", "-euc", "\n".join([*exports, follow])], tmp_path) as frames:
             seen = read_until(frames, "caughtUp")
-            assert any("hello, bob" in line for line in seen)
+            assert any("hello, Boris" in line for line in seen)
             [send] = [line for line in calls if "SendMessage" in line]
             assert paste(tmp_path, exports, send).returncode == 0
-            read_until(frames, "hello, bob")
+            read_until(frames, "hello, Boris")
 
 
 def test_the_make_targets_that_readme_names_exist():

@@ -11,46 +11,47 @@ const LIFE: Duration = Duration::from_hours(24);
 
 /// What to try first, on a server whose secret is known.
 pub(crate) fn guide(address: SocketAddr, minter: &Minter, now: Micros) -> String {
-    let tenant = TenantId::new("acme");
+    let tenant = TenantId::new("demo");
     let mint = |role, subject| minter.token(&tenant, role, &UserId::new(subject), now, LIFE);
-    let (service, ann) = (mint(Role::Service, "backend"), mint(Role::User, "ann"));
+    let (shop, anna) = (mint(Role::Service, "shop"), mint(Role::User, "anna"));
     let calls = [
         (
             "Create two users, as a backend:",
-            "SERVICE_TOKEN",
+            "BACKEND",
             "membership.v1.UserService/BatchUpsertUsers",
-            r#"{"users": [{"user_id": "ann", "name": "Ann"}, {"user_id": "bob", "name": "Bob"}]}"#,
+            r#"{"users": [{"user_id": "anna", "name": "Anna"}, {"user_id": "boris", "name": "Boris"}]}"#,
         ),
         (
-            "Create a room, as ann:",
-            "TOKEN",
+            "Create a room, as Anna:",
+            "ANNA",
             "room.v1.RoomService/CreateRoom",
-            r#"{"kind": "ROOM_KIND_GROUP", "room_id": "kitchen", "name": "Kitchen", "member_user_ids": ["bob"], "request_id": "make-kitchen"}"#,
+            r#"{"room_id": "tea", "kind": "ROOM_KIND_GROUP", "name": "Tea", "member_user_ids": ["boris"], "request_id": "make-tea"}"#,
         ),
         (
             "Send:",
-            "TOKEN",
+            "ANNA",
             "message.v1.MessageService/SendMessage",
-            r#"{"room_id": "kitchen", "content": {"text": "hello, bob"}}"#,
+            r#"{"room_id": "tea", "content": {"text": "hello, Boris"}}"#,
         ),
-        ("Read:", "TOKEN", "message.v1.MessageService/ListMessages", r#"{"room_id": "kitchen"}"#),
+        ("Read:", "ANNA", "message.v1.MessageService/ListMessages", r#"{"room_id": "tea"}"#),
         (
             "Follow everything, in another terminal; then send again:",
-            "TOKEN",
+            "ANNA",
             "message.v1.StreamService/Subscribe",
             r#"{"all_my_rooms": true, "start": "STREAM_START_FROM_JOIN"}"#,
         ),
     ];
-    let calls = calls.map(|(title, token, method, request)| {
+    let calls = calls.map(|(title, caller, method, request)| {
         format!(
-            "\n{title}\ngrpcurl -plaintext -H \"authorization: Bearer ${token}\" \
-             -d '{request}' {address} parlance.{method}\n"
+            "\n{title}\ngrpcurl -plaintext -H \"${caller}\" -d '{request}' {address} \
+             parlance.{method}\n"
         )
     });
     format!(
         "\nParlance listens on {address}\n\n\
-         Tokens of the tenant acme, for {} hours (others: parlance token --help):\n\n\
-         export SERVICE_TOKEN={service}\nexport TOKEN={ann}\n{}",
+         Tokens of the tenant demo, for {} hours (others: parlance token --help):\n\n\
+         export BACKEND=\"authorization: Bearer {shop}\"\n\
+         export ANNA=\"authorization: Bearer {anna}\"\n{}",
         LIFE.as_secs() / 3600,
         calls.concat()
     )
