@@ -153,9 +153,9 @@ def test_a_user_who_leaves_gets_the_leaving_and_nothing_after(server):
 
 
 def test_a_user_goes_from_channel_to_channel_on_an_open_stream(server):
-    """B-015, B-020, B-028, B-074, B-079, B-084: what is joined is attached and what is left is closed,
-    each for itself; the others see who came and who left."""
-    _, anna, boris_id, boris = people(server, "anna", "boris")
+    """B-015, B-020, B-028, B-074, B-079, B-084, B-087: what is joined is attached and what is
+    left is closed, each for itself; the others see who came and who left."""
+    anna_id, anna, boris_id, boris = people(server, "anna", "boris")
     first, second = (channel(anna, f"{name}-{uuid.uuid4().hex[:6]}") for name in ("old", "new"))
     witness, mine = Subscriber(anna, [first, second]), Subscriber(boris, all_my_rooms=True)
     joining = membership_pb.JoinRoomRequest
@@ -187,7 +187,13 @@ def test_a_user_goes_from_channel_to_channel_on_an_open_stream(server):
         assert listed(boris, include_empty=True)[0] == []
         # Who left comes back at will; who was removed does not.
         persist(boris.members.JoinRoom, joining(room_id=second))
-        anna.remove(second, boris_id)
+        removal = membership_pb.RemoveMembersRequest(
+            room_id=second, user_ids=[boris_id], reason="noise", request_id=uuid.uuid4().hex
+        )
+        persist(anna.members.RemoveMembers, removal)
+        witness.wait(lambda me: me.rooms[second].events[-1].members_left.removed)
+        gone = witness.rooms[second].events[-1]
+        assert (gone.actor_id, gone.members_left.reason) == (anna_id, "noise")
         assert refused(boris.members.JoinRoom, joining(room_id=second)) == "REMOVED_FROM_ROOM"
         assert not mine.faults and not witness.faults
 

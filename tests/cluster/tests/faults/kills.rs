@@ -1,5 +1,6 @@
 use parlance_cluster::{Cluster, Kind, Plan, Traffic};
 
+/// B-095, B-099, B-132.
 /// A replica of each service is killed in turn, and started again while its twin
 /// serves; then the other one.
 #[tokio::test]
@@ -52,6 +53,7 @@ async fn a_dead_replica_below_costs_no_caller_an_error() {
     cluster.finish().await;
 }
 
+/// B-132.
 #[tokio::test]
 async fn rolling_every_replica_loses_nothing() {
     let mut cluster = Cluster::start(2).await;

@@ -4,6 +4,7 @@ use parlance_cluster::postgres::Postgres;
 use parlance_cluster::{Cluster, Plan, Traffic};
 use tokio::time::{sleep, timeout};
 
+/// B-095.
 /// Postgres ends without a checkpoint, recovers, and everything goes on by itself;
 /// no history is rewound, so no cursor is reset.
 #[tokio::test]

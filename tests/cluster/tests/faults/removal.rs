@@ -3,6 +3,7 @@ use std::time::Duration;
 use parlance_cluster::history::Frame;
 use parlance_cluster::{Cluster, Plan, Traffic, Viewer};
 
+/// B-073.
 /// Four streams of one user on both replicas, eight senders; removed in each room
 /// in turn, while Redis stands still in half of the rounds. What they got ends at the removal,
 /// or before it: streams that are behind skip the rest.

@@ -4,6 +4,7 @@ use parlance_cluster::checker::check;
 use parlance_cluster::history::{Ack, History, Send};
 use parlance_cluster::{Cluster, Viewer};
 
+/// B-137.
 /// Every room that a user gets while following all rooms is on the stream, from the event
 /// that added the user, though it is made on the other replica, and whatever hints do.
 #[tokio::test]

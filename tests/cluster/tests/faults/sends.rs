@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use parlance_cluster::{Cluster, Plan, Traffic};
 
+/// B-098.
 /// Every second message goes to both replicas at once, with one request id.
 #[tokio::test]
 async fn senders_on_both_replicas_share_rooms_and_request_ids() {

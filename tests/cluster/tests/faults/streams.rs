@@ -12,6 +12,7 @@ const STREAMS_EACH: usize = 50;
 /// How much a replica may grow while streams that nobody reads fall behind.
 const GROWTH: u64 = 64 * 1024 * 1024;
 
+/// B-132, B-144.
 /// One replica dies, and all of its streams come to the other one at once.
 #[tokio::test]
 async fn a_thousand_streams_move_to_the_other_replica() {
@@ -56,6 +57,7 @@ async fn all_reach(crowd: &[Viewer], room: &str, head: i64) {
     }
 }
 
+/// B-099.
 /// Nobody reads some streams for as long as twenty megabytes pass. Others are as far as ever,
 /// the replica does not grow, and whoever reads in the end gets all of it in order.
 #[tokio::test]
