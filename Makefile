@@ -78,6 +78,7 @@ lint: setup ## Check format, lints, dependencies, contracts, layers and SQL
 	scripts/check-layers
 	scripts/check-sql --self-test
 	scripts/check-sql
+	scripts/behaviours --self-test
 	scripts/behaviours --check
 	scripts/errors --check
 

@@ -153,8 +153,8 @@ def test_a_user_who_leaves_gets_the_leaving_and_nothing_after(server):
 
 
 def test_a_user_goes_from_channel_to_channel_on_an_open_stream(server):
-    """B-015, B-020, B-028, B-074, B-079, B-084, B-087: what is joined is attached and what is
-    left is closed, each for itself; the others see who came and who left."""
+    """B-015, B-020, B-028, B-074, B-079, B-084, B-087, B-211: what is joined is attached and
+    what is left is closed, each for itself; the others see who came and who left."""
     anna_id, anna, boris_id, boris = people(server, "anna", "boris")
     first, second = (channel(anna, f"{name}-{uuid.uuid4().hex[:6]}") for name in ("old", "new"))
     witness, mine = Subscriber(anna, [first, second]), Subscriber(boris, all_my_rooms=True)

@@ -62,7 +62,7 @@ def test_an_update_is_seen_by_every_member_as_an_event(server):
 
 
 def test_a_direct_room_starts_from_the_other_user_alone_and_has_nothing_to_update(server):
-    """B-037, B-085, B-092, B-212."""
+    """B-037, B-039, B-085, B-092, B-211, B-212."""
     (anna_id, anna), (boris_id, boris) = users(server, "anna", "boris")
     request = room_pb.GetOrCreateDirectRoomRequest(user_id=boris_id)
     made = persist(anna.rooms.GetOrCreateDirectRoom, request)
@@ -75,6 +75,10 @@ def test_a_direct_room_starts_from_the_other_user_alone_and_has_nothing_to_updat
     boris.send(found.room.room_id, "hello")
     change = update(made.room.room_id, "name", name="us")
     assert reason(refused(anna.rooms.UpdateRoom, change)) == "DIRECT_ROOM"
+    # Either of the two ends it for both.
+    persist(boris.rooms.DeleteRoom, room_pb.DeleteRoomRequest(room_id=found.room.room_id))
+    gone = room_pb.GetRoomRequest(room_id=found.room.room_id)
+    assert reason(refused(anna.rooms.GetRoom, gone)) == "ROOM_NOT_FOUND"
 
 
 def test_a_room_is_deleted_for_everyone_by_its_owner_and_its_id_lives_again(server):

@@ -70,7 +70,7 @@ def test_reflection_shows_no_service_that_is_not_tried_here(server):
 
 
 def test_no_method_answers_without_a_good_token_and_every_one_with_one(server):
-    """B-172, B-183, B-187, B-216."""
+    """B-172, B-177, B-183, B-187, B-216."""
     channel, good = server.channel(), roles_of(server)
     bad = {
         "TOKEN_MISSING": [None],
