@@ -109,8 +109,8 @@ def test_a_room_is_deleted_for_everyone_by_its_owner_and_its_id_lives_again(serv
 
 
 def test_rooms_are_read_by_id_and_unique_id_in_one_request(server):
-    """B-043, B-213."""
-    [(_, anna)] = users(server, "anna")
+    """B-043, B-045, B-052, B-213: a stranger sees the channel alone."""
+    [(_, anna), (boris_id, _), (_, eve)] = users(server, "anna", "boris", "eve")
     group = anna.create_group("a group")
     unique = f"news-{uuid.uuid4().hex[:6]}"
     channel = persist(
@@ -119,6 +119,50 @@ def test_rooms_are_read_by_id_and_unique_id_in_one_request(server):
     request = room_pb.BatchGetRoomsRequest(room_ids=[group, "nowhere"], unique_ids=[unique])
     rooms = persist(anna.rooms.BatchGetRooms, request).rooms
     assert [room.room_id for room in rooms] == [group, channel.room_id]
+    pair = room_pb.GetOrCreateDirectRoomRequest(user_id=boris_id)
+    pair = persist(anna.rooms.GetOrCreateDirectRoom, pair).room.room_id
+    request.room_ids.append(pair)
+    assert len(persist(anna.rooms.BatchGetRooms, request).rooms) == 3
+    assert list(persist(eve.rooms.BatchGetRooms, request).rooms) == [channel]
+    for room, expected in ((group, "NOT_A_MEMBER"), (pair, "ROOM_NOT_FOUND")):
+        error = refused(eve.rooms.GetRoom, room_pb.GetRoomRequest(room_id=room))
+        assert reason(error) == expected
+    asked = room_pb.GetRoomRequest(room_id=channel.room_id)
+    assert persist(eve.rooms.GetRoom, asked).room == channel
+
+
+def test_a_channel_is_entered_by_its_unique_id_and_named_by_who_may(server):
+    """B-003, B-010, B-011, B-012, B-014, B-015, B-197: made by the first caller, entered by the next."""
+    (anna_id, anna), (boris_id, boris) = users(server, "anna", "boris")
+    unique = f"news-{uuid.uuid4().hex[:6]}"
+
+    def enter(client, **fields):
+        request = room_pb.GetOrCreateChannelRequest(unique_id=unique, **fields)
+        reply = persist(client.rooms.GetOrCreateChannel, request)
+        return reply.created, reply.room
+
+    def members():
+        request = membership_pb.ListRoomMembersRequest(room_id=made.room_id)
+        listed = persist(anna.members.ListRoomMembers, request).members
+        return {member.user_id: member.role for member in listed}
+
+    created, made = enter(anna, metadata={"topic": "tea"})
+    assert created and made.room_id and made.creator_user_id == anna_id
+    assert (made.name, dict(made.metadata), made.unique_id) == ("", {"topic": "tea"}, unique)
+    assert members() == {anna_id: event_pb2.MEMBER_ROLE_OWNER}
+    # A member's name for it is not taken over, the owner's is.
+    assert enter(boris, name="mine") == (False, made)
+    assert members()[boris_id] == event_pb2.MEMBER_ROLE_MEMBER
+    assert enter(anna, name="News")[1].name == "News"
+    read = persist(boris.rooms.GetRoom, room_pb.GetRoomRequest(room_id=made.room_id)).room
+    assert (read.name, read.room_id) == ("News", made.room_id)
+    for bad in ("a#b", "a+b"):
+        error = refused(anna.rooms.GetOrCreateChannel, room_pb.GetOrCreateChannelRequest(unique_id=bad))
+        [violation] = details(error)["BadRequest"].field_violations
+        assert (error.code(), violation.field) == (grpc.StatusCode.INVALID_ARGUMENT, "unique_id")
+    nowhere = membership_pb.JoinRoomRequest(room_id=f"{made.room_id}-not")
+    error = refused(boris.members.JoinRoom, nowhere)
+    assert (error.code(), reason(error)) == (grpc.StatusCode.NOT_FOUND, "ROOM_NOT_FOUND")
 
 
 def test_a_room_takes_as_many_members_as_its_capacity(server):
