@@ -117,11 +117,17 @@ impl<'c> Query<'c> {
     }
 
     /// Gives a list its values, after all others were bound. The list stands in the SQL as
-    /// its first place and two dots: after one [`bind`](Self::bind) it is `IN ($2..)`. An
+    /// its first place and two dots, after what its values have in common: after one
+    /// [`bind`](Self::bind) it is `IN ($2..)`, or rows `VALUES ($1, $2..)` to be joined. An
     /// empty list holds nothing.
+    ///
+    /// A list that is a part of a key is joined as rows that name the other parts, too: of
+    /// `log_id = $1 AND user_id IN ($2..)` Postgres may walk through the whole log, since it
+    /// takes all logs for as small as most of them are.
     pub fn bind_list<'t, V>(mut self, values: impl IntoIterator<Item = V>) -> Self
     where
-        V: Value<'t> + Clone,
+        V: Value<'t>,
+        Option<V>: Value<'t>,
     {
         match &mut self.0 {
             Either::Sqlite(statement) => statement.add_list(values),
@@ -221,25 +227,34 @@ impl<'c, DB: Driver> Statement<'c, DB> {
     }
 
     /// Writes out the places of a list. There are a power of two of them, so that few texts
-    /// are prepared: the last value fills those that are left.
+    /// are prepared: those that are left hold nothing.
     fn add_list<'t, V>(&mut self, values: impl IntoIterator<Item = V>)
     where
-        V: Encode<'t, DB> + Type<DB> + Clone,
+        Option<V>: Encode<'t, DB> + Type<DB>,
     {
         let first = self.arguments.as_ref().map_or(0, Arguments::len) + 1;
-        let mut values: Vec<V> = values.into_iter().collect();
-        let list = if let Some(last) = values.last().cloned() {
-            values.resize(values.len().next_power_of_two(), last);
-            rows(first, values.len(), "$+")
-        } else {
-            "NULL".to_owned()
-        };
-        let sql = self.sql.as_str().replacen(&format!("${first}.."), &list, 1);
+        let mut values: Vec<Option<V>> = values.into_iter().map(Some).collect();
+        values.resize_with(values.len().next_power_of_two(), || None);
+        let sql = self.sql.as_str();
+        let sql = write_list(sql, first, values.len()).unwrap_or_else(|| sql.to_owned());
         self.sql = AssertSqlSafe(sql).into_sql_str();
         for value in values {
             self.add(value);
         }
     }
+}
+
+/// Puts places for the list that begins with the place `first`: `IN ($2..)` becomes
+/// `IN ($2, $3)`, and `VALUES ($1, $2..)` becomes `VALUES ($1, $2), ($1, $3)`.
+fn write_list(sql: &str, first: usize, count: usize) -> Option<String> {
+    let (before, after) = sql.split_once(&format!("${first}..)"))?;
+    let (head, common) = before.rsplit_once('(')?;
+    let list = if head.trim_end().ends_with("VALUES") {
+        rows(first, count, &format!("({common}$+)"))
+    } else {
+        format!("({common}{})", rows(first, count, "$+"))
+    };
+    Some(format!("{head}{list}{after}"))
 }
 
 impl<'c, DB: Driver> On<'c, DB> {
@@ -281,5 +296,16 @@ mod tests {
         assert_eq!(rows(2, 2, "($1, $+)"), "($1, $2), ($1, $3)");
         assert_eq!(rows(5, 2, "($+, $1, $+)"), "($5, $1, $6), ($7, $1, $8)");
         assert_eq!(rows(1, 0, "($+)"), "");
+    }
+
+    #[test]
+    fn a_list_is_written_out_in_its_place() {
+        let written = |sql, first| write_list(sql, first, 2).expect("a list");
+        assert_eq!(
+            written("a = $1 AND b IN ($2..) LIMIT 1", 2),
+            "a = $1 AND b IN ($2, $3) LIMIT 1"
+        );
+        assert_eq!(written("(VALUES ($1, $2..)) w", 2), "(VALUES ($1, $2), ($1, $3)) w");
+        assert_eq!(write_list("a IN ($2..)", 3, 2), None);
     }
 }

@@ -2,7 +2,7 @@
 //! steps, so that neither the closing nor the lists of its members' rooms cost with them.
 
 use parlance_db::{Conn, Db};
-use parlance_types::{LogId, Micros, Seq};
+use parlance_types::{LogId, Micros};
 use uuid::Uuid;
 
 use crate::change::{Executed, Transaction};
@@ -42,27 +42,25 @@ impl Transaction for Emptying {
         conn: &mut Conn,
         _now: Micros,
     ) -> Result<Executed<Option<String>>, Error> {
-        let done = match head::lock(conn, self.log_id, None).await?.and_then(|row| row.closed_seq) {
-            Some(closed) => self.step(conn, closed).await?,
-            None => None,
-        };
+        let row = head::lock(conn, self.log_id, None).await?;
+        let closed = row.is_some_and(|row| row.closed_seq.is_some());
+        let done = if closed { self.step(conn).await? } else { None };
         Ok(Executed { done, appended: None, closed: false })
     }
 }
 
 impl Emptying {
-    async fn step(&self, conn: &mut Conn, closed: Seq) -> Result<Option<String>, Error> {
+    async fn step(&self, conn: &mut Conn) -> Result<Option<String>, Error> {
         let select = "SELECT user_id FROM members
-                      WHERE log_id = $1 AND user_id > $2 AND removed_seq IS NULL
+                      WHERE log_id = $1 AND user_id > $2
                       ORDER BY user_id LIMIT 1 OFFSET $3";
         let select = conn.query(select).bind(self.log_id.0).bind(&self.after).bind(STEP - 1);
         let last: Option<(String,)> = select.fetch_optional().await?;
-        let update = "UPDATE members SET removed_seq = $3
-                      WHERE log_id = $1 AND user_id > $2 AND removed_seq IS NULL
-                        AND ($4 IS NULL OR user_id <= $4)";
+        let delete = "DELETE FROM members WHERE log_id = $1 AND user_id > $2
+                         AND ($3 IS NULL OR user_id <= $3)";
         let last = last.map(|(last,)| last);
-        let update = conn.query(update).bind(self.log_id.0).bind(&self.after).bind(closed);
-        update.bind(last.as_deref()).execute().await?;
+        let delete = conn.query(delete).bind(self.log_id.0).bind(&self.after);
+        delete.bind(last.as_deref()).execute().await?;
         if last.is_none() {
             let update = "UPDATE heads SET peopled = FALSE WHERE log_id = $1";
             conn.query(update).bind(self.log_id.0).execute().await?;

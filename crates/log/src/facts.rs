@@ -192,13 +192,12 @@ async fn obey(
     gain(log, seq, time, &effects.gained).await?;
     let log_id = log.id;
     if !effects.lost.is_empty() {
-        let update = "UPDATE members SET removed_seq = $2
-                      WHERE log_id = $1 AND removed_seq IS NULL AND user_id IN ($3..)";
+        let delete = "DELETE FROM members WHERE (log_id, user_id) IN (VALUES ($1, $2..))";
         let lost = effects.lost.iter().map(UserId::as_str);
-        log.conn().query(update).bind(log_id.0).bind(seq).bind_list(lost).execute().await?;
+        log.conn().query(delete).bind(log_id.0).bind_list(lost).execute().await?;
     }
     let update = "UPDATE members SET role = $3
-                  WHERE log_id = $1 AND user_id = $2 AND removed_seq IS NULL";
+                  WHERE log_id = $1 AND user_id = $2";
     for (user_id, role) in &effects.roles {
         let update = log.conn().query(update).bind(log_id.0).bind(user_id.as_str());
         update.bind(*role as i16).execute().await?;
@@ -227,7 +226,6 @@ async fn gain(
          VALUES {members}
          ON CONFLICT (log_id, user_id) DO UPDATE SET role = excluded.role,
                 joined_seq = excluded.joined_seq, joined_time = excluded.joined_time,
-                removed_seq = NULL,
                 read_seq = excluded.read_seq, read_ord = excluded.read_ord,
                 delivered_seq = excluded.delivered_seq, marked_unread = FALSE"
     );

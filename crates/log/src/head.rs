@@ -192,7 +192,7 @@ impl<'c> Locked<'c> {
     /// The present membership of a user.
     pub async fn member(&mut self, user_id: &UserId) -> Result<Option<Membership>, Error> {
         let select = "SELECT role, joined_seq FROM members
-                      WHERE log_id = $1 AND user_id = $2 AND removed_seq IS NULL";
+                      WHERE log_id = $1 AND user_id = $2";
         let select = self.conn.query(select).bind(self.id.0).bind(user_id.as_str());
         let row: Option<(i16, Seq)> = select.fetch_optional().await?;
         row.map(|(role, joined)| Membership::stored(self.id, role, joined)).transpose()

@@ -87,8 +87,7 @@ pub(crate) async fn logs_of(
 ) -> Result<Vec<(LogId, RoomId, Seq)>, Error> {
     let select = "SELECT h.log_id, h.room_id, m.joined_seq
                     FROM members m JOIN heads h ON h.log_id = m.log_id
-                   WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.removed_seq IS NULL
-                     AND h.closed_seq IS NULL
+                   WHERE m.tenant_id = $1 AND m.user_id = $2 AND h.closed_seq IS NULL
                    ORDER BY h.log_id";
     let rows: Vec<(Uuid, String, Seq)> =
         db.read(select).bind(tenant_id.as_str()).bind(user_id.as_str()).fetch_all().await?;

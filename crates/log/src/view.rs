@@ -108,7 +108,7 @@ const SELECT: &str = "
            (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id,
            (SELECT e.time FROM events e WHERE e.log_id = $1 AND e.seq = $3) AS at_time
       FROM heads h LEFT JOIN members m
-        ON m.log_id = $1 AND m.user_id = $2 AND m.removed_seq IS NULL
+        ON m.log_id = $1 AND m.user_id = $2
      WHERE h.log_id = $1";
 
 /// What a viewer may see of a log, and the time of the event at `at`, if it is stored.

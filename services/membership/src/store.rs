@@ -56,11 +56,10 @@ pub(crate) async fn known_users(
     tenant_id: &TenantId,
     user_ids: &[&UserId],
 ) -> Result<BTreeSet<UserId>, StoreError> {
-    // Not the ids alone: for what an index holds Postgres would walk through the tenant's part.
-    let select = "SELECT user_id, create_time FROM users
-                  WHERE tenant_id = $1 AND user_id IN ($2..)";
+    let select = "SELECT user_id FROM (VALUES ($1, $2..)) w JOIN users
+                      ON tenant_id = w.column1 AND user_id = w.column2";
     let found = tx.query(select).bind(tenant_id.as_str());
-    let found: Vec<(String, Micros)> =
+    let found: Vec<(String,)> =
         found.bind_list(user_ids.iter().map(|id| id.as_str())).fetch_all().await?;
-    Ok(found.into_iter().map(|(user_id, _)| UserId::new(user_id)).collect())
+    Ok(found.into_iter().map(|(user_id,)| UserId::new(user_id)).collect())
 }

@@ -23,7 +23,8 @@ test_on_each_db!(parlance_message::MIGRATIONS, crate::growth, on_own_postgres =>
     beside_edits_of_a_message,
     beside_pins_of_a_message,
     beside_members,
-    beside_rooms_that_were_left_or_closed,
+    beside_rooms_of_a_user,
+    beside_closed_rooms,
 );
 
 /// How much of it there is, and a hundred times as much.
@@ -75,6 +76,12 @@ impl Place {
         PinServiceClient::new(self.ann.transport.clone())
     }
 
+    /// The room, and as many that Rita is not in as a request may name beside it.
+    fn hundred(&self) -> Vec<String> {
+        let nothing = (1..100).map(|nothing| format!("nothing {nothing}"));
+        std::iter::once(self.name.clone()).chain(nothing).collect()
+    }
+
     async fn page(&self, position: Option<Position>) -> pb::ListMessagesResponse {
         let (room_id, page_size) = (self.name.clone(), 100);
         let request =
@@ -101,9 +108,8 @@ const WORK: &[(&str, Work)] = work! {
     },
     "GetMessage": |_, place| get(&mut place.rita.clone(), &place.before[1].to_string()).await,
     "GetUnread": |_, place| unread(&mut place.rita.clone()).await,
-    "GetUnread of one room": |_, place| {
-        let room_ids = vec![place.name.clone()];
-        let request = pb::GetUnreadRequest { room_ids, these_only: true };
+    "GetUnread of some rooms": |_, place| {
+        let request = pb::GetUnreadRequest { room_ids: place.hundred(), these_only: true };
         place.rita.clone().inbox.get_unread(request).await.expect("unread")
     },
     "ListUserLogs": |world, place| {
@@ -169,6 +175,15 @@ const WORK: &[(&str, Work)] = work! {
 /// Does everything in a room with a hundred of what `grow` makes, and in one with ten
 /// thousand; fails where that costs more.
 async fn compare(db: Db, sizes: [i64; 2], grow: impl AsyncFn(&Growing<'_>, i64)) {
+    compare_in(db, sizes, WORK, grow).await;
+}
+
+async fn compare_in(
+    db: Db,
+    sizes: [i64; 2],
+    work: &[(&str, Work)],
+    grow: impl AsyncFn(&Growing<'_>, i64),
+) {
     let world = World::open(db).await;
     let mut places = Vec::new();
     for (name, size) in [("small", sizes[0]), ("large", sizes[1])] {
@@ -177,7 +192,7 @@ async fn compare(db: Db, sizes: [i64; 2], grow: impl AsyncFn(&Growing<'_>, i64))
         place.close().await;
         places.push(place);
     }
-    costs_the_same(world.service.store().db(), &world, &places, WORK).await;
+    costs_the_same(world.service.store().db(), &world, &places, work).await;
 }
 
 /// A room that is being filled, faster than by requests.
@@ -203,6 +218,58 @@ impl Growing<'_> {
         let update = "UPDATE heads SET head = head + $2, ord = ord + $3 WHERE log_id = $1";
         let counted = if counted { count } else { 0 };
         self.write(update).bind(count).bind(counted).execute().await.expect("moved");
+    }
+
+    async fn members(&self, count: i64) {
+        let insert = "
+            WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $2)
+            INSERT INTO members (log_id, user_id, tenant_id, role, joined_seq, joined_time,
+                                 read_seq, read_ord, delivered_seq, marked_unread)
+            SELECT $1, 'member ' || CAST(n.i AS TEXT), $3, 1, 1, 1, 1, 0, 1, FALSE FROM n";
+        let insert = self.write(insert).bind(count).bind(TENANT);
+        insert.execute().await.expect("joined");
+    }
+
+    /// Makes rooms that Rita is in; or that were closed, and let go of their members.
+    async fn rooms(&self, count: i64, closed: Option<Seq>) {
+        let user = format!("{}-rita", self.place.name);
+        let logs: Vec<Uuid> = (0..count).map(|_| Uuid::now_v7()).collect();
+        for logs in logs.chunks(500) {
+            let heads = rows(
+                4,
+                logs.len(),
+                "($+, $1, $+, 2, 3, 1, 0, 1, 1, 0, 1, $2, FALSE, 1,
+                                              FALSE, 1, $3, 1, 0)",
+            );
+            let heads = format!(
+                "INSERT INTO heads (log_id, tenant_id, room_id, kind, head, head_time, ord,
+                                    first_seq, first_ord, deleted, message_time, closed_seq,
+                                    peopled, post_rule, allow_preview, history, epoch,
+                                    applied_membership, applied_room)
+                 VALUES {heads}"
+            );
+            let heads = self.db.write(AssertSqlSafe(heads)).once();
+            let mut heads = heads.bind(TENANT).bind(closed).bind(1_i64);
+            for log_id in logs {
+                heads = heads.bind(*log_id).bind(log_id.to_string());
+            }
+            heads.execute().await.expect("rooms");
+            if closed.is_some() {
+                continue;
+            }
+            let members = rows(3, logs.len(), "($+, $1, $2, 1, 2, 1, 2, 0, 2, FALSE)");
+            let members = format!(
+                "INSERT INTO members (log_id, user_id, tenant_id, role, joined_seq, joined_time,
+                                      read_seq, read_ord, delivered_seq, marked_unread)
+                 VALUES {members}"
+            );
+            let members = self.db.write(AssertSqlSafe(members)).once();
+            let mut members = members.bind(&user).bind(TENANT);
+            for log_id in logs {
+                members = members.bind(*log_id);
+            }
+            members.execute().await.expect("members");
+        }
     }
 
     fn write(&self, sql: &'static str) -> Query<'_> {
@@ -267,55 +334,22 @@ async fn beside_pins_of_a_message(db: Db) {
 }
 
 async fn beside_members(db: Db) {
-    compare(db, SIZES, async |growing: &Growing<'_>, size| {
-        let insert = "
-            WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $2)
-            INSERT INTO members (log_id, user_id, tenant_id, role, joined_seq, joined_time,
-                                 read_seq, read_ord, delivered_seq, marked_unread)
-            SELECT $1, 'member ' || CAST(n.i AS TEXT), $3, 1, 1, 1, 1, 0, 1, FALSE FROM n";
-        growing.write(insert).bind(size).bind(TENANT).execute().await.expect("joined");
+    compare(db, SIZES, async |growing: &Growing<'_>, size| growing.members(size).await).await;
+}
+
+/// What tells of all rooms of a user, or of the latest of them, looks at each.
+async fn beside_rooms_of_a_user(db: Db) {
+    let of_all = ["GetUnread", "ListUserLogs"];
+    let work: Vec<_> = WORK.iter().filter(|(what, _)| !of_all.contains(what)).copied().collect();
+    compare_in(db, SIZES, &work, async |growing: &Growing<'_>, size| {
+        growing.rooms(size, None).await;
     })
     .await;
 }
 
-async fn beside_rooms_that_were_left_or_closed(db: Db) {
+async fn beside_closed_rooms(db: Db) {
     compare(db, SIZES, async |growing: &Growing<'_>, size| {
-        let user = format!("{}-rita", growing.place.name);
-        let logs: Vec<Uuid> = (0..size).map(|_| Uuid::now_v7()).collect();
-        for logs in logs.chunks(500) {
-            let heads = rows(
-                4,
-                logs.len(),
-                "($+, $1, $+, 2, 3, 1, 0, 1, 1, 0, 1, $2, FALSE, 1,
-                                              FALSE, 1, $3, 1, 0)",
-            );
-            let heads = format!(
-                "INSERT INTO heads (log_id, tenant_id, room_id, kind, head, head_time, ord,
-                                    first_seq, first_ord, deleted, message_time, closed_seq,
-                                    peopled, post_rule, allow_preview, history, epoch,
-                                    applied_membership, applied_room)
-                 VALUES {heads}"
-            );
-            let heads = growing.db.write(AssertSqlSafe(heads)).once();
-            let mut heads = heads.bind(TENANT).bind(Some(3_i64)).bind(1_i64);
-            for log_id in logs {
-                heads = heads.bind(*log_id).bind(log_id.to_string());
-            }
-            heads.execute().await.expect("rooms");
-            let members = rows(3, logs.len(), "($+, $1, $2, 1, 2, 1, 3, 2, 0, 2, FALSE)");
-            let members = format!(
-                "INSERT INTO members (log_id, user_id, tenant_id, role, joined_seq, joined_time,
-                                      removed_seq, read_seq, read_ord, delivered_seq,
-                                      marked_unread)
-                 VALUES {members}"
-            );
-            let members = growing.db.write(AssertSqlSafe(members)).once();
-            let mut members = members.bind(&user).bind(TENANT);
-            for log_id in logs {
-                members = members.bind(*log_id);
-            }
-            members.execute().await.expect("members");
-        }
+        growing.rooms(size, Some(3)).await;
     })
     .await;
 }

@@ -70,6 +70,12 @@ impl Place {
     }
 }
 
+/// These ids, and so many of nothing that they are half of what a request may name.
+fn fifty(ids: &[&str]) -> Vec<String> {
+    let nothing = (ids.len()..50).map(|nothing| format!("nothing {nothing}"));
+    ids.iter().map(|id| (*id).to_owned()).chain(nothing).collect()
+}
+
 type Work = parlance_db::testing::Work<Harness, Place>;
 
 /// What is asked of the service.
@@ -102,8 +108,8 @@ const WORK: &[(&str, Work)] = work! {
     "GetRoom": |_, place| place.ann.rooms.clone().get_room(get("den")).await.expect("there"),
     "BatchGetRooms": |_, place| {
         let request = pb::BatchGetRoomsRequest {
-            room_ids: ["den", "nowhere", "tea"].map(ToOwned::to_owned).into(),
-            unique_ids: ["news", "none", "a channel"].map(ToOwned::to_owned).into(),
+            room_ids: fifty(&["den", "tea"]),
+            unique_ids: fifty(&["news", "a channel"]),
         };
         place.ann.rooms.clone().batch_get_rooms(request).await.expect("rooms")
     },

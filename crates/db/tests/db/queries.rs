@@ -52,15 +52,20 @@ async fn a_list_finds_what_it_names(db: Db) {
     for name in ["a", "b", "c", "d"] {
         insert(&db, name).await;
     }
-    let found = async |names: &[&str]| {
-        let list = "SELECT name FROM things WHERE kind = $1 AND name IN ($2..) ORDER BY name";
-        let found = db.read(list).bind(2_i16).bind_list(names.iter().copied());
-        let found: Vec<(String,)> = found.fetch_all().await.expect("rows");
-        found.into_iter().map(|(name,)| name).collect::<String>()
-    };
-    assert_eq!(found(&["d", "a", "x"]).await, "ad");
-    assert_eq!(found(&["b"]).await, "b");
-    assert_eq!(found(&[]).await, "");
+    for list in [
+        "SELECT name FROM things WHERE kind = $1 AND name IN ($2..) ORDER BY name",
+        "SELECT name FROM (VALUES ($1, $2..)) w
+           JOIN things ON kind = w.column1 AND name = w.column2 ORDER BY name",
+    ] {
+        let found = async |names: &[&str]| {
+            let found = db.read(list).bind(2_i16).bind_list(names.iter().copied());
+            let found: Vec<(String,)> = found.fetch_all().await.expect("rows");
+            found.into_iter().map(|(name,)| name).collect::<String>()
+        };
+        assert_eq!(found(&["d", "a", "x"]).await, "ad");
+        assert_eq!(found(&["b"]).await, "b");
+        assert_eq!(found(&[]).await, "");
+    }
 }
 
 async fn many_rows_are_written_at_once(db: Db) {

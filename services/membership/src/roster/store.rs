@@ -332,8 +332,9 @@ pub(crate) async fn members(
     log_id: LogId,
     user_ids: &[&UserId],
 ) -> Result<BTreeMap<UserId, MemberRow>, StoreError> {
-    let select = "SELECT user_id, role, state, join_time FROM members
-                  WHERE log_id = $1 AND user_id IN ($2..)";
+    let select = "SELECT user_id, role, state, join_time
+                    FROM (VALUES ($1, $2..)) w JOIN members
+                      ON log_id = w.column1 AND user_id = w.column2";
     let found = tx.query(select).bind(log_id.0).bind_list(user_ids.iter().map(|id| id.as_str()));
     let found: Vec<(String, i16, i16, Micros)> = found.fetch_all().await?;
     let keyed = |(user_id, role, state, joined)| {
@@ -380,8 +381,9 @@ async fn take(tx: &mut Conn, roster: &Roster, step: &Step, now: Micros) -> Resul
         }
         Step::Lost { user_ids, removed, .. } => {
             let state = if *removed { State::Removed } else { State::Left };
-            let lose = "UPDATE members SET state = $2 WHERE log_id = $1 AND user_id IN ($3..)";
-            let lose = tx.query(lose).bind(roster.log_id.0).bind(state as i16);
+            let lose = "UPDATE members SET state = $1 FROM (VALUES ($2, $3..)) w
+                        WHERE log_id = w.column1 AND user_id = w.column2";
+            let lose = tx.query(lose).bind(state as i16).bind(roster.log_id.0);
             lose.bind_list(user_ids.iter().map(UserId::as_str)).execute().await?;
             count(tx, roster.log_id, user_ids.len(), -1).await
         }

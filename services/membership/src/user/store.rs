@@ -83,7 +83,8 @@ impl Store {
         let select = concat!(
             "SELECT ",
             columns!(),
-            " FROM users WHERE tenant_id = $1 AND user_id IN ($2..)"
+            " FROM (VALUES ($1, $2..)) w JOIN users
+              ON tenant_id = w.column1 AND user_id = w.column2"
         );
         let select = self.db.read(select).bind(tenant_id.as_str());
         let found = select.bind_list(user_ids.iter().map(UserId::as_str)).fetch_all().await?;

@@ -1,5 +1,6 @@
 //! What each RPC costs when what it stands beside grows a hundredfold.
 
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use parlance_db::testing::costs_the_same;
@@ -28,6 +29,13 @@ test_on_each_db!(parlance_membership::MIGRATIONS, crate::growth, on_own_postgres
 /// How much of it there is, and a hundred times as much.
 const SIZES: [i64; 2] = [100, 10_000];
 
+/// As many users as a request may name: two members of the group, and strangers.
+fn crowd() -> Vec<&'static str> {
+    static STRANGERS: LazyLock<Vec<String>> =
+        LazyLock::new(|| (0..98).map(|stranger| format!("yan {stranger:02}")).collect());
+    ["ann", "zoe"].into_iter().chain(STRANGERS.iter().map(String::as_str)).collect()
+}
+
 /// A tenant with a group and a channel, in which something grows. What grows lies between
 /// "f" and "t".
 struct Place {
@@ -47,7 +55,7 @@ struct Place {
 
 impl Place {
     async fn new(world: &World, tenant: &'static str) -> Self {
-        world.know(tenant, &["yan", "yva"]).await;
+        world.know(tenant, &crowd()[2..]).await;
         let rules = || pb::RosterRules { capacity: 100_000, ..rules() };
         let anyone = || pb::RosterRules { join: pb::JoinRule::Anyone.into(), ..rules() };
         let members = [("ann", Owner), ("bob", Admin), ("rita", Member), ("zoe", Member)];
@@ -126,11 +134,11 @@ const WORK: &[(&str, Work)] = work! {
         place.mia.members.clone().leave_room(leave).await.expect("left")
     },
     "AddMembers and RemoveMembers": |_, place| {
-        let users = ["yan", "yva"];
-        place.ann.members.clone().add_members(add("den", &users)).await.expect("added");
+        let users = &crowd()[2..];
+        place.ann.members.clone().add_members(add("den", users)).await.expect("added");
         let remove = pb::RemoveMembersRequest {
             room_id: "den".to_owned(),
-            user_ids: strings(&users),
+            user_ids: strings(users),
             ..Default::default()
         };
         place.ann.members.clone().remove_members(remove).await.expect("removed")
@@ -158,7 +166,7 @@ const WORK: &[(&str, Work)] = work! {
     "ListRoomMembers with some roles": |_, place| place.members(3, &[Admin, Member], &[]).await,
     "ListRoomMembers with one role": |_, place| place.members(3, &[Admin], &[]).await,
     "ListRoomMembers with some users": |_, place| {
-        place.members(2, &[], &["ann", "bob", "yan", "zoe"]).await;
+        place.members(2, &[], &crowd()).await;
     },
     "ListUserMemberships": |_, place| place.memberships("rita").await,
     "ListUserMemberships of one who is in few": |_, place| place.memberships("zoe").await,
@@ -167,7 +175,7 @@ const WORK: &[(&str, Work)] = work! {
         place.ann.users.clone().upsert_user(request).await.expect("written")
     },
     "BatchUpsertUsers": |_, place| {
-        let users = ["ann", "yan", "zoe"].map(named).into();
+        let users = crowd().into_iter().map(named).collect();
         let request = pb::BatchUpsertUsersRequest { users };
         place.backend.users.clone().batch_upsert_users(request).await.expect("written")
     },
@@ -176,7 +184,7 @@ const WORK: &[(&str, Work)] = work! {
         place.ann.users.clone().get_user(request).await.expect("a user")
     },
     "BatchGetUsers": |_, place| {
-        let request = pb::BatchGetUsersRequest { user_ids: strings(&["ann", "nobody", "zoe"]) };
+        let request = pb::BatchGetUsersRequest { user_ids: strings(&crowd()) };
         place.ann.users.clone().batch_get_users(request).await.expect("users")
     },
     "OpenRoster and CloseRoster": |_, place| {
@@ -188,7 +196,8 @@ const WORK: &[(&str, Work)] = work! {
         place.room.rosters.clone().close_roster(request).await.expect("closed")
     },
     "CheckRoster": |_, place| {
-        let opening = opening(place.den, "new", &[("ann", Owner), ("zoe", Member)]);
+        let members: Vec<_> = crowd().into_iter().map(|user| (user, Member)).collect();
+        let opening = opening(place.den, "new", &members);
         let request = pb::CheckRosterRequest {
             rules: opening.rules,
             members: opening.members,
@@ -215,7 +224,8 @@ const WORK: &[(&str, Work)] = work! {
         place.room.rosters.clone().set_roster_rules(request).await.expect("set")
     },
     "BatchGetRoles": |_, place| {
-        let log_ids = vec![place.den(), place.news.0.to_string()];
+        let nowhere = (0..98).map(|_| Uuid::now_v7().to_string());
+        let log_ids = nowhere.chain([place.den(), place.news.0.to_string()]).collect();
         let request = pb::BatchGetRolesRequest { log_ids, user_id: "rita".to_owned() };
         place.room.rosters.clone().batch_get_roles(request).await.expect("roles")
     },

@@ -106,8 +106,6 @@ CREATE TABLE members (
     role SMALLINT NOT NULL,
     joined_seq BIGINT NOT NULL,
     joined_time BIGINT NOT NULL,
-    -- NULL: a member now.
-    removed_seq BIGINT,
     read_seq BIGINT NOT NULL,
     -- The ord of the event at read_seq.
     read_ord BIGINT NOT NULL,
@@ -115,7 +113,7 @@ CREATE TABLE members (
     marked_unread BOOLEAN NOT NULL,
     PRIMARY KEY (log_id, user_id)
 ) WITH (fillfactor = 70);
-CREATE INDEX members_user ON members (tenant_id, user_id) WHERE removed_seq IS NULL;
+CREATE INDEX members_user ON members (tenant_id, user_id);
 
 -- How many countable messages were deleted, by their ord: those that share ord >> (5 * level)
 -- are one bucket of the level, so that few rows count any number of them. Of ord 1000

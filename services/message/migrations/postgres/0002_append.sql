@@ -82,8 +82,7 @@ BEGIN
                     r_verdict := 4;
                 ELSIF p_senders[v_at] <> '' THEN
                     SELECT m.role INTO v_role FROM members m
-                     WHERE m.log_id = v_log AND m.user_id = p_senders[v_at]
-                       AND m.removed_seq IS NULL;
+                     WHERE m.log_id = v_log AND m.user_id = p_senders[v_at];
                     IF NOT FOUND THEN
                         -- Strangers do not learn that a direct room is there.
                         r_verdict := CASE WHEN v_kind = 1 THEN 3 ELSE 5 END;

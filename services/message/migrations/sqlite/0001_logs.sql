@@ -103,8 +103,6 @@ CREATE TABLE members (
     role INTEGER NOT NULL,
     joined_seq INTEGER NOT NULL,
     joined_time INTEGER NOT NULL,
-    -- NULL: a member now.
-    removed_seq INTEGER,
     read_seq INTEGER NOT NULL,
     -- The ord of the event at read_seq.
     read_ord INTEGER NOT NULL,
@@ -112,7 +110,7 @@ CREATE TABLE members (
     marked_unread BOOLEAN NOT NULL,
     PRIMARY KEY (log_id, user_id)
 ) WITHOUT ROWID;
-CREATE INDEX members_user ON members (tenant_id, user_id) WHERE removed_seq IS NULL;
+CREATE INDEX members_user ON members (tenant_id, user_id);
 
 -- How many countable messages were deleted, by their ord: those that share ord >> (5 * level)
 -- are one bucket of the level, so that few rows count any number of them. Of ord 1000

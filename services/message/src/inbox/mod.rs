@@ -74,13 +74,7 @@ impl Inbox {
         rooms: &[RoomId],
         these_only: bool,
     ) -> Result<(Vec<Unread>, i64), Error> {
-        let mut logs = Vec::new();
-        if these_only {
-            for room in rooms {
-                logs.extend(self.store.resolve(tenant_id, room).await?);
-            }
-        }
-        let only = these_only.then_some(&logs[..]);
+        let only = these_only.then_some(rooms);
         let all = store::unread(self.store.db(), tenant_id, user, only).await?;
         let total = all.iter().map(|room| room.unread).sum();
         let by_id: HashMap<_, _> = all.iter().map(|room| (&room.room_id, room)).collect();

@@ -42,22 +42,24 @@ macro_rules! recounted {
     };
 }
 
-macro_rules! unread {
-    ($columns:expr) => {
-        unread!($columns, "")
+/// The open logs of a user.
+macro_rules! of_user {
+    () => {
+        "members m JOIN heads h ON h.log_id = m.log_id
+          WHERE m.tenant_id = $1 AND m.user_id = $2 AND h.closed_seq IS NULL"
     };
-    ($columns:expr, $which:literal) => {
+}
+
+macro_rules! unread {
+    ($columns:expr, $logs:expr) => {
         concat!(
             "SELECT w.log_id, w.room_id, ",
             $columns,
             " FROM (SELECT h.log_id, h.room_id, h.head, h.head_time, h.ord, h.deleted, m.marked_unread,
                            m.read_seq, ",
             since!(),
-            " AS since
-                      FROM members m JOIN heads h ON h.log_id = m.log_id
-                     WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.removed_seq IS NULL
-                       AND h.closed_seq IS NULL",
-            $which,
+            " AS since FROM ",
+            $logs,
             ") w ORDER BY w.log_id"
         )
     };
@@ -73,8 +75,16 @@ macro_rules! unread_columns {
     };
 }
 
-const UNREAD: &str = unread!(unread_columns!());
-const UNREAD_IN: &str = unread!(unread_columns!(), " AND m.log_id IN ($3..)");
+const UNREAD: &str = unread!(unread_columns!(), of_user!());
+/// From the rooms to the user: of a room there may be many users, of a user many rooms.
+const UNREAD_IN: &str = unread!(
+    unread_columns!(),
+    "(VALUES ($1, $2, $3..)) a
+       JOIN room_logs r ON r.tenant_id = a.column1 AND r.room_id = a.column3
+       JOIN heads h ON h.log_id = r.log_id
+       JOIN members m ON m.log_id = r.log_id AND m.user_id = a.column2
+      WHERE h.closed_seq IS NULL"
+);
 
 parlance_db::row! {
     /// What a member has not read of a log.
@@ -109,17 +119,17 @@ impl UnreadRow {
     }
 }
 
-/// Unread counts of a user's open logs: of those in `only`, or of all.
+/// Unread counts of a user's open logs: of the rooms in `only`, or of all.
 pub async fn unread(
     db: &Db,
     tenant_id: &TenantId,
     user_id: &UserId,
-    only: Option<&[LogId]>,
+    only: Option<&[RoomId]>,
 ) -> Result<Vec<Unread>, Error> {
     let select = db.read(if only.is_some() { UNREAD_IN } else { UNREAD });
     let mut select = select.bind(tenant_id.as_str()).bind(user_id.as_str());
     if let Some(only) = only {
-        select = select.bind_list(only.iter().map(|log_id| log_id.0));
+        select = select.bind_list(only.iter().map(RoomId::as_str));
     }
     let rows: Vec<UnreadRow> = select.fetch_all().await?;
     Ok(rows.into_iter().map(UnreadRow::unread).collect())
@@ -132,7 +142,8 @@ pub async fn recount(
     tenant_id: &TenantId,
     user_id: &UserId,
 ) -> Result<Vec<Recount>, Error> {
-    let select = unread!(concat!(counted!(), " AS reported, ", recounted!(), " AS counted"));
+    let select =
+        unread!(concat!(counted!(), " AS reported, ", recounted!(), " AS counted"), of_user!());
     let select = db.read(select).bind(tenant_id.as_str()).bind(user_id.as_str());
     let rows: Vec<(Uuid, String, i64, i64)> =
         select.bind(Kind::Message.number()).fetch_all().await?;
@@ -220,8 +231,7 @@ macro_rules! walk {
             activity!(),
             " AS activity
                    FROM members m JOIN heads h ON h.log_id = m.log_id
-                  WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.removed_seq IS NULL
-                    AND h.closed_seq IS NULL
+                  WHERE m.tenant_id = $1 AND m.user_id = $2 AND h.closed_seq IS NULL
                     AND ($3 OR ",
             last_message!("h.log_id", visible!(), "h.head"),
             " IS NOT NULL)",

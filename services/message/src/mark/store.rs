@@ -23,7 +23,7 @@ const READ: &str = "
            marked_unread = FALSE
       FROM heads h
      WHERE h.log_id = $1 AND h.closed_seq IS NULL AND COALESCE($3, h.head) <= h.head
-       AND members.log_id = $1 AND members.user_id = $2 AND members.removed_seq IS NULL
+       AND members.log_id = $1 AND members.user_id = $2
        AND (members.marked_unread OR members.read_seq < COALESCE($3, h.head))
     RETURNING members.read_seq, members.delivered_seq,
               (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1)";
@@ -32,14 +32,14 @@ const DELIVERED: &str = "
     UPDATE members SET delivered_seq = $3
       FROM heads h
      WHERE h.log_id = $1 AND h.closed_seq IS NULL AND $3 <= h.head
-       AND members.log_id = $1 AND members.user_id = $2 AND members.removed_seq IS NULL
+       AND members.log_id = $1 AND members.user_id = $2
        AND members.delivered_seq < $3
     RETURNING members.read_seq, members.delivered_seq,
               (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1)";
 
 const FLAG: &str = "
     UPDATE members SET marked_unread = TRUE
-     WHERE log_id = $1 AND user_id = $2 AND removed_seq IS NULL
+     WHERE log_id = $1 AND user_id = $2
        AND EXISTS (SELECT 1 FROM heads h WHERE h.log_id = $1 AND h.closed_seq IS NULL)";
 
 parlance_db::row! {
@@ -56,28 +56,28 @@ parlance_db::row! {
 const STANDING: &str = "
     SELECT h.kind, h.head, h.closed_seq, m.read_seq, m.delivered_seq
       FROM heads h LEFT JOIN members m
-        ON m.log_id = $1 AND m.user_id = $2 AND m.removed_seq IS NULL
+        ON m.log_id = $1 AND m.user_id = $2
      WHERE h.log_id = $1";
 
 /// Members in order of user.
 const PAGE: &str = "
     SELECT user_id, read_seq, delivered_seq FROM members
-     WHERE log_id = $1 AND user_id > $2 AND removed_seq IS NULL
+     WHERE log_id = $1 AND user_id > $2
      ORDER BY user_id LIMIT $3";
 
 const ONE: &str = "
     SELECT user_id, read_seq, delivered_seq FROM members
-     WHERE log_id = $1 AND user_id = $2 AND removed_seq IS NULL";
+     WHERE log_id = $1 AND user_id = $2";
 
 /// The members of open logs of fewer than $2, unless a log is of the kind $1.
 const SMALL: &str = "
     SELECT h.log_id, m.user_id, m.read_seq, m.delivered_seq,
            (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1)
-      FROM heads h JOIN members m ON m.log_id = h.log_id AND m.removed_seq IS NULL
+      FROM heads h JOIN members m ON m.log_id = h.log_id
      WHERE h.log_id IN ($3..) AND h.kind <> $1 AND h.closed_seq IS NULL
        AND (SELECT COUNT(*)
               FROM (SELECT 1 FROM members c
-                     WHERE c.log_id = h.log_id AND c.removed_seq IS NULL LIMIT $2) few) < $2
+                     WHERE c.log_id = h.log_id LIMIT $2) few) < $2
      ORDER BY h.log_id, m.user_id";
 
 /// The marks of some members after `after`, by user id.

@@ -52,8 +52,8 @@ impl Store {
             let rows: Vec<(String, Micros)> = self
                 .0
                 .read(
-                    "SELECT user_id, seen_at FROM last_seen
-                     WHERE tenant_id = $1 AND user_id IN ($2..)",
+                    "SELECT user_id, seen_at FROM (VALUES ($1, $2..)) w JOIN last_seen
+                         ON tenant_id = w.column1 AND user_id = w.column2",
                 )
                 .bind(tenant_id.as_str())
                 .bind_list(chunk.iter().map(UserId::as_str))
