@@ -8,7 +8,9 @@ mod redis;
 pub mod testing;
 
 pub use self::in_process::InProcessBus;
-pub use self::redis::{InvalidRedisUrl, Options, RedisBus, RedisUrl, Tallies, TallyError};
+pub use self::redis::{
+    HighWater, HighWaterError, InvalidRedisUrl, Options, RedisBus, RedisUrl, Tallies, TallyError,
+};
 
 use bytes::Bytes;
 use tokio::sync::{mpsc, watch};

@@ -6,11 +6,14 @@
 //! the session: everything is suspect, and the next session is built from nothing.
 
 mod connection;
+mod high_water;
+mod link;
 mod session;
 mod subscriber;
 mod tallies;
 mod url;
 
+pub use self::high_water::{HighWater, HighWaterError};
 pub use self::tallies::{Tallies, TallyError};
 pub use self::url::{InvalidRedisUrl, RedisUrl};
 

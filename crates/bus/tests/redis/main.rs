@@ -1,6 +1,7 @@
 //! The conformance suite on every bus, and Redis with its faults.
 
 mod faults;
+mod high_water;
 mod tallies;
 
 use std::sync::Arc;

@@ -55,7 +55,7 @@ async fn a_tally_is_gone_after_it_is_paid_for_and_one_that_was_spoilt_begins_ane
     let server = RedisServer::start().await;
     let tallies = Tallies::open(&server.url(), "test", "message").expect("an address");
     tallies.add("acme", 3 * SECOND, 3 * SECOND).await.expect("added");
-    let life = server.run(&["PTTL", "test:rate:message:{acme}"]).await.expect("a time");
+    let life = server.run(&["PTTL", "parlance:test:rate:message:{acme}"]).await.expect("a time");
     let redis::Value::Int(life) = life else { panic!("{life:?}") };
     assert!((8000..=13_000).contains(&life), "{life}");
 
@@ -67,10 +67,10 @@ async fn a_tally_is_gone_after_it_is_paid_for_and_one_that_was_spoilt_begins_ane
     let redis::Value::BulkString(seconds) = &time[0] else { panic!("{time:?}") };
     let seconds: i64 = String::from_utf8_lossy(seconds).parse().expect("a number");
     let ahead = format!("{} {}", 9 * SECOND, seconds * 1_000_000 + hour);
-    server.run(&["SET", "test:rate:message:{acme}", &ahead]).await.expect("set");
+    server.run(&["SET", "parlance:test:rate:message:{acme}", &ahead]).await.expect("set");
     assert_eq!(tallies.add("acme", SECOND, SECOND).await.expect("added"), 10 * SECOND);
 
-    server.run(&["SET", "test:rate:message:{acme}", "spoilt"]).await.expect("set");
+    server.run(&["SET", "parlance:test:rate:message:{acme}", "spoilt"]).await.expect("set");
     assert_eq!(tallies.add("acme", SECOND, SECOND).await.expect("added"), SECOND);
 }
 
