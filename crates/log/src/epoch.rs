@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use parlance_bus::HighWater;
 use parlance_db::{Conn, Db};
 use parlance_types::{LogId, Micros, Seq};
 
@@ -35,6 +36,9 @@ const WITNESS: &str = "
     SELECT system_identifier::text || '/' || left(pg_walfile_name(pg_current_wal_insert_lsn()), 8)
       FROM pg_control_system()";
 
+/// What names a database outside of it, and every copy of it: its first epoch.
+const DATABASE: &str = "SELECT epoch_id FROM epochs ORDER BY number LIMIT 1";
+
 /// Why an epoch begins.
 enum Because {
     Asked(String),
@@ -42,6 +46,8 @@ enum Because {
     Rewound(EpochId, String),
     /// If the witness is another than the one seen last.
     Witness(String),
+    /// If the database still has not counted beyond this, as it did once.
+    Behind(i64),
 }
 
 /// The present epoch.
@@ -102,7 +108,7 @@ pub(crate) async fn leave(
 
 /// Begins a new epoch if the server behind `conn` is not the one written last: there, and
 /// not where another connection may still lead.
-pub(crate) async fn check_witness(conn: &mut Conn, now: Micros) -> Result<(), Error> {
+async fn check_witness(conn: &mut Conn, now: Micros) -> Result<(), Error> {
     let (witness,): (String,) = conn.query(WITNESS).fetch_one().await?;
     let (seen,): (String,) = conn.query("SELECT seen FROM witness").fetch_one().await?;
     if seen != witness && begin_on(conn, now, Because::Witness(witness)).await?.is_some() {
@@ -111,13 +117,71 @@ pub(crate) async fn check_witness(conn: &mut Conn, now: Micros) -> Result<(), Er
     Ok(())
 }
 
-/// The same when a store is opened; SQLite, whose file can be put back unseen, gets
-/// a new epoch at every start.
-pub(crate) async fn check_at_start(db: &Db, now: Micros) -> Result<(), Error> {
+/// Counts the database on, and begins a new epoch if it is behind its mark: an older copy was
+/// put back, which `check_witness` cannot tell from the server. Whoever is to write on `conn`
+/// has not yet.
+///
+/// No other replica that counts at the same time makes it look behind. What a mark says was
+/// committed before it was told; the mark is read before the count is moved; and the count
+/// that is moved is the one committed last, whoever did. So it is at least the mark, and one
+/// more when it is moved, unless the database lost what it had committed:
+///
+/// ```text
+/// A    mark 7            count 8 -> 9     mark 9
+/// B          mark 7   count 7 -> 8   mark 8          9 stays
+///      the copy of 5 is put back
+/// A    mark 9            count 5 -> 6     behind: a new epoch, and count 10
+/// B          mark 9   count 6 -> 7   behind; A's epoch is there: nothing, and mark 10
+/// ```
+///
+/// Of a mark that is lost, or cannot be read, nothing follows: then the database is not
+/// counted on either, so that a copy does not come up to its mark unseen.
+pub(crate) async fn beat(conn: &mut Conn, marks: &HighWater, now: Micros) -> Result<(), Error> {
+    let (database,): (String,) = conn.query(DATABASE).fetch_one().await?;
+    let mark = marks.of(&database).await?.unwrap_or_default();
+    let count = "UPDATE witness SET beats = beats + 1 RETURNING beats";
+    let (mut beats,): (i64,) = conn.query(count).fetch_one().await?;
+    if beats <= mark {
+        if begin_on(conn, now, Because::Behind(mark)).await?.is_some() {
+            tracing::warn!("an older copy of the database was put back: a new epoch begins");
+        }
+        beats = mark + 1;
+    }
+    Ok(marks.raise(&database, beats).await?)
+}
+
+/// Begins a new epoch when a store is opened, if the database is another or an older one.
+/// SQLite, whose file can be put back unseen, gets one at every start.
+pub(crate) async fn check_at_start(
+    db: &Db,
+    marks: Option<&HighWater>,
+    now: Micros,
+) -> Result<(), Error> {
     if matches!(db, Db::Sqlite(_)) {
         return bump(db, now, "start").await.map(drop);
     }
-    check_witness(&mut db.writer().await?, now).await
+    check(&mut db.writer().await?, marks, now).await
+}
+
+/// Both checks of a connection that is new. Without Redis the second one is left out.
+pub(crate) async fn check(
+    conn: &mut Conn,
+    marks: Option<&HighWater>,
+    now: Micros,
+) -> Result<(), Error> {
+    check_witness(conn, now).await?;
+    let Some(marks) = marks else { return Ok(()) };
+    match beat(conn, marks, now).await {
+        Err(Error::HighWater(error)) => {
+            // That is told by the task that goes on asking.
+            tracing::debug!(
+                error = &error as &dyn std::error::Error,
+                "an old copy would not be noticed"
+            );
+            Ok(())
+        }
+        counted => counted,
+    }
 }
 
 async fn begin(db: &Db, now: Micros, because: Because) -> Result<Option<EpochId>, Error> {
@@ -132,13 +196,18 @@ async fn begin_on(
 ) -> Result<Option<EpochId>, Error> {
     conn.begin().await?;
     // One at a time: the row is the lock.
-    let lock = "UPDATE witness SET seen = seen RETURNING seen";
-    let (seen,): (String,) = conn.query(lock).fetch_one().await?;
+    let lock = "UPDATE witness SET seen = seen RETURNING seen, beats";
+    let (seen, beats): (String, i64) = conn.query(lock).fetch_one().await?;
     let reason = match because {
         Because::Asked(reason) => Some(reason),
         Because::Rewound(epoch, reason) => {
             let (_, present): (i64, String) = conn.query(PRESENT_EPOCH).fetch_one().await?;
             (present == epoch.0).then_some(reason)
+        }
+        Because::Behind(mark) if beats > mark => None,
+        Because::Behind(mark) => {
+            conn.query("UPDATE witness SET beats = $1").bind(mark + 1).execute().await?;
+            Some("an older copy of the database".to_owned())
         }
         Because::Witness(witness) if witness == seen => None,
         Because::Witness(witness) => {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use parlance_bus::HighWaterError;
 use parlance_db::StoreError;
 use parlance_rpc::{Failure, Late, Reason, Refusal, Violation, status};
 use parlance_types::MessageId;
@@ -23,6 +24,10 @@ pub enum Error {
 
     #[error(transparent)]
     Store(#[from] StoreError),
+
+    /// Whether the database was put back to an older copy is not known.
+    #[error("cannot compare the database with its high-water mark")]
+    HighWater(#[from] HighWaterError),
 }
 
 impl Error {
@@ -79,6 +84,7 @@ impl Failure for Error {
             Self::Refused(reason, _) => *reason,
             Self::FactGap { .. } => Reason::FactGap,
             Self::Store(error) => Reason::of_store(error.is_bug()),
+            Self::HighWater(_) => Reason::of_store(false),
         }
     }
 

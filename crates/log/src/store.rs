@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use parlance_bus::HighWater;
 use parlance_db::Db;
 use parlance_rpc::Tasks;
 use parlance_types::{Clock, LogId, Micros, RoomId, Seq, TenantId, UserId};
+use tokio::time::timeout;
 
 use crate::closed::{self, Emptying};
 use crate::room_id::Resolver;
@@ -14,6 +17,9 @@ use crate::{
     Applied, Change, CursorCheck, Entry, EpochId, Error, FactBatch, Head, Options, Publish, Sent,
     StoredEvent, View, epoch, read, view,
 };
+
+/// How long the last beat may take: a database that is away is not waited for.
+const LAST_BEAT: Duration = Duration::from_secs(2);
 
 /// The logs of all rooms. Clones share them.
 #[derive(Clone, Debug)]
@@ -27,6 +33,7 @@ struct Inner {
     clock: Arc<dyn Clock>,
     resolver: Resolver,
     writers: Writers,
+    high_water: Option<Arc<HighWater>>,
     /// Whether a cursor may begin an epoch: the database may be another since none did.
     doubt: Arc<AtomicBool>,
 }
@@ -43,11 +50,12 @@ impl Store {
         publish: Publish,
         tasks: &Tasks,
     ) -> Result<Self, Error> {
-        epoch::check_at_start(&db, clock.now()).await?;
+        let high_water = options.high_water.clone();
+        epoch::check_at_start(&db, high_water.as_deref(), clock.now()).await?;
         let resolver = Resolver::new(db.clone());
         let doubt = Arc::new(AtomicBool::new(true));
         let writers = Writers::start(&db, &clock, &options, &publish, &resolver, &doubt, tasks);
-        Ok(Self { inner: Arc::new(Inner { db, clock, resolver, writers, doubt }) })
+        Ok(Self { inner: Arc::new(Inner { db, clock, resolver, writers, high_water, doubt }) })
     }
 
     /// The database, for what nouns read beside the logs.
@@ -64,6 +72,29 @@ impl Store {
     /// refused with DRAINING; reads still work.
     pub async fn close(&self) {
         self.inner.writers.close().await;
+        // A backup that was made before and is put back while nobody writes is noticed.
+        match timeout(LAST_BEAT, self.beat()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, "the last count is not remembered");
+            }
+            Err(_) => tracing::debug!("the last count is not remembered in time"),
+        }
+    }
+
+    /// Whether something outside of the database remembers how far it has counted.
+    pub fn has_high_water(&self) -> bool {
+        self.inner.high_water.is_some()
+    }
+
+    /// Counts the database on, and begins a new epoch if it has counted further before: an
+    /// older copy was put back. To be called every few seconds: a copy that is younger than
+    /// the last call is not told from what it replaces.
+    pub async fn beat(&self) -> Result<(), Error> {
+        let Some(marks) = &self.inner.high_water else { return Ok(()) };
+        let mut conn = self.inner.db.writer().await?;
+        epoch::beat(&mut conn, marks, self.inner.clock.now()).await
     }
 
     /// Appends a message. A repeat of its request gets the first reply.

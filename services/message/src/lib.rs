@@ -53,6 +53,9 @@ const MAX_SUBSCRIBE: usize = 4 * 1024 * 1024;
 /// How often memberships of closed logs are looked for.
 const CLOSED: Duration = Duration::from_secs(5);
 
+/// How often the database is compared with its high-water mark, and that is raised.
+const BEAT: Duration = Duration::from_secs(5);
+
 /// What goes with a message when it is deleted: a noun that keeps something of messages
 /// is named here.
 const ON_DELETE: OnDelete = &[unpin_deleted];
@@ -131,6 +134,14 @@ impl Service {
             async move { store.empty_closed().await }
         };
         self.env.tasks.every("closed rooms", CLOSED, Arc::default(), empty);
+        if self.store.has_high_water() {
+            let store = self.store.clone();
+            let beat = move || {
+                let store = store.clone();
+                async move { store.beat().await }
+            };
+            self.env.tasks.every("high-water mark", BEAT, Arc::default(), beat);
+        }
     }
 
     /// Lets every write that waits finish; later ones are refused.

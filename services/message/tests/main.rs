@@ -25,6 +25,7 @@ mod inbox {
 mod log {
     mod epochs;
     mod faults;
+    mod high_water;
     mod races;
     mod sends;
     mod silence;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use parlance_bus::{InProcessBus, RedisBus};
+use parlance_bus::{HighWater, InProcessBus, RedisBus};
 use parlance_db::{Db, Location, Migrations};
 use parlance_message::{LogOptions, StreamOptions};
 use parlance_presence::state::{Doubt, MemorySessions, RedisSessions, Sessions};
@@ -140,7 +140,7 @@ impl Services {
             |error: parlance_message::Error| Failure::fatal("cannot open the logs", &error);
         let db = self.database(parts, "message", parlance_message::MIGRATIONS).await?;
         let bus = self.bus(parts);
-        let config = parlance_message::Config { store: parts.writers(), stream: parts.streams() };
+        let config = parlance_message::Config { store: parts.writers()?, stream: parts.streams() };
         let message = parlance_message::Service::open(&parts.env, db, bus, config);
         let message = message.await.map_err(failed)?;
         self.epoch = message.store().epoch().await.map_err(failed)?.to_string();
@@ -316,8 +316,18 @@ impl Parts<'_> {
     }
 
     /// How logs are written.
-    fn writers(&self) -> LogOptions {
-        LogOptions { writers: self.config.writers, ..LogOptions::default() }
+    fn writers(&self) -> Result<LogOptions, Failure> {
+        // A file that is put back needs no witness: every start of SQLite begins an epoch.
+        let high_water = match (&self.config.store, &self.config.bus) {
+            (Store::Postgres(_), Bus::Redis(url)) => {
+                let marks = HighWater::open(url, &self.config.bus_tag);
+                let marks = marks.map_err(|error| Failure::fatal("cannot use Redis", &error))?;
+                Some(Arc::new(marks))
+            }
+            _ => None,
+        };
+        let writers = self.config.writers;
+        Ok(LogOptions { writers, high_water, ..LogOptions::default() })
     }
 
     /// How presence is laid out.

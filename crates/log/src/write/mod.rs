@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use parlance_bus::HighWater;
 use parlance_db::Db;
 use parlance_rpc::{Reason, Tasks};
 use parlance_types::{Clock, LogId};
@@ -32,11 +33,14 @@ pub struct Options {
     pub batch: usize,
     /// How long a request may take from being queued to being answered.
     pub deadline: Duration,
+    /// Remembers how far the database has counted, where there is something outside of it.
+    pub high_water: Option<Arc<HighWater>>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { writers: 4, queue: 1024, batch: 256, deadline: Duration::from_secs(10) }
+        let deadline = Duration::from_secs(10);
+        Self { writers: 4, queue: 1024, batch: 256, deadline, high_water: None }
     }
 }
 

@@ -366,7 +366,8 @@ impl Writer {
     async fn connect_anew(&self) -> Result<Conn, Error> {
         let Db::Postgres(db) = &self.db else { return Ok(self.db.writer().await?) };
         let mut conn = db.connect(SETTINGS).await?;
-        epoch::check_witness(&mut conn, self.clock.now()).await?;
+        let marks = self.options.high_water.as_deref();
+        epoch::check(&mut conn, marks, self.clock.now()).await?;
         self.doubt.store(true, Ordering::Relaxed);
         Ok(conn)
     }

@@ -9,7 +9,8 @@ CREATE TABLE epochs (
 -- Unused here: every start begins an epoch. One row, locked by whoever begins one.
 CREATE TABLE witness (
     one INTEGER PRIMARY KEY CHECK (one = 1),
-    seen TEXT NOT NULL
+    seen TEXT NOT NULL,
+    beats INTEGER NOT NULL DEFAULT 0
 );
 INSERT INTO witness (one, seen) VALUES (1, '');
 

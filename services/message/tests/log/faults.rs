@@ -16,7 +16,7 @@ use crate::rooms::gained;
 use crate::world::{World, draft, options, refused, user};
 
 /// Names the connections of a store, so that a test ends only its own.
-fn name(db: Db) -> (Db, String) {
+pub(crate) fn name(db: Db) -> (Db, String) {
     let Db::Postgres(mut postgres) = db else { panic!("a Postgres") };
     let name = format!("writer-{}", uuid::Uuid::now_v7().simple());
     postgres.options = postgres.options.application_name(&name);
@@ -24,7 +24,7 @@ fn name(db: Db) -> (Db, String) {
 }
 
 /// Ends the connections of a store's writers; how many there were.
-async fn kill(db: &Db, name: &str) -> i64 {
+pub(crate) async fn kill(db: &Db, name: &str) -> i64 {
     let kill = "SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity
                 WHERE application_name = $1";
     db.read(kill).bind(name).fetch_one::<(i64,)>().await.expect("killed").0
