@@ -33,18 +33,14 @@ enum Command {
     Demo,
     /// Prints a token that is signed with a secret, for trying things out
     Token(Token),
-    /// Deals with the epoch of the logs
-    #[command(subcommand)]
-    Epoch(Epoch),
+    /// Tells that a backup was put back: clients discard what they hold beyond it
+    ///
+    /// Stop every service, put the backup back, run this with the settings of the server, and start
+    /// again. It begins a new epoch and prints its id. Most restores are noticed without it;
+    /// run after each one, whatever was put back and in whatever way, it does no harm.
+    Restored(Box<Settings>),
     /// Says by its exit code whether a server is ready
     Healthcheck(Healthcheck),
-}
-
-#[derive(Debug, Subcommand)]
-enum Epoch {
-    /// Begins a new epoch: after history was rewound in a way that cannot be noticed, as
-    /// when single rows were restored. Clients discard what they hold beyond the store
-    Bump(Box<Settings>),
 }
 
 impl Cli {
@@ -64,8 +60,8 @@ impl Cli {
             }
             Some(Command::Demo) => demo::run().await,
             Some(Command::Token(token)) => token.print(),
-            Some(Command::Epoch(Epoch::Bump(settings))) => {
-                process::bump_epoch(settings.without_callers()?).await
+            Some(Command::Restored(settings)) => {
+                process::restored(settings.without_callers()?).await
             }
             Some(Command::Healthcheck(check)) => check.run().await,
         }
@@ -120,7 +116,7 @@ mod tests {
 
     #[test]
     fn settings_may_stand_with_the_command_or_without_one() {
-        for arguments in [&["run", "--rate", "5"][..], &["--rate", "5"], &["epoch", "bump"], &[]] {
+        for arguments in [&["run", "--rate", "5"][..], &["--rate", "5"], &["restored"], &[]] {
             assert!(read(arguments).is_ok_and(|cli| cli.is_some()), "{arguments:?}");
         }
     }

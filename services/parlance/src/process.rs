@@ -137,11 +137,11 @@ pub async fn migrate(part: Part, config: Config) -> Result<(), Failure> {
     services::migrate(part, &config, data.as_ref()).await
 }
 
-/// Begins a new epoch of the logs, and prints its id.
-pub async fn bump_epoch(config: Config) -> Result<(), Failure> {
+/// Begins a new epoch of the logs, since a backup was put back, and prints its id.
+pub async fn restored(config: Config) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let data = data(&config)?;
-    say(&services::bump_epoch(&config, data.as_ref(), clock).await?);
+    say(&services::restored(&config, data.as_ref(), clock).await?);
     Ok(())
 }
 

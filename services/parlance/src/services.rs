@@ -277,8 +277,8 @@ pub(crate) async fn migrate(
     Ok(())
 }
 
-/// Begins a new epoch of the logs, and returns its id.
-pub(crate) async fn bump_epoch(
+/// Begins a new epoch of the logs, since a backup was put back, and returns its id.
+pub(crate) async fn restored(
     config: &Config,
     data: Option<&DataDir>,
     clock: Arc<dyn Clock>,
@@ -293,8 +293,7 @@ pub(crate) async fn bump_epoch(
     let logs =
         parlance_message::Store::open(db.clone(), clock, LogOptions::default(), publish, &tasks);
     let logs = logs.await.map_err(|error| failed(&error))?;
-    let epoch =
-        logs.bump_epoch("an operator asked for it").await.map_err(|error| failed(&error))?;
+    let epoch = logs.bump_epoch("restored").await.map_err(|error| failed(&error))?;
     logs.close().await;
     db.close().await;
     Ok(epoch.to_string())

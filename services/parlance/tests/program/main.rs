@@ -134,16 +134,31 @@ fn the_log_of_a_start_says_what_is_kept_where_how_safely_and_in_which_epoch() {
 fn a_second_process_on_the_same_folder_stops_with_one_line() {
     let folder = TempDir::new().expect("a folder");
     let server = Server::start(folder.path(), &[]);
-    for arguments in [&["run", "--listen", "127.0.0.1:0"][..], &["epoch", "bump"]] {
+    for arguments in [&["run", "--listen", "127.0.0.1:0"][..], &["restored"]] {
         let (code, text) = failure(&output(folder.path(), arguments));
         assert_eq!(code, Some(1));
         assert_eq!(text, "parlance: the folder ./data is in use by another process");
     }
     assert!(server.is_ready(folder.path()));
     assert_eq!(server.stop(), Some(0));
-    let bumped = output(folder.path(), &["epoch", "bump"]);
-    assert!(bumped.status.success());
-    assert!(!bumped.stdout.trim_ascii().is_empty());
+}
+
+#[test]
+fn who_has_put_a_backup_back_begins_an_epoch() {
+    let folder = TempDir::new().expect("a folder");
+    let begun = |arguments: &[&str]| {
+        let told = output(folder.path(), &[&["restored"], arguments].concat());
+        assert!(told.status.success(), "{told:?}");
+        String::from_utf8(told.stdout).expect("text").trim().to_owned()
+    };
+    let (first, second) = (begun(&[]), begun(&[]));
+    assert_eq!((first.len(), second.len()), (16, 16));
+    assert_ne!(first, second);
+    let help = output(folder.path(), &["restored", "--help"]);
+    let help = String::from_utf8(help.stdout).expect("text");
+    for step in ["Stop every service", "put the backup back", "start again"] {
+        assert!(help.split_whitespace().collect::<Vec<_>>().join(" ").contains(step), "{help}");
+    }
 }
 
 #[test]
