@@ -84,9 +84,13 @@ def restore(server, copied):
     shutil.copytree(copied, server.data)
 
 
-def test_a_restored_folder_resets_every_stale_cursor_and_honours_the_others(sqlite_server, tmp_path):
+@pytest.mark.parametrize("first", ["readers", "senders"])
+def test_a_restored_folder_resets_every_stale_cursor_and_honours_the_others(
+    sqlite_server, tmp_path, first
+):
     """An older copy of the data comes back: cursors above it are told to discard what did not
-    happen, also when new messages have taken the numbers since; cursors within it go on."""
+    happen, also when new messages have taken the numbers since, whoever comes first; cursors
+    within it go on."""
     room = set_up(sqlite_server, "anna", "boris")
     anna = sqlite_server.user("anna")
     for number in range(5):
@@ -118,7 +122,8 @@ def test_a_restored_folder_resets_every_stale_cursor_and_honours_the_others(sqli
         return resumed
 
     # Before anything new was stored, and after new messages took the numbers.
-    for new in ([], [f"new {number}" for number in range(6)]):
+    after = [f"new {number}" for number in range(6)]
+    for new in ([], after) if first == "readers" else (after,):
         for text in new:
             anna.send(room, text)
         history = anna.history(room)

@@ -144,6 +144,19 @@ impl Client {
         answer.unwrap_or_else(|_| Err(late())).map(Response::into_inner)
     }
 
+    /// Subscribes at whichever replica lets it.
+    pub async fn follow(&self, request: SubscribeRequest) -> Streaming<SubscribeResponse> {
+        let end = Instant::now() + PATIENCE;
+        for replica in 0.. {
+            match self.subscribe(replica, request.clone()).await {
+                Ok(stream) => return stream,
+                Err(status) => assert!(!is_final(&status) && Instant::now() < end, "{status}"),
+            }
+            sleep(Duration::from_millis(50)).await;
+        }
+        unreachable!("replicas do not end")
+    }
+
     /// As `subscribe`, without understanding what comes.
     pub async fn subscribe_raw(
         &self,

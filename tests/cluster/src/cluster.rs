@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::Duration;
 
+use futures::future::join_all;
 use parlance_proto::membership::v1::OutboxCounters;
 use parlance_proto::message::v1::HealingCounters;
 use parlance_rpc::{Internal, InternalKey, Minter, Role, Secret};
@@ -161,12 +163,7 @@ impl Cluster {
         let folder = Some(folder);
         let mut cluster =
             Self { replicas, database, redis, folder, minter, internal, _alone: alone };
-        for replica in cluster.replicas.values_mut() {
-            replica.start();
-        }
-        for replica in cluster.replicas.values_mut() {
-            replica.ready().await;
-        }
+        cluster.start_all().await;
         cluster
     }
 
@@ -198,6 +195,28 @@ impl Cluster {
         // Closing what is behind the connections takes a moment more.
         let within = DRAIN + Duration::from_secs(5);
         assert!(began.elapsed() < within, "{name} took {:?}", began.elapsed());
+    }
+
+    /// Asks every replica to end, all at once.
+    pub async fn stop_all(&mut self) {
+        for status in join_all(self.replicas.values_mut().map(Replica::stop)).await {
+            assert!(status.success(), "a replica ended with {status}");
+        }
+    }
+
+    /// Starts every replica, all at once, and waits until they are ready.
+    pub async fn start_all(&mut self) {
+        self.replicas.values_mut().for_each(Replica::start);
+        join_all(self.replicas.values_mut().map(Replica::ready)).await;
+    }
+
+    /// Tells that a backup was put back, as an operator does while nothing runs.
+    pub async fn tell_restored(&self) {
+        let told = tokio::process::Command::new(programs().await.join("parlance"))
+            .args(["restored", "--store", &self.database.url()])
+            .stdout(Stdio::null())
+            .status();
+        assert!(told.await.expect("parlance").success());
     }
 
     /// Stops a replica in the middle of whatever it does.

@@ -97,6 +97,13 @@ impl Database {
         .expect("a count")
     }
 
+    /// How many epochs the logs have had.
+    pub async fn epochs(&self) -> i64 {
+        let mut connection = PgConnection::connect(&self.url()).await.expect("Postgres");
+        let count = sqlx::query_scalar("SELECT count(*) FROM parlance_message.epochs");
+        count.fetch_one(&mut connection).await.expect("a count")
+    }
+
     /// The event that removed a user from a room.
     pub async fn removal(&self, room: &str, user: &str) -> i64 {
         let log = self.log(room).await;

@@ -16,6 +16,7 @@
 //! cluster.finish().await;
 //! ```
 
+mod backup;
 pub mod checker;
 pub mod client;
 pub mod cluster;
@@ -28,6 +29,7 @@ mod replica;
 pub mod traffic;
 mod viewer;
 
+pub use backup::Way;
 pub use client::Client;
 pub use cluster::{Cluster, Kind, Name};
 pub use embedded::Embedded;

@@ -30,8 +30,10 @@ impl Postgres {
             assert!(owned.expect("chown").success());
         }
         let data = server.data();
-        let arguments = ["-U", "parlance", "--auth=trust", "-E", "UTF8", "--locale=C"];
-        server.run("initdb", &[&["-D", &data], &arguments[..]].concat()).await;
+        let settings = ["-U", "parlance", "--auth=trust", "-E", "UTF8", "--locale=C"];
+        // Small, since tests copy it.
+        let small = ["--no-sync", "--wal-segsize=1"];
+        server.run("initdb", &[&["-D", &data], &settings[..], &small[..]].concat()).await;
         server.begin().await;
         server
     }
@@ -54,20 +56,36 @@ impl Postgres {
     /// Starts it, and waits until it has recovered.
     pub async fn begin(&self) {
         let (data, folder) = (self.data(), self.folder.path().display());
+        // What it has written survives it, as it is not the machine that ends.
         let options = format!(
-            "-p {} -k {folder} -c listen_addresses=127.0.0.1 -c max_connections=200",
+            "-p {} -k {folder} -c listen_addresses=127.0.0.1 -c max_connections=200 -c fsync=off",
             self.port
         );
         let log = format!("{folder}/server.log");
         self.run("pg_ctl", &["start", "-D", &data, "-s", "-w", "-l", &log, "-o", &options]).await;
     }
 
-    fn data(&self) -> String {
+    pub(crate) const fn port(&self) -> u16 {
+        self.port
+    }
+
+    pub(crate) fn data(&self) -> String {
         self.folder.path().join("data").display().to_string()
     }
 
-    async fn run(&self, program: &str, arguments: &[&str]) {
-        let status = as_owner(&self.programs.join(program))
+    /// Where a copy of what it stores is kept.
+    pub(crate) fn copy(&self) -> String {
+        self.folder.path().join("copy").display().to_string()
+    }
+
+    /// Runs a program of Postgres.
+    pub(crate) async fn run(&self, program: &str, arguments: &[&str]) {
+        self.run_any(&self.programs.join(program).display().to_string(), arguments).await;
+    }
+
+    /// Runs a program as the owner of the data.
+    pub(crate) async fn run_any(&self, program: &str, arguments: &[&str]) {
+        let status = as_owner(Path::new(program))
             .args(arguments)
             .current_dir(self.folder.path())
             .stdin(Stdio::null())

@@ -156,6 +156,7 @@ impl Traffic {
     pub async fn judge_with(self, cluster: &Cluster, others: Vec<View>) -> Report {
         let rooms = self.rooms.clone();
         let (mut history, streams) = self.end(cluster).await;
+        assert_eq!(cluster.database.epochs().await, 1, "nothing here puts the database back");
         history.views.extend(others);
         let mut logs = Vec::new();
         for room in &rooms {

@@ -10,6 +10,7 @@ mod presence;
 mod readiness;
 mod redis;
 mod removal;
+mod restores;
 mod rooms;
 mod sends;
 mod streams;

@@ -1,0 +1,222 @@
+//! Backups that are put back and nobody says so, in every way there is.
+//!
+//! Clients hold what was told to them before; some of it did not happen, then. Whoever comes
+//! first afterwards, senders or readers: no client goes on with what is not stored.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use parlance_cluster::postgres::Postgres;
+use parlance_cluster::{Client, Cluster, Kind, Way};
+use parlance_proto::message::v1::subscribe_response::Frame;
+use parlance_proto::message::v1::{
+    Cursor, Event, Reset, ResetReason, RoomCursor, SubscribeRequest, event::Body,
+};
+use tokio::time::timeout;
+
+const ROOM: &str = "room";
+
+/// How long a frame may take.
+const PROMPT: Duration = Duration::from_secs(5);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum First {
+    Readers,
+    Senders,
+}
+
+/// Which cursors are asked: old clients hold none of the times of events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Asked {
+    All,
+    WithTimes,
+}
+
+#[tokio::test]
+async fn a_dump_put_into_the_same_server_resets_what_is_beyond_it() {
+    let (postgres, mut world) = World::start().await;
+    for first in [First::Readers, First::Senders] {
+        let lost = world.loses(&postgres, Way::Dump).await;
+        world.cluster.stop_all().await;
+        postgres.put_back(&world.cluster.database, Way::Dump).await;
+        world.cluster.start_all().await;
+        world.judge(first, Asked::All, &lost).await;
+    }
+    // Redis has forgotten, too: the times are left, and what the operator says.
+    for asked in [Asked::WithTimes, Asked::All] {
+        let lost = world.loses(&postgres, Way::Dump).await;
+        world.cluster.stop_all().await;
+        postgres.put_back(&world.cluster.database, Way::Dump).await;
+        world.cluster.redis.flush().await;
+        if asked == Asked::All {
+            world.cluster.tell_restored().await;
+        }
+        world.cluster.start_all().await;
+        world.judge(First::Senders, asked, &lost).await;
+    }
+    world.cluster.finish().await;
+}
+
+/// Replicas run on meanwhile: they lose their connections, and find the older data behind
+/// the next ones.
+#[tokio::test]
+async fn a_base_backup_put_back_under_running_services_resets_what_is_beyond_it() {
+    let (postgres, mut world) = World::start().await;
+    for first in [First::Readers, First::Senders] {
+        let lost = world.loses(&postgres, Way::BaseBackup).await;
+        // Its start counts as what happens every few seconds does.
+        world.cluster.kill(Kind::Message.replica(0)).await;
+        world.cluster.restart(Kind::Message.replica(0)).await;
+        postgres.put_back(&world.cluster.database, Way::BaseBackup).await;
+        world.judge(first, Asked::All, &lost).await;
+    }
+    world.cluster.finish().await;
+}
+
+#[tokio::test]
+async fn a_cold_copy_put_back_resets_what_is_beyond_it() {
+    restores_while_stopped(Way::ColdCopy).await;
+}
+
+#[tokio::test]
+async fn recovery_to_a_point_in_time_resets_what_is_beyond_it() {
+    restores_while_stopped(Way::PointInTime).await;
+}
+
+async fn restores_while_stopped(way: Way) {
+    let (postgres, mut world) = World::start().await;
+    for first in [First::Readers, First::Senders] {
+        let lost = world.loses(&postgres, way).await;
+        world.cluster.stop_all().await;
+        postgres.put_back(&world.cluster.database, way).await;
+        world.cluster.start_all().await;
+        world.judge(first, Asked::All, &lost).await;
+    }
+    world.cluster.finish().await;
+}
+
+/// One event as a client holds it.
+#[derive(Clone, Debug)]
+struct Held {
+    cursor: Cursor,
+    text: Option<String>,
+}
+
+/// What a client held of the room, from the first event on, when it was put back.
+struct Lost {
+    /// The last event that the backup has.
+    kept: i64,
+    held: Vec<Held>,
+}
+
+struct World {
+    cluster: Cluster,
+    ann: Client,
+    sent: usize,
+}
+
+impl World {
+    async fn start() -> (Postgres, Self) {
+        let postgres = Postgres::start().await;
+        let cluster = Cluster::beside(2, &postgres).await;
+        cluster.service().know(&["ann".to_owned()]).await;
+        let ann = cluster.user("ann");
+        ann.create_group(ROOM, &[]).await.expect("a room");
+        (postgres, Self { cluster, ann, sent: 0 })
+    }
+
+    async fn says(&mut self, count: usize, what: &str) -> i64 {
+        let mut seq = 0;
+        for _ in 0..count {
+            self.sent += 1;
+            let text = format!("{what} {}", self.sent);
+            seq = self.ann.send(self.sent, ROOM, &text, &text).await.expect("sent").seq;
+        }
+        seq
+    }
+
+    /// Makes a backup, and writes what it does not have.
+    async fn loses(&mut self, postgres: &Postgres, way: Way) -> Lost {
+        let kept = self.says(4, "kept").await;
+        postgres.back_up(&self.cluster.database, way).await;
+        self.says(4, "lost").await;
+        let (reset, held) = self.come_back(&[]).await;
+        assert_eq!(reset, None);
+        assert_eq!(held.len(), usize::try_from(kept).expect("small") + 4);
+        Lost { kept, held }
+    }
+
+    /// Lets clients come back with every cursor that was given, before others have sent or
+    /// after they have sent more than was lost.
+    async fn judge(&mut self, first: First, asked: Asked, lost: &Lost) {
+        if first == First::Readers {
+            self.readers(asked, lost).await;
+        }
+        let head = self.says(6, "new").await;
+        assert_eq!(head, lost.kept + 6, "the numbers were given again");
+        self.readers(asked, lost).await;
+    }
+
+    async fn readers(&self, asked: Asked, lost: &Lost) {
+        let stored = self.cluster.database.log(ROOM).await.entries.into_iter();
+        let stored: BTreeMap<_, _> = stored.map(|entry| (entry.seq, entry.text)).collect();
+        for upto in 1..=lost.held.len() {
+            let held = &lost.held[..upto];
+            let mut old = held.to_vec();
+            for held in &mut old {
+                held.cursor.time = None;
+            }
+            let clients = if asked == Asked::All { vec![held, &old] } else { vec![held] };
+            for held in clients {
+                let cursor = &held[upto - 1].cursor;
+                let (reset, now) = self.come_back(held).await;
+                if cursor.seq > lost.kept {
+                    let reset = reset.unwrap_or_else(|| panic!("{cursor:?} holds"));
+                    assert_eq!(reset.reason(), ResetReason::Rewound, "{cursor:?}");
+                    assert!(reset.keep_through <= lost.kept, "{cursor:?}: {reset:?}");
+                } else {
+                    assert_eq!(reset, None, "{cursor:?}");
+                }
+                let now: BTreeMap<_, _> =
+                    now.into_iter().map(|held| (held.cursor.seq, held.text)).collect();
+                assert_eq!(now, stored, "{cursor:?}");
+            }
+        }
+    }
+
+    /// Comes back as a client that holds events, and catches up: the reset that it was told,
+    /// and what it holds then.
+    async fn come_back(&self, held: &[Held]) -> (Option<Reset>, Vec<Held>) {
+        let mut held = held.to_vec();
+        let mut cursor = held.last().map(|held| held.cursor.clone()).unwrap_or_default();
+        let (room_id, given) = (ROOM.to_owned(), Some(cursor.clone()));
+        let rooms = vec![RoomCursor { room_id, cursor: given }];
+        let request = SubscribeRequest { rooms, ..SubscribeRequest::default() };
+        let mut stream = self.ann.follow(request).await;
+        let mut told = None;
+        loop {
+            let frame = timeout(PROMPT, stream.message()).await.expect("in time").expect("a frame");
+            match frame.and_then(|told| told.frame).expect("a frame") {
+                Frame::Attached(attached) => cursor.epoch = attached.epoch,
+                Frame::Reset(reset) => {
+                    held.retain(|held| held.cursor.seq <= reset.keep_through);
+                    cursor.epoch.clone_from(&reset.epoch);
+                    assert_eq!(told.replace(reset), None);
+                }
+                Frame::Event(event) => {
+                    let event = event.event.expect("an event");
+                    cursor.move_to(event.seq, event.time);
+                    let text = text(&event);
+                    held.push(Held { cursor: cursor.clone(), text });
+                }
+                Frame::CaughtUp(_) => return (told, held),
+                _ => {}
+            }
+        }
+    }
+}
+
+fn text(event: &Event) -> Option<String> {
+    let Some(Body::MessageSent(sent)) = &event.body else { return None };
+    Some(sent.content.clone().unwrap_or_default().text)
+}
