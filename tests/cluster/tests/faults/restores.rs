@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use parlance_cluster::client::is_final;
 use parlance_cluster::postgres::Postgres;
 use parlance_cluster::{Client, Cluster, Kind, Way};
 use parlance_proto::message::v1::subscribe_response::Frame;
@@ -13,11 +14,12 @@ use parlance_proto::message::v1::{
     Cursor, Event, Reset, ResetReason, RoomCursor, SubscribeRequest, event::Body,
 };
 use tokio::time::timeout;
+use tonic::Status;
 
 const ROOM: &str = "room";
 
-/// How long a frame may take.
-const PROMPT: Duration = Duration::from_secs(5);
+/// How long a client may take to catch up.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum First {
@@ -185,9 +187,20 @@ impl World {
     }
 
     /// Comes back as a client that holds events, and catches up: the reset that it was told,
-    /// and what it holds then.
+    /// and what it holds then. A replica that does not reach the database yet is asked again.
     async fn come_back(&self, held: &[Held]) -> (Option<Reset>, Vec<Held>) {
-        let mut held = held.to_vec();
+        let caught_up = async {
+            loop {
+                match self.catch_up(held.to_vec()).await {
+                    Ok(caught_up) => return caught_up,
+                    Err(status) => assert!(!is_final(&status), "{status}"),
+                }
+            }
+        };
+        timeout(PATIENCE, caught_up).await.expect("in time")
+    }
+
+    async fn catch_up(&self, mut held: Vec<Held>) -> Result<(Option<Reset>, Vec<Held>), Status> {
         let mut cursor = held.last().map(|held| held.cursor.clone()).unwrap_or_default();
         let (room_id, given) = (ROOM.to_owned(), Some(cursor.clone()));
         let rooms = vec![RoomCursor { room_id, cursor: given }];
@@ -195,22 +208,23 @@ impl World {
         let mut stream = self.ann.follow(request).await;
         let mut told = None;
         loop {
-            let frame = timeout(PROMPT, stream.message()).await.expect("in time").expect("a frame");
-            match frame.and_then(|told| told.frame).expect("a frame") {
-                Frame::Attached(attached) => cursor.epoch = attached.epoch,
-                Frame::Reset(reset) => {
+            let response = stream.message().await?;
+            match response.and_then(|response| response.frame) {
+                Some(Frame::Attached(attached)) => cursor.epoch = attached.epoch,
+                Some(Frame::Reset(reset)) => {
                     held.retain(|held| held.cursor.seq <= reset.keep_through);
                     cursor.epoch.clone_from(&reset.epoch);
                     assert_eq!(told.replace(reset), None);
                 }
-                Frame::Event(event) => {
+                Some(Frame::Event(event)) => {
                     let event = event.event.expect("an event");
                     cursor.move_to(event.seq, event.time);
                     let text = text(&event);
                     held.push(Held { cursor: cursor.clone(), text });
                 }
-                Frame::CaughtUp(_) => return (told, held),
-                _ => {}
+                Some(Frame::CaughtUp(_)) => return Ok((told, held)),
+                Some(_) => {}
+                None => return Err(Status::unavailable("the stream ended")),
             }
         }
     }
