@@ -70,15 +70,13 @@ const STANDSTILL: Duration = Duration::from_secs(2);
 
 /// What the planner of Postgres is told: probe by index, once and for all. Statistics, or
 /// their absence in a new database, would lead it astray, and planning anew costs more than
-/// most statements. And what costs is the rows that are visited, nearly all of them in memory:
-/// not their pages, and not the comparisons on the way down to them.
-const PROBES: [(&str, &str); 7] = [
+/// most statements.
+const PROBES: [(&str, &str); 6] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
     ("enable_hashjoin", "off"),
     ("enable_mergejoin", "off"),
-    ("enable_material", "off"),
     ("jit", "off"),
 ];
 

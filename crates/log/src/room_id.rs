@@ -16,6 +16,8 @@ const ROOMS: u64 = 100_000;
 const KEEP: Duration = Duration::from_mins(1);
 
 const HOLDER: &str = "SELECT log_id FROM room_logs WHERE tenant_id = $1 AND room_id = $2";
+const HOLDERS: &str = "SELECT log_id FROM (VALUES ($1, $2..)) w JOIN room_logs
+                           ON tenant_id = w.column1 AND room_id = w.column2";
 const IS_OPEN: &str = "SELECT closed_seq IS NULL FROM heads WHERE log_id = $1";
 
 /// Remembers which log each room is; closed ones never, for the room may begin a new
@@ -48,6 +50,17 @@ impl Resolver {
             self.logs.insert(key, log_id).await;
         }
         Ok(Some(log_id))
+    }
+
+    pub(crate) async fn resolve_all(
+        &self,
+        tenant_id: &TenantId,
+        room_ids: &[RoomId],
+    ) -> Result<Vec<LogId>, Error> {
+        let holders = self.db.read(HOLDERS).bind(tenant_id.as_str());
+        let holders = holders.bind_list(room_ids.iter().map(RoomId::as_str));
+        let logs: Vec<(Uuid,)> = holders.fetch_all().await?;
+        Ok(logs.into_iter().map(|(log_id,)| LogId(log_id)).collect())
     }
 
     /// Looks the room up again next time: its life ended.

@@ -139,6 +139,15 @@ impl Store {
         self.inner.resolver.resolve(tenant_id, room_id).await
     }
 
+    /// The logs of the latest lives of those of the rooms that had one.
+    pub async fn resolve_all(
+        &self,
+        tenant_id: &TenantId,
+        room_ids: &[RoomId],
+    ) -> Result<Vec<LogId>, Error> {
+        self.inner.resolver.resolve_all(tenant_id, room_ids).await
+    }
+
     /// What `viewer` may see of a log, and its head, in one statement. `None`: no such
     /// log.
     pub async fn view(

@@ -134,7 +134,7 @@ const WORK: &[(&str, Work)] = work! {
         place.mia.members.clone().leave_room(leave).await.expect("left")
     },
     "AddMembers and RemoveMembers": |_, place| {
-        let users = &crowd()[2..];
+        let users = &crowd()[2..12];
         place.ann.members.clone().add_members(add("den", users)).await.expect("added");
         let remove = pb::RemoveMembersRequest {
             room_id: "den".to_owned(),

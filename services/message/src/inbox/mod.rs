@@ -74,8 +74,9 @@ impl Inbox {
         rooms: &[RoomId],
         these_only: bool,
     ) -> Result<(Vec<Unread>, i64), Error> {
-        let only = these_only.then_some(rooms);
-        let all = store::unread(self.store.db(), tenant_id, user, only).await?;
+        let only =
+            if these_only { Some(self.store.resolve_all(tenant_id, rooms).await?) } else { None };
+        let all = store::unread(self.store.db(), tenant_id, user, only.as_deref()).await?;
         let total = all.iter().map(|room| room.unread).sum();
         let by_id: HashMap<_, _> = all.iter().map(|room| (&room.room_id, room)).collect();
         let asked = rooms.iter().filter_map(|room| by_id.get(room).copied().cloned()).collect();

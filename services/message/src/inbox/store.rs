@@ -76,14 +76,12 @@ macro_rules! unread_columns {
 }
 
 const UNREAD: &str = unread!(unread_columns!(), of_user!());
-/// From the rooms to the user: of a room there may be many users, of a user many rooms.
 const UNREAD_IN: &str = unread!(
     unread_columns!(),
-    "(VALUES ($1, $2, $3..)) a
-       JOIN room_logs r ON r.tenant_id = a.column1 AND r.room_id = a.column3
-       JOIN heads h ON h.log_id = r.log_id
-       JOIN members m ON m.log_id = r.log_id AND m.user_id = a.column2
-      WHERE h.closed_seq IS NULL"
+    "(VALUES ($2, $3..)) a
+       JOIN heads h ON h.log_id = a.column2
+       JOIN members m ON m.log_id = a.column2 AND m.user_id = a.column1
+      WHERE h.tenant_id = $1 AND h.closed_seq IS NULL"
 );
 
 parlance_db::row! {
@@ -119,17 +117,17 @@ impl UnreadRow {
     }
 }
 
-/// Unread counts of a user's open logs: of the rooms in `only`, or of all.
+/// Unread counts of a user's open logs: of those in `only`, or of all.
 pub async fn unread(
     db: &Db,
     tenant_id: &TenantId,
     user_id: &UserId,
-    only: Option<&[RoomId]>,
+    only: Option<&[LogId]>,
 ) -> Result<Vec<Unread>, Error> {
     let select = db.read(if only.is_some() { UNREAD_IN } else { UNREAD });
     let mut select = select.bind(tenant_id.as_str()).bind(user_id.as_str());
     if let Some(only) = only {
-        select = select.bind_list(only.iter().map(RoomId::as_str));
+        select = select.bind_list(only.iter().map(|log_id| log_id.0));
     }
     let rows: Vec<UnreadRow> = select.fetch_all().await?;
     Ok(rows.into_iter().map(UnreadRow::unread).collect())

@@ -58,14 +58,13 @@ impl MessageRow {
 }
 
 /// The edit `e` that holds the content of a message `m` of the log $1 as it reads at $5: an
-/// edit above is not there yet. $6 is the kind of edits. Its log is that of the message and
-/// not $1, by which alone Postgres might walk through the log. The two `+` keep SQLite from
-/// walking the log backwards for the greatest number instead of reading the message's edits,
-/// which are bounded, by the index of targets.
+/// edit above is not there yet. $6 is the kind of edits. The two `+` keep SQLite from walking
+/// the log backwards for the greatest number instead of reading the message's edits, which
+/// are bounded, by the index of targets.
 macro_rules! edit_of_message {
     () => {
         "LEFT JOIN events e
-           ON e.log_id = m.log_id
+           ON e.log_id = $1
           AND e.seq = CASE WHEN m.content_seq IS NULL THEN NULL
                            WHEN m.content_seq <= $5 THEN m.content_seq
                            ELSE (SELECT MAX(+o.seq) FROM events o
@@ -82,8 +81,8 @@ macro_rules! messages {
     ($deleted:literal, $order:literal) => {
         concat!(
             "SELECT * FROM (
-               SELECT m.log_id, m.kind, m.seq, m.sender_id, m.time, m.counted, m.deleted_seq,
-                      m.payload, m.content_seq
+               SELECT m.kind, m.seq, m.sender_id, m.time, m.counted, m.deleted_seq, m.payload,
+                      m.content_seq
                  FROM events m
                 WHERE m.log_id = $1 AND (m.kind, m.seq) >= ($7, $2) AND (m.kind, m.seq) <= ($7, $3)
                   AND m.deleted_seq ",

@@ -27,6 +27,19 @@ macro_rules! select {
     };
 }
 
+/// Rooms by one of their ids: those of the tenant $1 whose ids are listed from $2 on.
+macro_rules! listed {
+    ($id:literal) => {
+        concat!(
+            "SELECT ",
+            columns!(),
+            " FROM (VALUES ($1, $2..)) w JOIN rooms ON tenant_id = w.column1 AND ",
+            $id,
+            " = w.column2"
+        )
+    };
+}
+
 const INSERT: &str = concat!(
     "INSERT INTO rooms (",
     columns!(),
@@ -139,7 +152,7 @@ impl Store {
         tenant_id: &TenantId,
         room_ids: &[RoomId],
     ) -> Result<Vec<Room>, Error> {
-        let select = select!("tenant_id = $1 AND ", held!(), " AND room_id IN ($2..)");
+        let select = concat!(listed!("room_id"), " WHERE ", held!());
         let query = self.db.read(select).bind(tenant_id.as_str());
         many(query.bind_list(room_ids.iter().map(RoomId::as_str))).await
     }
@@ -149,7 +162,7 @@ impl Store {
         tenant_id: &TenantId,
         unique_ids: &[UniqueId],
     ) -> Result<Vec<Room>, Error> {
-        let select = select!("tenant_id = $1 AND ", held!(), " AND unique_id IN ($2..)");
+        let select = concat!(listed!("unique_id"), " WHERE ", held!());
         let query = self.db.read(select).bind(tenant_id.as_str());
         many(query.bind_list(unique_ids.iter().map(UniqueId::as_str))).await
     }
@@ -159,8 +172,7 @@ impl Store {
         tenant_id: &TenantId,
         log_ids: &[LogId],
     ) -> Result<Vec<Room>, Error> {
-        let query = self.db.read(select!("tenant_id = $1 AND log_id IN ($2..)"));
-        let query = query.bind(tenant_id.as_str());
+        let query = self.db.read(listed!("log_id")).bind(tenant_id.as_str());
         many(query.bind_list(log_ids.iter().map(|log_id| log_id.0))).await
     }
 
