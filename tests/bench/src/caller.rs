@@ -2,18 +2,29 @@
 
 use std::time::Duration;
 
+use bytes::{Buf, BufMut};
+use http::uri::PathAndQuery;
+use parlance_proto::message::v1::list_messages_request::Position;
 use parlance_proto::message::v1::message_service_client::MessageServiceClient;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
 use parlance_proto::message::v1::{
-    MessageContent, RoomCursor, SendMessageRequest, StreamStart, SubscribeRequest,
-    SubscribeResponse,
+    ListMessagesRequest, MessageContent, RoomCursor, SendMessageRequest, StreamStart,
+    SubscribeRequest, SubscribeResponse,
 };
+use prost::encoding::{DecodeContext, WireType, skip_field};
+use prost::{DecodeError, Message};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
+use tonic_prost::ProstCodec;
 
 /// How long a text is, in bytes.
 pub(crate) const TEXT: usize = 200;
+
+const LIST_MESSAGES: &str = "/parlance.message.v1.MessageService/ListMessages";
+
+/// `ListMessagesResponse.messages`.
+const MESSAGES: u32 = 1;
 
 /// Who calls, and over which connection.
 #[derive(Clone, Debug)]
@@ -26,6 +37,37 @@ pub(crate) async fn connect(address: &str) -> Channel {
     let endpoint = Endpoint::from_shared(address.to_owned()).expect("an address");
     let endpoint = endpoint.tcp_nodelay(true).connect_timeout(Duration::from_secs(5));
     endpoint.connect().await.expect("a connection")
+}
+
+/// How many messages a `ListMessagesResponse` holds.
+#[derive(Debug, Default)]
+struct Counted {
+    messages: usize,
+}
+
+impl Message for Counted {
+    fn encode_raw(&self, _: &mut impl BufMut) {
+        unreachable!("a client only reads pages")
+    }
+
+    fn merge_field(
+        &mut self,
+        tag: u32,
+        wire_type: WireType,
+        buf: &mut impl Buf,
+        context: DecodeContext,
+    ) -> Result<(), DecodeError> {
+        self.messages += usize::from(tag == MESSAGES);
+        skip_field(wire_type, tag, buf, context)
+    }
+
+    fn encoded_len(&self) -> usize {
+        0
+    }
+
+    fn clear(&mut self) {
+        *self = Self::default();
+    }
 }
 
 impl Caller {
@@ -47,6 +89,23 @@ impl Caller {
         let send = SendMessageRequest { room_id, content, request_id, uncounted: false };
         let mut client = MessageServiceClient::new(self.channel.clone());
         client.send_message(self.request(send)).await.map(drop)
+    }
+
+    /// Reads the page of `size` messages below a place, and says how many it holds. They
+    /// are not decoded: what a client does with them is its own.
+    pub(crate) async fn page(&self, room: &str, before: i64, size: usize) -> Result<usize, Status> {
+        let request = ListMessagesRequest {
+            room_id: room.to_owned(),
+            page_size: i32::try_from(size).expect("a size"),
+            position: Some(Position::BeforeSeq(before)),
+            ..ListMessagesRequest::default()
+        };
+        let mut client = tonic::client::Grpc::new(self.channel.clone());
+        client.ready().await.map_err(|_| Status::unavailable("no connection"))?;
+        let path = PathAndQuery::from_static(LIST_MESSAGES);
+        let codec = ProstCodec::<ListMessagesRequest, Counted>::default();
+        let page = client.unary(self.request(request), path, codec).await?;
+        Ok(page.into_inner().messages)
     }
 
     /// Follows a room from its head on.

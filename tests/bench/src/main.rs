@@ -17,6 +17,7 @@ mod plan;
 mod process;
 mod report;
 mod rounds;
+mod selects;
 
 use std::time::{Duration, Instant};
 

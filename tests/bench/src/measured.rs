@@ -170,8 +170,12 @@ fn sender(number: usize) -> String {
     format!("sender-{number}")
 }
 
+pub(crate) fn listener(number: usize) -> String {
+    format!("listener-{number}")
+}
+
 fn listeners(count: usize) -> Vec<String> {
-    (0..count).map(|number| format!("listener-{number}")).collect()
+    (0..count).map(listener).collect()
 }
 
 /// The name of one of the many rooms.

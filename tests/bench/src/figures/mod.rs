@@ -4,6 +4,7 @@ mod fanout;
 mod latency;
 mod memory;
 mod outage;
+mod pages;
 mod sends;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,6 +16,9 @@ use crate::plan::Plan;
 pub(crate) async fn all(plan: &Plan, suite: &mut Measured) {
     if plan.has(&["S1", "S2"]) {
         sends::measure(plan, suite).await;
+    }
+    if plan.has(&["P1", "P2"]) {
+        pages::measure(plan, suite).await;
     }
     if plan.has(&["S6", "S7"]) {
         fanout::measure(plan, suite).await;
