@@ -1,12 +1,21 @@
 //! Generates the gRPC code from `proto/`, with a protobuf compiler in Rust: nothing to install.
 
+use std::collections::BTreeSet;
 use std::error::Error;
 use std::path::{Path, PathBuf};
 
-use prost_types::FileDescriptorProto;
+use prost_types::field_descriptor_proto::Type;
+use prost_types::{DescriptorProto, FileDescriptorProto, FileDescriptorSet};
 
 /// The message whose bytes are made once and shared by all its receivers.
 const FRAME: &str = ".parlance.message.v1.SubscribeResponse";
+
+/// The package of messages, and its contents.
+const PACKAGE: &str = ".parlance.message.v1";
+const CONTENT: &str = ".parlance.message.v1.MessageContent";
+
+/// Where a content is passed on as it is stored.
+const STORED: [&str; 3] = ["Message", "MessageSent", "MessageEdited"];
 
 /// The reasons of refusals, whose comments say which code each comes with.
 const REASONS: &str = "parlance/errors/v1/reason.proto";
@@ -33,19 +42,59 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     generate().compile_fds(descriptors.clone())?;
 
-    let streaming = out.join("streaming");
-    std::fs::create_dir_all(&streaming)?;
-    generate()
+    let stored = out.join("stored");
+    std::fs::create_dir_all(&stored)?;
+    let mut generate = generate();
+    generate = generate
         .build_client(false)
         .codec_path("crate::frame::FrameCodec")
-        .out_dir(&streaming)
+        .out_dir(&stored)
+        .bytes(PACKAGE)
         .extern_path(FRAME, "crate::frame::Frame")
-        .extern_path(".parlance.message.v1", "crate::message::v1")
         .extern_path(".parlance.membership.v1", "crate::membership::v1")
         .extern_path(".parlance.presence.v1", "crate::presence::v1")
-        .extern_path(".parlance.room.v1", "crate::room::v1")
-        .compile_fds(descriptors)?;
+        .extern_path(".parlance.room.v1", "crate::room::v1");
+    let (descriptors, others) = with_content_as_bytes(descriptors);
+    for other in others {
+        generate = generate
+            .extern_path(format!("{PACKAGE}.{other}"), format!("crate::message::v1::{other}"));
+    }
+    generate.compile_fds(descriptors)?;
     Ok(())
+}
+
+/// The contracts with the contents of messages as bytes, which are on the wire what an
+/// encoded content is; and the types of the package that hold no such content, which are those
+/// of all others.
+fn with_content_as_bytes(mut files: FileDescriptorSet) -> (FileDescriptorSet, Vec<String>) {
+    let package = |file: &&mut FileDescriptorProto| file.package() == &PACKAGE[1..];
+    let mut types: Vec<&mut DescriptorProto> =
+        files.file.iter_mut().filter(package).flat_map(|file| &mut file.message_type).collect();
+    let mut holders: BTreeSet<String> = BTreeSet::new();
+    for holder in types.iter_mut().filter(|holder| STORED.contains(&holder.name())) {
+        holders.insert(format!("{PACKAGE}.{}", holder.name()));
+        for field in holder.field.iter_mut().filter(|field| field.type_name() == CONTENT) {
+            field.set_type(Type::Bytes);
+            (field.type_name, field.proto3_optional) = (None, Some(true));
+        }
+    }
+    // Whoever holds a holder holds a content.
+    let mut before = 0;
+    while before < holders.len() {
+        before = holders.len();
+        for holder in &types {
+            if holder.field.iter().any(|field| holders.contains(field.type_name())) {
+                holders.insert(format!("{PACKAGE}.{}", holder.name()));
+            }
+        }
+    }
+    let enums = files.file.iter().filter(|file| file.package() == &PACKAGE[1..]);
+    let enums = enums.flat_map(|file| &file.enum_type).map(|kind| kind.name().to_owned());
+    let types = files.file.iter().filter(|file| file.package() == &PACKAGE[1..]);
+    let types = types.flat_map(|file| &file.message_type).map(|message| message.name().to_owned());
+    let others = types.filter(|name| !holders.contains(&format!("{PACKAGE}.{name}"))).chain(enums);
+    let others = others.collect();
+    (files, others)
 }
 
 /// What the comments of the reasons say to this code: `Code: NOT_FOUND.` of each.

@@ -50,7 +50,9 @@ pub use self::error::{StoreError, Stored, Trouble};
 pub use self::migrations::Migrations;
 pub use self::ping::Ping;
 pub use self::query::{Query, Row, Value, rows};
-pub use self::row::Joined;
+#[doc(hidden)]
+pub use self::row::check_names;
+pub use self::row::{Columns, Joined};
 
 use self::conn::{Silence, lend};
 use self::query::On;

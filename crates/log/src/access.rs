@@ -48,6 +48,22 @@ impl Store {
 
     /// What the actor may see of a room's present life.
     pub async fn view_of_room(&self, actor: &Actor, room_id: &RoomId) -> Result<View, Error> {
+        let viewer = actor.user.as_ref();
+        let view = async |log_id| Ok(self.view(log_id, viewer).await?.map(|view| (view, ())));
+        Ok(self.present_view(actor, room_id, view).await?.0)
+    }
+
+    /// The view of a room's present life that `read` gives of its log, and what was read
+    /// with it.
+    pub async fn present_view<T, F>(
+        &self,
+        actor: &Actor,
+        room_id: &RoomId,
+        read: impl Fn(LogId) -> F,
+    ) -> Result<(View, T), Error>
+    where
+        F: Future<Output = Result<Option<(View, T)>, Error>>,
+    {
         let mut before = None;
         // The second look is for a room id that began a new life since it was cached.
         for _ in 0..2 {
@@ -55,8 +71,8 @@ impl Store {
             if before == Some(log_id) {
                 break;
             }
-            match self.view(log_id, actor.user.as_ref()).await? {
-                Some(view) if view.closed.is_none() => return Ok(view),
+            match read(log_id).await? {
+                Some((view, rest)) if view.closed.is_none() => return Ok((view, rest)),
                 _ => before = Some(log_id),
             }
         }
@@ -70,9 +86,8 @@ impl Store {
         message_id: MessageId,
     ) -> Result<(View, Visible), Error> {
         let view = self.view(message_id.log_id, actor.user.as_ref()).await?;
-        let view = view.filter(|view| view.tenant_id == actor.tenant_id);
         let view = view.ok_or(Error::message_not_found())?;
-        let visible = view.shows(actor.user.as_ref(), message_id.seq)?;
+        let visible = view.shows_to(actor, message_id)?;
         Ok((view, visible))
     }
 

@@ -1,7 +1,7 @@
 //! A log whose head a transaction has locked.
 
 use parlance_db::{AssertSqlSafe, Conn, Stored, rows};
-use parlance_types::{History, LogId, MemberRule, Micros, RoomId, RoomKind, Seq, TenantId, UserId};
+use parlance_types::{LogId, Micros, RoomId, RoomKind, Seq, TenantId, UserId};
 
 use crate::{
     Appended, EpochId, Error, Kind, Membership, NewEvent, RequestKey, Rules, StoredEvent, View,
@@ -107,11 +107,7 @@ impl HeadRow {
             log_id,
             room_id: RoomId::new(&self.room_id),
             kind: stored.value("kind", RoomKind::from_i16(self.kind))?,
-            rules: Rules {
-                post: stored.value("post_rule", MemberRule::from_i16(self.post_rule))?,
-                allow_preview: self.allow_preview,
-                history: stored.value("history", History::from_i16(self.history))?,
-            },
+            rules: Rules::stored(log_id, self.post_rule, self.allow_preview, self.history)?,
             head: self.head,
             head_time: self.head_time,
             epoch,

@@ -40,5 +40,5 @@ pub use parlance_types::{History, MemberRule, Role, RoomKind};
 pub use read::Head;
 pub use send::{Entry, Sent};
 pub use store::Store;
-pub use view::{Stands, View, Visible, stranger};
+pub use view::{Stands, View, ViewRow, Visible, stranger};
 pub use write::Options;

@@ -13,6 +13,22 @@ pub struct Rules {
     pub history: History,
 }
 
+impl Rules {
+    pub(crate) fn stored(
+        log_id: LogId,
+        post: i16,
+        allow_preview: bool,
+        history: i16,
+    ) -> Result<Self, Error> {
+        let stored = Stored { table: "heads", row: log_id };
+        Ok(Self {
+            post: stored.value("post_rule", MemberRule::from_i16(post))?,
+            allow_preview,
+            history: stored.value("history", History::from_i16(history))?,
+        })
+    }
+}
+
 /// What an event means for access. Stands in its envelope, whatever its kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {

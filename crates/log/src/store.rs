@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parlance_bus::HighWater;
-use parlance_db::Db;
+use parlance_db::{Db, Joined, Query, Row};
 use parlance_rpc::Tasks;
 use parlance_types::{Clock, LogId, Micros, RoomId, Seq, TenantId, UserId};
 use tokio::time::timeout;
@@ -15,7 +15,7 @@ use crate::room_id::Resolver;
 use crate::write::Writers;
 use crate::{
     Applied, Change, CursorCheck, Entry, EpochId, Error, FactBatch, Head, Options, Publish, Sent,
-    StoredEvent, View, epoch, read, view,
+    StoredEvent, View, ViewRow, epoch, read, view,
 };
 
 /// How long the last beat may take: a database that is away is not waited for.
@@ -165,11 +165,32 @@ impl Store {
         viewer: Option<&UserId>,
         at: Seq,
     ) -> Result<Option<(View, Option<Micros>)>, Error> {
-        let view = view::view(&self.inner.db, log_id, viewer, at).await?;
-        if let Some((view, _)) = view.as_ref().filter(|(view, _)| view.closed.is_some()) {
+        let found = view::view(&self.inner.db, log_id, viewer, at).await?;
+        self.forget_closed(found.as_ref().map(|(view, _)| view)).await;
+        Ok(found)
+    }
+
+    /// What `viewer` may see of a log, and the rows that a statement of [`crate::with_view!`]
+    /// reads of it, in one snapshot. `bind` gives the select of the rows what it binds itself.
+    pub async fn view_with<R>(
+        &self,
+        log_id: LogId,
+        viewer: Option<&UserId>,
+        select: &'static str,
+        bind: impl FnOnce(Query<'_>) -> Query<'_>,
+    ) -> Result<Option<(View, Vec<R>)>, Error>
+    where
+        Joined<Option<ViewRow>, Option<R>>: Row,
+    {
+        let found = view::view_with(&self.inner.db, log_id, viewer, select, bind).await?;
+        self.forget_closed(found.as_ref().map(|(view, _)| view)).await;
+        Ok(found)
+    }
+
+    async fn forget_closed(&self, view: Option<&View>) {
+        if let Some(view) = view.filter(|view| view.closed.is_some()) {
             self.inner.resolver.forget(view.tenant_id.clone(), view.room_id.clone()).await;
         }
-        Ok(view)
     }
 
     /// The events `from..=to` that are stored, in order.

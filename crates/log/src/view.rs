@@ -1,11 +1,10 @@
 //! Who may see what of a log.
 
-use parlance_db::{Db, Joined};
+use parlance_db::{Db, Joined, Query, Row, Stored};
 use parlance_rpc::Reason;
-use parlance_types::{History, LogId, Micros, RoomId, RoomKind, Seq, TenantId, UserId};
+use parlance_types::{History, LogId, MessageId, Micros, RoomId, RoomKind, Seq, TenantId, UserId};
 
-use crate::head::HeadRow;
-use crate::{EpochId, Error, Membership, Rules};
+use crate::{Actor, EpochId, Error, Membership, Rules};
 
 /// What a viewer may see of a log, read together with the log's head in one statement.
 /// Whatever narrows it (blocks, history, expiry) is narrowed here, and only here.
@@ -81,6 +80,14 @@ impl View {
         }
     }
 
+    /// What `actor` may see of the log of a message that is within it, and theirs to know of.
+    pub fn shows_to(&self, actor: &Actor, message_id: MessageId) -> Result<Visible, Error> {
+        if self.tenant_id != actor.tenant_id {
+            return Err(Error::message_not_found());
+        }
+        self.shows(actor.user.as_ref(), message_id.seq)
+    }
+
     /// What `user` may see of the log of a message that is within it.
     pub fn shows(&self, user: Option<&UserId>, message: Seq) -> Result<Visible, Error> {
         let visible = match self.visible_to(user) {
@@ -92,42 +99,151 @@ impl View {
     }
 }
 
+/// The columns of a [`ViewRow`]: of a log `h`, and of its member `m` who views it.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! view_columns {
+    () => {
+        "h.tenant_id, h.room_id, h.kind, h.head, h.head_time, h.first_seq, h.closed_seq,
+         h.post_rule, h.allow_preview, h.history,
+         (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id,
+         m.role, m.joined_seq"
+    };
+}
+
+/// The log $1 and its viewer $2.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! viewed {
+    () => {
+        " FROM heads h LEFT JOIN members m
+            ON m.log_id = $1 AND m.user_id = $2
+         WHERE h.log_id = $1"
+    };
+}
+
+/// A statement that reads a view of the log $1 and, in the same snapshot, rows of what the
+/// viewer $2 sees: `columns` of what stands after `from`. There `(SELECT shown FROM viewed)` is
+/// the first event that they see, so that nothing else is read; NULL for those who see nothing.
+/// $3 is [`History::All`], and what the rows bind themselves begins at $4. `nothing` names
+/// their columns where there is none: `NULL AS seq, NULL AS time`.
+///
+/// This is to read little. Who may see what is for [`View::visible_to`] to say.
+#[macro_export]
+macro_rules! with_view {
+    (nothing: $nothing:expr, columns: $columns:expr, from: $from:expr $(,)?) => {
+        concat!(
+            "WITH viewed AS (SELECT ",
+            $crate::view_columns!(),
+            ", CASE WHEN $2 = '' THEN h.first_seq
+                    WHEN h.history = $3 AND m.joined_seq IS NOT NULL THEN h.first_seq
+                    WHEN m.joined_seq < h.first_seq THEN h.first_seq
+                    ELSE m.joined_seq END AS shown",
+            $crate::viewed!(),
+            ") SELECT tenant_id, room_id, kind, head, head_time, first_seq, closed_seq, post_rule,
+                      allow_preview, history, epoch_id, role, joined_seq, ",
+            $nothing,
+            " FROM viewed
+              UNION ALL
+              SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ",
+            $columns,
+            " FROM ",
+            $from
+        )
+    };
+}
+
 parlance_db::row! {
-    struct Viewer {
+    /// What a [`View`] is made from.
+    pub struct ViewRow {
+        tenant_id: String,
+        room_id: String,
+        kind: i16,
+        head: Seq,
+        head_time: Micros,
+        first_seq: Seq,
+        closed_seq: Option<Seq>,
+        post_rule: i16,
+        allow_preview: bool,
+        history: i16,
         epoch_id: String,
         role: Option<i16>,
         joined_seq: Option<Seq>,
+    }
+}
+
+parlance_db::row! {
+    struct AtRow {
         at_time: Option<Micros>,
     }
 }
 
-const SELECT: &str = "
-    SELECT h.tenant_id, h.room_id, h.kind, h.head, h.head_time, h.ord, h.first_seq,
-           h.deleted, h.message_time, h.closed_seq, h.post_rule, h.allow_preview, h.history, h.epoch,
-           h.applied_membership, h.applied_room, m.role, m.joined_seq,
-           (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id,
-           (SELECT e.time FROM events e WHERE e.log_id = $1 AND e.seq = $3) AS at_time
-      FROM heads h LEFT JOIN members m
-        ON m.log_id = $1 AND m.user_id = $2
-     WHERE h.log_id = $1";
+impl ViewRow {
+    fn view(self, log_id: LogId) -> Result<View, Error> {
+        let member = self.role.zip(self.joined_seq);
+        let member =
+            member.map(|(role, joined)| Membership::stored(log_id, role, joined)).transpose()?;
+        let stored = Stored { table: "heads", row: log_id };
+        Ok(View {
+            tenant_id: TenantId::new(self.tenant_id),
+            log_id,
+            room_id: RoomId::new(self.room_id),
+            kind: stored.value("kind", RoomKind::from_i16(self.kind))?,
+            rules: Rules::stored(log_id, self.post_rule, self.allow_preview, self.history)?,
+            head: self.head,
+            head_time: self.head_time,
+            epoch: EpochId(self.epoch_id),
+            first_seq: self.first_seq,
+            closed: self.closed_seq,
+            member,
+        })
+    }
+}
+
+/// The viewer as a statement takes it: no user has an empty id.
+fn viewer(user: Option<&UserId>) -> &str {
+    user.map_or("", UserId::as_str)
+}
+
+const SELECT: &str = concat!(
+    "SELECT ",
+    view_columns!(),
+    ", (SELECT e.time FROM events e WHERE e.log_id = $1 AND e.seq = $3) AS at_time",
+    viewed!()
+);
 
 /// What a viewer may see of a log, and the time of the event at `at`, if it is stored.
 pub(crate) async fn view(
     db: &Db,
     log_id: LogId,
-    viewer: Option<&UserId>,
+    user: Option<&UserId>,
     at: Seq,
 ) -> Result<Option<(View, Option<Micros>)>, Error> {
-    // No user has an empty id.
-    let viewer = viewer.map_or("", UserId::as_str);
-    let select = db.read(SELECT).bind(log_id.0).bind(viewer).bind(at);
-    let row: Option<Joined<HeadRow, Viewer>> = select.fetch_optional().await?;
-    let Some(Joined(head, viewer)) = row else { return Ok(None) };
-    let Viewer { epoch_id, role, joined_seq, at_time } = viewer;
-    let member = role.zip(joined_seq);
-    let member =
-        member.map(|(role, joined)| Membership::stored(log_id, role, joined)).transpose()?;
-    Ok(Some((head.view(log_id, EpochId(epoch_id), member)?, at_time)))
+    let select = db.read(SELECT).bind(log_id.0).bind(viewer(user)).bind(at);
+    let row: Option<Joined<ViewRow, AtRow>> = select.fetch_optional().await?;
+    let Some(Joined(row, AtRow { at_time })) = row else { return Ok(None) };
+    Ok(Some((row.view(log_id)?, at_time)))
+}
+
+/// What a viewer may see of a log, and the rows that a statement of [`with_view!`] reads with
+/// it. `bind` gives the select of the rows what it binds itself.
+pub(crate) async fn view_with<R>(
+    db: &Db,
+    log_id: LogId,
+    user: Option<&UserId>,
+    select: &'static str,
+    bind: impl FnOnce(Query<'_>) -> Query<'_>,
+) -> Result<Option<(View, Vec<R>)>, Error>
+where
+    Joined<Option<ViewRow>, Option<R>>: Row,
+{
+    let select = db.read(select).bind(log_id.0).bind(viewer(user)).bind(History::All as i16);
+    let (mut view, mut rows) = (None, Vec::new());
+    for Joined(viewed, row) in bind(select).fetch_all().await? {
+        view = view.or(viewed);
+        rows.extend(row);
+    }
+    Ok(view.map(|view: ViewRow| view.view(log_id)).transpose()?.map(|view| (view, rows)))
 }
 
 #[cfg(test)]

@@ -49,7 +49,9 @@ pub mod room {
     }
 }
 
-/// The server of `StreamService`, whose frames are already encoded.
-pub mod streaming {
-    include!(concat!(env!("OUT_DIR"), "/streaming/parlance.message.v1.rs"));
+/// Servers of `parlance.message.v1` that pass on what is stored: frames of streams are encoded
+/// already, and the content of a message is the bytes of one. The types that hold neither are
+/// those of [`message::v1`].
+pub mod stored {
+    include!(concat!(env!("OUT_DIR"), "/stored/parlance.message.v1.rs"));
 }

@@ -21,11 +21,11 @@ use parlance_follow::Hub;
 use parlance_proto::message::v1::fact_service_server::FactServiceServer;
 use parlance_proto::message::v1::inbox_service_server::InboxServiceServer;
 use parlance_proto::message::v1::mark_service_server::MarkServiceServer;
-use parlance_proto::message::v1::message_service_server::MessageServiceServer;
 use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayServiceServer;
 use parlance_proto::message::v1::operator_service_server::OperatorServiceServer;
-use parlance_proto::message::v1::pin_service_server::PinServiceServer;
-use parlance_proto::message::v1::user_log_service_server::UserLogServiceServer;
+use parlance_proto::stored::message_service_server::MessageServiceServer;
+use parlance_proto::stored::pin_service_server::PinServiceServer;
+use parlance_proto::stored::user_log_service_server::UserLogServiceServer;
 use parlance_rpc::{Env, Served, internal, public};
 
 use self::fact::grpc::FactGrpc;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use parlance_db::{Db, Location};
 use parlance_log::{
-    Actor, Appended, Applied, Entry, Fact, FactBatch, Options, Publish, Sent, Store, Visible,
+    Actor, Appended, Applied, Entry, Fact, FactBatch, Options, Publish, Sent, Store,
 };
 use parlance_message::inbox::{Unread, UserLog, Walk};
 use parlance_message::mark::{Mark, Marker, Marks};
@@ -141,14 +141,17 @@ impl World {
         mark::store::flag(&self.db, log_id, &user(user_id)).await
     }
 
+    /// A page as `viewer` sees it; nobody sees all.
     pub(crate) async fn page(
         &self,
         log_id: LogId,
+        viewer: Option<&str>,
         range: Range,
-        visible: Visible,
         limit: usize,
-    ) -> Result<Vec<Message>, Error> {
-        message::store::page(&self.db, log_id, range, visible, limit).await
+    ) -> Vec<Message> {
+        let viewer = viewer.map(user);
+        let page = message::store::page(&self.store, log_id, viewer.as_ref(), range, limit);
+        page.await.expect("a page").map(|(_, messages)| messages).unwrap_or_default()
     }
 
     pub(crate) async fn user_logs(
@@ -182,8 +185,7 @@ impl World {
     /// One message as it reads now.
     pub(crate) async fn message(&self, message_id: MessageId) -> Option<Message> {
         let MessageId { log_id, seq } = message_id;
-        let (after, visible) = (Range::After(seq - 1), (seq, Seq::MAX));
-        let found = self.page(log_id, after, visible, 1).await.expect("a read");
+        let found = self.page(log_id, None, Range::After(seq - 1), 1).await;
         found.into_iter().find(|message| message.message_id == message_id)
     }
 

@@ -1,6 +1,8 @@
 //! Statements and transactions, on both databases.
 
-use parlance_db::{AssertSqlSafe, Db, Migrations, StoreError, Trouble, rows, test_on_each_db};
+use parlance_db::{
+    AssertSqlSafe, Db, Joined, Migrations, StoreError, Trouble, row, rows, test_on_each_db,
+};
 use uuid::Uuid;
 
 use crate::migrations::migrations;
@@ -14,6 +16,8 @@ test_on_each_db!(
         a_transaction_that_is_cut_short_is_rolled_back,
         a_violated_constraint_is_a_bug,
         an_answer_of_another_shape_is_a_bug,
+        a_struct_is_read_from_the_columns_in_its_order,
+        a_column_at_the_place_of_another_is_noticed,
 );
 
 fn things() -> Migrations {
@@ -129,4 +133,41 @@ async fn an_answer_of_another_shape_is_a_bug(db: Db) {
     insert(&db, "one").await;
     let error = db.read("SELECT name FROM things").fetch_all::<(i64,)>().await;
     assert!(error.expect_err("not a number").is_bug());
+}
+
+row! {
+    #[derive(Debug, PartialEq, Eq)]
+    struct Named {
+        name: String,
+        seq: i64,
+    }
+}
+
+row! {
+    #[derive(Debug, PartialEq, Eq)]
+    struct Sized {
+        kind: i16,
+        size: Option<i32>,
+    }
+}
+
+type Both = Joined<Sized, Joined<Option<Sized>, Option<Named>>>;
+
+async fn a_struct_is_read_from_the_columns_in_its_order(db: Db) {
+    insert(&db, "ann").await;
+    let named = Named { name: "ann".to_owned(), seq: 7 };
+    let read = db.read("SELECT name, seq FROM things").fetch_one::<Named>().await;
+    assert_eq!(read.expect("a row"), named);
+    let read = db.read("SELECT kind, size, NULL AS kind, size, name, seq FROM things");
+    let Joined(sized, Joined(none, read)) = read.fetch_one::<Both>().await.expect("a row");
+    assert_eq!(sized, Sized { kind: 2, size: None });
+    assert_eq!((none, read), (None, Some(named)));
+}
+
+/// Both are texts and numbers: without the names they would be taken for each other.
+async fn a_column_at_the_place_of_another_is_noticed(db: Db) {
+    insert(&db, "ann").await;
+    let read =
+        async move { db.read("SELECT name, 1 AS size FROM things").fetch_one::<Named>().await };
+    assert!(tokio::spawn(read).await.expect_err("a panic").is_panic());
 }

@@ -6,7 +6,8 @@ use parlance_follow::frames::stands;
 use parlance_log::codec::{role_to_pb, timestamp};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::inbox_service_server::InboxService;
-use parlance_proto::message::v1::user_log_service_server::UserLogService;
+use parlance_proto::stored;
+use parlance_proto::stored::user_log_service_server::UserLogService;
 use parlance_rpc::{Deadline, caller, fields, internal, violation};
 use parlance_types::{Query, RoomId};
 use tonic::{Request, Response, Status};
@@ -78,7 +79,7 @@ impl UserLogService for UserLogGrpc {
     async fn list_user_logs(
         &self,
         request: Request<pb::ListUserLogsRequest>,
-    ) -> Result<Response<pb::ListUserLogsResponse>, Status> {
+    ) -> Result<Response<stored::ListUserLogsResponse>, Status> {
         let (caller, deadline) = (internal(&request)?, Deadline::of(&request));
         let request = request.into_inner();
         let user = fields::user_id("user_id", request.user_id)?;
@@ -97,7 +98,7 @@ impl UserLogService for UserLogGrpc {
         let (logs, next) = deadline.bound(page).await?;
         let next_page_token = next.map(|walk| query.token(walk)).unwrap_or_default();
         let logs = logs.into_iter().map(user_log).collect();
-        Ok(Response::new(pb::ListUserLogsResponse { logs, next_page_token }))
+        Ok(Response::new(stored::ListUserLogsResponse { logs, next_page_token }))
     }
 }
 
@@ -119,9 +120,9 @@ fn difference(difference: Recount) -> pb::UnreadDifference {
     }
 }
 
-fn user_log(log: UserLog) -> pb::UserLog {
+fn user_log(log: UserLog) -> stored::UserLog {
     let UserLog { unread, role, last_message, activity } = log;
-    pb::UserLog {
+    stored::UserLog {
         log_id: unread.log_id.to_string(),
         role: role_to_pb(role).into(),
         unread: unread.unread,

@@ -1,9 +1,8 @@
 //! What the logs of one user come to: unread counts, and the list by activity.
 
-use parlance_db::{Db, Stored};
+use parlance_db::{Db, Joined, Stored};
 use parlance_log::{EpochId, Error, Kind, Stands};
 use parlance_types::{History, LogId, Micros, Role, RoomId, Seq, TenantId, UserId};
-use sqlx::{ColumnIndex, Decode, FromRow, Type};
 use uuid::Uuid;
 
 use super::walk::{IN_FLIGHT, Place, Walk};
@@ -155,7 +154,7 @@ pub async fn recount(
 }
 
 parlance_db::row! {
-    /// A log in a user's list, beside what is unread.
+    /// What a user's list shows of a log beside what is unread.
     struct Row {
         activity: Micros,
         role: i16,
@@ -163,23 +162,7 @@ parlance_db::row! {
 }
 
 /// A log in a user's list, and its last message if there is one to show.
-struct Listed(UnreadRow, Row, Option<MessageRow>);
-
-impl<'r, R> FromRow<'r, R> for Listed
-where
-    R: sqlx::Row,
-    UnreadRow: FromRow<'r, R>,
-    Row: FromRow<'r, R>,
-    MessageRow: FromRow<'r, R>,
-    &'static str: ColumnIndex<R>,
-    Option<Seq>: Decode<'r, R::Database> + Type<R::Database>,
-{
-    fn from_row(row: &'r R) -> Result<Self, sqlx::Error> {
-        let seq: Option<Seq> = row.try_get("seq")?;
-        let last = seq.map(|_| MessageRow::from_row(row)).transpose()?;
-        Ok(Self(UnreadRow::from_row(row)?, Row::from_row(row)?, last))
-    }
-}
+type Listed = Joined<UnreadRow, Joined<Row, Option<MessageRow>>>;
 
 /// When a member last had a reason to look into a room: the latest message, or the join.
 macro_rules! activity {
@@ -215,9 +198,9 @@ macro_rules! visible {
 macro_rules! walk {
     ($from:expr, $order:literal) => {
         concat!(
-            "SELECT w.log_id, w.room_id, w.activity, w.role, ",
+            "SELECT w.log_id, w.room_id, ",
             unread_columns!(),
-            ", ",
+            ", w.activity, w.role, ",
             message_columns!(),
             "  FROM (
                  SELECT h.log_id, h.room_id, h.head, h.head_time, h.ord, h.deleted, m.role, m.read_seq,
@@ -307,7 +290,7 @@ async fn page(
     rows.into_iter().map(user_log).collect()
 }
 
-fn user_log(Listed(unread, row, last): Listed) -> Result<UserLog, Error> {
+fn user_log(Joined(unread, Joined(row, last)): Listed) -> Result<UserLog, Error> {
     let unread = unread.unread();
     let stored = Stored { table: "members", row: unread.log_id };
     Ok(UserLog {

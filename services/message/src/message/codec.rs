@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use parlance_log::{Body, Error, codec};
 use parlance_proto::message::v1 as pb;
+use parlance_proto::stored;
 use parlance_types::{MessageId, UserId};
 use prost::{DecodeError, Message as _};
 
@@ -29,6 +30,32 @@ pub fn edited(target: MessageId, content: &Content) -> Body {
 pub fn deleted(target: MessageId) -> Body {
     let message_id = target.to_string();
     Body::MessageDeleted(pb::MessageDeleted { message_id, message_seq: target.seq })
+}
+
+/// What a payload says of a message or an edit to those who read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    pub actor: Option<UserId>,
+    /// Encoded: as it is stored, it is passed on. `None` once it was deleted.
+    pub content: Option<Bytes>,
+    pub uncounted: bool,
+}
+
+/// Reads a payload all but for the content, which is taken as it is.
+pub fn stored(event: MessageId, payload: Vec<u8>) -> Result<Stored, Error> {
+    let event = readable(event, stored::Event::decode(Bytes::from(payload)))?;
+    let (content, uncounted) = match event.body {
+        Some(stored::event::Body::MessageSent(sent)) => (sent.content, sent.uncounted),
+        Some(stored::event::Body::MessageEdited(edited)) => (edited.content, false),
+        _ => (None, false),
+    };
+    let actor = (!event.actor_id.is_empty()).then(|| UserId::new(event.actor_id));
+    Ok(Stored { actor, content, uncounted })
+}
+
+/// A content as it is stored.
+pub fn encoded(content: &Content) -> Bytes {
+    to_pb(content).encode_to_vec().into()
 }
 
 /// The content that a message or an edit carries; `None` once it was deleted.
@@ -80,17 +107,57 @@ mod tests {
 
     use super::*;
 
+    const TARGET: MessageId = MessageId { log_id: LogId(Uuid::from_u128(9)), seq: 3 };
+
+    #[test]
+    fn a_content_that_is_passed_on_is_what_encoding_it_anew_would_give() {
+        let properties = BTreeMap::from([("k".to_owned(), "v".to_owned()), Default::default()]);
+        let ann = UserId::new("ann");
+        for (sender, text, properties, reply_to, uncounted) in [
+            (Some(&ann), "", BTreeMap::new(), None, false),
+            (Some(&ann), "hello", properties.clone(), Some(TARGET), true),
+            (None, &*"long ".repeat(500), properties, None, false),
+        ] {
+            let content = Content::stored("poll".to_owned(), text.to_owned(), properties, reply_to);
+            let sent = stored(TARGET, sent(sender, &content, uncounted).into()).expect("sent");
+            let edit = codec::event(sender, edited(TARGET, &content));
+            let edit = stored(TARGET, edit.into()).expect("an edit");
+            for stored in [&sent, &edit] {
+                let passed = stored.content.clone().expect("a content");
+                assert_eq!(passed, encoded(&content));
+                assert_eq!(pb::MessageContent::decode(passed), Ok(to_pb(&content)));
+                assert_eq!(stored.actor.as_ref(), sender);
+            }
+            assert_eq!(sent.uncounted, uncounted);
+            // Within a message, too.
+            let new = pb::Message { content: Some(to_pb(&content)), seq: 3, ..Default::default() };
+            let passed = stored::Message { content: sent.content, seq: 3, ..Default::default() };
+            assert_eq!(passed.encode_to_vec(), new.encode_to_vec());
+        }
+    }
+
+    #[test]
+    fn a_payload_that_is_cut_off_is_not_read() {
+        let payload = sent(None, &hello(), false);
+        let cut = payload.slice(..payload.len() - 1);
+        assert!(stored(TARGET, cut.into()).is_err());
+    }
+
+    fn hello() -> Content {
+        let hello = Content::parse(String::new(), "hello".to_owned(), BTreeMap::new(), None);
+        hello.expect("a content")
+    }
+
     #[test]
     fn a_tombstone_has_no_content() {
-        let hello = Content::parse(String::new(), "hello".to_owned(), BTreeMap::new(), None);
-        let hello = hello.expect("a content");
-        let target = MessageId { log_id: LogId(Uuid::from_u128(9)), seq: 3 };
+        let (hello, target) = (hello(), TARGET);
         let edit = codec::event(None, edited(target, &hello));
         assert_eq!(tombstone(target, &edit).expect("a tombstone"), blank_edit(None, target));
         for payload in [sent(None, &hello, true), edit] {
             assert_eq!(content(target, &payload).expect("an event"), Some(hello.clone()));
             let tombstone = tombstone(target, &payload).expect("a tombstone");
             assert_eq!(content(target, &tombstone).expect("an event"), None);
+            assert_eq!(stored(target, tombstone.into()).expect("an event").content, None);
         }
     }
 }

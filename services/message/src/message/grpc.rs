@@ -4,12 +4,13 @@ use parlance_follow::frames::{epoch_token, stands};
 use parlance_log::codec::timestamp;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::list_messages_request::Position as PbPosition;
-use parlance_proto::message::v1::message_service_server::MessageService;
+use parlance_proto::stored;
+use parlance_proto::stored::message_service_server::MessageService;
 use parlance_rpc::{Deadline, caller, fields};
-use parlance_types::RoomId;
+use parlance_types::{RoomId, UserId};
 use tonic::{Request, Response, Status};
 
-use super::{Content, Draft, Edit, Listing, Message, Messages, Position, codec};
+use super::{Content, Draft, Edit, Listing, Message, Messages, Position};
 use crate::Error;
 
 /// Serves [`Messages`] to the callers of the suite.
@@ -78,18 +79,19 @@ impl MessageService for MessageGrpc {
     async fn get_message(
         &self,
         request: Request<pb::GetMessageRequest>,
-    ) -> Result<Response<pb::GetMessageResponse>, Status> {
+    ) -> Result<Response<stored::GetMessageResponse>, Status> {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let message_id = fields::message_id("message_id", &request.get_ref().message_id)?;
         let (view, found) = deadline.bound(self.messages.get(&caller.into(), message_id)).await?;
         let (message, cursor) = (message(&view.room_id, found), stands(&view.stands()));
-        Ok(Response::new(pb::GetMessageResponse { message: Some(message), cursor: Some(cursor) }))
+        let (message, cursor) = (Some(message), Some(cursor));
+        Ok(Response::new(stored::GetMessageResponse { message, cursor }))
     }
 
     async fn list_messages(
         &self,
         request: Request<pb::ListMessagesRequest>,
-    ) -> Result<Response<pb::ListMessagesResponse>, Status> {
+    ) -> Result<Response<stored::ListMessagesResponse>, Status> {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let listing = listing(request.into_inner())?;
         if listing.mark_read {
@@ -99,18 +101,18 @@ impl MessageService for MessageGrpc {
         let messages = page.messages.into_iter().map(|found| message(&listing.room_id, found));
         let (messages, next_page_token) = (messages.collect(), page.next_page_token);
         let cursor = page.stands.as_ref().map(stands);
-        Ok(Response::new(pb::ListMessagesResponse { messages, next_page_token, cursor }))
+        Ok(Response::new(stored::ListMessagesResponse { messages, next_page_token, cursor }))
     }
 }
 
 /// A message on the wire.
-pub(crate) fn message(room_id: &RoomId, message: Message) -> pb::Message {
-    pb::Message {
+pub(crate) fn message(room_id: &RoomId, message: Message) -> stored::Message {
+    stored::Message {
         message_id: message.message_id.to_string(),
         room_id: room_id.to_string(),
         seq: message.message_id.seq,
-        sender_id: message.sender.map(|sender| sender.to_string()).unwrap_or_default(),
-        content: message.content.as_ref().map(codec::to_pb),
+        sender_id: message.sender.map(UserId::into_string).unwrap_or_default(),
+        content: message.content,
         send_time: Some(timestamp(message.time)),
         uncounted: message.uncounted,
         edit_seq: message.edit.map_or(0, |(seq, _)| seq),

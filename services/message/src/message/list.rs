@@ -1,7 +1,7 @@
 //! Pages of messages.
 
 use futures::future::BoxFuture;
-use parlance_log::{Actor, Error, Stands, View, Visible};
+use parlance_log::{Actor, Error, Stands, View};
 use parlance_rpc::Reason;
 use parlance_types::{LogId, PageSize, Query, RoomId, Seq, UserId};
 
@@ -59,40 +59,71 @@ pub trait OnRead: std::fmt::Debug + Send + Sync {
 impl Messages {
     /// One page of a room's messages. `mark_read` needs a user.
     pub async fn list(&self, actor: &Actor, listing: &Listing) -> Result<Page, Error> {
-        let view = self.store.view_of_room(actor, &listing.room_id).await?;
-        let mut page = self.page(actor, listing, &view).await?;
-        page.stands = view.visible_to(actor.user.as_ref()).is_ok().then(|| view.stands());
-        if let (true, Some(user), Some(newest)) =
-            (listing.mark_read, &actor.user, page.messages.last())
+        let viewer = actor.user.as_ref();
+        let read = async |log_id| {
+            // Of a token that is not of this query is told to those who may see the room.
+            let range = listing.range(actor, log_id).unwrap_or(Range::Before(0));
+            page(&self.store, log_id, viewer, range, listing.limit()).await
+        };
+        let (view, messages) = self.store.present_view(actor, &listing.room_id, read).await?;
+        match view.visible_to(viewer) {
+            Ok(_) => {}
+            Err(Error::Refused(Reason::NotAMember, _)) if listing.preview => {
+                return self.preview(listing, &view).await;
+            }
+            Err(refused) => return Err(refused),
+        }
+        let page = listing.page(actor, &view, messages)?;
+        if let (true, Some(user), Some(newest)) = (listing.mark_read, viewer, page.messages.last())
         {
             self.on_read.read(&view, user, newest.message_id.seq).await?;
         }
         Ok(page)
     }
 
-    async fn page(&self, actor: &Actor, listing: &Listing, view: &View) -> Result<Page, Error> {
-        let visible = match view.visible_to(actor.user.as_ref()) {
-            Ok(visible) => visible,
-            Err(Error::Refused(Reason::NotAMember, _)) if listing.preview => {
-                return self.preview(listing, view).await;
-            }
-            Err(refused) => return Err(refused),
-        };
-        let query = listing.query(actor, view.log_id);
-        let at = query.position::<Seq>(&listing.page_token);
+    /// The latest messages, for somebody who is not a member.
+    async fn preview(&self, listing: &Listing, view: &View) -> Result<Page, Error> {
+        view.preview()?;
+        if !listing.page_token.is_empty() {
+            return Err(Error::invalid("page_token", "must be empty: a preview has one page"));
+        }
+        if listing.mark_read {
+            return Err(Error::invalid("mark_read", "must not be set in a preview"));
+        }
+        // Read as nobody, who sees all; that there are previews is to hold then, too.
+        let latest = Range::Before(Seq::MAX);
+        let found = page(&self.store, view.log_id, None, latest, PREVIEW).await?;
+        let (view, messages) = found.ok_or(Error::room_not_found())?;
+        view.preview()?;
+        Ok(Page { messages, ..Page::default() })
+    }
+}
+
+impl Listing {
+    /// Where the page begins; fails with a token that is not of this query.
+    fn range(&self, actor: &Actor, log_id: LogId) -> Result<Range, Error> {
+        let at = self.query(actor, log_id).position::<Seq>(&self.page_token);
         let at = at.map_err(|invalid| Error::invalid("page_token", invalid.to_string()))?;
-        let range = match listing.position {
-            Position::Latest => Range::Before(at.unwrap_or(view.head + 1)),
+        Ok(match self.position {
+            Position::Latest => Range::Before(at.unwrap_or(Seq::MAX)),
             Position::Before(seq) => Range::Before(at.unwrap_or(seq)),
             Position::After(seq) => Range::After(at.unwrap_or(seq)),
-            Position::Around(seq) => {
-                let messages = self.around(view.log_id, seq, visible, listing.size.get()).await?;
-                return Ok(Page { messages, ..Page::default() });
-            }
-        };
-        // One more than asked for tells whether there is a next page.
-        let size = listing.size.get();
-        let mut messages = page(self.store.db(), view.log_id, range, visible, size + 1).await?;
+            Position::Around(seq) => Range::Around(seq),
+        })
+    }
+
+    /// How many messages to read: one more than asked for tells whether there is a next page.
+    fn limit(&self) -> usize {
+        match self.position {
+            Position::Around(_) => self.size.get(),
+            _ => self.size.get() + 1,
+        }
+    }
+
+    /// The page that was read.
+    fn page(&self, actor: &Actor, view: &View, mut messages: Vec<Message>) -> Result<Page, Error> {
+        let range = self.range(actor, view.log_id)?;
+        let size = self.size.get();
         let more = messages.len() > size;
         let end = match range {
             Range::Before(_) => {
@@ -103,43 +134,14 @@ impl Messages {
                 messages.truncate(size);
                 messages.last()
             }
+            Range::Around(_) => None,
         };
-        let next = end.filter(|_| more).map(|message| query.token(message.message_id.seq));
-        Ok(Page { messages, next_page_token: next.unwrap_or_default(), stands: None })
+        let end = end.filter(|_| more).map(|message| message.message_id.seq);
+        let next = end.map(|seq| self.query(actor, view.log_id).token(seq));
+        let next_page_token = next.unwrap_or_default();
+        Ok(Page { messages, next_page_token, stands: Some(view.stands()) })
     }
 
-    /// Half of the page before `seq`, half from it on.
-    async fn around(
-        &self,
-        log_id: LogId,
-        seq: Seq,
-        visible: Visible,
-        size: usize,
-    ) -> Result<Vec<Message>, Error> {
-        let before = size / 2;
-        let mut messages =
-            page(self.store.db(), log_id, Range::Before(seq), visible, before).await?;
-        let after = Range::After(seq - 1);
-        messages.extend(page(self.store.db(), log_id, after, visible, size - before).await?);
-        Ok(messages)
-    }
-
-    /// The latest messages, for somebody who is not a member.
-    async fn preview(&self, listing: &Listing, view: &View) -> Result<Page, Error> {
-        let visible = view.preview()?;
-        if !listing.page_token.is_empty() {
-            return Err(Error::invalid("page_token", "must be empty: a preview has one page"));
-        }
-        if listing.mark_read {
-            return Err(Error::invalid("mark_read", "must not be set in a preview"));
-        }
-        let latest = Range::Before(view.head + 1);
-        let messages = page(self.store.db(), view.log_id, latest, visible, PREVIEW).await?;
-        Ok(Page { messages, ..Page::default() })
-    }
-}
-
-impl Listing {
     /// The query that page tokens are bound to: all that says which messages come
     /// next. It names the log, so a token does not outlive the room.
     fn query(&self, actor: &Actor, log_id: LogId) -> Query {

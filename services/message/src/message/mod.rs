@@ -14,6 +14,7 @@ pub use self::store::Range;
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use parlance_log::{Actor, Entry, Error, RequestKey, Sent, Store, View};
 use parlance_types::{LogId, MessageId, Micros, RequestId, RoomId, Seq, UserId};
 
@@ -30,8 +31,8 @@ pub struct Draft {
 pub struct Message {
     pub message_id: MessageId,
     pub sender: Option<UserId>,
-    /// `None` once it was deleted for everyone.
-    pub content: Option<Content>,
+    /// Encoded, as it is stored; `None` once it was deleted for everyone.
+    pub content: Option<Bytes>,
     pub time: Micros,
     pub uncounted: bool,
     /// Place and time of the edit that holds the present content.
@@ -97,12 +98,12 @@ impl Messages {
         actor: &Actor,
         message_id: MessageId,
     ) -> Result<(View, Message), Error> {
-        let (view, (from, to)) = self.store.view_of_message(actor, message_id).await?;
-        // Read as of the view: an edit made since may lie past the viewer's removal.
-        let visible = (from.max(message_id.seq), to);
-        let range = Range::After(message_id.seq - 1);
-        let found = store::page(self.store.db(), message_id.log_id, range, visible, 1).await?.pop();
-        let found = found.filter(|message| message.message_id == message_id);
+        let MessageId { log_id, seq } = message_id;
+        let range = Range::After(seq - 1);
+        let found = store::page(&self.store, log_id, actor.user.as_ref(), range, 1).await?;
+        let (view, mut messages) = found.ok_or(Error::message_not_found())?;
+        view.shows_to(actor, message_id)?;
+        let found = messages.pop().filter(|message| message.message_id == message_id);
         Ok((view, found.ok_or(Error::message_not_found())?))
     }
 }

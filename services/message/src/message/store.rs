@@ -1,7 +1,8 @@
 //! Messages in SQL.
 
-use parlance_db::Db;
-use parlance_log::{Change, Error, Kind, Locked, NewEvent, Target, Visible, codec as log_codec};
+use parlance_log::{
+    Change, Error, Kind, Locked, NewEvent, Store, Target, View, codec as log_codec, with_view,
+};
 use parlance_types::{LogId, MessageId, Micros, Seq, TenantId, UserId};
 
 use super::change::{self, Delete, Deletion, Edit, Edited};
@@ -10,19 +11,19 @@ use super::{Message, codec};
 /// Which messages a page holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Range {
-    /// The newest `limit` messages with a seq below.
+    /// The newest with a seq below.
     Before(Seq),
-    /// The oldest `limit` messages with a seq above.
+    /// The oldest with a seq above.
     After(Seq),
+    /// Half of them before, half from it on.
+    Around(Seq),
 }
 
 parlance_db::row! {
     /// A message with the edit that holds its content.
     pub(crate) struct MessageRow {
         seq: Seq,
-        sender_id: String,
         time: Micros,
-        counted: bool,
         deleted_seq: Option<Seq>,
         payload: Vec<u8>,
         edit_seq: Option<Seq>,
@@ -35,109 +36,160 @@ parlance_db::row! {
 /// in a message is a column of these.
 macro_rules! message_columns {
     () => {
-        "m.seq, m.sender_id, m.time, m.counted, m.deleted_seq, m.payload,
+        "m.seq, m.time, m.deleted_seq, m.payload,
          e.seq AS edit_seq, e.time AS edit_time, e.payload AS edit_payload"
     };
 }
 pub(crate) use message_columns;
 
+/// The same where there is no message.
+macro_rules! no_message_columns {
+    () => {
+        "NULL AS seq, NULL AS time, NULL AS deleted_seq, NULL AS payload,
+         NULL AS edit_seq, NULL AS edit_time, NULL AS edit_payload"
+    };
+}
+pub(crate) use no_message_columns;
+
 impl MessageRow {
+    pub(crate) const fn seq(&self) -> Seq {
+        self.seq
+    }
+
     pub(crate) fn message(self, log_id: LogId) -> Result<Message, Error> {
         let message_id = MessageId { log_id, seq: self.seq };
-        let payload = self.edit_payload.unwrap_or(self.payload);
+        let sent = codec::stored(message_id, self.payload)?;
+        let content = match self.edit_payload {
+            Some(edit) => codec::stored(message_id, edit)?.content,
+            None => sent.content,
+        };
         Ok(Message {
             message_id,
-            sender: (!self.sender_id.is_empty()).then(|| UserId::new(self.sender_id)),
-            content: codec::content(message_id, &payload)?,
+            sender: sent.actor,
+            content,
             time: self.time,
-            uncounted: !self.counted,
+            uncounted: sent.uncounted,
             edit: self.edit_seq.zip(self.edit_time),
             deleted: self.deleted_seq,
         })
     }
 }
 
-/// The edit `e` that holds the content of a message `m` of the log $1 as it reads at $5: an
-/// edit above is not there yet. $6 is the kind of edits. The two `+` keep SQLite from walking
-/// the log backwards for the greatest number instead of reading the message's edits, which
-/// are bounded, by the index of targets.
+/// The edit `e` that holds the content of a message `m` of the log $1: what is read in one
+/// statement with the log's view reads as at its head.
 macro_rules! edit_of_message {
     () => {
-        "LEFT JOIN events e
-           ON e.log_id = $1
-          AND e.seq = CASE WHEN m.content_seq IS NULL THEN NULL
-                           WHEN m.content_seq <= $5 THEN m.content_seq
-                           ELSE (SELECT MAX(+o.seq) FROM events o
-                                  WHERE o.log_id = $1 AND o.target_seq = m.seq
-                                    AND o.kind = $6 AND +o.seq <= $5) END "
+        " LEFT JOIN events e ON e.log_id = $1 AND e.seq = m.content_seq "
     };
 }
 pub(crate) use edit_of_message;
 
-/// The first $4 messages within $2..=$3, of those that are deleted or of the others. Compared
-/// as pairs, kind and place can only be read by an index of both: no plan walks through what
-/// lies between the messages.
+/// Messages within two places, of those that are deleted or of the others. Compared as pairs,
+/// kind and place can only be read by an index of both: no plan walks through what lies
+/// between the messages.
 macro_rules! messages {
-    ($deleted:literal, $order:literal) => {
+    ($deleted:literal, $first:expr, $last:expr, $order:literal) => {
         concat!(
             "SELECT * FROM (
-               SELECT m.kind, m.seq, m.sender_id, m.time, m.counted, m.deleted_seq, m.payload,
-                      m.content_seq
+               SELECT m.kind, m.seq, m.time, m.deleted_seq, m.payload, m.content_seq
                  FROM events m
-                WHERE m.log_id = $1 AND (m.kind, m.seq) >= ($7, $2) AND (m.kind, m.seq) <= ($7, $3)
-                  AND m.deleted_seq ",
+                WHERE m.log_id = $1 AND m.deleted_seq ",
             $deleted,
-            " ORDER BY m.kind ",
+            " AND (m.kind, m.seq) >= ($4, ",
+            $first,
+            ") AND (m.kind, m.seq) <= ($4, ",
+            $last,
+            ") ORDER BY m.kind ",
             $order,
             ", m.seq ",
             $order,
-            " LIMIT $4) ",
+            ") "
         )
     };
 }
 
-/// Messages within $2..=$3 as they read at $5.
-macro_rules! page {
-    ($order:literal) => {
+/// The first so many messages within two places. Each half is in order already, so that both
+/// databases merge them as they are read, and neither sorts nor reads more than these.
+macro_rules! merged {
+    ($first:expr, $last:expr, $order:literal, $limit:literal) => {
         concat!(
-            "SELECT ",
-            message_columns!(),
-            " FROM (",
-            messages!("IS NULL", $order),
+            messages!("IS NULL", $first, $last, $order),
             "kept UNION ALL ",
-            messages!("IS NOT NULL", $order),
-            "deleted) m ",
-            edit_of_message!(),
-            "ORDER BY m.kind ",
+            messages!("IS NOT NULL", $first, $last, $order),
+            "deleted ORDER BY kind ",
             $order,
-            ", m.seq ",
+            ", seq ",
             $order,
-            " LIMIT $4"
+            " LIMIT ",
+            $limit
         )
     };
 }
 
-/// Messages in ascending order, within `visible`, as they read at its end.
-pub async fn page(
-    db: &Db,
-    log_id: LogId,
-    range: Range,
-    visible: Visible,
-    limit: usize,
-) -> Result<Vec<Message>, Error> {
-    let (first, last) = visible;
-    let (select, first, last, newest_first) = match range {
-        Range::Before(seq) => (page!("DESC"), first, last.min(seq.saturating_sub(1)), true),
-        Range::After(seq) => (page!("ASC"), first.max(seq.saturating_add(1)), last, false),
+/// The newest so many up to a place.
+macro_rules! up_to {
+    ($last:literal, $limit:literal) => {
+        merged!("(SELECT shown FROM viewed)", $last, "DESC", $limit)
     };
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
-    let select = db.read(select).bind(log_id.0).bind(first).bind(last).bind(limit);
-    let select = select.bind(visible.1).bind(Kind::Edit.number()).bind(Kind::Message.number());
-    let mut rows: Vec<MessageRow> = select.fetch_all().await?;
-    if newest_first {
-        rows.reverse();
-    }
-    rows.into_iter().map(|row| row.message(log_id)).collect()
+}
+
+/// The oldest so many from $5 on.
+macro_rules! from {
+    ($limit:literal) => {
+        merged!(
+            "(SELECT CASE WHEN shown < $5 THEN $5 ELSE shown END FROM viewed)",
+            "9223372036854775807",
+            "ASC",
+            $limit
+        )
+    };
+}
+
+macro_rules! page {
+    ($messages:expr) => {
+        with_view!(
+            nothing: no_message_columns!(),
+            columns: message_columns!(),
+            from: concat!("(", $messages, ") m", edit_of_message!()),
+        )
+    };
+}
+
+const BEFORE: &str = page!(up_to!("$5", "$6"));
+const AFTER: &str = page!(from!("$6"));
+const AROUND: &str = page!(concat!(
+    "SELECT * FROM (",
+    up_to!("$5 - 1", "$6"),
+    ") before UNION ALL SELECT * FROM (",
+    from!("$7"),
+    ") after"
+));
+
+/// At most `limit` messages of a log that its viewer may see, in ascending order, and the
+/// view: in one statement.
+pub async fn page(
+    store: &Store,
+    log_id: LogId,
+    viewer: Option<&UserId>,
+    range: Range,
+    limit: usize,
+) -> Result<Option<(View, Vec<Message>)>, Error> {
+    let number = |limit: usize| i64::try_from(limit).unwrap_or(i64::MAX);
+    let (select, place, limit, then) = match range {
+        Range::Before(seq) => (BEFORE, seq.saturating_sub(1), limit, None),
+        Range::After(seq) => (AFTER, seq.saturating_add(1), limit, None),
+        Range::Around(seq) => (AROUND, seq, limit / 2, Some(limit - limit / 2)),
+    };
+    let found = store.view_with::<MessageRow>(log_id, viewer, select, |select| {
+        let select = select.bind(Kind::Message.number()).bind(place).bind(number(limit));
+        if let Some(then) = then { select.bind(number(then)) } else { select }
+    });
+    let Some((view, mut rows)) = found.await? else { return Ok(None) };
+    let visible = view.visible_to(viewer).map(|(first, last)| first..=last);
+    rows.retain(|row| visible.as_ref().is_ok_and(|visible| visible.contains(&row.seq)));
+    rows.sort_unstable_by_key(|row| row.seq);
+    let messages = rows.into_iter().map(|row| row.message(log_id)).collect::<Result<_, _>>()?;
+    Ok(Some((view, messages)))
 }
 
 impl Change for Edit {

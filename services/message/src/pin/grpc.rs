@@ -3,7 +3,8 @@
 use parlance_log::Body;
 use parlance_log::codec::timestamp;
 use parlance_proto::message::v1 as pb;
-use parlance_proto::message::v1::pin_service_server::PinService;
+use parlance_proto::stored;
+use parlance_proto::stored::pin_service_server::PinService;
 use parlance_rpc::{Deadline, caller, fields};
 use parlance_types::{MessageId, UserId};
 use tonic::{Request, Response, Status};
@@ -62,17 +63,17 @@ impl PinService for PinGrpc {
     async fn list_pins(
         &self,
         request: Request<pb::ListPinsRequest>,
-    ) -> Result<Response<pb::ListPinsResponse>, Status> {
+    ) -> Result<Response<stored::ListPinsResponse>, Status> {
         let deadline = Deadline::of(&request);
         let actor = caller(&request)?.into();
         let room_id = fields::room_id("room_id", request.into_inner().room_id)?;
         let pins = deadline.bound(self.pins.list(&actor, &room_id)).await?;
-        let pin = |pin: Pinned| pb::Pin {
+        let pin = |pin: Pinned| stored::Pin {
             message: Some(message(&room_id, pin.message)),
             pin_seq: pin.seq,
             pinner_id: pin.pinner.map(UserId::into_string).unwrap_or_default(),
             pin_time: Some(timestamp(pin.time)),
         };
-        Ok(Response::new(pb::ListPinsResponse { pins: pins.into_iter().map(pin).collect() }))
+        Ok(Response::new(stored::ListPinsResponse { pins: pins.into_iter().map(pin).collect() }))
     }
 }

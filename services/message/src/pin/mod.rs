@@ -69,9 +69,11 @@ impl Pins {
 
     /// The pins of a room that the actor may see, the latest first.
     pub async fn list(&self, actor: &Actor, room_id: &RoomId) -> Result<Vec<Pinned>, Error> {
-        let view = self.store.view_of_room(actor, room_id).await?;
-        let visible = view.visible_to(actor.user.as_ref())?;
-        store::list(self.store.db(), view.log_id, visible).await
+        let viewer = actor.user.as_ref();
+        let list = async |log_id| store::list(&self.store, log_id, viewer).await;
+        let (view, pins) = self.store.present_view(actor, room_id, list).await?;
+        view.visible_to(viewer)?;
+        Ok(pins)
     }
 }
 

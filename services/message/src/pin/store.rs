@@ -1,13 +1,15 @@
 //! Pins in SQL.
 
+use std::cmp::Reverse;
+
 use futures::future::BoxFuture;
-use parlance_db::{Db, Joined};
-use parlance_log::{Change, Error, Kind, Locked, NewEvent, Target, Visible};
+use parlance_db::Joined;
+use parlance_log::{Change, Error, Locked, NewEvent, Store, Target, View, with_view};
 use parlance_types::{LogId, Micros, Seq, TenantId, UserId};
 
 use super::grpc::{pinned_event, unpinned_event};
 use super::{MAX_PINS, Pin, Pinned, Unpin, one_more, target};
-use crate::message::store::{MessageRow, edit_of_message, message_columns};
+use crate::message::store::{MessageRow, edit_of_message, message_columns, no_message_columns};
 
 parlance_db::row! {
     /// The event that pinned a message.
@@ -18,24 +20,36 @@ parlance_db::row! {
     }
 }
 
-const LIST: &str = concat!(
-    "SELECT ",
-    message_columns!(),
-    ", b.seq AS pin_seq, b.sender_id AS pinner_id, b.time AS pin_time
-       FROM pins p
-       JOIN events b ON b.log_id = $1 AND b.seq = p.pin_seq
-       JOIN events m ON m.log_id = $1 AND m.seq = p.message_seq ",
-    edit_of_message!(),
-    " WHERE p.log_id = $1 AND p.message_seq >= $2 AND p.pin_seq <= $3
-      ORDER BY p.pin_seq DESC LIMIT $4"
+const LIST: &str = with_view!(
+    nothing: concat!(
+        no_message_columns!(),
+        ", NULL AS pin_seq, NULL AS pinner_id, NULL AS pin_time"
+    ),
+    columns: concat!(message_columns!(), ", b.seq, b.sender_id, b.time"),
+    from: concat!(
+        "(SELECT pin_seq, message_seq FROM pins
+           WHERE log_id = $1 AND message_seq >= (SELECT shown FROM viewed)
+           ORDER BY pin_seq DESC LIMIT $4) p
+         JOIN events b ON b.log_id = $1 AND b.seq = p.pin_seq
+         JOIN events m ON m.log_id = $1 AND m.seq = p.message_seq",
+        edit_of_message!()
+    ),
 );
 
-/// The pins of a log within `visible`, the latest first, as their messages read at its end.
-pub(super) async fn list(db: &Db, log_id: LogId, visible: Visible) -> Result<Vec<Pinned>, Error> {
-    let (first, last) = visible;
-    let pins = db.read(LIST).bind(log_id.0).bind(first).bind(last).bind(MAX_PINS);
-    let pins = pins.bind(last).bind(Kind::Edit.number());
-    let rows: Vec<Joined<MessageRow, PinRow>> = pins.fetch_all().await?;
+/// The pins of a log that its viewer may see, the latest first, and the view.
+pub(super) async fn list(
+    store: &Store,
+    log_id: LogId,
+    viewer: Option<&UserId>,
+) -> Result<Option<(View, Vec<Pinned>)>, Error> {
+    let found = store.view_with::<Joined<MessageRow, PinRow>>(log_id, viewer, LIST, |select| {
+        select.bind(MAX_PINS)
+    });
+    let Some((view, mut rows)) = found.await? else { return Ok(None) };
+    let visible = view.visible_to(viewer).map(|(first, last)| first..=last);
+    let seen = |seq| visible.as_ref().is_ok_and(|visible| visible.contains(&seq));
+    rows.retain(|Joined(message, _)| seen(message.seq()));
+    rows.sort_unstable_by_key(|Joined(_, pin)| Reverse(pin.pin_seq));
     let pinned = |Joined(message, pin): Joined<MessageRow, PinRow>| {
         Ok(Pinned {
             message: message.message(log_id)?,
@@ -44,7 +58,8 @@ pub(super) async fn list(db: &Db, log_id: LogId, visible: Visible) -> Result<Vec
             time: pin.pin_time,
         })
     };
-    rows.into_iter().map(pinned).collect()
+    let pins = rows.into_iter().map(pinned).collect::<Result<_, Error>>()?;
+    Ok(Some((view, pins)))
 }
 
 impl Change for Pin {

@@ -11,7 +11,7 @@ use parlance_follow::{Ended, Follow, Frames, Hub, Refused, Start, TooManyStreams
 use parlance_log::codec::micros;
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1::{Cursor, RoomCursor, StreamStart, SubscribeRequest};
-use parlance_proto::streaming::stream_service_server::{StreamService, StreamServiceServer};
+use parlance_proto::stored::stream_service_server::{StreamService, StreamServiceServer};
 use parlance_rpc::{Reason, Refusal, caller, violation};
 use parlance_types::{Clock, RoomId};
 use tokio_util::sync::CancellationToken;
