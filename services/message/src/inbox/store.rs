@@ -201,7 +201,7 @@ macro_rules! walk {
             "SELECT w.log_id, w.room_id, ",
             unread_columns!(),
             ", w.activity, w.role, ",
-            message_columns!(),
+            message_columns!("w.log_id"),
             "  FROM (
                  SELECT h.log_id, h.room_id, h.head, h.head_time, h.ord, h.deleted, m.role, m.read_seq,
                         m.marked_unread, ",
@@ -224,8 +224,7 @@ macro_rules! walk {
             "     LIMIT $4) w
                LEFT JOIN events m ON m.log_id = w.log_id AND m.seq = ",
             last_message!("w.log_id", "w.visible", "w.head"),
-            "  LEFT JOIN events e ON e.log_id = m.log_id AND e.seq = m.content_seq
-              ORDER BY w.activity ",
+            " ORDER BY w.activity ",
             $order,
             ", w.log_id ",
             $order

@@ -32,12 +32,22 @@ parlance_db::row! {
     }
 }
 
-/// The columns of a [`MessageRow`]: of the message `m` and its edit `e`. What a noun shows
-/// in a message is a column of these.
+/// The columns of a [`MessageRow`]: of the message `m` of a log and the edit that holds its
+/// content; what is read in one statement with the log's view reads as at its head. What a
+/// noun shows in a message is a column of these.
+///
+/// Each is looked up by itself: of a join Postgres may find the edit by its log alone.
 macro_rules! message_columns {
-    () => {
-        "m.seq, m.time, m.deleted_seq, m.payload,
-         e.seq AS edit_seq, e.time AS edit_time, e.payload AS edit_payload"
+    ($log_id:literal) => {
+        concat!(
+            "m.seq, m.time, m.deleted_seq, m.payload, m.content_seq AS edit_seq,
+             (SELECT e.time FROM events e WHERE e.log_id = ",
+            $log_id,
+            " AND e.seq = m.content_seq) AS edit_time,
+             (SELECT e.payload FROM events e WHERE e.log_id = ",
+            $log_id,
+            " AND e.seq = m.content_seq) AS edit_payload"
+        )
     };
 }
 pub(crate) use message_columns;
@@ -74,15 +84,6 @@ impl MessageRow {
         })
     }
 }
-
-/// The edit `e` that holds the content of a message `m` of the log $1: what is read in one
-/// statement with the log's view reads as at its head.
-macro_rules! edit_of_message {
-    () => {
-        " LEFT JOIN events e ON e.log_id = $1 AND e.seq = m.content_seq "
-    };
-}
-pub(crate) use edit_of_message;
 
 /// Messages within two places, of those that are deleted or of the others. Compared as pairs,
 /// kind and place can only be read by an index of both: no plan walks through what lies
@@ -149,8 +150,8 @@ macro_rules! page {
     ($messages:expr) => {
         with_view!(
             nothing: no_message_columns!(),
-            columns: message_columns!(),
-            from: concat!("(", $messages, ") m", edit_of_message!()),
+            columns: message_columns!("$1"),
+            from: concat!("(", $messages, ") m"),
         )
     };
 }

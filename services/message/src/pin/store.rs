@@ -9,7 +9,7 @@ use parlance_types::{LogId, Micros, Seq, TenantId, UserId};
 
 use super::grpc::{pinned_event, unpinned_event};
 use super::{MAX_PINS, Pin, Pinned, Unpin, one_more, target};
-use crate::message::store::{MessageRow, edit_of_message, message_columns, no_message_columns};
+use crate::message::store::{MessageRow, message_columns, no_message_columns};
 
 parlance_db::row! {
     /// The event that pinned a message.
@@ -25,15 +25,12 @@ const LIST: &str = with_view!(
         no_message_columns!(),
         ", NULL AS pin_seq, NULL AS pinner_id, NULL AS pin_time"
     ),
-    columns: concat!(message_columns!(), ", b.seq, b.sender_id, b.time"),
-    from: concat!(
-        "(SELECT pin_seq, message_seq FROM pins
+    columns: concat!(message_columns!("$1"), ", b.seq, b.sender_id, b.time"),
+    from: "(SELECT pin_seq, message_seq FROM pins
            WHERE log_id = $1 AND message_seq >= (SELECT shown FROM viewed)
            ORDER BY pin_seq DESC LIMIT $4) p
          JOIN events b ON b.log_id = $1 AND b.seq = p.pin_seq
          JOIN events m ON m.log_id = $1 AND m.seq = p.message_seq",
-        edit_of_message!()
-    ),
 );
 
 /// The pins of a log that its viewer may see, the latest first, and the view.
