@@ -80,7 +80,7 @@ fn next_line_with(stdout: &mut impl BufRead, prefix: &str) -> String {
 fn a_server_starts_with_nothing_said_prints_tokens_and_ends_well_when_asked_to() {
     let folder = TempDir::new().expect("a folder");
     let mut server = Server::start(folder.path(), &[]);
-    for name in ["export SERVICE_TOKEN=", "export TOKEN="] {
+    for name in ["export BACKEND=", "export ANNA="] {
         let token = next_line_with(&mut server.stdout, name);
         assert_eq!(token.split('.').count(), 3, "{token}");
     }
