@@ -5,6 +5,8 @@ use parlance_db::{
 };
 use uuid::Uuid;
 
+use parlance_db::testing::on_sqlite;
+
 use crate::migrations::migrations;
 
 test_on_each_db!(
@@ -170,4 +172,15 @@ async fn a_column_at_the_place_of_another_is_noticed(db: Db) {
     let read =
         async move { db.read("SELECT name, 1 AS size FROM things").fetch_one::<Named>().await };
     assert!(tokio::spawn(read).await.expect_err("a panic").is_panic());
+}
+
+/// Or else it plans what has a `LIMIT $n` anew each time.
+#[tokio::test]
+async fn sqlite_plans_a_statement_once() {
+    let once = async |db: Db| {
+        let option = db.read("SELECT sqlite_compileoption_used('ENABLE_QPSG')");
+        let (used,): (bool,) = option.fetch_one().await.expect("an answer");
+        assert!(used, "build with the flags of .cargo/config.toml");
+    };
+    on_sqlite(things(), once).await;
 }

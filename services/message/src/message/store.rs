@@ -36,17 +36,20 @@ parlance_db::row! {
 /// content; what is read in one statement with the log's view reads as at its head. What a
 /// noun shows in a message is a column of these.
 ///
-/// Each is looked up by itself: of a join Postgres may find the edit by its log alone.
+/// Each is looked up by itself, if there is an edit: of a join Postgres may find it by its log
+/// alone.
 macro_rules! message_columns {
     ($log_id:literal) => {
         concat!(
             "m.seq, m.time, m.deleted_seq, m.payload, m.content_seq AS edit_seq,
-             (SELECT e.time FROM events e WHERE e.log_id = ",
+             CASE WHEN m.content_seq IS NOT NULL THEN
+               (SELECT e.time FROM events e WHERE e.log_id = ",
             $log_id,
-            " AND e.seq = m.content_seq) AS edit_time,
-             (SELECT e.payload FROM events e WHERE e.log_id = ",
+            "   AND e.seq = m.content_seq) END AS edit_time,
+             CASE WHEN m.content_seq IS NOT NULL THEN
+               (SELECT e.payload FROM events e WHERE e.log_id = ",
             $log_id,
-            " AND e.seq = m.content_seq) AS edit_payload"
+            "   AND e.seq = m.content_seq) END AS edit_payload"
         )
     };
 }
