@@ -20,6 +20,10 @@ pub const INTERNAL_AUDIENCE: &str = "parlance-internal";
 /// The longest `sub`, in bytes.
 const MAX_SUBJECT: usize = 255;
 
+/// The longest life of an internal token, in microseconds. Services sign each call anew; a
+/// token that holds for longer was made by somebody else.
+const MAX_INTERNAL_LIFE: Micros = 5 * 60 * 1_000_000;
+
 /// The shortest secret of HS256, in bytes.
 const MIN_SECRET: usize = 32;
 
@@ -33,10 +37,26 @@ pub struct InvalidSecret;
 pub struct Secret(Vec<u8>);
 
 impl Secret {
-    /// The secret of these bytes, at least 32, without white space at either end.
+    /// The secret of these bytes, at least 32, all of them.
     pub fn new(bytes: impl Into<Vec<u8>>) -> Result<Self, InvalidSecret> {
-        let bytes = bytes.into().trim_ascii().to_vec();
+        let bytes = bytes.into();
         if bytes.len() >= MIN_SECRET { Ok(Self(bytes)) } else { Err(InvalidSecret) }
+    }
+
+    /// The secret that a file holds. One line end behind a text is not part of it, since
+    /// editors and shells put it there; of what is no text every byte counts.
+    pub fn in_file(said: &[u8]) -> Result<Self, InvalidSecret> {
+        let line = said.strip_suffix(b"\n").map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+        let is_text = |line: &[u8]| {
+            std::str::from_utf8(line).is_ok_and(|text| !text.chars().any(char::is_control))
+        };
+        match line.filter(|line| is_text(line)) {
+            Some(line) => {
+                tracing::debug!("the line end behind a secret is not part of it");
+                Self::new(line)
+            }
+            None => Self::new(said),
+        }
     }
 
     /// A new secret: 32 random bytes, written as 64 hexadecimal digits.
@@ -48,7 +68,7 @@ impl Secret {
 
     /// The secret in a file.
     pub fn read(path: &Path) -> std::io::Result<Self> {
-        Self::new(std::fs::read(path)?).map_err(std::io::Error::other)
+        Self::in_file(&std::fs::read(path)?).map_err(std::io::Error::other)
     }
 
     pub fn as_bytes(&self) -> &[u8] {
@@ -71,10 +91,11 @@ impl InternalKey {
     pub fn random() -> Self {
         Self(Secret::random())
     }
+}
 
-    /// The key of these bytes, at least 32.
-    pub fn new(secret: impl Into<Vec<u8>>) -> Result<Self, InvalidSecret> {
-        Secret::new(secret).map(Self)
+impl From<Secret> for InternalKey {
+    fn from(secret: Secret) -> Self {
+        Self(secret)
     }
 }
 
@@ -107,7 +128,9 @@ pub(crate) struct Claims {
     #[serde(default)]
     role: Role,
     exp: NumericDate,
-    nbf: NumericDate,
+    /// Most issuers leave it out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    nbf: Option<NumericDate>,
     /// The user that another service of the suite acts for. Internal tokens only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     actor: Option<String>,
@@ -177,7 +200,7 @@ impl Claims {
             tenant: tenant.as_str().to_owned(),
             role,
             exp: begins.later(life),
-            nbf: begins,
+            nbf: Some(begins),
             actor: None,
         }
     }
@@ -208,9 +231,10 @@ impl Claims {
             tenant_id: TenantId::parse(&self.tenant).ok()?,
             subject: is_subject(&self.sub).then(|| self.sub.clone())?,
             principal,
-            begins: self.nbf.micros()?,
+            begins: self.nbf.map_or(Some(0), NumericDate::micros)?,
             ends: self.exp.micros()?,
         })
+        .filter(|grant| !internal || grant.ends.saturating_sub(grant.begins) <= MAX_INTERNAL_LIFE)
     }
 }
 

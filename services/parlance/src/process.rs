@@ -155,11 +155,9 @@ fn say(text: &str) {
 /// The keys that the services share: the first signs. A process on its own makes one.
 fn internal_keys(config: &Config) -> Result<Vec<InternalKey>, Failure> {
     let read = |path: &std::path::PathBuf| {
-        let secret = Secret::read(path).map_err(|error| {
+        Secret::read(path).map(InternalKey::from).map_err(|error| {
             Failure::fatal(format_args!("cannot read the secret in {}", path.display()), &error)
-        })?;
-        InternalKey::new(secret.as_bytes())
-            .map_err(|error| Failure::fatal("cannot use the internal key", &error))
+        })
     };
     let keys: Result<Vec<_>, _> = config.internal_keys.iter().map(read).collect();
     keys.map(|keys| if keys.is_empty() { vec![InternalKey::random()] } else { keys })

@@ -158,7 +158,7 @@ impl Cluster {
         let replicas = ports.iter().map(replica).collect();
         let (issuer, audience) = ("parlance".to_owned(), "parlance".to_owned());
         let minter = Minter { secret: secret(&callers), issuer, audience };
-        let key = InternalKey::new(secret(&internal).as_bytes()).expect("a key");
+        let key = InternalKey::from(secret(&internal));
         let internal = Internal::new(key, Arc::new(SystemClock));
         let folder = Some(folder);
         let mut cluster =

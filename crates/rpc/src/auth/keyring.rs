@@ -213,7 +213,7 @@ impl Keyring {
         let source = &self.sources[at];
         let known = |said: &Vec<u8>| lock(&self.held)[at].said.as_ref() == Some(said);
         let news = read.and_then(|said| {
-            let news = (!known(&said)).then(|| source.keys(&said)).transpose()?;
+            let news = (!known(&said)).then(|| source.keys(&said, &self.internal)).transpose()?;
             Ok(news.map(|keys| (said, keys)))
         });
         let mut held = lock(&self.held);

@@ -116,6 +116,8 @@ pub struct KeyError {
 #[derive(Debug)]
 pub(super) struct Key {
     id: Option<String>,
+    /// What it is made from, if that is shared.
+    secret: Option<Secret>,
     pub(super) algorithm: Algorithm,
     pub(super) verifying: DecodingKey,
     /// Whether it is the key of the suite itself.
@@ -125,7 +127,13 @@ pub(super) struct Key {
 impl Key {
     pub(super) fn internal(secret: &Secret) -> Self {
         let verifying = DecodingKey::from_secret(secret.as_bytes());
-        Self { id: None, algorithm: Algorithm::HS256, verifying, internal: true }
+        let secret = Some(secret.clone());
+        Self { id: None, secret, algorithm: Algorithm::HS256, verifying, internal: true }
+    }
+
+    /// Whether one secret makes both.
+    fn shares(&self, other: &Self) -> bool {
+        self.secret.is_some() && self.secret == other.secret
     }
 
     /// Whether it is known by this id.
@@ -166,21 +174,26 @@ impl KeySource {
         }
     }
 
-    /// The keys in what the source said.
-    pub(super) fn keys(&self, said: &[u8]) -> Result<Vec<Arc<Key>>, KeyError> {
+    /// The keys in what the source said; none may be one of the suite's own.
+    pub(super) fn keys(&self, said: &[u8], own: &[Arc<Key>]) -> Result<Vec<Arc<Key>>, KeyError> {
         let keys = self.parse(said).map_err(|error| self.error(error))?;
+        if keys.iter().any(|key| own.iter().any(|own| own.shares(key))) {
+            return Err(self.error("it is the internal key: callers could call as services do"));
+        }
         Ok(keys.into_iter().map(Arc::new).collect())
     }
 
     fn parse(&self, said: &[u8]) -> Result<Vec<Key>, BoxError> {
-        let one =
-            |algorithm, verifying| vec![Key { id: None, algorithm, verifying, internal: false }];
+        let one = |algorithm, verifying, secret| {
+            vec![Key { id: None, secret, algorithm, verifying, internal: false }]
+        };
         Ok(match self.kind {
             Kind::Secret => {
-                let secret = Secret::new(said)?;
-                one(Algorithm::HS256, DecodingKey::from_secret(secret.as_bytes()))
+                let secret = Secret::in_file(said)?;
+                let verifying = DecodingKey::from_secret(secret.as_bytes());
+                one(Algorithm::HS256, verifying, Some(secret))
             }
-            Kind::Pem(algorithm) => one(algorithm, public_key(algorithm, said)?),
+            Kind::Pem(algorithm) => one(algorithm, public_key(algorithm, said)?, None),
             Kind::Jwks => {
                 let set: JwkSet = serde_json::from_slice(said)?;
                 let keys: Vec<Key> = set.keys.iter().filter_map(from_jwk).take(MAX_KEYS).collect();
@@ -193,12 +206,16 @@ impl KeySource {
     }
 }
 
-fn public_key(algorithm: Algorithm, pem: &[u8]) -> jsonwebtoken::errors::Result<DecodingKey> {
-    match algorithm {
+fn public_key(algorithm: Algorithm, pem: &[u8]) -> Result<DecodingKey, BoxError> {
+    // The library would take it, and verify nothing with it.
+    if String::from_utf8_lossy(pem).contains("PRIVATE KEY-----") {
+        return Err("it holds a private key: give its public key".into());
+    }
+    Ok(match algorithm {
         Algorithm::EdDSA => DecodingKey::from_ed_pem(pem),
         Algorithm::ES256 => DecodingKey::from_ec_pem(pem),
         _ => DecodingKey::from_rsa_pem(pem),
-    }
+    }?)
 }
 
 /// The key, if it is a public one for signatures that are accepted here.
@@ -219,7 +236,8 @@ fn from_jwk(jwk: &Jwk) -> Option<Key> {
         return None;
     }
     let verifying = DecodingKey::from_jwk(jwk).ok()?;
-    Some(Key { id: jwk.common.key_id.clone(), algorithm, verifying, internal: false })
+    let id = jwk.common.key_id.clone();
+    Some(Key { id, secret: None, algorithm, verifying, internal: false })
 }
 
 /// The present keys, with what they verified lately.

@@ -33,8 +33,8 @@ pub use keys::{InvalidKeySource, KeyError, KeySource};
 const ACTING_USER: &str = "parlance-acting-user";
 const ACTING_USER_BIN: &str = "parlance-acting-user-bin";
 
-/// The longest token, in bytes.
-const MAX_TOKEN: usize = 4096;
+/// The longest token, in bytes. Issuers write the groups of a user into it.
+const MAX_TOKEN: usize = 12 * 1024;
 
 /// What tokens must say, and the keys that sign them.
 #[derive(Clone, Debug)]
@@ -186,6 +186,10 @@ impl Verifier {
     /// Checks the signature, then the issuer and audience that go with its key.
     fn check(&self, set: &KeySet, token: &str) -> Result<Grant, Denied> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| Denied::Invalid)?;
+        // What must be understood is not: no extension is.
+        if header.crit.is_some() {
+            return Err(Denied::Invalid);
+        }
         let id = header.kid.as_deref();
         for key in set.keys.iter().filter(|key| key.fits(header.alg, id)) {
             let Ok(data) = jsonwebtoken::decode::<Claims>(token, &key.verifying, &rules(key))

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{Internal, InvalidSecret, Minter, Role, Secret};
 
+mod files;
 mod urls;
 
 const NOW: Micros = 1_800_000_000_000_000;
@@ -189,7 +190,7 @@ async fn every_claim_is_required_and_must_be_right() {
         json!({ "exp": "tomorrow" }),
         json!({ "exp": -1 }),
         json!({ "exp": 1e300 }),
-        json!({ "nbf": null }),
+        json!({ "nbf": "now" }),
         json!({ "nbf": NOW / SECOND + 6 }),
         json!({ "role": "king" }),
         json!({ "role": "service", "sub": "" }),
@@ -202,6 +203,8 @@ async fn every_claim_is_required_and_must_be_right() {
         json!({ "aud": ["a", "parlance"] }),
         json!({ "nbf": NOW / SECOND + 5 }),
         json!({ "nbf": 1.5 }),
+        // As most issuers make them.
+        json!({ "nbf": null, "groups": vec!["a group of some length"; 300] }),
         json!({ "role": "user", "extra": true }),
     ] {
         assert!(fixture.verify(&pair.token(None, &changes)).is_ok(), "{changes}");
@@ -416,12 +419,37 @@ fn a_minted_token_says_who_it_is_for() {
     assert!(body.get("actor").is_none());
 }
 
+#[tokio::test]
+async fn a_token_with_an_extension_that_must_be_understood_is_refused() {
+    let pair = hs256();
+    let fixture = with("hs256", &pair.public).await;
+    let mut header = Header::new(pair.algorithm);
+    header.crit = Some(vec!["exp".to_owned()]);
+    let token = jsonwebtoken::encode(&header, &claims(&json!({})), &pair.signing).expect("a token");
+    assert_eq!(fixture.verify(&token), Err(Reason::TokenInvalid));
+}
+
+#[tokio::test]
+async fn an_internal_token_lives_for_minutes() {
+    let fixture = with("hs256", &hs256().public).await;
+    let signing = EncodingKey::from_secret(fixture.internal.0.as_bytes());
+    let pair = Pair { algorithm: Algorithm::HS256, signing, public: Vec::new() };
+    let seconds = NOW / SECOND;
+    for (changes, good) in [
+        (json!({ "exp": seconds + 300 }), true),
+        (json!({ "exp": seconds + 301 }), false),
+        (json!({ "nbf": null }), false),
+    ] {
+        let mut changes = changes;
+        changes["aud"] = "parlance-internal".into();
+        assert_eq!(fixture.verify(&pair.token(None, &changes)).is_ok(), good, "{changes}");
+    }
+}
+
 #[test]
 fn secrets_are_long_and_do_not_show() {
     assert_eq!(Secret::new("x".repeat(31)), Err(InvalidSecret));
-    assert_eq!(Secret::new(format!("{}\n", "x".repeat(31))), Err(InvalidSecret));
-    let secret = Secret::new(format!("{}\n", "x".repeat(32))).expect("long enough");
-    assert_eq!(secret.as_bytes().len(), 32);
+    let secret = Secret::new("x".repeat(32)).expect("long enough");
     let shown = format!("{secret:?} {:?}", InternalKey(secret.clone()));
     assert!(!shown.contains('x'), "{shown}");
 }

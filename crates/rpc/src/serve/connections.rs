@@ -25,8 +25,9 @@ const MAX_STREAMS: u32 = 128;
 /// Calls that were reset before they were looked at; more end the connection.
 const MAX_PENDING_RESETS: usize = 32;
 
-/// The largest header list of a request, in bytes.
-const MAX_HEADERS: u32 = 8 * 1024;
+/// The largest header list of a request, in bytes: the longest token, and as much baggage as
+/// its standard allows.
+const MAX_HEADERS: u32 = 24 * 1024;
 
 /// How much of one answer is kept for a client that reads slowly, in bytes.
 const SEND_BUFFER: usize = 32 * 1024;
