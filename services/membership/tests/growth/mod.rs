@@ -175,7 +175,7 @@ const WORK: &[(&str, Work)] = work! {
         place.ann.users.clone().upsert_user(request).await.expect("written")
     },
     "BatchUpsertUsers": |_, place| {
-        let users = crowd().into_iter().map(named).collect();
+        let users = crowd().into_iter().take(10).map(named).collect();
         let request = pb::BatchUpsertUsersRequest { users };
         place.backend.users.clone().batch_upsert_users(request).await.expect("written")
     },
