@@ -116,7 +116,7 @@ def test_what_the_transport_refuses_has_a_code_and_no_reason(server):
         (f"{known}ish", [], None, grpc.StatusCode.UNIMPLEMENTED),
         ("/parlance.none.v1.NoService/Get", [], None, grpc.StatusCode.UNIMPLEMENTED),
         (known, [], grpc.Compression.Gzip, grpc.StatusCode.UNIMPLEMENTED),
-        (known, [("x-padding", "x" * 9000)], None, grpc.StatusCode.UNKNOWN),
+        (known, [("x-padding", "x" * 25_000)], None, grpc.StatusCode.UNKNOWN),
     ):
         # Long enough that the client compresses it when it may.
         request = inbox_pb.GetUnreadRequest(room_ids=["a room"] * 50).SerializeToString()
