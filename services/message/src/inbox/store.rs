@@ -210,10 +210,9 @@ macro_rules! walk {
             visible!(),
             " AS visible, ",
             activity!(),
-            " AS activity
-                   FROM members m JOIN heads h ON h.log_id = m.log_id
-                  WHERE m.tenant_id = $1 AND m.user_id = $2 AND h.closed_seq IS NULL
-                    AND ($3 OR ",
+            " AS activity FROM ",
+            of_user!(),
+            " AND ($3 OR ",
             last_message!("h.log_id", visible!(), "h.head"),
             " IS NOT NULL)",
             $from,

@@ -3,10 +3,15 @@
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::{Duration, Instant};
 
 use parlance_db::testing::TestDatabase;
 use tempfile::TempDir;
+
+/// How long the program may take to say something.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 fn parlance(folder: &Path) -> Command {
     program(env!("CARGO_BIN_EXE_parlance"), folder)
@@ -37,7 +42,8 @@ fn failure(output: &Output) -> (Option<i32>, String) {
 /// A server in its folder.
 struct Server {
     child: Child,
-    stdout: BufReader<ChildStdout>,
+    /// What it prints.
+    said: Receiver<String>,
     address: String,
 }
 
@@ -49,9 +55,30 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program");
-        let mut stdout = BufReader::new(child.stdout.take().expect("a pipe"));
-        let address = next_line_with(&mut stdout, "Parlance listens on ");
-        Self { child, stdout, address }
+        let stdout = BufReader::new(child.stdout.take().expect("a pipe"));
+        let (says, said) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines() {
+                // Whoever has heard enough is gone.
+                let _heard = says.send(line.expect("text"));
+            }
+        });
+        let mut server = Self { child, said, address: String::new() };
+        server.address = server.next_line_with("Parlance listens on ");
+        server
+    }
+
+    /// What follows `prefix` on the next line that begins with it.
+    fn next_line_with(&self, prefix: &str) -> String {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let line = self.said.recv_timeout(left);
+            let line = line.unwrap_or_else(|_| panic!("the program never said {prefix:?}"));
+            if let Some(rest) = line.strip_prefix(prefix) {
+                return rest.to_owned();
+            }
+        }
     }
 
     fn is_ready(&self, folder: &Path) -> bool {
@@ -66,22 +93,19 @@ impl Server {
     }
 }
 
-/// What follows `prefix` on the next line that begins with it.
-fn next_line_with(stdout: &mut impl BufRead, prefix: &str) -> String {
-    for line in stdout.lines() {
-        if let Some(rest) = line.expect("text").strip_prefix(prefix) {
-            return rest.to_owned();
-        }
+/// A test that fails leaves no server behind.
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ended = self.child.kill();
     }
-    panic!("the program never said {prefix:?}");
 }
 
 #[test]
 fn a_server_starts_with_nothing_said_prints_tokens_and_ends_well_when_asked_to() {
     let folder = TempDir::new().expect("a folder");
-    let mut server = Server::start(folder.path(), &[]);
+    let server = Server::start(folder.path(), &[]);
     for name in ["export BACKEND=", "export ANNA="] {
-        let token = next_line_with(&mut server.stdout, name);
+        let token = server.next_line_with(name);
         assert_eq!(token.split('.').count(), 3, "{token}");
     }
     assert!(server.is_ready(folder.path()));
