@@ -2,36 +2,23 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{Database, PgConnection, Pool, Postgres, SqlSafeStr, Sqlite, SqliteConnection};
+use deadpool::managed::Object;
+use sqlx::{
+    Connection as _, Database, PgConnection, Postgres, SqlSafeStr, Sqlite, SqliteConnection,
+};
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use crate::StoreError;
+use crate::error::Trouble;
+use crate::pool::{Line, Silence};
 use crate::query::{On, Query};
 
-/// How long a connection that comes back may take to show that it lives.
+/// How long a connection may take to show that it lives, after it was left in the middle of
+/// something.
 const LIVES: Duration = Duration::from_secs(1);
-
-/// When a connection was last found silent. Those that are older are not used again: they
-/// lead to the same server, over the same network.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Silence(Arc<Mutex<Option<Instant>>>);
-
-impl Silence {
-    pub(crate) fn noticed(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    /// Whether a connection that has been open for `age` is older, so that it may be silent too.
-    pub(crate) fn is_within(&self, age: Duration) -> bool {
-        let noticed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        noticed.is_some_and(|noticed| noticed.elapsed() < age)
-    }
-}
 
 /// What a transaction needs of a driver.
 pub trait Driver: Database {
@@ -65,63 +52,67 @@ impl Driver for Postgres {
 /// A connection for as long as this is held. A transaction that is open on it when it is
 /// dropped is rolled back.
 ///
-/// The pool asks each connection that comes back whether it lives, and by itself waits for
-/// the answer without bound while the place of the connection stays taken: a server that
-/// falls silent would so take the whole pool until TCP gives up, a quarter of an hour later.
+/// Back in the pool it is at once, if all that was asked on it has its answer. Otherwise it
+/// first shows that it lives, in bounded time: a server that fell silent would else take the
+/// whole pool until TCP gives up, a quarter of an hour later.
 pub struct Lent<DB: Driver> {
     /// There until this is dropped.
-    line: Option<Line<DB>>,
+    line: Option<Held<DB>>,
     /// How long a statement may take.
     limit: Duration,
     /// Whether a transaction is open.
     open: bool,
+    /// Whether a statement is without its answer.
+    asked: bool,
     /// Whether something on it has no known end, so that nobody may use it again.
     unfit: bool,
     /// Where it is told that the connection fell silent.
     silence: Option<Silence>,
 }
 
-enum Line<DB: Database> {
-    /// Of a pool. Boxed: it is large, and within the future of every read.
-    Pooled(Box<PoolConnection<DB>>),
+enum Held<DB: Driver> {
+    Pooled(Line<DB>),
     /// Of whoever holds it.
     Own(Box<DB::Connection>),
 }
 
-/// Takes a connection of a pool.
-pub(crate) async fn lend<DB: Driver>(pool: &Pool<DB>) -> Result<Lent<DB>, sqlx::Error> {
-    let line = Line::Pooled(Box::new(Box::pin(pool.acquire()).await?));
-    Ok(Lent::new(line, crate::WAIT_TIMEOUT, None))
-}
-
 impl<DB: Driver> Lent<DB> {
-    const fn new(line: Line<DB>, limit: Duration, silence: Option<Silence>) -> Self {
-        Self { line: Some(line), limit, open: false, unfit: false, silence }
+    pub(crate) const fn pooled(line: Line<DB>, limit: Duration, silence: Option<Silence>) -> Self {
+        Self::new(Held::Pooled(line), limit, silence)
     }
 
-    pub(crate) fn within(mut self, limit: Duration, silence: Option<&Silence>) -> Self {
-        self.limit = limit;
-        self.silence = silence.cloned();
-        self
+    const fn new(line: Held<DB>, limit: Duration, silence: Option<Silence>) -> Self {
+        Self { line: Some(line), limit, open: false, asked: false, unfit: false, silence }
     }
 
     pub(crate) const fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// What came of a statement that was given [`Self::limit`].
+    /// The connection, to be asked something. What comes of it is to be [judged](Self::judge).
+    pub(crate) fn ask(&mut self) -> &mut DB::Connection {
+        self.asked = true;
+        self
+    }
+
+    /// What came of a statement that was given `limit`.
     pub(crate) fn judge<T>(
         &mut self,
-        run: Result<Result<T, sqlx::Error>, Elapsed>,
+        limit: Duration,
+        answer: Result<Result<T, sqlx::Error>, Elapsed>,
     ) -> Result<T, StoreError> {
-        if let Ok(result) = run {
-            return Ok(result?);
-        }
-        self.unfit = true;
-        if let Some(silence) = &self.silence {
+        self.asked = false;
+        let late = answer.is_err();
+        let answer = answer.map_or_else(
+            |_| Err(StoreError::late(limit)),
+            |answer| answer.map_err(StoreError::from),
+        );
+        // Then it leads nowhere any more.
+        self.unfit |= answer.as_ref().is_err_and(|error| error.trouble() == Trouble::Lost);
+        if let (true, Some(silence)) = (late, &self.silence) {
             silence.noticed();
         }
-        Err(StoreError::late(self.limit))
+        answer
     }
 
     async fn begin(&mut self) -> Result<(), StoreError> {
@@ -139,9 +130,10 @@ impl<DB: Driver> Lent<DB> {
     /// Begins or ends a transaction. Cut short, nobody knows whether one is open.
     async fn turn(&mut self, sql: &'static str) -> Result<(), StoreError> {
         self.unfit = true;
-        let run = timeout(self.limit, DB::run(self, sql)).await;
+        let (limit, conn) = (self.limit, self.ask());
+        let turned = timeout(limit, DB::run(conn, sql)).await;
         self.unfit = false;
-        self.judge(run)
+        self.judge(limit, turned)
     }
 }
 
@@ -158,8 +150,8 @@ impl<DB: Driver> Deref for Lent<DB> {
 
     fn deref(&self) -> &DB::Connection {
         match self.line.as_ref().expect(HELD) {
-            Line::Pooled(conn) => conn,
-            Line::Own(conn) => conn,
+            Held::Pooled(conn) => conn,
+            Held::Own(conn) => conn,
         }
     }
 }
@@ -167,32 +159,32 @@ impl<DB: Driver> Deref for Lent<DB> {
 impl<DB: Driver> DerefMut for Lent<DB> {
     fn deref_mut(&mut self) -> &mut DB::Connection {
         match self.line.as_mut().expect(HELD) {
-            Line::Pooled(conn) => conn,
-            Line::Own(conn) => conn,
+            Held::Pooled(conn) => conn,
+            Held::Own(conn) => conn,
         }
     }
 }
 
 impl<DB: Driver> Drop for Lent<DB> {
     fn drop(&mut self) {
-        let Some(Line::Pooled(mut conn)) = self.line.take() else { return };
+        let Some(Held::Pooled(mut conn)) = self.line.take() else { return };
         if self.unfit {
-            // Not run, the return drops the connection and frees its place.
-            drop(conn.return_to_pool());
-            return;
-        }
-        let (open, silence) = (self.open, self.silence.take());
-        tokio::spawn(async move {
-            let back = async {
-                if !open || DB::run(&mut conn, "ROLLBACK").await.is_ok() {
-                    conn.return_to_pool().await;
+            drop(Object::take(conn));
+        } else if self.open || self.asked {
+            let (open, silence) = (self.open, self.silence.take());
+            tokio::spawn(async move {
+                let lives = async {
+                    if open { DB::run(&mut conn, "ROLLBACK").await } else { conn.ping().await }
+                };
+                let lives = timeout(LIVES, lives).await;
+                if let (Err(_), Some(silence)) = (&lives, silence) {
+                    silence.noticed();
                 }
-            };
-            if let (Err(_), Some(silence)) = (timeout(LIVES, back).await, silence) {
-                silence.noticed();
-            }
-            drop(conn.return_to_pool());
-        });
+                if !matches!(lives, Ok(Ok(()))) {
+                    drop(Object::take(conn));
+                }
+            });
+        }
     }
 }
 
@@ -218,7 +210,7 @@ macro_rules! on_either {
 impl Conn {
     /// A connection that no pool knows of.
     pub(crate) fn own(conn: PgConnection, limit: Duration, silence: &Silence) -> Self {
-        let line = Line::Own(Box::new(conn));
+        let line = Held::Own(Box::new(conn));
         Self::Postgres(Lent::new(line, limit, Some(silence.clone())))
     }
 

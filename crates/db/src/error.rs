@@ -93,7 +93,7 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-fn trouble(error: &sqlx::Error) -> Trouble {
+pub(crate) fn trouble(error: &sqlx::Error) -> Trouble {
     use sqlx::Error as E;
     match error {
         E::Database(error) => of_code(error.code().as_deref().unwrap_or_default()),

@@ -26,16 +26,18 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
+use backon::{ConstantBuilder, Retryable as _};
 use sqlx::migrate::MigrateError;
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use sqlx::{ConnectOptions, Connection, PgPool, SqlSafeStr, SqlitePool};
+use sqlx::postgres::PgConnectOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous};
+use sqlx::{ConnectOptions, Connection, Postgres, SqlSafeStr, Sqlite};
 use tokio::time::timeout;
 
 mod conn;
 mod error;
 mod migrations;
 mod ping;
+mod pool;
 mod query;
 mod row;
 #[cfg(feature = "testing")]
@@ -49,16 +51,15 @@ pub use self::conn::{Conn, Driver, Lent, Tx};
 pub use self::error::{StoreError, Stored, Trouble};
 pub use self::migrations::Migrations;
 pub use self::ping::Ping;
+pub use self::pool::Pool;
 pub use self::query::{Query, Row, Value, rows};
 #[doc(hidden)]
 pub use self::row::check_names;
 pub use self::row::{Columns, Joined};
 
-use self::conn::{Silence, lend};
+use self::error::trouble;
+use self::pool::Silence;
 use self::query::On;
-
-/// How long a connection may be idle and still count as alive.
-const IDLE: Duration = Duration::from_secs(1);
 
 /// How long Postgres lets a statement take.
 pub const STATEMENT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -85,6 +86,10 @@ const PROBES: [(&str, &str); 6] = [
 /// How long the wait for a connection, and a statement of SQLite, may take.
 pub const WAIT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often a start looks for its Postgres, and the pause in between.
+const STARTS: usize = 50;
+const STARTING: Duration = Duration::from_millis(200);
+
 /// A service's database.
 #[derive(Clone, Debug)]
 pub enum Db {
@@ -95,16 +100,16 @@ pub enum Db {
 /// A SQLite file: many readers, one writer.
 #[derive(Clone, Debug)]
 pub struct SqliteDb {
-    pub read: SqlitePool,
+    pub read: Pool<Sqlite>,
     /// One connection: writers queue here instead of failing on a locked file.
-    pub write: SqlitePool,
+    pub write: Pool<Sqlite>,
     pub options: SqliteConnectOptions,
 }
 
 /// A schema of a Postgres database.
 #[derive(Clone, Debug)]
 pub struct PostgresDb {
-    pub pool: PgPool,
+    pub pool: Pool<Postgres>,
     /// For connections outside the pool.
     pub options: PgConnectOptions,
     silence: Silence,
@@ -135,8 +140,8 @@ impl Db {
     pub async fn open(location: &Location, migrations: Migrations) -> Result<Self, OpenError> {
         match location {
             Location::Sqlite(path) => {
-                let db = open_sqlite(SqliteConnectOptions::new().filename(path)).await?;
-                migrations.on_sqlite().run(&db.write).await?;
+                let db = sqlite(SqliteConnectOptions::new().filename(path));
+                migrations.on_sqlite().run(&mut *db.write.lend().await?).await?;
                 Ok(Self::Sqlite(db))
             }
             Location::Postgres { url, schema, connections } => {
@@ -150,7 +155,7 @@ impl Db {
     /// A statement that only reads.
     pub fn read(&self, sql: impl SqlSafeStr) -> Query<'_> {
         match self {
-            Self::Sqlite(db) => Query::on_sqlite(On::pool(&db.read, WAIT_TIMEOUT), sql),
+            Self::Sqlite(db) => Query::on_sqlite(On::Pool(&db.read), sql),
             Self::Postgres(db) => db.query(sql),
         }
     }
@@ -158,32 +163,32 @@ impl Db {
     /// A statement that writes, and is a transaction of its own.
     pub fn write(&self, sql: impl SqlSafeStr) -> Query<'_> {
         match self {
-            Self::Sqlite(db) => Query::on_sqlite(On::pool(&db.write, WAIT_TIMEOUT), sql),
+            Self::Sqlite(db) => Query::on_sqlite(On::Pool(&db.write), sql),
             Self::Postgres(db) => db.query(sql),
         }
     }
 
     /// How many reads it is asked at once at most.
-    pub fn read_connections(&self) -> u32 {
+    pub fn read_connections(&self) -> usize {
         match self {
-            Self::Sqlite(db) => db.read.options().get_max_connections(),
-            Self::Postgres(db) => db.pool.options().get_max_connections(),
+            Self::Sqlite(db) => db.read.most(),
+            Self::Postgres(db) => db.pool.most(),
         }
     }
 
     /// A connection for several statements that only read.
     pub async fn reader(&self) -> Result<Conn, StoreError> {
         Ok(match self {
-            Self::Sqlite(db) => Conn::Sqlite(lend(&db.read).await?),
-            Self::Postgres(db) => db.lend().await?,
+            Self::Sqlite(db) => Conn::Sqlite(db.read.lend().await?),
+            Self::Postgres(db) => Conn::Postgres(db.pool.lend().await?),
         })
     }
 
     /// A connection that may write.
     pub async fn writer(&self) -> Result<Conn, StoreError> {
         Ok(match self {
-            Self::Sqlite(db) => Conn::Sqlite(lend(&db.write).await?),
-            Self::Postgres(db) => db.lend().await?,
+            Self::Sqlite(db) => Conn::Sqlite(db.write.lend().await?),
+            Self::Postgres(db) => Conn::Postgres(db.pool.lend().await?),
         })
     }
 
@@ -218,12 +223,7 @@ impl Db {
 
 impl PostgresDb {
     fn query(&self, sql: impl SqlSafeStr) -> Query<'_> {
-        Query::on_postgres(On::Pool(&self.pool, ANSWER_TIMEOUT, Some(&self.silence)), sql)
-    }
-
-    async fn lend(&self) -> Result<Conn, StoreError> {
-        let lent = lend(&self.pool).await?;
-        Ok(Conn::Postgres(lent.within(ANSWER_TIMEOUT, Some(&self.silence))))
+        Query::on_postgres(On::Pool(&self.pool), sql)
     }
 
     /// A connection outside the pool, with settings of its own: for who writes all the time.
@@ -243,18 +243,18 @@ pub fn is_unique_violation(error: &sqlx::Error) -> bool {
     error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation)
 }
 
-async fn open_sqlite(options: SqliteConnectOptions) -> Result<SqliteDb, sqlx::Error> {
+fn sqlite(options: SqliteConnectOptions) -> SqliteDb {
     let options = options
         .create_if_missing(true)
         .foreign_keys(true)
         .journal_mode(SqliteJournalMode::Wal)
         // An acknowledged write survives a power cut.
         .synchronous(SqliteSynchronous::Full)
-        .busy_timeout(Duration::from_secs(5));
-    let pool = || SqlitePoolOptions::new().acquire_timeout(WAIT_TIMEOUT);
-    let write = pool().max_connections(1).connect_with(options.clone()).await?;
-    let read = pool().max_connections(8).connect_with(options.clone()).await?;
-    Ok(SqliteDb { read, write, options })
+        .busy_timeout(Duration::from_secs(5))
+        // The largest page of a list, so that its rows are not handed over one by one.
+        .row_buffer_size(128);
+    let pool = |most| Pool::new(options.clone(), most, WAIT_TIMEOUT, None);
+    SqliteDb { read: pool(8), write: pool(1), options: options.clone() }
 }
 
 /// On a connection of its own: what changes a large table, or waits for another process
@@ -283,32 +283,15 @@ async fn open_postgres(
     ]);
     let options = options.options(PROBES);
     let silence = Silence::default();
-    let noticed = silence.clone();
-    let pool = PgPoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(WAIT_TIMEOUT)
-        // One that was in use a moment ago need not be asked whether it lives.
-        .test_before_acquire(false)
-        .before_acquire(move |conn, meta| {
-            let silence = noticed.clone();
-            Box::pin(async move {
-                if silence.is_within(meta.age) {
-                    return Err(sqlx::Error::PoolTimedOut);
-                }
-                if meta.idle_for < IDLE {
-                    return Ok(true);
-                }
-                if let Ok(answer) = timeout(IDLE, conn.ping()).await {
-                    return answer.map(|()| true);
-                }
-                silence.noticed();
-                Err(sqlx::Error::PoolTimedOut)
-            })
-        })
-        .connect_with(options.clone())
-        .await?;
+    let most = usize::try_from(connections).unwrap_or(usize::MAX);
+    let pool = Pool::new(options.clone(), most, ANSWER_TIMEOUT, Some(silence.clone()));
+    // One that is just starting is waited for.
+    let pause = ConstantBuilder::new().with_delay(STARTING).with_max_times(STARTS);
+    let first =
+        (async || pool.lend().await).retry(pause).when(|error| trouble(error) == Trouble::Lost);
+    let mut first = first.await?;
     let create = format!("CREATE SCHEMA IF NOT EXISTS {quoted}");
-    if let Err(error) = sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&pool).await {
+    if let Err(error) = sqlx::raw_sql(sqlx::AssertSqlSafe(create)).execute(&mut *first).await {
         // Two that start at once may both try; one of them finds it made.
         if !is_unique_violation(&error) {
             return Err(error);

@@ -6,13 +6,12 @@ use std::time::Duration;
 use sqlx::error::BoxDynError;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::SqliteRow;
-use sqlx::{
-    Arguments, AssertSqlSafe, Encode, FromRow, Pool, Postgres, SqlSafeStr, SqlStr, Sqlite, Type,
-};
+use sqlx::{Arguments, AssertSqlSafe, Encode, FromRow, Postgres, SqlSafeStr, SqlStr, Sqlite, Type};
 use tokio::time::timeout;
 
 use crate::StoreError;
-use crate::conn::{Driver, Lent, Silence, lend};
+use crate::conn::{Driver, Lent};
+use crate::pool::Pool;
 
 /// A value that both databases take.
 pub trait Value<'t>:
@@ -54,7 +53,7 @@ struct Statement<'c, DB: Driver> {
 /// Where a statement runs.
 pub(crate) enum On<'c, DB: Driver> {
     /// On a connection that is taken for it alone.
-    Pool(&'c Pool<DB>, Duration, Option<&'c Silence>),
+    Pool(&'c Pool<DB>),
     Conn(&'c mut Lent<DB>),
 }
 
@@ -84,12 +83,13 @@ macro_rules! run {
             let $statement =
                 sqlx::query_with(statement.sql, statement.arguments.map_err(encoding)?)
                     .persistent(statement.keeps_plan);
-            let run = timeout(statement.limit.unwrap_or(lent.limit()), async {
-                let $conn = &mut **lent;
+            let limit = statement.limit.unwrap_or(lent.limit());
+            let answer = timeout(limit, async {
+                let $conn = lent.ask();
                 $body
             });
-            let done = run.await;
-            lent.judge(done)
+            let answer = answer.await;
+            lent.judge(limit, answer)
         })
     };
 }
@@ -258,15 +258,9 @@ fn write_list(sql: &str, first: usize, count: usize) -> Option<String> {
 }
 
 impl<'c, DB: Driver> On<'c, DB> {
-    pub(crate) const fn pool(pool: &'c Pool<DB>, limit: Duration) -> Self {
-        Self::Pool(pool, limit, None)
-    }
-
     async fn hold(self) -> Result<Held<'c, DB>, StoreError> {
         Ok(match self {
-            Self::Pool(pool, limit, silence) => {
-                Held::Lent(lend(pool).await?.within(limit, silence))
-            }
+            Self::Pool(pool) => Held::Lent(pool.lend().await?),
             Self::Conn(conn) => Held::Conn(conn),
         })
     }

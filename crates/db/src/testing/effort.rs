@@ -4,11 +4,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use sqlx::sqlite::SqlitePool;
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection, PgConnection, Sqlite};
 
 use super::TestSchema;
-use crate::Db;
+use crate::{Db, Pool};
 
 /// How often each thing is done. The least counts: what a database does on the side, such as
 /// looking for free space, only adds to it.
@@ -109,11 +108,11 @@ pub async fn costs_the_same<W, P>(db: &Db, world: &W, places: &[P], work: &[(&st
     assert!(grown.is_empty(), "{grown:#?}");
 }
 
-async fn count(pool: &SqlitePool, steps: &Arc<AtomicU64>) {
+async fn count(pool: &Pool<Sqlite>, steps: &Arc<AtomicU64>) {
     let mut held = Vec::new();
     // All are held at once, so that none is met twice.
-    for _ in 0..pool.options().get_max_connections() {
-        let mut conn = pool.acquire().await.expect("a connection");
+    for _ in 0..pool.most() {
+        let mut conn = pool.lend().await.expect("a connection");
         let steps = Arc::clone(steps);
         let count = move || steps.fetch_add(1, Ordering::Relaxed) < u64::MAX;
         conn.lock_handle().await.expect("a handle").set_progress_handler(1, count);

@@ -25,16 +25,15 @@ async fn a_migration_may_take_longer_than_any_statement_of_a_request() {
     let location = schema.location();
     let (one, two) = tokio::join!(Db::open(&location, migrations), Db::open(&location, migrations));
     for db in [one, two] {
-        let Db::Postgres(db) = db.expect("open Postgres") else { panic!("Postgres") };
-        let bounds: (String, String) =
-            sqlx::query_as("SELECT * FROM bounds").fetch_one(&db.pool).await.expect("bounds");
-        assert_eq!(bounds, ("0".to_owned(), "0".to_owned()));
+        let db = db.expect("open Postgres");
+        let bounds = db.read("SELECT * FROM bounds").fetch_one::<(String, String)>().await;
+        assert_eq!(bounds.expect("bounds"), ("0".to_owned(), "0".to_owned()));
         // The requests keep theirs.
         let show = "SELECT setting::BIGINT FROM pg_settings WHERE name = 'statement_timeout'";
-        let millis: i64 = sqlx::query_scalar(show).fetch_one(&db.pool).await.expect("a setting");
+        let (millis,): (i64,) = db.read(show).fetch_one().await.expect("a setting");
         let millis = u64::try_from(millis).expect("a time");
         assert_eq!(Duration::from_millis(millis), STATEMENT_TIMEOUT);
-        Db::Postgres(db).close().await;
+        db.close().await;
     }
     schema.drop().await;
 }

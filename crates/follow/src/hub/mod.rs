@@ -197,7 +197,7 @@ impl Hub {
     /// Starts following logs, until the tasks stop. To be called once.
     pub fn start(&self, store: Store, presents: Arc<dyn Presents>, tasks: &Tasks) {
         let hub = &self.0;
-        let half = usize::try_from(store.db().read_connections() / 2).unwrap_or(usize::MAX);
+        let half = store.db().read_connections() / 2;
         let turns = Semaphore::new(half.clamp(1, Semaphore::MAX_PERMITS));
         let started = Started { store, presents, runtime: Handle::current(), turns };
         if hub.started.set(started).is_err() {

@@ -10,7 +10,6 @@ use parlance_message::{Error, MIGRATIONS};
 use parlance_rpc::Reason;
 use parlance_rpc::testing::eventually;
 use parlance_types::{Seq, TenantId};
-use sqlx::postgres::PgPoolOptions;
 
 use crate::rooms::gained;
 use crate::world::{World, draft, options, refused, user};
@@ -162,8 +161,8 @@ async fn a_writer_begins_the_epoch_of_its_server_there() {
     testing::on_postgres(MIGRATIONS, async |db| {
         let (db, name) = name(db);
         let Db::Postgres(mut postgres) = db.clone() else { panic!("a Postgres") };
-        postgres.pool = PgPoolOptions::new().connect_lazy_with(postgres.options.clone());
-        let reads = postgres.pool.clone();
+        postgres.pool = postgres.pool.with(postgres.options.clone());
+        let reads = Db::Postgres(postgres.clone());
         let world = World::with(Db::Postgres(postgres), Options { writers: 1, ..options() }).await;
         let log_id = world.group("r", &["ann"]).await;
         let first = world.say(log_id, "ann", "one").await;

@@ -339,11 +339,7 @@ pub(crate) fn in_millis(millis: i64) -> i64 {
 
 /// Takes every connection that reads, so that the store hangs until they are dropped.
 pub(crate) async fn hang(db: &Db) -> Vec<Conn> {
-    let connections = match db {
-        Db::Sqlite(db) => db.read.options().get_max_connections(),
-        Db::Postgres(db) => db.pool.options().get_max_connections(),
-    };
-    let readers = join_all((0..connections).map(|_| db.reader())).await;
+    let readers = join_all((0..db.read_connections()).map(|_| db.reader())).await;
     readers.into_iter().collect::<Result<_, _>>().expect("every connection")
 }
 
