@@ -9,7 +9,8 @@ pub mod testing;
 
 pub use self::in_process::InProcessBus;
 pub use self::redis::{
-    HighWater, HighWaterError, InvalidRedisUrl, Options, RedisBus, RedisUrl, Tallies, TallyError,
+    HighWater, HighWaterError, InvalidRedisUrl, Options, RedisBus, RedisLink, RedisUrl, Tallies,
+    TallyError, is_lost,
 };
 
 use bytes::Bytes;

@@ -306,10 +306,7 @@ impl Parts<'_> {
             return Ok(Arc::new(MemorySessions::new(Doubt::default())));
         };
         let (space, doubt) = (format!("parlance:{}", self.config.bus_tag), Doubt::default());
-        let sessions = match url.servers() {
-            [server] if !url.is_cluster() => RedisSessions::open(server, &space, doubt),
-            nodes => RedisSessions::on_cluster(nodes, &space, doubt),
-        };
+        let sessions = RedisSessions::open(url, &space, doubt);
         let sessions = sessions.map_err(|error| Failure::fatal("cannot use Redis", &error))?;
         Ok(Arc::new(sessions))
     }

@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use parlance_bus::InProcessBus;
-use parlance_bus::testing::RedisCluster;
+use parlance_bus::testing::{Proxy, RedisCluster, redis_url};
+use parlance_bus::{InProcessBus, RedisUrl};
 use parlance_db::{Db, Location, Migrations, testing};
 use parlance_presence::state::{Doubt, MemorySessions, RedisSessions, Sessions};
 use parlance_presence::{Leases, MIGRATIONS, Options, Service};
@@ -27,8 +27,6 @@ use parlance_types::{ManualClock, UserId};
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
-
-use crate::link::Link;
 
 /// Clients of one caller.
 #[derive(Clone, Debug)]
@@ -74,13 +72,13 @@ pub(crate) struct World {
 #[derive(Clone)]
 pub(crate) enum Home {
     Memory(Arc<MemorySessions>),
-    /// At a URL, under keys of one test.
+    /// In a Redis, under keys of one test.
     Redis {
-        url: String,
+        url: RedisUrl,
         space: String,
     },
     /// In a cluster of one test's own.
-    Cluster(Vec<String>),
+    Cluster(RedisUrl),
 }
 
 impl Home {
@@ -88,10 +86,10 @@ impl Home {
         match self {
             Self::Memory(sessions) => Arc::clone(sessions) as _,
             Self::Redis { url, space } => {
-                Arc::new(RedisSessions::open(url, space, doubt()).expect("a URL"))
+                Arc::new(RedisSessions::open(url, space, doubt()).expect("an address"))
             }
-            Self::Cluster(nodes) => {
-                Arc::new(RedisSessions::on_cluster(nodes, "test", doubt()).expect("URLs"))
+            Self::Cluster(url) => {
+                Arc::new(RedisSessions::open(url, "test", doubt()).expect("an address"))
             }
         }
     }
@@ -101,7 +99,7 @@ impl Home {
             Self::Memory(sessions) => sessions.lose(),
             Self::Cluster(_) => unreachable!("it is lost node by node"),
             Self::Redis { url, space } => {
-                let client = redis::Client::open(url.as_str()).expect("a URL");
+                let client = redis::Client::open(url.servers()[0].as_str()).expect("a URL");
                 let mut admin =
                     client.get_multiplexed_async_connection().await.expect("Redis answers");
                 let mut all = redis::cmd("KEYS");
@@ -145,7 +143,7 @@ pub(crate) async fn embedded<F: Future<Output = World>>(test: impl FnOnce(World)
 
 /// Runs `test` on Postgres and Redis.
 pub(crate) async fn distributed<F: Future<Output = World>>(test: impl FnOnce(World) -> F) {
-    let url = std::env::var("TEST_REDIS_URL").expect("set TEST_REDIS_URL (see `make test`)");
+    let url = redis_url("TEST_REDIS_URL");
     let home = Home::Redis { url, space: uuid::Uuid::new_v4().simple().to_string() };
     testing::on_postgres(MIGRATIONS, async |db| {
         test(World::new(db, home.clone()).await).await.stop().await;
@@ -170,7 +168,7 @@ pub(crate) async fn on_a_cluster<F: Future<Output = World>>(
     test: impl FnOnce(World, RedisCluster) -> F,
 ) {
     let cluster = RedisCluster::start().await;
-    let home = Home::Cluster(cluster.url().servers().to_vec());
+    let home = Home::Cluster(cluster.url());
     testing::on_sqlite(MIGRATIONS, async |db| {
         test(World::new(db, home).await, cluster).await.stop().await;
     })
@@ -277,10 +275,10 @@ impl World {
     }
 
     /// Lets nodes to come reach Redis by a way that can be cut.
-    pub(crate) async fn cut_off(&self) -> Link {
+    pub(crate) async fn cut_off(&self) -> Proxy {
         let Home::Redis { url, space } = &self.home else { panic!("there is no way to memory") };
-        let link = Link::to(url.trim_start_matches("redis://").to_owned()).await;
-        let (url, space) = (format!("redis://{}", link.address), space.clone());
+        let link = Proxy::to(url).await;
+        let (url, space) = (link.url().clone(), space.clone());
         *self.further.lock().expect("no test panics with it") = Home::Redis { url, space };
         link
     }

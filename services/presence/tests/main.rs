@@ -2,7 +2,6 @@
 //! membership and room services, in both modes.
 
 mod harness;
-mod link;
 mod silence;
 mod state;
 

@@ -10,9 +10,11 @@ use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{
-    AsyncConnectionConfig, Client, Pipeline, ProtocolVersion, PushInfo, RedisError, Value,
+    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, ProtocolVersion, PushInfo, RedisError,
+    Value,
 };
 
+use super::link::is_elsewhere;
 use super::subscriber::{Channels, Subscriber};
 use super::{Options, RedisUrl, Shared};
 use crate::SHARDS;
@@ -71,7 +73,24 @@ impl Connection {
         if !subscriber.acknowledged(wanted.len()).await {
             return Err(Lost::Ended);
         }
-        Ok(Self { conn, subscriber, canaries })
+        let connection = Self { conn, subscriber, canaries };
+        connection.check_servers().await?;
+        Ok(connection)
+    }
+
+    /// Asks every server for a write that changes nothing. One that is a replica by now
+    /// carries what is published to its own subscribers, and to nobody else.
+    pub(super) async fn check_servers(&self) -> Result<(), Lost> {
+        let checks = self.canaries.iter().map(|canary| async move {
+            let mut delete = redis::cmd("DEL");
+            delete.arg(canary);
+            match self.conn.clone().command(&delete).await {
+                // It is the right one, and refuses for reasons of its own.
+                Err(error) if is_refusal(&error) && !is_elsewhere(&error) => Ok(()),
+                answer => answer.map_err(Lost::from),
+            }
+        });
+        try_join_all(checks).await.map(drop)
     }
 
     /// Publishes payloads of one channel, in order, in one round trip.
@@ -132,12 +151,24 @@ impl Conn {
         Ok(())
     }
 
+    async fn command(&mut self, command: &Cmd) -> Result<(), RedisError> {
+        match self {
+            Self::Single(conn) => command.exec_async(conn).await,
+            Self::Cluster(conn) => command.exec_async(conn).await,
+        }
+    }
+
     async fn run(&mut self, pipeline: &Pipeline) -> Result<(), RedisError> {
         match self {
             Self::Single(conn) => pipeline.exec_async(conn).await,
             Self::Cluster(conn) => pipeline.exec_async(conn).await,
         }
     }
+}
+
+/// Whether it is the answer of a server.
+fn is_refusal(error: &RedisError) -> bool {
+    matches!(error.kind(), ErrorKind::Server(_) | ErrorKind::Extension)
 }
 
 /// Without retries: a session that is in trouble is built anew, slots included.

@@ -3,8 +3,8 @@
 use redis::{Cmd, RedisError};
 use tokio::time::timeout;
 
-use super::RedisUrl;
-use super::link::{ANSWER, Link};
+use super::link::RedisLink;
+use super::{ANSWER, RedisUrl};
 
 /// Redis could not be asked, or not be told.
 #[derive(Debug, thiserror::Error)]
@@ -22,14 +22,15 @@ pub enum HighWaterError {
 /// is lost with it is unknown, which is no harm: it is told again.
 #[derive(Debug)]
 pub struct HighWater {
-    link: Link,
+    link: RedisLink,
     key: String,
 }
 
 impl HighWater {
     /// The marks of the deployment `tag`.
     pub fn open(url: &RedisUrl, tag: &str) -> Result<Self, HighWaterError> {
-        Ok(Self { link: Link::new(url)?, key: format!("parlance:{tag}:high-water") })
+        let link = RedisLink::open(url, 2 * ANSWER, 1)?;
+        Ok(Self { link, key: format!("parlance:{tag}:high-water") })
     }
 
     /// The mark of a database; `None` if nothing is known of it.
@@ -37,9 +38,9 @@ impl HighWater {
         let mut score = redis::cmd("ZSCORE");
         score.arg(&self.key).arg(database);
         let asked = async {
-            match self.link.query(&score).await {
+            match self.link.query(0, &score).await {
                 // A connection that was idle may be gone, and another one be there.
-                Err(error) if error.is_unrecoverable_error() => self.link.query(&score).await,
+                Err(error) if error.is_unrecoverable_error() => self.link.query(0, &score).await,
                 answer => answer,
             }
         };
@@ -50,7 +51,7 @@ impl HighWater {
     pub async fn raise(&self, database: &str, to: i64) -> Result<(), HighWaterError> {
         let mut add: Cmd = redis::cmd("ZADD");
         add.arg(&self.key).arg("GT").arg(to).arg(database);
-        let told = self.link.query::<()>(&add);
+        let told = self.link.query::<()>(0, &add);
         Ok(timeout(ANSWER, told).await.map_err(|_| HighWaterError::Late)??)
     }
 }

@@ -2,8 +2,9 @@
 //! Redis Cluster.
 //!
 //! One task keeps one session: connected, every subscription acknowledged, and a
-//! canary heard back every second from every server. Whatever else happens ends
-//! the session: everything is suspect, and the next session is built from nothing.
+//! canary heard back every second from every server, each of which is the one that writes
+//! go to. Whatever else happens ends the session: everything is suspect, and the next
+//! session is built from nothing.
 
 mod connection;
 mod high_water;
@@ -14,6 +15,7 @@ mod tallies;
 mod url;
 
 pub use self::high_water::{HighWater, HighWaterError};
+pub use self::link::{RedisLink, is_lost};
 pub use self::tallies::{Tallies, TallyError};
 pub use self::url::{InvalidRedisUrl, RedisUrl};
 
@@ -28,6 +30,9 @@ use tokio::task::JoinHandle;
 use self::session::{Link, Unsent};
 use crate::fanout::Fanout;
 use crate::{Bus, Heard, State};
+
+/// How long Redis may take to answer a single command.
+const ANSWER: Duration = Duration::from_millis(500);
 
 /// How the bus is laid out.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
-use futures::future::try_join_all;
+use futures::future::{try_join, try_join_all};
 use tokio::sync::mpsc;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
@@ -114,7 +114,7 @@ async fn watch(
             return Err(Lost::MissedCanary);
         }
         beat += 1;
-        release(connection, beat).await?;
+        try_join(release(connection, beat), connection.check_servers()).await?;
         let dropped = shared.dropped.load(Ordering::Relaxed);
         if told != Some(dropped) {
             connection.publish(&channels.lost(), &[Bytes::new()]).await?;

@@ -3,8 +3,8 @@
 
 use redis::{ErrorKind, RedisError, Script, ServerErrorKind};
 
-use super::RedisUrl;
-use super::link::Link;
+use super::link::RedisLink;
+use super::{ANSWER, RedisUrl};
 
 const SCRIPT: &str = include_str!("tallies.lua");
 
@@ -17,7 +17,7 @@ pub struct TallyError(#[from] RedisError);
 /// it is paid for.
 #[derive(Debug)]
 pub struct Tallies {
-    link: Link,
+    link: RedisLink,
     space: String,
     hash: String,
 }
@@ -26,7 +26,8 @@ impl Tallies {
     /// The tallies of `service` in the deployment `tag`.
     pub fn open(url: &RedisUrl, tag: &str, service: &str) -> Result<Self, TallyError> {
         let hash = Script::new(SCRIPT).get_hash().to_owned();
-        Ok(Self { link: Link::new(url)?, space: format!("parlance:{tag}:rate:{service}"), hash })
+        let link = RedisLink::open(url, 2 * ANSWER, 1)?;
+        Ok(Self { link, space: format!("parlance:{tag}:rate:{service}"), hash })
     }
 
     /// Adds `used` to the tally of `name`, which is paid for in `own` at the earliest;
@@ -40,9 +41,9 @@ impl Tallies {
             command.arg(script).arg(1).arg(format!("{}:{{{name}}}", self.space)).arg(used).arg(own);
             command
         };
-        match self.link.query(&command("EVALSHA", &self.hash)).await {
+        match self.link.query(0, &command("EVALSHA", &self.hash)).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                Ok(self.link.query(&command("EVAL", SCRIPT)).await?)
+                Ok(self.link.query(0, &command("EVAL", SCRIPT)).await?)
             }
             answer => Ok(answer?),
         }

@@ -47,10 +47,6 @@ impl RedisUrl {
     pub fn servers(&self) -> &[String] {
         &self.servers
     }
-
-    pub fn is_cluster(&self) -> bool {
-        self.cluster
-    }
 }
 
 /// Without the address: it may hold a password.

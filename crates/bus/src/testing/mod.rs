@@ -1,8 +1,10 @@
 //! The duties of every bus, and Redis servers to show it on.
 
+mod proxy;
 mod server;
 mod suite;
 
+pub use self::proxy::Proxy;
 pub use self::server::{RedisCluster, RedisServer, redis_url};
 pub use self::suite::*;
 

@@ -72,6 +72,33 @@ impl RedisServer {
         self.signal("-CONT").await;
     }
 
+    /// Becomes a replica of another server, and holds what it holds.
+    pub async fn follow(&self, master: &Self) {
+        let port = master.port.to_string();
+        self.run(&["REPLICAOF", "127.0.0.1", &port]).await.expect("a replica");
+        self.until(&["INFO", "replication"], "master_link_status:up").await;
+    }
+
+    /// Takes the place of its master, which follows it from now on.
+    pub async fn take_over(&self, from: &Self) {
+        self.run(&["REPLICAOF", "NO", "ONE"]).await.expect("a master");
+        from.follow(self).await;
+    }
+
+    /// Waits until the answer to a command has these words in it.
+    pub async fn until(&self, command: &[&str], words: &str) {
+        let wait = async {
+            loop {
+                let answer = self.run(command).await;
+                if answer.is_ok_and(|answer| format!("{answer:?}").contains(words)) {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, wait).await.expect("the words in time");
+    }
+
     /// Runs one command.
     pub async fn run(&self, command: &[&str]) -> redis::RedisResult<redis::Value> {
         let client = redis::Client::open(format!("redis://127.0.0.1:{}", self.port))?;
@@ -87,6 +114,7 @@ impl RedisServer {
         let mut command = Command::new("redis-server");
         command.args(["--port", &self.port.to_string(), "--bind", "127.0.0.1"]);
         command.args(["--save", "", "--appendonly", "no", "--dir"]).arg(self.folder.path());
+        command.args(["--repl-diskless-sync-delay", "0"]);
         if self.cluster {
             command.args(["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"]);
         }

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use parlance_bus::testing::{
-    RedisCluster, RedisServer, next, payload, redis_url, until_disturbed, until_state,
+    PATIENCE, Proxy, RedisCluster, RedisServer, next, payload, redis_url, until_disturbed,
+    until_state,
 };
 use parlance_bus::{Bus, Heard, Options, RedisBus, RedisUrl, State};
 
@@ -22,8 +23,9 @@ async fn carries_again(from: &RedisBus, to: &RedisBus, text: &'static str) {
     let mut heard = to.subscribe();
     until_state(from, State::Up).await;
     until_state(to, State::Up).await;
-    let again = Duration::from_millis(100);
+    let (again, began) = (Duration::from_millis(100), Instant::now());
     loop {
+        assert!(began.elapsed() < PATIENCE, "{text}");
         from.publish(0, text.into());
         if let Ok(heard) = tokio::time::timeout(again, payload(&mut heard)).await {
             assert_eq!(heard, text);
@@ -110,6 +112,92 @@ async fn a_subscription_that_is_refused_is_not_taken_for_one() {
         tokio::task::yield_now().await;
     }
     server.run(&["ACL", "SETUSER", "default", "allchannels"]).await.expect("allow");
+    carries_again(&bus, &bus, "after").await;
+}
+
+/// The address leads to the replica that took over; connections that there are lead to the
+/// old master. What is published there goes to nobody on the new one.
+#[tokio::test]
+async fn after_a_failover_behind_one_address_the_new_master_is_used() {
+    let (master, replica) = (RedisServer::start().await, RedisServer::start().await);
+    replica.follow(&master).await;
+    let address = Proxy::to(&master.url()).await;
+    let (here, there) = (up(address.url()).await, up(address.url()).await);
+    let mut heard = there.subscribe();
+    here.publish(0, "before".into());
+    assert_eq!(payload(&mut heard).await, "before");
+
+    address.lead_to(&replica.url());
+    replica.take_over(&master).await;
+    until_disturbed(&mut heard).await;
+    let fresh = up(&replica.url()).await;
+    carries_again(&here, &fresh, "to the new master").await;
+    carries_again(&fresh, &there, "from the new master").await;
+    carries_again(&here, &there, "over the new master").await;
+}
+
+/// So many connections a server has had.
+async fn connections(server: &RedisServer) -> u64 {
+    let info = server.run(&["INFO", "stats"]).await.expect("figures");
+    let redis::Value::BulkString(info) = info else { panic!("{info:?}") };
+    let info = String::from_utf8_lossy(&info).into_owned();
+    let count = info.lines().find_map(|line| line.strip_prefix("total_connections_received:"));
+    count.expect("a line").trim().parse().expect("a number")
+}
+
+/// A master that became a replica, or lost its own, answers as ever what is not written.
+#[tokio::test]
+async fn a_bus_is_not_up_on_a_server_that_writes_do_not_go_to() {
+    let (server, other) = (RedisServer::start().await, RedisServer::start().await);
+    let bus = up(&server.url()).await;
+    let other = other.url().servers()[0].rsplit_once(':').expect("a port").1.to_owned();
+    let spoil = [
+        (vec!["REPLICAOF", "127.0.0.1", &other], vec!["REPLICAOF", "NO", "ONE"]),
+        (
+            vec!["CONFIG", "SET", "min-replicas-to-write", "1"],
+            vec!["CONFIG", "SET", "min-replicas-to-write", "0"],
+        ),
+    ];
+    for (spoil, mend) in spoil {
+        server.run(&spoil).await.expect("spoilt");
+        until_state(&bus, State::Down).await;
+        let mut states = bus.state();
+        states.mark_unchanged();
+        let (tries, began) = (connections(&server).await, Instant::now());
+        // Each look is a connection too.
+        let mut looks = 0;
+        while connections(&server).await < tries + looks + 4 {
+            looks += 1;
+            assert!(began.elapsed() < PATIENCE, "it tries again");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(!states.has_changed().expect("a bus"), "it is down all the time");
+        server.run(&mend).await.expect("mended");
+        carries_again(&bus, &bus, "after").await;
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_writes_for_another_reason_is_used() {
+    let server = RedisServer::start().await;
+    let bus = up(&server.url()).await;
+    server.run(&["ACL", "SETUSER", "default", "-del"]).await.expect("forbid");
+    let states = bus.state();
+    server.until(&["INFO", "commandstats"], "cmdstat_del").await;
+    let began = Instant::now();
+    loop {
+        let figures = server.run(&["INFO", "commandstats"]).await.expect("figures");
+        let figures = format!("{figures:?}");
+        let del = figures.split("cmdstat_del:").nth(1).expect("it was tried");
+        let refused = del.split("rejected_calls=").nth(1).expect("a figure");
+        let refused = refused.split(',').next().expect("a figure");
+        if refused.parse::<u64>().expect("a number") >= 3 {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{del}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(!states.has_changed().expect("a bus") && *states.borrow() == State::Up);
     carries_again(&bus, &bus, "after").await;
 }
 

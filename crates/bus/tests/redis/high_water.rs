@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
-use parlance_bus::testing::{RedisServer, redis_url};
+use parlance_bus::testing::{Proxy, RedisServer, redis_url};
 use parlance_bus::{HighWater, RedisUrl};
 
 fn open(url: &RedisUrl, tag: &str) -> HighWater {
@@ -69,6 +69,22 @@ async fn a_mark_is_read_over_a_new_connection_if_the_old_one_is_gone() {
         server.run(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).await.expect("cut");
         assert_eq!(mark.of("a").await.expect("read"), Some(7));
     }
+}
+
+#[tokio::test]
+async fn a_mark_is_raised_on_the_server_that_took_over_behind_the_address() {
+    let (master, replica) = (RedisServer::start().await, RedisServer::start().await);
+    replica.follow(&master).await;
+    let address = Proxy::to(&master.url()).await;
+    let mark = open(address.url(), "test");
+    mark.raise("a", 7).await.expect("raised");
+    replica.until(&["ZSCORE", "parlance:test:high-water", "a"], "7").await;
+    address.lead_to(&replica.url());
+    replica.take_over(&master).await;
+    while mark.raise("a", 8).await.is_err() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(open(&replica.url(), "test").of("a").await.expect("read"), Some(8));
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Tallies, as several replicas add to them.
 
-use parlance_bus::testing::{RedisServer, redis_url};
+use parlance_bus::testing::{Proxy, RedisServer, redis_url};
 use parlance_bus::{RedisUrl, Tallies};
 
 const SECOND: i64 = 1_000_000_000;
@@ -72,6 +72,27 @@ async fn a_tally_is_gone_after_it_is_paid_for_and_one_that_was_spoilt_begins_ane
 
     server.run(&["SET", "parlance:test:rate:message:{acme}", "spoilt"]).await.expect("set");
     assert_eq!(tallies.add("acme", SECOND, SECOND).await.expect("added"), SECOND);
+}
+
+#[tokio::test]
+async fn after_a_failover_behind_the_address_tallies_are_on_the_new_master() {
+    let (master, replica) = (RedisServer::start().await, RedisServer::start().await);
+    replica.follow(&master).await;
+    let address = Proxy::to(&master.url()).await;
+    let tallies = Tallies::open(address.url(), "test", "message").expect("an address");
+    tallies.add("acme", 100 * SECOND, 100 * SECOND).await.expect("added");
+    replica.until(&["EXISTS", "parlance:test:rate:message:{acme}"], "int(1)").await;
+    address.lead_to(&replica.url());
+    replica.take_over(&master).await;
+    // A replica refuses it whole.
+    let left = loop {
+        if let Ok(left) = tallies.add("acme", 100 * SECOND, -SECOND).await {
+            break left;
+        }
+    };
+    is_about(left, 200 * SECOND);
+    let fresh = Tallies::open(&replica.url(), "test", "message").expect("an address");
+    is_about(fresh.add("acme", 0, -SECOND).await.expect("read"), 200 * SECOND);
 }
 
 #[tokio::test]

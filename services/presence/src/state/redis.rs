@@ -11,13 +11,8 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::future::join_all;
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::cluster::{ClusterClient, ClusterClientBuilder};
-use redis::cluster_async::ClusterConnection;
-use redis::{
-    Client, Cmd, ErrorKind, FromRedisValue, RedisError, Script, ServerErrorKind, ToRedisArgs,
-};
-use tokio::sync::OnceCell;
+use parlance_bus::{RedisLink, RedisUrl, is_lost};
+use redis::{Cmd, ErrorKind, FromRedisValue, Script, ServerErrorKind, ToRedisArgs};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Doubt, MAX_SESSIONS, Opened, Seen, Sessions, StateError};
@@ -29,7 +24,7 @@ const SHARDS: usize = 16;
 /// How long one operation may take, its repeats included.
 const DEADLINE: Duration = Duration::from_secs(1);
 
-/// The pause before an operation is repeated whose connection was lost.
+/// The pause before an operation is repeated whose connection or server was lost.
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// A session as the scripts write it: lease in ms, how it is used, status.
@@ -38,48 +33,15 @@ type Row = (u64, u8, String);
 /// Sessions in Redis 7 or later. It must not evict keys (`noeviction`).
 #[derive(Debug)]
 pub struct RedisSessions {
-    link: Link,
+    /// With a lane for each shard: while a node of a cluster is away the shards of others
+    /// are read as ever.
+    link: RedisLink,
     space: String,
     doubt: Doubt,
     open: Code,
     renew: Code,
     close: Code,
     read: Code,
-}
-
-/// The way to Redis. Both connect at the first use, and again whenever they must.
-#[derive(Debug)]
-enum Link {
-    Single(ConnectionManager),
-    Cluster(Box<Cluster>),
-}
-
-/// Connections per shard: while a node is away its shards let their connection look for
-/// it all the time, and whoever shared it would wait.
-struct Cluster {
-    client: ClusterClient,
-    shards: [OnceCell<ClusterConnection>; SHARDS],
-}
-
-impl std::fmt::Debug for Cluster {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Cluster")
-    }
-}
-
-impl Link {
-    async fn query<T: FromRedisValue>(&self, shard: Shard, command: &Cmd) -> Result<T, RedisError> {
-        match self {
-            Self::Single(connection) => command.query_async(&mut connection.clone()).await,
-            Self::Cluster(cluster) => {
-                let Cluster { client, shards } = &**cluster;
-                let connect = || client.get_async_connection();
-                let connection = shards[shard.0].get_or_try_init(connect).await?;
-                let mut connection = connection.clone();
-                command.query_async(&mut connection).await
-            }
-        }
-    }
 }
 
 /// A script: its text, and the hash that names it where it is known.
@@ -174,42 +136,18 @@ fn session((lease, active, status): Row) -> Result<Session, StateError> {
 }
 
 impl RedisSessions {
-    /// Sessions in the Redis at `url`, under keys that begin with `space`. Connects at
-    /// the first use, and again whenever the connection is lost.
-    pub fn open(url: &str, space: &str, doubt: Doubt) -> Result<Self, StateError> {
-        let config = ConnectionManagerConfig::new()
-            .set_min_delay(PAUSE)
-            .set_max_delay(Duration::from_millis(250))
-            .set_number_of_retries(1)
-            .set_connection_timeout(Some(DEADLINE))
-            .set_response_timeout(Some(DEADLINE / 2));
-        let connection = ConnectionManager::new_lazy_with_config(Client::open(url)?, config)?;
-        Ok(Self::over(Link::Single(connection), space, doubt))
-    }
-
-    /// The same in the Redis Cluster of which these are nodes.
-    pub fn on_cluster(nodes: &[String], space: &str, doubt: Doubt) -> Result<Self, StateError> {
-        let client = ClusterClientBuilder::new(nodes.iter().map(String::as_str))
-            .retries(1)
-            // It connects to every node, silent ones too, before it is of use.
-            .connection_timeout(DEADLINE / 4)
-            .response_timeout(DEADLINE / 2)
-            .build()?;
-        let shards = std::array::from_fn(|_| OnceCell::new());
-        let cluster = Cluster { client, shards };
-        Ok(Self::over(Link::Cluster(Box::new(cluster)), space, doubt))
-    }
-
-    fn over(link: Link, space: &str, doubt: Doubt) -> Self {
-        Self {
-            link,
+    /// Sessions in the Redis, or in the Redis Cluster, at `url`, under keys that begin with
+    /// `space`. Connects at the first use, and again whenever it must.
+    pub fn open(url: &RedisUrl, space: &str, doubt: Doubt) -> Result<Self, StateError> {
+        Ok(Self {
+            link: RedisLink::open(url, DEADLINE, SHARDS)?,
             space: space.to_owned(),
             doubt,
             open: Code::new(include_str!("redis/open.lua")),
             renew: Code::new(include_str!("redis/renew.lua")),
             close: Code::new(include_str!("redis/close.lua")),
             read: Code::new(include_str!("redis/read.lua")),
-        }
+        })
     }
 
     fn call<'a>(
@@ -224,16 +162,16 @@ impl RedisSessions {
         call
     }
 
-    /// Runs a script; again if the connection was lost, which no script minds.
+    /// Runs a script; again if the connection or the server was lost, which no script minds.
     async fn run<T: FromRedisValue>(&self, call: &Call<'_>) -> Result<T, StateError> {
         let due = Instant::now() + DEADLINE;
         let attempts = async {
             loop {
-                let by_hash =
-                    self.link.query(call.shard, &call.command("EVALSHA", &call.code.hash)).await;
-                let answer = match by_hash {
+                let lane = call.shard.0;
+                let by_hash = call.command("EVALSHA", &call.code.hash);
+                let answer = match self.link.query(lane, &by_hash).await {
                     Err(error) if error.kind() == UNKNOWN => {
-                        self.link.query(call.shard, &call.command("EVAL", &call.code.text)).await
+                        self.link.query(lane, &call.command("EVAL", &call.code.text)).await
                     }
                     answer => answer,
                 };
@@ -266,15 +204,6 @@ impl RedisSessions {
 
 /// What a server says that does not know a script.
 const UNKNOWN: ErrorKind = ErrorKind::Server(ServerErrorKind::NoScript);
-
-/// Whether the connection failed, or the cluster moved, and not the operation.
-fn is_lost(error: &RedisError) -> bool {
-    error.is_io_error()
-        || error.is_connection_dropped()
-        || error.is_connection_refusal()
-        || error.is_cluster_error()
-        || error.kind() == ErrorKind::ClusterConnectionNotFound
-}
 
 /// An outage is the pulse's to tell, once a second; this comes with every call.
 fn log(shard: Shard, error: &StateError) {

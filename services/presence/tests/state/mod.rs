@@ -54,11 +54,6 @@ impl Bed for Redis {
     }
 }
 
-/// The Redis that `TEST_REDIS_URL` names.
-fn url() -> String {
-    redis_url("TEST_REDIS_URL").servers()[0].clone()
-}
-
 async fn admin(url: &str) -> MultiplexedConnection {
     let client = redis::Client::open(url).expect("a URL");
     client.get_multiplexed_async_connection().await.expect("Redis answers")
@@ -74,24 +69,18 @@ async fn memory() -> Memory {
 }
 
 async fn redis_space() -> Redis {
-    redis_at(url()).await
-}
-
-async fn redis_at(url: String) -> Redis {
-    let space = space();
-    let sessions = RedisSessions::open(&url, &space, DOUBT).expect("a URL");
-    Redis { sessions, admins: vec![admin(&url).await], space }
+    redis_at(&redis_url("TEST_REDIS_URL")).await
 }
 
 async fn cluster_space() -> Redis {
-    cluster_of(&redis_url("TEST_REDIS_CLUSTER_URL")).await
+    redis_at(&redis_url("TEST_REDIS_CLUSTER_URL")).await
 }
 
-async fn cluster_of(url: &RedisUrl) -> Redis {
-    let (nodes, space) = (url.servers(), space());
-    let sessions = RedisSessions::on_cluster(nodes, &space, DOUBT).expect("URLs");
+async fn redis_at(url: &RedisUrl) -> Redis {
+    let space = space();
+    let sessions = RedisSessions::open(url, &space, DOUBT).expect("an address");
     let mut admins = Vec::new();
-    for node in nodes {
+    for node in url.servers() {
         admins.push(admin(node).await);
     }
     Redis { sessions, admins, space }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use parlance_bus::testing::RedisCluster;
-use parlance_presence::session::{Device, Resource, User};
+use parlance_bus::testing::{Proxy, RedisCluster, RedisServer, redis_url};
+use parlance_presence::session::{Active, Device, Lease, Resource, Session, Status, User};
 use parlance_presence::state::conformance::{Bed as _, DOUBT};
 use parlance_presence::state::{RedisSessions, Seen, Sessions as _};
 use parlance_rpc::testing::{eventually, in_time};
@@ -22,25 +22,33 @@ fn phone() -> Device {
     Device { user: ann(), resource: Resource::parse("phone".to_owned()).expect("a resource") }
 }
 
+fn session(status: &str) -> Session {
+    let status = Status::parse(status.to_owned()).expect("a status");
+    Session { active: Active::Online, status, lease: Lease::stored(Duration::from_mins(1)) }
+}
+
 #[tokio::test]
 async fn a_redis_that_is_away_is_an_error_in_time_and_never_an_answer() {
     // Taken, so that no Redis is there, and never accepting.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
     let silent = format!("redis://{}", listener.local_addr().expect("an address"));
-    for url in ["redis://127.0.0.1:1", &silent] {
-        let sessions = RedisSessions::open(url, "outage", DOUBT).expect("opens without a Redis");
+    for text in ["redis://127.0.0.1:1", &silent] {
+        let url = text.parse().expect("an address");
+        let sessions = RedisSessions::open(&url, "outage", DOUBT).expect("opens without a Redis");
         let began = Instant::now();
         assert!(sessions.of_users(&[ann()]).await.is_err());
         assert!(sessions.renew(&phone()).await.is_err());
         assert!(sessions.close(&phone()).await.is_err());
         assert!(sessions.pulse().await.is_err());
-        assert!(began.elapsed() < Duration::from_secs(10), "{url}");
+        assert!(began.elapsed() < Duration::from_secs(10), "{text}");
     }
 }
 
 #[tokio::test]
 async fn a_connection_that_is_cut_is_made_again_and_scripts_are_loaded_again() {
-    let bed = super::redis_at(format!("{}/{DATABASE}", super::url())).await;
+    let server = redis_url("TEST_REDIS_URL").servers()[0].clone();
+    let url = format!("{server}/{DATABASE}").parse().expect("an address");
+    let bed = super::redis_at(&url).await;
     for _ in 0..3 {
         assert_eq!(bed.sessions().renew(&phone()).await.expect("an answer"), None);
         let mut admin = bed.admins[0].clone();
@@ -50,6 +58,26 @@ async fn a_connection_that_is_cut_is_made_again_and_scripts_are_loaded_again() {
         cut(&mut admin).await;
     }
     bed.clear().await;
+}
+
+/// The address leads to the replica that took over; the connection leads to the old master.
+#[tokio::test]
+async fn after_a_failover_behind_one_address_sessions_are_kept_on_the_new_master() {
+    let (master, replica) = (RedisServer::start().await, RedisServer::start().await);
+    replica.follow(&master).await;
+    let address = Proxy::to(&master.url()).await;
+    let sessions = RedisSessions::open(address.url(), "test", DOUBT).expect("an address");
+    let said = session("phone");
+    sessions.open(&phone(), &said).await.expect("opened");
+    replica.until(&["KEYS", "test:presence:*acme*"], "ann").await;
+    address.lead_to(&replica.url());
+    replica.take_over(&master).await;
+    let began = Instant::now();
+    eventually(|| async { sessions.renew(&phone()).await.is_ok() }).await;
+    let again = sessions.renew(&phone()).await.expect("an answer");
+    assert_eq!(again, Some(said), "what was copied is there");
+    sessions.pulse().await.expect("a sign of life");
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 /// One node of three dies and comes back empty: its users cannot be told meanwhile, and are in
@@ -106,8 +134,7 @@ async fn a_node_of_a_cluster_that_stands_still_holds_up_only_its_own_users() {
         let again = bed.sessions().of_users(&users).await.expect("an answer");
         assert_eq!(told(&again), told(&seen));
     }
-    let url = cluster.url();
-    let late = RedisSessions::on_cluster(url.servers(), &bed.space, DOUBT).expect("URLs");
+    let late = RedisSessions::open(&cluster.url(), &bed.space, DOUBT).expect("an address");
     eventually(|| async {
         let found = late.of_users(&users).await.unwrap_or_default();
         told(&found) == told(&seen)
@@ -121,7 +148,7 @@ async fn a_node_of_a_cluster_that_stands_still_holds_up_only_its_own_users() {
 async fn cluster_with_users() -> (RedisCluster, super::Redis, Vec<User>) {
     let cluster = RedisCluster::start().await;
     close_no_slots(&cluster).await;
-    let bed = super::cluster_of(&cluster.url()).await;
+    let bed = super::redis_at(&cluster.url()).await;
     let user = |number| (TenantId::new("acme"), UserId::new(format!("user-{number}")));
     let users: Vec<User> = (0..64).map(user).collect();
     settled(&bed, &users).await;
