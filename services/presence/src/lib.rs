@@ -22,7 +22,7 @@ mod typing;
 mod wire;
 
 pub use error::Error;
-pub use options::{Leases, Options};
+pub use options::{Leases, Options, Share};
 
 use clients::{Notices, Rosters};
 use presence::{PresenceGrpc, Presences};

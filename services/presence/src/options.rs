@@ -15,15 +15,31 @@ pub struct Options {
     pub typing: Duration,
     /// The leases that may be asked for.
     pub leases: Leases,
-    /// Open presence streams of one caller on this node.
-    pub streams_per_caller: usize,
+    /// What one caller may have open on this node.
+    pub per_caller: Share,
+    /// What one service token may, whoever it acts for.
+    pub per_backend: Share,
+    /// What all callers of one tenant may.
+    pub per_tenant: Share,
     /// How long a stream lives; drawn per stream.
     pub life: RangeInclusive<Duration>,
+    /// How long a watcher is told nothing before a frame without users says that the stream
+    /// lives; drawn anew each time.
+    pub heartbeat: RangeInclusive<Duration>,
     /// How long a stream may not be read before it ends.
     pub stall: Duration,
     /// Over which time streams end when the node drains, so that their clients do not
     /// come to the others all at once.
     pub spread: Duration,
+}
+
+/// A bound of what is open at once on a node.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Share {
+    /// Presence streams.
+    pub streams: usize,
+    /// Users whom they watch, each as often as it is watched.
+    pub watched: usize,
 }
 
 /// The leases that may be asked for.
@@ -42,8 +58,11 @@ impl Default for Options {
             stale: seconds(3),
             typing: seconds(30),
             leases: Leases::default(),
-            streams_per_caller: 50,
+            per_caller: Share { streams: 50, watched: 5000 },
+            per_backend: Share { streams: 2500, watched: 25_000 },
+            per_tenant: Share { streams: 5000, watched: 50_000 },
             life: seconds(48 * 60)..=seconds(72 * 60),
+            heartbeat: seconds(15)..=seconds(30),
             stall: seconds(60),
             spread: seconds(3),
         }

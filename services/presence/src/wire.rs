@@ -1,5 +1,5 @@
-//! What the handlers share: who calls, and streams: a bounded number per caller, frames
-//! from a task, and the ways to end.
+//! What the handlers share: who calls, and streams: a bounded number per caller, per service
+//! token and per tenant, frames from a task, and the ways to end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,7 +15,7 @@ use tonic::Status;
 use tracing::Instrument as _;
 
 use crate::session::User;
-use crate::{Error, Options};
+use crate::{Error, Options, Share};
 
 /// The user who calls.
 pub(crate) fn user(caller: &Caller) -> Result<User, Status> {
@@ -28,7 +28,14 @@ pub(crate) type Frames<T> = ReceiverStream<Result<T, Status>>;
 /// A token that holds longer holds as long as any stream lives.
 const FOREVER: Duration = Duration::from_hours(365 * 24);
 
-type Key = (TenantId, Principal);
+/// Whose streams are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Key {
+    Caller(TenantId, Principal),
+    /// A service token, whoever it acts for: it may make up as many users as it likes.
+    Backend(TenantId, String),
+    Tenant(TenantId),
+}
 
 /// How long the end of a stream waits to be read.
 const LAST_FRAME: Duration = Duration::from_secs(10);
@@ -36,7 +43,7 @@ const LAST_FRAME: Duration = Duration::from_secs(10);
 /// The open streams of every caller.
 #[derive(Clone, Debug)]
 pub(crate) struct Streams {
-    open: Arc<Mutex<HashMap<Key, usize>>>,
+    open: Arc<Mutex<HashMap<Key, Share>>>,
     clock: Arc<dyn Clock>,
     draining: CancellationToken,
     options: Arc<Options>,
@@ -46,7 +53,8 @@ pub(crate) struct Streams {
 #[derive(Debug)]
 pub(crate) struct OpenStream {
     streams: Streams,
-    key: Key,
+    keys: Vec<Key>,
+    watched: usize,
 }
 
 /// When a stream ends by itself.
@@ -59,24 +67,52 @@ struct Life {
     drained_after: Duration,
 }
 
+impl Key {
+    fn of(caller: &Caller) -> Vec<Self> {
+        let (tenant_id, principal) = (caller.tenant_id.clone(), caller.principal.clone());
+        let mut keys = vec![Self::Tenant(tenant_id.clone())];
+        if let Principal::Service | Principal::ServiceFor(_) = principal {
+            keys.push(Self::Backend(tenant_id.clone(), caller.subject.clone()));
+        }
+        keys.push(Self::Caller(tenant_id, principal));
+        keys
+    }
+
+    fn most(&self, options: &Options) -> Share {
+        match self {
+            Self::Caller(..) => options.per_caller,
+            Self::Backend(..) => options.per_backend,
+            Self::Tenant(_) => options.per_tenant,
+        }
+    }
+}
+
 impl Streams {
     pub(crate) fn new(env: &Env, options: &Options) -> Self {
         let (clock, draining) = (Arc::clone(&env.clock), env.draining.clone());
         Self { open: Arc::default(), clock, draining, options: Arc::new(options.clone()) }
     }
 
-    pub(crate) fn open(&self, caller: &Caller) -> Result<OpenStream, Error> {
+    /// A stream that watches so many users.
+    pub(crate) fn open(&self, caller: &Caller, watched: usize) -> Result<OpenStream, Error> {
         if self.draining.is_cancelled() {
             return Err(Error::Draining);
         }
-        let key = (caller.tenant_id.clone(), caller.principal.clone());
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = open.entry(key.clone()).or_default();
-        if *count >= self.options.streams_per_caller {
+        let keys = Key::of(caller);
+        let fits = |key: &Key| {
+            let Share { streams, watched: others } = open.get(key).copied().unwrap_or_default();
+            let most = key.most(&self.options);
+            streams < most.streams && others + watched <= most.watched
+        };
+        if !keys.iter().all(fits) {
             return Err(Error::TooManyStreams);
         }
-        *count += 1;
-        Ok(OpenStream { streams: self.clone(), key })
+        for key in &keys {
+            let share = open.entry(key.clone()).or_default();
+            *share = Share { streams: share.streams + 1, watched: share.watched + watched };
+        }
+        Ok(OpenStream { streams: self.clone(), keys, watched })
     }
 
     /// How long a stream that begins now lives: as long as the caller's token holds, the
@@ -125,10 +161,13 @@ impl OpenStream {
 impl Drop for OpenStream {
     fn drop(&mut self) {
         let mut open = self.streams.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = open.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                open.remove(&self.key);
+        for key in &self.keys {
+            if let Some(share) = open.get_mut(key) {
+                share.streams -= 1;
+                share.watched -= self.watched;
+                if share.streams == 0 {
+                    open.remove(key);
+                }
             }
         }
     }

@@ -7,7 +7,7 @@ use parlance_bus::testing::{Proxy, RedisCluster, redis_url};
 use parlance_bus::{InProcessBus, RedisUrl};
 use parlance_db::{Db, Location, Migrations, testing};
 use parlance_presence::state::{Doubt, MemorySessions, RedisSessions, Sessions};
-use parlance_presence::{Leases, MIGRATIONS, Options, Service};
+use parlance_presence::{Leases, MIGRATIONS, Options, Service, Share};
 use parlance_proto::membership::v1::membership_service_client::MembershipServiceClient;
 use parlance_proto::membership::v1::user_service_client::UserServiceClient;
 use parlance_proto::membership::v1::{AddMembersRequest, BatchUpsertUsersRequest, User};
@@ -126,7 +126,7 @@ pub(crate) fn options() -> Options {
         stale: Duration::from_millis(400),
         typing: TYPING,
         leases: Leases { shortest: second / 10, default: 30 * second, longest: 60 * second },
-        streams_per_caller: 3,
+        per_caller: Share { streams: 3, watched: 300 },
         spread: Duration::from_millis(100),
         ..Options::default()
     }
@@ -419,11 +419,14 @@ pub(crate) async fn next<T>(frames: &mut Streaming<T>) -> Result<T, Status> {
     in_time(frames.message()).await.map(|frame| frame.expect("the stream goes on"))
 }
 
-/// The next frame of a watcher: users with what they are.
+/// The next frame of a watcher that is no heartbeat: users with what they are.
 pub(crate) async fn told(
     frames: &mut Streaming<pb::WatchPresenceResponse>,
 ) -> Vec<(String, pb::Availability)> {
-    let frame = next(frames).await.expect("a frame");
+    let mut frame = next(frames).await.expect("a frame");
+    while frame.presences.is_empty() {
+        frame = next(frames).await.expect("a frame");
+    }
     let told = |presence: pb::Presence| (presence.user_id.clone(), presence.availability());
     frame.presences.into_iter().map(told).collect()
 }

@@ -1,7 +1,5 @@
 //! `PresenceService`.
 
-use std::time::Duration;
-
 use parlance_proto::presence::v1 as pb;
 use parlance_proto::presence::v1::presence_service_server::PresenceService;
 use parlance_rpc::{Deadline, caller, fields};
@@ -12,8 +10,8 @@ use tonic::{Request, Response, Status};
 
 use super::watch::Watcher;
 use super::{Availability, Presence, Presences};
-use crate::Error;
 use crate::wire::{Frames, Streams};
+use crate::{Error, Options};
 
 /// How many users one call may name.
 const MAX_USERS: usize = 100;
@@ -79,13 +77,13 @@ impl PresenceService for PresenceGrpc {
         let deadline = Deadline::of(&request);
         let caller = caller(&request)?;
         let user_ids = user_ids(request.into_inner().user_ids)?;
-        let open = self.streams.open(&caller)?;
+        let open = self.streams.open(&caller, user_ids.len())?;
         let watch = self.presences.watch(caller.tenant_id.clone(), &user_ids);
         let watcher = deadline.bound(watch).await?;
-        let stall = self.presences.options.stall;
+        let options = self.presences.options.clone();
         // One frame at a time: while it is not read, changes add up behind it.
         let frames = open.run(&caller, 1, async move |frames| {
-            tell(watcher, &frames, stall).await;
+            tell(watcher, &frames, &options).await;
             None
         });
         Ok(Response::new(frames))
@@ -111,15 +109,16 @@ impl PresenceService for PresenceGrpc {
     }
 }
 
-/// Tells what users are and become, until the reader has gone, or did not read for so
-/// long as a stream may stall.
-async fn tell(mut watcher: Watcher, frames: &mpsc::Sender<Frame>, stall: Duration) {
+/// Tells what users are and become, and now and then nothing, until the reader has gone, or
+/// did not read for so long as a stream may stall.
+async fn tell(mut watcher: Watcher, frames: &mpsc::Sender<Frame>, options: &Options) {
     let mut news = watcher.now();
     loop {
         // A place first, so that what is told is the latest.
-        let Ok(Ok(place)) = timeout(stall, frames.reserve()).await else { return };
+        let Ok(Ok(place)) = timeout(options.stall, frames.reserve()).await else { return };
         if news.is_empty() {
-            news = watcher.changes().await;
+            let silence = rand::random_range(options.heartbeat.clone());
+            news = timeout(silence, watcher.changes()).await.unwrap_or_default();
         }
         place.send(Ok(frame(&std::mem::take(&mut news))));
     }

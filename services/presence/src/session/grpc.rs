@@ -128,7 +128,7 @@ impl SessionService for SessionGrpc {
         let deadline = Deadline::of(&request);
         let caller = caller(&request)?;
         let user = user(&caller)?;
-        let open = self.streams.open(&caller)?;
+        let open = self.streams.open(&caller, 0)?;
         let pb::KeepSessionRequest { resource, availability, status, lease } = request.into_inner();
         let request = pb::OpenSessionRequest { resource, availability, status, lease };
         let (device, session) = self.open(user, request, deadline).await?;

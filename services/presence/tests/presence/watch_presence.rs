@@ -3,26 +3,28 @@
 use std::time::Duration;
 
 use futures::future::join_all;
-use parlance_presence::Options;
+use parlance_presence::{Options, Share};
 use parlance_proto::presence::v1 as pb;
-use parlance_rpc::{Principal, Reason};
+use parlance_rpc::{Caller, Principal, Reason};
 use parlance_types::UserId;
 use pb::Availability::{Away, Offline, Online};
 use tokio::time::{Instant, sleep};
 
 use crate::harness::{
-    LOOK, START, World, acme, assert_reason, caller, in_time, keeping, next, on, opening, options,
-    refused, told, violates, watching,
+    Client, LOOK, START, World, acme, assert_reason, caller, in_time, keeping, next, on, opening,
+    options, refused, told, violates, watching,
 };
 
 crate::test_in_each_mode!(
     what_users_are_comes_first_then_what_changes,
     nothing_is_lost_between_the_first_frame_and_the_first_change,
+    a_watch_of_users_who_do_not_change_shows_that_it_lives,
     a_flapping_user_costs_a_bounded_number_of_frames,
     a_watcher_on_another_node_is_told_when_the_owner_of_a_lease_dies,
     the_time_last_seen_is_told_with_the_change,
     when_a_user_was_last_seen_never_goes_back,
     streams_are_bounded_and_end_with_their_token_and_the_node,
+    a_service_token_has_a_bound_whoever_it_acts_for_and_so_has_its_tenant,
     a_stream_ends_well_when_its_life_is_over,
     a_stream_that_is_not_read_ends,
     a_draining_node_ends_its_streams_one_after_the_other,
@@ -85,6 +87,22 @@ async fn nothing_is_lost_between_the_first_frame_and_the_first_change(world: Wor
         drop(frames);
     }
     drop(other);
+    world
+}
+
+async fn a_watch_of_users_who_do_not_change_shows_that_it_lives(mut world: World) -> World {
+    let heartbeat = Duration::from_millis(20)..=Duration::from_millis(40);
+    let node = world.node_with(Options { heartbeat, ..options() });
+    world.settle().await;
+    let watch = on(&node, acme("eve")).presence.watch_presence(watching(&["ann"])).await;
+    let mut frames = watch.expect("a stream").into_inner();
+    assert_eq!(told(&mut frames).await, [is("ann", Offline)]);
+    for _ in 0..5 {
+        assert_eq!(next(&mut frames).await.expect("a heartbeat").presences, []);
+    }
+    world.open("ann", "phone").await;
+    assert_eq!(told(&mut frames).await, [is("ann", Online)]);
+    assert_eq!(next(&mut frames).await.expect("a heartbeat").presences, []);
     world
 }
 
@@ -197,6 +215,51 @@ async fn when_a_user_was_last_seen_never_goes_back(mut world: World) -> World {
             }
         }
     }
+    world
+}
+
+async fn a_service_token_has_a_bound_whoever_it_acts_for_and_so_has_its_tenant(
+    mut world: World,
+) -> World {
+    let node = world.node_with(Options {
+        per_caller: Share { streams: 2, watched: 4 },
+        per_backend: Share { streams: 3, watched: 6 },
+        per_tenant: Share { streams: 5, watched: 9 },
+        ..options()
+    });
+    let backend = |tenant: &str, subject: &str, user: &str| {
+        let principal = Principal::ServiceFor(UserId::new(user));
+        on(&node, Caller { subject: subject.to_owned(), ..caller(tenant, principal) })
+    };
+    let watch = async |mut client: Client, users: &[&str]| {
+        client.presence.watch_presence(watching(users)).await
+    };
+    let (two, three) = (["a", "b"], ["a", "b", "c"]);
+    let mut held = Vec::new();
+    // Of one caller.
+    held.push(watch(backend("acme", "gate", "u1"), &three).await.expect("a stream"));
+    refused(watch(backend("acme", "gate", "u1"), &two).await, Reason::TooManyStreams);
+    // Of one token, users first, then streams.
+    held.push(watch(backend("acme", "gate", "u2"), &two).await.expect("a stream"));
+    refused(watch(backend("acme", "gate", "u3"), &two).await, Reason::TooManyStreams);
+    let lease = Duration::from_secs(30);
+    let mut kept = backend("acme", "gate", "u3").sessions;
+    let keep = kept.keep_session(keeping("phone", lease)).await.expect("kept").into_inner();
+    let mut more = backend("acme", "gate", "u4").sessions;
+    refused(more.keep_session(keeping("phone", lease)).await, Reason::TooManyStreams);
+    // Another token has its own, within the tenant's.
+    held.push(watch(backend("acme", "other", "u5"), &three).await.expect("a stream"));
+    held.push(watch(on(&node, acme("ann")), &["a"]).await.expect("a stream"));
+    refused(watch(on(&node, acme("bob")), &["a"]).await, Reason::TooManyStreams);
+    held.push(watch(backend("globex", "gate", "u1"), &three).await.expect("another tenant"));
+    // All of it is given back.
+    drop((held, keep));
+    in_time(async {
+        while watch(backend("acme", "gate", "u1"), &["a", "b", "c", "d"]).await.is_err() {
+            sleep(LOOK).await;
+        }
+    })
+    .await;
     world
 }
 
