@@ -1,6 +1,6 @@
 //! Who calls: the bearer token of every request, verified.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use base64::Engine;
@@ -9,6 +9,7 @@ use http::{HeaderMap, Request, Response};
 use jsonwebtoken::{Algorithm, Validation};
 use parlance_types::{Clock, Micros, UserId};
 use sha2::{Digest, Sha256};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
@@ -36,6 +37,13 @@ const ACTING_USER_BIN: &str = "parlance-acting-user-bin";
 /// The longest token, in bytes. Issuers write the groups of a user into it.
 const MAX_TOKEN: usize = 12 * 1024;
 
+/// How far the clocks of two services of the suite may be apart. Both are the operator's, and
+/// their tokens are made for one call each.
+const INTERNAL_LEEWAY: Duration = Duration::from_mins(1);
+
+/// How often it is told that the clocks are further apart.
+const TOLD_EVERY: Duration = Duration::from_secs(5);
+
 /// What tokens must say, and the keys that sign them.
 #[derive(Clone, Debug)]
 pub struct AuthConfig {
@@ -45,7 +53,8 @@ pub struct AuthConfig {
     pub issuer: String,
     /// The audience of callers' tokens; not that of internal tokens.
     pub audience: String,
-    /// How far the clocks of issuer and server may be apart.
+    /// How far the clocks of issuer and server may be apart; those of services of the suite
+    /// may be a minute in any case.
     pub leeway: Duration,
     /// The keys of internal tokens; more than one while they are changed.
     pub internal: Vec<InternalKey>,
@@ -88,6 +97,8 @@ struct Verifier {
     config: AuthConfig,
     clock: Arc<dyn Clock>,
     ring: Arc<Keyring>,
+    /// When it was last told that clocks are apart.
+    told: Mutex<Option<Instant>>,
 }
 
 /// Why a token grants nothing.
@@ -118,7 +129,8 @@ impl Auth {
         let internal = config.internal.iter().map(|key| Arc::new(Key::internal(&key.0))).collect();
         let (keys, time) = (config.keys.clone(), Arc::clone(&clock));
         let ring = Keyring::open(keys, internal, fetcher, time, pace).await?;
-        Ok(Self(Arc::new(Verifier { config, clock, ring: Arc::new(ring) })))
+        let (ring, told) = (Arc::new(ring), Mutex::default());
+        Ok(Self(Arc::new(Verifier { config, clock, ring, told })))
     }
 
     /// Loads keys again when their files change, and now and then from their URLs,
@@ -155,13 +167,15 @@ impl Auth {
     }
 
     fn caller(&self, headers: &HeaderMap, grant: &Grant) -> Result<Caller, Refusal> {
-        let leeway = Micros::try_from(self.0.config.leeway.as_micros()).unwrap_or(Micros::MAX);
+        let leeway = self.0.leeway(&grant.principal);
         let expires = grant.ends.saturating_add(leeway);
         let now = self.0.clock.now();
         if now >= expires {
+            self.0.tell_skew(grant, "exp", now.saturating_sub(grant.ends));
             return Err(Refusal::new(Reason::TokenExpired, "the token has expired"));
         }
         if now < grant.begins.saturating_sub(leeway) {
+            self.0.tell_skew(grant, "nbf", grant.begins.saturating_sub(now));
             return Err(invalid());
         }
         let principal = acting(headers, grant.principal.clone())?;
@@ -171,6 +185,33 @@ impl Auth {
 }
 
 impl Verifier {
+    fn leeway(&self, principal: &Principal) -> Micros {
+        let leeway = match principal {
+            Principal::Internal(_) => self.config.leeway.max(INTERNAL_LEEWAY),
+            _ => self.config.leeway,
+        };
+        Micros::try_from(leeway.as_micros()).unwrap_or(Micros::MAX)
+    }
+
+    /// Tells which claim of a token with a good signature does not hold, and by how much. If
+    /// a service of the suite made it, just now, one of the two clocks is wrong.
+    fn tell_skew(&self, grant: &Grant, claim: &str, by: Micros) {
+        let seconds = by / 1_000_000;
+        if !matches!(grant.principal, Principal::Internal(_)) {
+            tracing::debug!(claim, seconds, "a token does not hold at this time");
+            return;
+        }
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+            *told = Some(Instant::now());
+            tracing::warn!(
+                claim,
+                seconds,
+                "refused a call of another service: its clock and the clock here are too far apart"
+            );
+        }
+    }
+
     /// What a token grants, whatever the time.
     fn grant(&self, token: &str) -> Result<Arc<Grant>, Denied> {
         let keys = self.ring.present();

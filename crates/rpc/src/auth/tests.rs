@@ -303,7 +303,7 @@ async fn internal_tokens_are_of_the_internal_key_only() {
     let signing = EncodingKey::from_secret(secret.as_bytes());
     let suite = Pair { algorithm: Algorithm::HS256, signing, public: Vec::new() };
     assert_eq!(fixture.verify(&suite.token(None, &json!({}))), Err(Reason::TokenInvalid));
-    fixture.clock.advance(66 * SECOND);
+    fixture.clock.advance(121 * SECOND);
     assert_eq!(verify(&headers), Err(Reason::TokenExpired));
 }
 
@@ -443,6 +443,25 @@ async fn an_internal_token_lives_for_minutes() {
         let mut changes = changes;
         changes["aud"] = "parlance-internal".into();
         assert_eq!(fixture.verify(&pair.token(None, &changes)).is_ok(), good, "{changes}");
+    }
+}
+
+#[tokio::test]
+async fn clocks_of_services_may_be_a_minute_apart_and_no_more() {
+    let fixture = with("hs256", &hs256().public).await;
+    for (ahead, refused) in [
+        (0, None),
+        (60, None),
+        (61, Some(Reason::TokenInvalid)),
+        (-119, None),
+        (-120, Some(Reason::TokenExpired)),
+    ] {
+        let clock = Arc::new(ManualClock::at(NOW + ahead * SECOND));
+        let caller = Internal::new(fixture.internal.clone(), clock);
+        let request = caller.request(&TenantId::new("acme"), None, Duration::from_secs(1), ());
+        let headers = request.metadata().clone().into_headers();
+        let verified = fixture.auth.verify(&headers).map_err(|refusal| refusal.reason());
+        assert_eq!(verified.err(), refused, "{ahead} s");
     }
 }
 

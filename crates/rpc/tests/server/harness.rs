@@ -18,7 +18,7 @@ use parlance_rpc::{
     MAX_REQUEST, Minter, Principal, Reason, Role, Secret, Server, Transport, caller, carry,
     internal, remaining,
 };
-use parlance_types::{Clock, SystemClock, TenantId, UserId};
+use parlance_types::{Clock, ManualClock, Micros, SystemClock, TenantId, UserId};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
@@ -160,6 +160,7 @@ pub(crate) struct Harness {
     pub(crate) shutdown: CancellationToken,
     pub(crate) served: JoinHandle<std::io::Result<()>>,
     pub(crate) internal: Internal,
+    signing: InternalKey,
     minter: Minter,
     _folder: TempDir,
 }
@@ -191,7 +192,7 @@ impl Harness {
         let config = AuthConfig::new(vec![KeySource::secret(&key)], signing.clone());
         let auth = Auth::load(config, Arc::clone(&clock)).await.expect("keys");
         let layers = change(Layers::new(auth));
-        let internal = Internal::new(signing, clock);
+        let internal = Internal::new(signing.clone(), clock);
 
         let draining = CancellationToken::new();
         let mut fake = Fake {
@@ -213,7 +214,7 @@ impl Harness {
         let served = tokio::spawn(program.serve(listener, routes, shutdown.clone()));
         let (issuer, audience) = ("parlance".to_owned(), "parlance".to_owned());
         let minter = Minter { secret, issuer, audience };
-        Self { address, health, fake, shutdown, served, internal, minter, _folder: folder }
+        Self { address, health, fake, shutdown, served, internal, signing, minter, _folder: folder }
     }
 
     pub(crate) fn channel(&self) -> Channel {
@@ -237,6 +238,15 @@ impl Harness {
         let bearer = format!("Bearer {token}").parse().expect("a value");
         request.metadata_mut().insert("authorization", bearer);
         request
+    }
+
+    /// A call of another service of the suite, whose clock is so far ahead.
+    pub(crate) fn skewed(&self, ahead: Duration) -> Request<GetUserRequest> {
+        let ahead = Micros::try_from(ahead.as_micros()).expect("a time");
+        let clock = Arc::new(ManualClock::at(SystemClock.now() + ahead));
+        let message = GetUserRequest { user_id: "internal".to_owned() };
+        let internal = Internal::new(self.signing.clone(), clock);
+        internal.request(&TenantId::new("acme"), None, MINUTE, message)
     }
 
     pub(crate) fn get(&self, user_id: &str) -> Request<GetUserRequest> {

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use parlance_proto::membership::v1::{UpsertUserRequest, User};
 use parlance_proto::message::v1::SubscribeRequest;
@@ -11,7 +12,7 @@ use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::harness::Harness;
+use crate::harness::{Harness, MINUTE};
 
 /// Hands every log line to the test.
 #[derive(Clone)]
@@ -109,6 +110,23 @@ async fn a_refusal_is_logged_with_its_reason_and_a_call_of_the_suite_quietly() {
     assert!(inner.contains("DEBUG") && inner.contains("caller=\"internal\""), "{inner}");
     let (outer, _) = finished(&mut lines).await;
     assert!(outer.contains("INFO") && outer.contains("caller=\"user\""), "{outer}");
+}
+
+#[tokio::test]
+async fn clocks_that_are_too_far_apart_are_told_once_with_the_claim_and_the_distance() {
+    let (mut lines, _guard) = catch();
+    let harness = Harness::start().await;
+    let mut told = Vec::new();
+    for _ in 0..3 {
+        let ahead = Duration::from_secs(90);
+        harness.users().get_user(harness.skewed(ahead)).await.expect_err("refused");
+        let (_, all) = finished(&mut lines).await;
+        told.extend(all.lines().filter(|line| line.contains("too far apart")).map(str::to_owned));
+    }
+    let [line] = &told[..] else { panic!("{told:?}") };
+    let distance = ["seconds=89", "seconds=90"].iter().any(|text| line.contains(text));
+    assert!(line.contains("WARN") && line.contains("claim=\"nbf\"") && distance, "{line}");
+    harness.users().get_user(harness.skewed(MINUTE)).await.expect("within a minute");
 }
 
 #[tokio::test]

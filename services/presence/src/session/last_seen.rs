@@ -56,7 +56,8 @@ impl LastSeen {
     }
 
     /// When users were last seen, if ever: of those of whom it can be read in time. How
-    /// present users are is told without it.
+    /// present users are is told without it. A time to come is none: the clock that wrote it
+    /// was ahead.
     pub(crate) async fn of<'a>(
         &self,
         users: impl Iterator<Item = &'a User>,
@@ -66,6 +67,8 @@ impl LastSeen {
             by_tenant.entry(tenant_id).or_default().push(user_id.clone());
         }
         let due = Instant::now() + PATIENCE;
+        let slack = Micros::try_from(SEEN_EVERY.as_micros()).unwrap_or(Micros::MAX);
+        let latest = self.clock.now().saturating_add(slack);
         let mut read = HashMap::new();
         for (tenant_id, user_ids) in by_tenant {
             let times = timeout_at(due, self.store.last_seen(tenant_id, &user_ids)).await;
@@ -75,7 +78,7 @@ impl LastSeen {
             };
             match times {
                 Ok(times) => read.extend(user_ids.into_iter().map(|user_id| {
-                    let time = times.get(&user_id).copied();
+                    let time = times.get(&user_id).copied().filter(|time| *time <= latest);
                     ((tenant_id.clone(), user_id), time)
                 })),
                 Err(error) => {

@@ -19,7 +19,8 @@ const CHUNK: usize = 128;
 pub(crate) struct Store(pub(crate) Db);
 
 impl Store {
-    /// Writes down that a user is seen now, unless that was done within a minute.
+    /// Writes down that a user is seen now, unless that was done within a minute. A time
+    /// that is ahead, written by a clock that was, does not keep it from being written.
     pub(crate) async fn seen(
         &self,
         (tenant_id, user_id): &User,
@@ -30,12 +31,13 @@ impl Store {
             .write(
                 "INSERT INTO last_seen (tenant_id, user_id, seen_at) VALUES ($1, $2, $3)
                  ON CONFLICT (tenant_id, user_id) DO UPDATE SET seen_at = excluded.seen_at
-                 WHERE last_seen.seen_at <= $4",
+                 WHERE last_seen.seen_at <= $4 OR last_seen.seen_at > $5",
             )
             .bind(tenant_id.as_str())
             .bind(user_id.as_str())
             .bind(now)
             .bind(now - every)
+            .bind(now + every)
             .execute()
             .await?;
         Ok(())

@@ -10,6 +10,7 @@ use crate::harness::{START, World, caller, getting, on, opening, violates};
 crate::test_in_each_mode!(
     users_come_in_the_order_asked_for_with_what_they_say,
     last_seen_is_told_of_who_is_offline_and_written_once_a_minute,
+    a_time_last_seen_that_is_to_come_is_not_told_and_written_anew,
     bad_fields_are_named,
 );
 
@@ -54,6 +55,29 @@ async fn last_seen_is_told_of_who_is_offline_and_written_once_a_minute(world: Wo
         world.clock.advance(later * SECOND);
         visit(START + expected).await;
     }
+    world
+}
+
+/// A node whose clock is an hour ahead sees ann; then its clock is set right.
+async fn a_time_last_seen_that_is_to_come_is_not_told_and_written_anew(world: World) -> World {
+    world.settle().await;
+    let visit = async || {
+        let (node, tasks) = world.fresh();
+        let mut ann = on(&node, caller("acme", Principal::User(UserId::new("ann"))));
+        ann.sessions.open_session(opening("phone")).await.expect("opened");
+        let resource = "phone".to_owned();
+        ann.sessions.close_session(pb::CloseSessionRequest { resource }).await.expect("closed");
+        tasks.close().await;
+    };
+    let hour = 3600 * SECOND;
+    world.clock.advance(hour);
+    visit().await;
+    world.clock.advance(-hour);
+    let presence = world.presence("ann").await;
+    assert_eq!((presence.availability(), presence.last_seen_time), (Offline, None));
+    visit().await;
+    let presence = world.presence("ann").await;
+    assert_eq!(presence.last_seen_time.map(|time| time.seconds), Some(START));
     world
 }
 

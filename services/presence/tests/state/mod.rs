@@ -1,6 +1,10 @@
 //! The conformance suite of sessions on both of their homes, and what Redis may do.
 
+mod clock;
 pub(crate) mod outage;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use parlance_bus::RedisUrl;
@@ -27,6 +31,38 @@ impl Bed for Memory {
 
     async fn lose(&self) {
         self.0.lose();
+    }
+}
+
+impl Redis {
+    /// Lets the server's clock go back by so much: what is stored is of its future.
+    async fn set_back(&self, by: Duration) {
+        let by = i64::try_from(by.as_millis()).expect("a time");
+        let later = |time: &str, by: i64| (time.parse::<i64>().expect("a time") + by).to_string();
+        for admin in &self.admins {
+            let mut admin = admin.clone();
+            let mut all = redis::cmd("KEYS");
+            all.arg(format!("{}:*", self.space));
+            let keys: Vec<String> = all.query_async(&mut admin).await.expect("keys");
+            for key in keys {
+                let mut fields = redis::cmd("HGETALL");
+                let fields: BTreeMap<String, String> =
+                    fields.arg(&key).query_async(&mut admin).await.expect("fields");
+                for (field, value) in fields {
+                    // A marker's times, or a session: when it ends, when it was opened.
+                    let value = match value.splitn(3, ' ').collect::<Vec<_>>()[..] {
+                        [time] => later(time, by),
+                        [ends, opened, rest] => {
+                            format!("{} {} {rest}", later(ends, by), later(opened, by * 1000))
+                        }
+                        _ => panic!("{value}"),
+                    };
+                    let mut set = redis::cmd("HSET");
+                    set.arg(&key).arg(field).arg(value);
+                    set.query_async::<()>(&mut admin).await.expect("set");
+                }
+            }
+        }
     }
 }
 

@@ -45,7 +45,11 @@ impl Rooms {
 
     async fn tidy(&self) -> Result<(), Error> {
         let deadline = Deadline::within(PATIENCE);
-        let due = deadline.bound(self.store.due(self.now(), BATCH)).await?;
+        let now = self.now();
+        let mut due = deadline.bound(self.store.due(now, BATCH)).await?;
+        // Further ahead than any due time: the clock that gave it was.
+        let ahead = self.store.due_after(now.saturating_add(ABANDONED_GRACE), BATCH);
+        due.append(&mut deadline.bound(ahead).await?);
         let finish = |room| async move { self.tidy_up(&room).await };
         futures::stream::iter(due).for_each_concurrent(AT_ONCE, finish).await;
         Ok(())

@@ -182,6 +182,12 @@ impl Store {
         many(query.bind(now).bind(limit)).await
     }
 
+    /// Rooms that the janitor would look at only after `time`.
+    pub(crate) async fn due_after(&self, time: Micros, limit: i64) -> Result<Vec<Room>, Error> {
+        let query = self.db.read(select!("due_time > $1 ORDER BY due_time LIMIT $2"));
+        many(query.bind(time).bind(limit)).await
+    }
+
     /// Stores a room that is to be, with the request that asks for it. `false`: one of its
     /// ids, or its pair, is taken. Fails with `RequestIdReused` if the request was made before.
     pub(crate) async fn insert(

@@ -17,6 +17,7 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
     a_creation_cut_short_is_finished_by_a_retry,
     a_creation_cut_short_is_finished_by_a_get_or_create,
     a_creation_cut_short_is_finished_by_the_janitor,
+    a_creation_begun_by_a_clock_that_was_ahead_is_finished_by_the_janitor,
     a_creation_whose_reply_was_lost_is_finished_by_a_retry,
     another_creation_of_an_id_finishes_the_first,
     a_creation_that_cannot_succeed_frees_its_id,
@@ -93,6 +94,25 @@ async fn a_creation_cut_short_is_finished_by_the_janitor(db: Db) {
     refused(cut, Reason::MembershipUnavailable);
     suite.roster.mend("OpenRoster");
     suite.clock.advance(6 * SECOND);
+
+    suite.run();
+    eventually(|| {
+        let mut ann = ann.clone();
+        async move { ann.rooms.get_room(get("g")).await.is_ok() }
+    })
+    .await;
+    suite.stop().await;
+}
+
+async fn a_creation_begun_by_a_clock_that_was_ahead_is_finished_by_the_janitor(db: Db) {
+    let suite = Harness::new(db).await;
+    let mut ann = suite.user("ann");
+    suite.roster.break_rpc("OpenRoster", OUTAGE);
+    suite.clock.advance(3600 * SECOND);
+    let cut = ann.rooms.create_room(group("g", &["bob"])).await;
+    refused(cut, Reason::MembershipUnavailable);
+    suite.roster.mend("OpenRoster");
+    suite.clock.advance(-3600 * SECOND);
 
     suite.run();
     eventually(|| {

@@ -19,14 +19,16 @@ elseif now - alive > gap / 8 then
 end
 local complete = now - since >= lasts and 1 or 0
 
--- The sessions of a user that live, by device; how many; and when the last one ends.
+-- The sessions of a user that live, by device; how many; and when the last one ends. One
+-- that begins in the future was written by a clock that was ahead, and would live for as
+-- long as that: it counts as lost, and the marker shows that the clock went back.
 local function live(key)
   local found, count, last = {}, 0, 0
   local fields = redis.call('HGETALL', key)
   for i = 1, #fields, 2 do
     local ends, opened, lease, active, status =
       string.match(fields[i + 1], '^(%d+) (%d+) (%d+) (%d+) (.*)$')
-    if ends and tonumber(ends) > now then
+    if ends and tonumber(ends) > now and tonumber(ends) - tonumber(lease) <= now + gap then
       found[fields[i]] = { ends = tonumber(ends), opened = tonumber(opened),
         lease = tonumber(lease), active = tonumber(active), status = status }
       count = count + 1
