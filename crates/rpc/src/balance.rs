@@ -20,8 +20,8 @@ use bytes::Bytes;
 use futures::future::select_all;
 use http::{Request, Response, request};
 use http_body_util::{BodyExt as _, Full};
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint};
@@ -55,8 +55,14 @@ const CONNECT_WITHIN: Duration = Duration::from_secs(1);
 const KEEPALIVE: Duration = Duration::from_secs(10);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How often names are looked up.
+/// How often names are looked up; sooner when a replica does not answer, which may have gone.
 const LOOKUP_EVERY: Duration = Duration::from_secs(5);
+
+/// The least time from one look to the next.
+const LOOKUP_PAUSE: Duration = Duration::from_millis(250);
+
+/// How long a call that no replica answered waits for the next look.
+const LOOKUP_WAIT: Duration = Duration::from_secs(1);
 
 /// Reaches a service across the network, whichever of its replicas are there.
 ///
@@ -64,20 +70,14 @@ const LOOKUP_EVERY: Duration = Duration::from_secs(5);
 /// replica answered it within its `grpc-timeout`. Names are looked up again and again, as one
 /// of the `tasks`.
 pub async fn balanced(addresses: Addresses, tasks: &Tasks) -> Transport {
-    let replicas = Arc::new(Replicas::default());
-    let fixed = addresses.are_fixed();
-    let mut lookups = Lookups::of(addresses);
-    replicas.become_those(&lookups.look_up().await);
-    if !fixed {
-        let (replicas, lookups) = (Arc::clone(&replicas), Arc::new(Mutex::new(lookups)));
-        tasks.every("addresses", LOOKUP_EVERY, Arc::default(), move || {
-            let (replicas, lookups) = (Arc::clone(&replicas), Arc::clone(&lookups));
-            async move {
-                replicas.become_those(&lookups.lock().await.look_up().await);
-                Ok::<_, Infallible>(())
-            }
-        });
-    }
+    let names = (!addresses.are_fixed()).then(Names::default);
+    let replicas = Arc::new(Replicas { names, ..Replicas::default() });
+    let lookups = Arc::new(Mutex::new(Lookups::of(addresses)));
+    let look = move || {
+        let lookups = Arc::clone(&lookups);
+        async move { lookups.lock().await.look_up().await }
+    };
+    replicas.look_up(look, tasks).await;
     transport(replicas)
 }
 
@@ -96,6 +96,17 @@ struct Replicas {
     turn: AtomicUsize,
     /// What times are counted from.
     began: Instant,
+    /// Where replicas may move.
+    names: Option<Names>,
+}
+
+/// Names whose addresses may change.
+#[derive(Debug, Default)]
+struct Names {
+    /// That somebody wants to know them now.
+    wanted: Arc<Notify>,
+    /// Sent after every look.
+    looked: watch::Sender<()>,
 }
 
 #[derive(Debug)]
@@ -115,11 +126,51 @@ type Place = (Arc<Replica>, OwnedSemaphorePermit);
 impl Default for Replicas {
     fn default() -> Self {
         let known = ArcSwap::from_pointee(Vec::new());
-        Self { known, turn: AtomicUsize::new(0), began: Instant::now() }
+        Self { known, turn: AtomicUsize::new(0), began: Instant::now(), names: None }
     }
 }
 
 impl Replicas {
+    /// Looks up the addresses, and of names again and again, as one of the `tasks`.
+    async fn look_up<W>(self: &Arc<Self>, look: impl Fn() -> W + Send + 'static, tasks: &Tasks)
+    where
+        W: Future<Output = BTreeSet<SocketAddr>> + Send + 'static,
+    {
+        self.become_those(&look().await);
+        let Some(names) = &self.names else { return };
+        let replicas = Arc::clone(self);
+        tasks.every("addresses", LOOKUP_EVERY, Arc::clone(&names.wanted), move || {
+            let (replicas, found) = (Arc::clone(&replicas), look());
+            async move {
+                replicas.become_those(&found.await);
+                if let Some(names) = &replicas.names {
+                    names.looked.send_replace(());
+                }
+                sleep(LOOKUP_PAUSE).await;
+                Ok::<_, Infallible>(())
+            }
+        });
+    }
+
+    /// Has names looked up: a replica that does not answer may be elsewhere now.
+    fn look_again(&self) {
+        if let Some(names) = &self.names {
+            names.wanted.notify_one();
+        }
+    }
+
+    /// Those to try when none answered, a moment later; of names, once they were looked up.
+    async fn once_more(&self, looked: Option<&mut watch::Receiver<()>>) -> Vec<Arc<Replica>> {
+        self.look_again();
+        sleep(PAUSE).await;
+        if let Some(looked) = looked
+            && timeout(LOOKUP_WAIT, looked.changed()).await.is_err()
+        {
+            tracing::debug!("the names of replicas are not looked up in time");
+        }
+        self.by_turns()
+    }
+
     fn become_those(&self, addresses: &BTreeSet<SocketAddr>) {
         let known = self.known.load();
         let keep = |address: &SocketAddr| {
@@ -151,19 +202,21 @@ impl Replicas {
         };
         let limit = asked(&head.headers).ok().flatten().unwrap_or(DEFAULT_DEADLINE);
         let until = Instant::now() + limit;
-        let all = self.by_turns();
-        let mut untried = all.clone();
-        for number in 0..all.len().clamp(*TRIES.start(), *TRIES.end()) {
+        let mut looked = self.names.as_ref().map(|names| names.looked.subscribe());
+        let mut untried = self.by_turns();
+        let all = untried.len();
+        for number in 0..all.clamp(*TRIES.start(), *TRIES.end()) {
             if untried.is_empty() {
-                tokio::time::sleep(PAUSE).await;
-                untried.clone_from(&all);
+                let again = timeout_at(until, self.once_more(looked.as_mut())).await;
+                let Ok(again) = again else { break };
+                untried = again;
             }
             // That all have their hands full is no silence.
             let next = timeout_at(until, self.next(&mut untried)).await;
             let Ok(Some((replica, _room))) = next else { break };
             let left = until.saturating_duration_since(Instant::now());
             // Silence of one replica leaves time for the others.
-            let others = if number < all.len() { untried.len() } else { 0 };
+            let others = if number < all { untried.len() } else { 0 };
             let share = left / u32::try_from(others + 1).map_or(SHARE, |of| of.min(SHARE));
             match timeout(share, replica.call(&head, message.clone())).await {
                 Ok(Ok(response)) => {
@@ -175,6 +228,7 @@ impl Replicas {
                 }
                 Err(_) => tracing::debug!(address = %replica.address, "a replica is silent"),
             }
+            self.look_again();
             let shunned = self.now().saturating_add(SHUNNED);
             replica.shunned_until.store(shunned, Ordering::Relaxed);
         }

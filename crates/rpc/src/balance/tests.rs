@@ -228,6 +228,38 @@ async fn a_name_stands_for_its_addresses() {
     check(&HealthClient::new(balanced(name, &Tasks::default()).await)).await.expect("an answer");
 }
 
+/// The name leads elsewhere from one moment to the next, and its old addresses refuse.
+#[tokio::test]
+async fn a_name_whose_addresses_changed_is_looked_up_when_they_refuse() {
+    let old = BTreeSet::from([nobody().await, nobody().await]);
+    let present = Arc::new(std::sync::Mutex::new(old));
+    let (tasks, looks) = (Tasks::default(), Arc::new(AtomicUsize::new(0)));
+    let replicas = Arc::new(Replicas { names: Some(Names::default()), ..Replicas::default() });
+    let (there, counted) = (Arc::clone(&present), Arc::clone(&looks));
+    let look = move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        ready(there.lock().expect("addresses").clone())
+    };
+    replicas.look_up(look, &tasks).await;
+    // The task looks at once, and then in a while.
+    while looks.load(Ordering::SeqCst) < 2 {
+        tokio::task::yield_now().await;
+    }
+    let client = HealthClient::new(transport(Arc::clone(&replicas)));
+    let (address, _server, calls) = replica().await;
+    *present.lock().expect("addresses") = BTreeSet::from([address]);
+    let (began, before) = (Instant::now(), looks.load(Ordering::SeqCst));
+    for answer in join_all((0..50).map(|_| check(&client))).await {
+        answer.expect("an answer");
+    }
+    assert!(began.elapsed() < LOOKUP_EVERY / 2, "{:?}", began.elapsed());
+    assert!(calls.load(Ordering::SeqCst) >= 50);
+    let most = 2 + began.elapsed().as_millis() / LOOKUP_PAUSE.as_millis();
+    let looks = looks.load(Ordering::SeqCst) - before;
+    assert!(u128::try_from(looks).expect("small") <= most, "{looks} looks for 50 calls");
+    tasks.close().await;
+}
+
 /// Names below `invalid` are never there.
 #[tokio::test]
 async fn a_name_that_is_gone_hides_no_other() {
