@@ -1,10 +1,10 @@
 //! `parlance healthcheck`: for containers and scripts.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use clap::Args;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -13,6 +13,11 @@ use crate::Failure;
 
 /// How long the server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Where the check comes from on the server's own machine. A server bounds the connections of
+/// an address; a proxy beside it may have all of 127.0.0.1, and the check would find
+/// none left.
+const OWN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 
 /// Says by its exit code whether a server is ready.
 #[derive(Args, Debug)]
@@ -27,17 +32,29 @@ pub(crate) struct Healthcheck {
 
 impl Healthcheck {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.listen))
-            .map_err(|error| Failure::fatal("cannot use the address", &error))?
-            .connect_timeout(PATIENCE)
-            .timeout(PATIENCE);
-        let channel = endpoint.connect().await;
-        let channel = channel.map_err(|error| Failure::fatal("cannot reach the server", &error))?;
+        let channel = self.connect().await?;
         let request = HealthCheckRequest { service: self.service };
         match HealthClient::new(channel).check(request).await.map(tonic::Response::into_inner) {
             Ok(answer) if answer.status() == ServingStatus::Serving => Ok(()),
             Ok(answer) => Err(Failure::Fatal(format!("the server is {:?}", answer.status()))),
             Err(status) => Err(Failure::Fatal(format!("the server answers {}", status.message()))),
         }
+    }
+
+    async fn connect(&self) -> Result<Channel, Failure> {
+        let endpoint = Endpoint::from_shared(format!("http://{}", self.listen))
+            .map_err(|error| Failure::fatal("cannot use the address", &error))?
+            .connect_timeout(PATIENCE)
+            .timeout(PATIENCE);
+        let ip = self.listen.ip();
+        if ip.is_ipv4() && (ip.is_loopback() || ip.is_unspecified()) {
+            let own = endpoint.clone().local_address(Some(IpAddr::V4(OWN)));
+            // Not every system has that address.
+            if let Ok(channel) = own.connect().await {
+                return Ok(channel);
+            }
+        }
+        let channel = endpoint.connect().await;
+        channel.map_err(|error| Failure::fatal("cannot reach the server", &error))
     }
 }
