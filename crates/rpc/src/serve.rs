@@ -18,8 +18,8 @@ pub use connections::ConnectionLimits;
 use connections::Connections;
 
 /// Cancelled when the process is asked to stop: SIGTERM or SIGINT. Asked a second time, it
-/// ends at once.
-pub fn termination() -> io::Result<CancellationToken> {
+/// ends at once, after its `last` words.
+pub fn termination(last: fn()) -> io::Result<CancellationToken> {
     let (mut terminate, mut interrupt) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     let stop = CancellationToken::new();
@@ -35,6 +35,7 @@ pub fn termination() -> io::Result<CancellationToken> {
         stopped.cancel();
         asked().await;
         tracing::error!("asked to stop a second time: what is under way is cut");
+        last();
         std::process::exit(1);
     });
     Ok(stop)

@@ -1,5 +1,8 @@
 //! Logs, and how traces travel.
 
+mod lines;
+mod repeats;
+
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 use std::str::FromStr;
@@ -10,6 +13,8 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer, Registry, fmt};
+
+pub use lines::{flush, last_line, lost, print};
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,10 +54,13 @@ pub enum Error {
 
 /// Writes logs to standard error from now on, and hands W3C trace context from
 /// call to call. `filter` is a level, or levels by module: `info,parlance_rpc=debug`.
+///
+/// A line never waits for who reads it, and never fails: what nobody takes is lost and
+/// counted. Warnings and errors that say the same are written once in a while.
 pub fn init(format: Format, filter: &str) -> Result<(), Error> {
     let filter = filter.parse::<Targets>()?;
     let colours = std::io::stderr().is_terminal();
-    let lines = fmt::layer().with_writer(std::io::stderr);
+    let lines = fmt::layer().with_writer(|| &*lines::ERRORS);
     match format {
         Format::Text => try_init(filter, lines.with_ansi(colours).with_target(false))?,
         Format::Json => try_init(filter, lines.json().flatten_event(true))?,
@@ -66,7 +74,7 @@ fn try_init(
     filter: Targets,
     lines: impl Layer<Registry> + Send + Sync,
 ) -> Result<(), TryInitError> {
-    tracing_subscriber::registry().with(lines).with(filter).try_init()
+    tracing_subscriber::registry().with(lines).with(repeats::Repeats).with(filter).try_init()
 }
 
 /// Logs where a panic happened. What it says is logged only when it is part of the

@@ -2,9 +2,10 @@
 
 use std::ffi::OsString;
 
-use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
+use crate::environment::{cleaned, trimmed, variable_of};
 use crate::healthcheck::Healthcheck;
 use crate::settings::Settings;
 use crate::token::Token;
@@ -18,13 +19,13 @@ use crate::{Failure, Part, demo, process};
 #[command(name = "parlance", version, args_conflicts_with_subcommands = true)]
 pub struct Cli {
     #[command(subcommand)]
-    command: Option<Command>,
+    command: Option<Asked>,
     #[command(flatten)]
     settings: Settings,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum Asked {
     /// Starts the server; what happens without a command
     Run(Box<Settings>),
     /// Brings the schemas of the databases up to date, and ends; a start does it too
@@ -47,25 +48,34 @@ impl Cli {
     /// Reads the command line; `None` when it asked for help or the version, which is
     /// printed then.
     pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>, Failure> {
-        Self::try_parse_from(arguments).map(Some).or_else(|error| complain(&error))
+        matches(Self::command(), arguments)
+            .and_then(|matches| Self::from_arg_matches(&matches))
+            .map(Some)
+            .or_else(|error| complain(&error))
     }
 
     /// Does what was asked for.
     pub async fn run(self) -> Result<(), Failure> {
         match self.command {
             None => process::run(Part::Whole, self.settings.resolve()?).await,
-            Some(Command::Run(settings)) => process::run(Part::Whole, settings.resolve()?).await,
-            Some(Command::Migrate(settings)) => {
+            Some(Asked::Run(settings)) => process::run(Part::Whole, settings.resolve()?).await,
+            Some(Asked::Migrate(settings)) => {
                 process::migrate(Part::Whole, settings.without_callers()?).await
             }
-            Some(Command::Demo) => demo::run().await,
-            Some(Command::Token(token)) => token.print(),
-            Some(Command::Restored(settings)) => {
-                process::restored(settings.without_callers()?).await
-            }
-            Some(Command::Healthcheck(check)) => check.run().await,
+            Some(Asked::Demo) => demo::run().await,
+            Some(Asked::Token(token)) => token.print(),
+            Some(Asked::Restored(settings)) => process::restored(settings.without_callers()?).await,
+            Some(Asked::Healthcheck(check)) => check.run().await,
         }
     }
+}
+
+/// Reads a command line, and settings in the environment.
+pub(crate) fn matches(
+    command: Command,
+    arguments: impl IntoIterator<Item = OsString>,
+) -> Result<ArgMatches, clap::Error> {
+    cleaned(command).try_get_matches_from(arguments.into_iter().map(trimmed))
 }
 
 /// What was said to people who asked for help or the version, and a failure for
@@ -78,7 +88,19 @@ pub(crate) fn complain<T>(error: &clap::Error) -> Result<Option<T>, Failure> {
             let printed = error.print();
             printed.map(|()| None).map_err(|error| Failure::fatal("cannot print", &error))
         }
-        _ => Err(Failure::Usage(first_line(&error.to_string()))),
+        _ => Err(Failure::Usage(with_variable(first_line(&error.to_string()), error))),
+    }
+}
+
+/// A complaint about a setting names its variable too: it may stand there.
+fn with_variable(complaint: String, error: &clap::Error) -> String {
+    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
+        return complaint;
+    };
+    let flag = argument.split_whitespace().next().and_then(|flag| flag.strip_prefix("--"));
+    match flag.and_then(variable_of) {
+        Some(variable) => format!("{complaint} (or {variable})"),
+        None => complaint,
     }
 }
 
@@ -91,8 +113,6 @@ fn first_line(complaint: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     fn read(arguments: &[&str]) -> Result<Option<Cli>, String> {
@@ -125,6 +145,7 @@ mod tests {
     fn a_wrong_argument_is_one_line_that_names_it() {
         for (arguments, named) in [
             (&["--rate", "many"][..], "--rate"),
+            (&["--rate", "many"], "(or PARLANCE_RATE)"),
             (&["run", "--store", "mysql://x"], "must be sqlite://FOLDER"),
             (&["--colour"], "--colour"),
             (&["fly"], "fly"),

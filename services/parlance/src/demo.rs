@@ -74,8 +74,8 @@ pub(crate) async fn run() -> Result<(), Failure> {
         ..Settings::default()
     };
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let shutdown =
-        termination().map_err(|error| Failure::fatal("cannot listen for signals", &error))?;
+    let shutdown = termination(parlance_telemetry::flush)
+        .map_err(|error| Failure::fatal("cannot listen for signals", &error))?;
     let config = settings.resolve()?;
     let opened = Process::open(Part::Whole, &config, Arc::clone(&clock), shutdown.clone()).await;
     let server = opened?;

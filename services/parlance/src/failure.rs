@@ -2,7 +2,10 @@
 
 use std::error::Error;
 use std::fmt;
+use std::io::Write as _;
 use std::process::ExitCode;
+
+use crate::environment::sources;
 
 /// Why the program stops.
 #[derive(Debug)]
@@ -14,6 +17,16 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// A setting that is not what it must be.
+    pub fn setting(name: &str, rule: &str) -> Self {
+        Self::Usage(format!("{name} {rule} ({})", sources(name)))
+    }
+
+    /// A setting that says what cannot be used.
+    pub fn unusable(name: &str, error: &(dyn Error + 'static)) -> Self {
+        Self::setting(name, &format!("cannot be used: {}", chain(error)))
+    }
+
     /// What was tried, and what came in its way: the error with all of its causes.
     pub fn fatal(tried: impl fmt::Display, error: &(dyn Error + 'static)) -> Self {
         Self::Fatal(format!("{tried}: {}", chain(error)))
@@ -35,6 +48,25 @@ impl fmt::Display for Failure {
 }
 
 impl Error for Failure {}
+
+/// How a program ends: with a line if it failed.
+pub fn exit(program: &str, done: Result<(), Failure>) -> ExitCode {
+    match done {
+        Ok(()) => {
+            parlance_telemetry::flush();
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            parlance_telemetry::last_line(&format!("{program}: {failure}"));
+            failure.exit_code()
+        }
+    }
+}
+
+/// Prints what a command was asked for.
+pub(crate) fn print(text: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{text}").map_err(|error| Failure::fatal("cannot print", &error))
+}
 
 /// An error with its causes, each said once.
 pub(crate) fn chain(error: &(dyn Error + 'static)) -> String {

@@ -7,6 +7,7 @@
 pub mod cli;
 mod data_dir;
 mod demo;
+mod environment;
 mod failure;
 mod guide;
 mod healthcheck;
@@ -19,5 +20,5 @@ mod tenant_rate;
 mod token;
 pub mod values;
 
-pub use failure::Failure;
+pub use failure::{Failure, exit};
 pub use services::Part;

@@ -12,11 +12,5 @@ async fn main() -> ExitCode {
         Ok(None) => Ok(()),
         Err(failure) => Err(failure),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("parlance: {failure}");
-            failure.exit_code()
-        }
-    }
+    parlance::exit("parlance", done)
 }

@@ -1,6 +1,5 @@
 //! A process of the suite: every service on one port, or one of them.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
 use crate::data_dir::DataDir;
+use crate::environment;
+use crate::failure::print;
 use crate::guide::guide;
 use crate::readiness::Readiness;
 use crate::services::{self, Part, Parts, Services};
@@ -27,13 +28,18 @@ use crate::values::{Bus, Store};
 /// connection is closed.
 const CLOSE: Duration = Duration::from_secs(30);
 
+/// How often is looked whether log lines were lost.
+const LOOK_AT_LOG: Duration = Duration::from_secs(1);
+
 /// Runs everything until the process is asked to stop; then drains.
 pub async fn run(part: Part, config: Config) -> Result<(), Failure> {
-    parlance_telemetry::init(config.log_format, &config.log_filter).map_err(|error| {
-        Failure::Usage(format!("log-filter: {}", crate::failure::chain(&error)))
-    })?;
-    let shutdown =
-        termination().map_err(|error| Failure::fatal("cannot listen for signals", &error))?;
+    parlance_telemetry::init(config.log_format, &config.log_filter)
+        .map_err(|error| Failure::unusable("log-filter", &error))?;
+    let shutdown = termination(parlance_telemetry::flush)
+        .map_err(|error| Failure::fatal("cannot listen for signals", &error))?;
+    for variable in environment::unknown() {
+        tracing::warn!(variable, "no setting has this name");
+    }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let process = Process::open(part, &config, Arc::clone(&clock), shutdown).await?;
     let Process { address, services, .. } = &process;
@@ -49,7 +55,7 @@ pub async fn run(part: Part, config: Config) -> Result<(), Failure> {
              the heads, and of notices never; set bus to a Redis if there is more than one"
         );
     }
-    say(&match &process.minter {
+    parlance_telemetry::print(&match &process.minter {
         Some(minter) => guide(*address, minter, clock.now()),
         None => format!("Parlance listens on {address}"),
     });
@@ -84,6 +90,7 @@ impl Process {
         let env =
             Env::new(Arc::clone(&clock), Internal::new(shared[0].clone(), Arc::clone(&clock)));
         let auth = auth(config, keys, shared, clock).await?;
+        count_lost_lines(&env.tasks);
         env.tasks.vital("key reload", auth.clone().reload(env.tasks.stop().clone()));
 
         let mut layers = layers(config, auth);
@@ -141,15 +148,18 @@ pub async fn migrate(part: Part, config: Config) -> Result<(), Failure> {
 pub async fn restored(config: Config) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let data = data(&config)?;
-    say(&services::restored(&config, data.as_ref(), clock).await?);
-    Ok(())
+    print(&services::restored(&config, data.as_ref(), clock).await?)
 }
 
-/// Tells people something; nobody may be there to read it.
-fn say(text: &str) {
-    if let Err(error) = writeln!(std::io::stdout(), "{text}") {
-        tracing::debug!(%error, "nobody reads the standard output");
-    }
+/// Counts the log lines that are lost, for operators.
+fn count_lost_lines(tasks: &Tasks) {
+    let mut known = 0;
+    tasks.every("log", LOOK_AT_LOG, Arc::default(), move || {
+        let lost = parlance_telemetry::lost();
+        let more = lost > std::mem::replace(&mut known, lost);
+        let looked = if more { Err(format!("{lost} log lines were lost")) } else { Ok(()) };
+        std::future::ready(looked)
+    });
 }
 
 /// The keys that the services share: the first signs. A process on its own makes one.
@@ -200,9 +210,7 @@ async fn auth(
         leeway: config.leeway,
         internal,
     };
-    Auth::load(auth, clock)
-        .await
-        .map_err(|error| Failure::Usage(format!("auth-key: {}", crate::failure::chain(&error))))
+    Auth::load(auth, clock).await.map_err(|error| Failure::unusable("auth-key", &error))
 }
 
 /// The limit of a tenant: shared by the replicas of a part, if they have a Redis.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::cli::complain;
+use crate::cli::{complain, matches};
 use crate::healthcheck::Healthcheck;
 use crate::settings::{Config, Settings};
 use crate::values::{Bus, Store};
@@ -36,18 +36,12 @@ enum Command {
 
 /// Does what the command line asks of the program of `part`.
 pub async fn main(part: Part) -> ExitCode {
-    match run(part, std::env::args_os()).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("{part}: {failure}");
-            failure.exit_code()
-        }
-    }
+    crate::exit(part.program(), run(part, std::env::args_os()).await)
 }
 
 async fn run(part: Part, arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
     let command = Service::command().name(part.program()).bin_name(part.program());
-    let read = command.try_get_matches_from(arguments);
+    let read = matches(command, arguments);
     let read = read.and_then(|matches| Service::from_arg_matches(&matches));
     let Some(read) = read.map(Some).or_else(|error| complain(&error))? else { return Ok(()) };
     match read.command {
@@ -62,21 +56,21 @@ async fn run(part: Part, arguments: impl IntoIterator<Item = OsString>) -> Resul
 
 /// What a service on its own needs beyond what the whole does.
 fn check(part: Part, config: Config) -> Result<Config, Failure> {
-    let wrong = |text: &str| Err(Failure::Usage(text.to_owned()));
+    let wrong = |setting: &str, rule: &str| Err(Failure::setting(setting, rule));
     if matches!(config.store, Store::Sqlite(_)) {
-        return wrong("store must be a Postgres database: replicas share it");
+        return wrong("store", "must be a Postgres database: replicas share it");
     }
     if config.internal_keys.is_empty() {
-        return wrong("internal-key-file is required");
+        return wrong("internal-key-file", "is required");
     }
     if config.message.is_none() && part != Part::Message {
-        return wrong("message is required");
+        return wrong("message", "is required");
     }
     if config.membership.is_none() && matches!(part, Part::Room | Part::Presence) {
-        return wrong("membership is required");
+        return wrong("membership", "is required");
     }
     if config.bus == Bus::Memory && part == Part::Presence {
-        return wrong("bus must be a Redis: replicas share their sessions in it");
+        return wrong("bus", "must be a Redis: replicas share their sessions in it");
     }
     Ok(config)
 }

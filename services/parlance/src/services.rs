@@ -256,7 +256,7 @@ async fn remote(
     tasks: &Tasks,
 ) -> Result<Transport, Failure> {
     let addresses = addresses.cloned();
-    let addresses = addresses.ok_or_else(|| Failure::Usage(format!("{service} is required")))?;
+    let addresses = addresses.ok_or_else(|| Failure::setting(service, "is required"))?;
     Ok(balanced(addresses, tasks).await)
 }
 

@@ -42,6 +42,7 @@ pub struct Settings {
     /// What tells this deployment from others on the same Redis: 1 to 64 letters, digits,
     /// - and _ [default: default]
     #[arg(long, env = "PARLANCE_BUS_TAG", value_name = "TEXT")]
+    #[serde(deserialize_with = "parsed")]
     pub bus_tag: Option<String>,
     /// Connections of each service to Postgres, 2 to 500 [default: 10]
     #[arg(long, env = "PARLANCE_CONNECTIONS", value_name = "COUNT")]
@@ -63,9 +64,11 @@ pub struct Settings {
     pub auth_key: Vec<KeySource>,
     /// The issuer (iss) of callers' tokens [default: parlance]
     #[arg(long, env = "PARLANCE_ISSUER", value_name = "TEXT")]
+    #[serde(deserialize_with = "parsed")]
     pub issuer: Option<String>,
     /// The audience (aud) of callers' tokens [default: parlance]
     #[arg(long, env = "PARLANCE_AUDIENCE", value_name = "TEXT")]
+    #[serde(deserialize_with = "parsed")]
     pub audience: Option<String>,
     /// How far clocks of issuer and server may differ, 0s to 5m [default: 5s]
     #[arg(long, env = "PARLANCE_LEEWAY", value_name = "TIME")]
@@ -87,6 +90,7 @@ pub struct Settings {
     /// other with, at least 32 bytes. Of several, separated by commas, the first signs and all
     /// are accepted [default: made at the start by parlance; needed by the others]
     #[arg(long, env = "PARLANCE_INTERNAL_KEY_FILE", value_name = "FILE", value_delimiter = ',')]
+    #[serde(deserialize_with = "parsed_list")]
     pub internal_key_file: Vec<PathBuf>,
 
     /// Calls a second that one user or service may make on average, up to 1000000;
@@ -152,6 +156,7 @@ pub struct Settings {
     /// What is logged: error, warn, info, debug or trace, or levels by module as in
     /// info,parlance_rpc=debug [default: info]
     #[arg(long, env = "PARLANCE_LOG_FILTER", value_name = "FILTER")]
+    #[serde(deserialize_with = "parsed")]
     pub log_filter: Option<String>,
 }
 
@@ -306,22 +311,25 @@ impl Settings {
 impl Config {
     /// What no setting can be judged for alone.
     fn check_together(self) -> Result<Self, Failure> {
-        let wrong = |text: &str| Err(Failure::Usage(text.to_owned()));
+        let wrong = |setting: &str, rule: &str| Err(Failure::setting(setting, rule));
         if self.deadline > self.max_deadline {
-            return wrong("deadline must not be longer than max-deadline");
+            return wrong("deadline", "must not be longer than max-deadline");
         }
         if self.audience == INTERNAL_AUDIENCE {
-            return wrong("audience must not be the one that the services use among each other");
+            let rule = "must not be the one that the services use among each other";
+            return wrong("audience", rule);
         }
-        if self.issuer.is_empty() || self.audience.is_empty() {
-            return wrong("issuer and audience must not be empty");
+        for (setting, value) in [("issuer", &self.issuer), ("audience", &self.audience)] {
+            if value.is_empty() {
+                return wrong(setting, "must not be empty");
+            }
         }
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
         if !(1..=64).contains(&self.bus_tag.len()) || !self.bus_tag.chars().all(plain) {
-            return wrong("bus-tag must be 1 to 64 letters, digits, - and _");
+            return wrong("bus-tag", "must be 1 to 64 letters, digits, - and _");
         }
         if self.auth_keys.is_empty() && matches!(self.store, Store::Postgres(_)) {
-            return wrong("auth-key is required with a Postgres store");
+            return wrong("auth-key", "is required with a Postgres store");
         }
         Ok(self)
     }
@@ -347,7 +355,7 @@ fn within<T: PartialOrd + Display>(
         return Ok(value);
     }
     let (from, to) = bounds.into_inner();
-    Err(Failure::Usage(format!("{name} must be {from} to {to}, not {value}")))
+    Err(Failure::setting(name, &format!("must be {from} to {to}, not {value}")))
 }
 
 /// A span of time within its bounds.

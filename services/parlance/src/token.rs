@@ -7,6 +7,7 @@ use clap::{ArgGroup, Args};
 use parlance_rpc::{Minter, Role, Secret};
 use parlance_types::{Clock, InvalidId, SystemClock, TenantId, UserId};
 
+use crate::failure::print;
 use crate::settings::Settings;
 use crate::values::{Span, Store};
 use crate::{Failure, data_dir};
@@ -53,8 +54,7 @@ pub(crate) struct Token {
 impl Token {
     /// Prints the token, and nothing else.
     pub(crate) fn print(self) -> Result<(), Failure> {
-        println!("{}", self.mint(&SystemClock)?);
-        Ok(())
+        print(&self.mint(&SystemClock)?)
     }
 
     fn mint(self, clock: &dyn Clock) -> Result<String, Failure> {

@@ -123,7 +123,7 @@ where
     T: FromStr<Err: fmt::Display>,
 {
     let text = String::deserialize(deserializer)?;
-    text.parse().map(Some).map_err(de::Error::custom)
+    without_line_end(&text).parse().map(Some).map_err(de::Error::custom)
 }
 
 /// Reads a list of values of the configuration file as flags are read.
@@ -133,7 +133,13 @@ where
     T: FromStr<Err: fmt::Display>,
 {
     let texts = Vec::<String>::deserialize(deserializer)?;
-    texts.iter().map(|text| text.parse().map_err(de::Error::custom)).collect()
+    let parsed = |text: &String| without_line_end(text).parse().map_err(de::Error::custom);
+    texts.iter().map(parsed).collect()
+}
+
+/// A text of several lines in the file ends with one.
+fn without_line_end(text: &str) -> &str {
+    text.trim_end_matches(['\n', '\r'])
 }
 
 #[cfg(test)]

@@ -42,6 +42,18 @@ fn what_is_said_wins_over_the_file_and_the_file_over_the_defaults() {
 }
 
 #[test]
+fn a_line_end_behind_a_value_of_the_file_is_cut_off() {
+    let text = r#"
+        store = "sqlite://./nl\n"
+        issuer = "shop\n"
+        bus_tag = "a\r\n"
+    "#;
+    let config = with(text, Settings::default()).expect("good");
+    assert_eq!(config.store, Store::Sqlite("./nl".into()));
+    assert_eq!((config.issuer.as_str(), config.bus_tag.as_str()), ("shop", "a"));
+}
+
+#[test]
 fn a_wrong_value_is_one_line_that_names_it() {
     for (text, named) in [
         ("colour = 1", "colour"),
@@ -51,7 +63,7 @@ fn a_wrong_value_is_one_line_that_names_it() {
         ("tenant_burst = 2000001", "tenant-burst must be 0 to 2000000, not 2000001"),
         ("connections_per_address = 0", "connections-per-address must be 1 to 16384, not 0"),
         ("writers = 0", "writers must be 1 to 64, not 0"),
-        ("drain = '1ms'", "drain must be 100ms to 1h, not 1ms"),
+        ("drain = '1ms'", "drain must be 100ms to 1h, not 1ms (--drain or PARLANCE_DRAIN)"),
         ("drain = 'soon'", "must be a whole number and ms, s, m or h"),
         ("store = 'mysql://x'", "must be sqlite://FOLDER or postgres://"),
         ("bus = 'kafka://x'", "must be memory, redis://"),

@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use parlance_db::testing::TestDatabase;
 use tempfile::TempDir;
 
+mod output;
+
 /// How long the program may take to say something.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -243,16 +245,32 @@ fn a_wrong_setting_stops_the_start_with_one_line_wherever_it_stands() {
     let mut filter = parlance(folder.path());
     filter.args(["run", "--log-filter", "x=loud"]);
     for (command, named) in [
-        (&mut by_environment, "drain"),
+        (&mut by_environment, "(or PARLANCE_DRAIN)"),
         (&mut by_file, "rate"),
-        (&mut by_flag, "writers must be 1 to 64, not 0"),
-        (&mut key, "auth-key: cannot use the key file /nowhere"),
+        (&mut by_flag, "writers must be 1 to 64, not 0 (--writers or PARLANCE_WRITERS)"),
+        (&mut key, "auth-key cannot be used: cannot use the key file /nowhere"),
         (&mut filter, "log-filter"),
     ] {
         let (code, text) = failure(&command.output().expect("the program"));
         assert_eq!(code, Some(2), "{text}");
         assert!(text.contains(named), "{text}");
     }
+}
+
+#[test]
+fn an_empty_variable_says_nothing_and_a_line_end_behind_a_value_is_cut_off() {
+    let folder = TempDir::new().expect("a folder");
+    let keys = ["hs256:a", "hs256:b\n"].join(",");
+    for (store, made) in [("sqlite://./nl\n", "nl"), ("", "data"), ("\n", "data")] {
+        let mut migrate = parlance(folder.path());
+        migrate.args(["migrate", "--log-filter", "info\n"]);
+        migrate.env("PARLANCE_STORE", store).env("PARLANCE_DRAIN", "").env("PARLANCE_BUS", "");
+        let done = migrate.env("PARLANCE_AUTH_KEY", &keys).output().expect("the program");
+        assert!(done.status.success(), "{done:?}");
+        assert!(folder.path().join(made).is_dir(), "{store:?}");
+    }
+    let made = std::fs::read_dir(folder.path()).expect("a folder").count();
+    assert_eq!(made, 2);
 }
 
 /// As two replicas that start at once do. It verifies no caller, and needs no key.
