@@ -38,7 +38,10 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let generate = || {
         // BTreeMap: equal messages have equal bytes, so a payload hash means something.
-        tonic_prost_build::configure().emit_rerun_if_changed(false).btree_map(".")
+        tonic_prost_build::configure()
+            .emit_rerun_if_changed(false)
+            .btree_map(".")
+            .codec_path("crate::frame::FrameCodec")
     };
     generate().compile_fds(descriptors.clone())?;
 
@@ -47,7 +50,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut generate = generate();
     generate = generate
         .build_client(false)
-        .codec_path("crate::frame::FrameCodec")
         .out_dir(&stored)
         .bytes(PACKAGE)
         .extern_path(FRAME, "crate::frame::Frame")

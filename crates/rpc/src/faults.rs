@@ -1,5 +1,4 @@
-//! Faults answered as the contract says: panics, and input that the gRPC library
-//! refuses in words of its own.
+//! Panics, answered as the contract says.
 
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
@@ -9,12 +8,12 @@ use bytes::Bytes;
 use futures::FutureExt;
 use http::{Request, Response};
 use http_body::{Frame, SizeHint};
+use tonic::Status;
 use tonic::body::Body;
-use tonic::{Code, Status};
 
 use crate::body::trailers;
 use crate::step::{Next, Step};
-use crate::{Reason, Refusal, violation};
+use crate::{Reason, Refusal};
 
 /// The step that answers INTERNAL when a handler or a stream panics.
 #[derive(Clone, Copy, Debug)]
@@ -66,51 +65,5 @@ impl http_body::Body for Caught {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::default()
-    }
-}
-
-/// The step that turns what the gRPC library says of bad input into the reasons
-/// of the suite: oversized requests (there OUT_OF_RANGE), and bytes that are no
-/// request (there INTERNAL).
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct BadInput;
-
-impl Step for BadInput {
-    async fn run<N: Next>(
-        &self,
-        request: Request<Body>,
-        next: &N,
-    ) -> Result<Response<Body>, N::Error> {
-        let response = next.call(request).await?;
-        // Input is read before the answer begins: the status is in the headers.
-        if !response.headers().contains_key("grpc-status") {
-            return Ok(response);
-        }
-        let status = Status::from_header_map(response.headers());
-        match status.as_ref().and_then(refusal) {
-            Some(refusal) => Ok(Status::from(refusal).into_http()),
-            None => Ok(response),
-        }
-    }
-}
-
-/// What the suite says instead of the library; `None` for a status of ours.
-fn refusal(status: &Status) -> Option<Refusal> {
-    if !status.details().is_empty() {
-        return None;
-    }
-    let message = status.message();
-    match status.code() {
-        Code::OutOfRange if message.contains("message length too large") => {
-            Some(Refusal::new(Reason::MessageTooLarge, "the request is too large"))
-        }
-        Code::Internal | Code::Unimplemented | Code::Unknown
-            if message.starts_with("failed to decode Protobuf message")
-                || message.starts_with("protocol error: received message with")
-                || message.starts_with("Missing request message") =>
-        {
-            Some(violation("request", "must be one encoded request of the method"))
-        }
-        _ => None,
     }
 }

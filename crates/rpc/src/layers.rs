@@ -9,7 +9,8 @@ use tonic::service::Routes;
 use tower::ServiceBuilder;
 use tower::util::BoxCloneSyncService;
 
-use crate::faults::{BadInput, CatchPanics};
+use crate::faults::CatchPanics;
+use crate::input::BadInput;
 use crate::observe::Observe;
 use crate::step::{Last, Next, Step, StepLayer, Steps};
 use crate::{Auth, Deadlines, RateLimit, Shed, TenantRate, Transport, in_process};
@@ -28,8 +29,8 @@ pub const MAX_INTERNAL: usize = 16 * 1024 * 1024;
 /// Services with every step around them.
 pub type App = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
-/// The steps that every request passes: name and log it, catch panics, word
-/// refusals of bad input, bound its time, shed load, verify the caller, limit the
+/// The steps that every request passes: name and log it, catch panics, refuse what is
+/// no request, bound its time, shed load, verify the caller, limit the
 /// caller's rate, the tenant's, and the caller's share.
 #[derive(Clone, Debug)]
 pub struct Layers {

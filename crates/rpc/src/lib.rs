@@ -16,6 +16,7 @@ mod faults;
 pub mod fields;
 mod gather;
 mod health;
+mod input;
 mod internal;
 mod layers;
 mod observe;

@@ -28,6 +28,10 @@ fn builder() -> Builder<'static> {
     SETS.into_iter().fold(Builder::configure(), Builder::register_encoded_file_descriptor_set)
 }
 
+pub(crate) fn is_reflection(path: &str) -> bool {
+    path.starts_with("/grpc.reflection.")
+}
+
 /// The paths of the methods whose answer is a stream.
 pub(crate) fn streaming_methods() -> HashSet<String> {
     let mut paths = HashSet::new();

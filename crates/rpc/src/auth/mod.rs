@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::reflection::is_reflection;
 use crate::step::{Next, Step};
 use crate::token::{self, Claims, Grant, InternalKey};
 use crate::trace::Seen;
@@ -326,7 +327,7 @@ fn acting(headers: &HeaderMap, principal: Principal) -> Result<Principal, Refusa
 
 /// Whether a call needs no token.
 pub(crate) fn is_open(path: &str) -> bool {
-    is_health(path) || path.starts_with("/grpc.reflection.")
+    is_health(path) || is_reflection(path)
 }
 
 pub(crate) fn is_health(path: &str) -> bool {

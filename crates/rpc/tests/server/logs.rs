@@ -45,7 +45,7 @@ static ANOTHER: LazyLock<[Dispatch; 2]> =
     LazyLock::new(|| [(); 2].map(|()| Dispatch::new(tracing_subscriber::registry())));
 
 /// Catches what this thread logs, down to debug lines.
-fn catch() -> (mpsc::UnboundedReceiver<String>, DefaultGuard) {
+pub(crate) fn catch() -> (mpsc::UnboundedReceiver<String>, DefaultGuard) {
     LazyLock::force(&ANOTHER);
     let (sender, lines) = mpsc::unbounded_channel();
     let subscriber = tracing_subscriber::fmt()
@@ -57,7 +57,7 @@ fn catch() -> (mpsc::UnboundedReceiver<String>, DefaultGuard) {
 }
 
 /// The next line that tells of a finished request, and all lines up to it.
-async fn finished(lines: &mut mpsc::UnboundedReceiver<String>) -> (String, String) {
+pub(crate) async fn finished(lines: &mut mpsc::UnboundedReceiver<String>) -> (String, String) {
     let mut all = String::new();
     loop {
         let line = lines.recv().await.expect("a line");

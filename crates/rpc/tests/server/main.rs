@@ -4,11 +4,11 @@ mod connections;
 mod drain;
 mod floods;
 mod harness;
+mod input;
 mod logs;
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use harness::{Harness, reason, user_id};
 use http::uri::PathAndQuery;
 use parlance_proto::membership::v1::{GetUserRequest, UpsertUserRequest, User};
@@ -18,7 +18,7 @@ use parlance_types::{TenantId, UserId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_stream::StreamExt;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
@@ -130,51 +130,6 @@ async fn a_request_of_256_kib_is_taken_and_a_larger_one_is_too_large() {
     let status = users.upsert_user(request(256 * 1024)).await.expect_err("refused");
     assert_eq!(Reason::of(&status), Some(Reason::MessageTooLarge));
     assert_eq!(status.code(), Code::InvalidArgument);
-}
-
-#[tokio::test]
-async fn bytes_that_are_no_request_are_an_invalid_argument() {
-    let harness = Harness::start().await;
-    let path = PathAndQuery::from_static("/parlance.membership.v1.UserService/GetUser");
-    // Field 1 is a string: not UTF-8, cut short, and of another type.
-    for bytes in [&b"\x0a\x02\xff\xff"[..], b"\x0a\x7f", b"\x08\x01", b"\xff\xff"] {
-        let mut grpc = tonic::client::Grpc::new(harness.channel());
-        grpc.ready().await.expect("a connection");
-        let message = Request::from_parts(
-            harness.ann(()).metadata().clone(),
-            tonic::Extensions::default(),
-            Raw(Bytes::copy_from_slice(bytes)),
-        );
-        let codec = tonic_prost::ProstCodec::<Raw, ()>::default();
-        let status = grpc.unary(message, path.clone(), codec).await.map(drop);
-        assert_eq!(reason(status), Some(Reason::InvalidField), "{bytes:?}");
-    }
-}
-
-/// Bytes in the place of a message.
-#[derive(Debug, Default)]
-struct Raw(Bytes);
-
-impl prost::Message for Raw {
-    fn encode_raw(&self, buffer: &mut impl bytes::BufMut) {
-        buffer.put_slice(&self.0);
-    }
-
-    fn merge_field(
-        &mut self,
-        _: u32,
-        _: prost::encoding::WireType,
-        _: &mut impl bytes::Buf,
-        _: prost::encoding::DecodeContext,
-    ) -> Result<(), prost::DecodeError> {
-        unreachable!("never decoded")
-    }
-
-    fn encoded_len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn clear(&mut self) {}
 }
 
 #[tokio::test]
