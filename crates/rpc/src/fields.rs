@@ -99,12 +99,15 @@ pub fn length(field: &str, length: usize, allowed: RangeInclusive<usize>) -> Res
     ))
 }
 
-/// Every entry of a list, parsed; a refusal names the entry.
+/// Every entry of a list of so many, parsed; a refusal names the entry. The list is as long
+/// as the caller likes: no entry is looked at before their number is.
 pub fn each<T, E: From<Violation>>(
     field: &str,
     entries: Vec<String>,
+    allowed: RangeInclusive<usize>,
     parse: impl Fn(String, String) -> Result<T, E>,
 ) -> Result<Vec<T>, E> {
+    length(field, entries.len(), allowed)?;
     let entries = entries.into_iter().enumerate();
     entries.map(|(at, entry)| parse(format!("{field}[{at}]"), entry)).collect()
 }
@@ -128,8 +131,7 @@ pub fn ids<T: Eq + Hash>(
     allowed: RangeInclusive<usize>,
     parse: impl Fn(String) -> Result<T, InvalidId>,
 ) -> Result<Vec<T>, Violation> {
-    length(field, entries.len(), allowed)?;
-    let parsed = each(field, entries, |entry, text| id(entry, parse(text)))?;
+    let parsed = each(field, entries, allowed, |entry, text| id(entry, parse(text)))?;
     once(parsed.iter(), |at| format!("{field}[{at}]"))?;
     Ok(parsed)
 }

@@ -101,9 +101,9 @@ impl RosterService for RosterGrpc {
     ) -> Result<Response<pb::BatchGetRolesResponse>, Status> {
         let (actor, deadline, request) = open(request)?;
         let user_id = fields::user_id("user_id", request.user_id)?;
-        fields::length("log_ids", request.log_ids.len(), 1..=100)?;
-        let log_ids =
-            fields::each("log_ids", request.log_ids, |field, id| fields::log_id(field, &id))?;
+        let log_ids = fields::each("log_ids", request.log_ids, 1..=MAX_LIST, |field, id| {
+            fields::log_id(field, &id)
+        })?;
         let found =
             deadline.bound(self.0.store.roles(&actor.tenant_id, &user_id, &log_ids)).await?;
         let role = |log_id| {

@@ -12,7 +12,7 @@ use super::{
 use crate::Error;
 
 /// The most first members besides the creator.
-const MAX_MEMBERS: usize = 100;
+pub(crate) const MAX_MEMBERS: usize = 100;
 
 /// How often an id that turns out to be free again is tried for.
 const TRIES: usize = 4;
@@ -63,9 +63,6 @@ impl Founding {
             return Err(Error::invalid("owner_user_id", rule));
         }
         let owner = owner.or_else(|| actor.user.clone());
-        if members.len() > MAX_MEMBERS {
-            return Err(Error::invalid("member_user_ids", "must have at most 100 users"));
-        }
         fields::once(members.iter(), |at| format!("member_user_ids[{at}]"))?;
         // The owner is in anyway and may be listed among the members.
         let others = members.iter().filter(|member| Some(*member) != owner.as_ref()).cloned();

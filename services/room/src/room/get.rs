@@ -20,11 +20,15 @@ pub(crate) struct Names {
 
 impl Names {
     /// Takes names from the wire.
-    pub(crate) fn parse(room_ids: Vec<RoomId>, unique_ids: Vec<UniqueId>) -> Result<Self, Error> {
+    pub(crate) fn parse(room_ids: Vec<String>, unique_ids: Vec<String>) -> Result<Self, Error> {
         if !(1..=MAX_BATCH).contains(&(room_ids.len() + unique_ids.len())) {
             let rule = "must name 1 to 100 rooms, unique_ids included";
             return Err(Error::invalid("room_ids", rule));
         }
+        let all = 0..=MAX_BATCH;
+        let room_ids = fields::each("room_ids", room_ids, all.clone(), fields::room_id)?;
+        let unique_ids =
+            fields::each("unique_ids", unique_ids, all, |field, id| UniqueId::parse(&field, id))?;
         fields::once(room_ids.iter(), |at| format!("room_ids[{at}]"))?;
         fields::once(unique_ids.iter(), |at| format!("unique_ids[{at}]"))?;
         Ok(Self { room_ids, unique_ids })

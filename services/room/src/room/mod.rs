@@ -23,7 +23,7 @@ use parlance_rpc::Caller;
 use parlance_types::{LogId, Micros, Pairs, Role, RoomId, RoomKind, TenantId, UserId};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use create::NewRoom;
+pub(crate) use create::{MAX_MEMBERS, NewRoom};
 pub(crate) use get::Names;
 pub(crate) use get_or_create::{ChannelWish, DirectWish};
 pub(crate) use grpc::RoomGrpc;

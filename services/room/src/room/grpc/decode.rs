@@ -3,13 +3,13 @@
 use parlance_proto::membership::v1 as roster;
 use parlance_proto::message::v1 as log;
 use parlance_proto::room::v1 as pb;
-use parlance_rpc::fields::{each, given, pairs, room_id, user_id};
+use parlance_rpc::fields::{each, given, length, pairs, room_id, user_id};
 use parlance_types::{History, JoinRule, MemberRule, RoomKind};
 
 use crate::Error;
 use crate::room::{
-    Actor, Change, ChannelWish, Description, DirectWish, Field, Founding, Name, Names, NewRoom,
-    Picture, SettingsDraft, UniqueId, Update,
+    Actor, Change, ChannelWish, Description, DirectWish, Field, Founding, MAX_MEMBERS, Name, Names,
+    NewRoom, Picture, SettingsDraft, UniqueId, Update,
 };
 
 /// The fields that an update may name, those of the settings by their whole path.
@@ -24,6 +24,9 @@ const SETTINGS: [&str; 7] = [
     "settings.capacity",
 ];
 
+/// How many paths a mask may have: each, and "settings", and some of them twice.
+const MAX_PATHS: usize = 100;
+
 pub(super) fn new_room(actor: &Actor, request: pb::CreateRoomRequest) -> Result<NewRoom, Error> {
     let kind = match log::RoomKind::try_from(request.kind) {
         Ok(log::RoomKind::Group) => RoomKind::Group,
@@ -35,7 +38,7 @@ pub(super) fn new_room(actor: &Actor, request: pb::CreateRoomRequest) -> Result<
         return Err(Error::invalid("unique_id", "is for channels"));
     }
     let owner = given(request.owner_user_id).map(|id| user_id("owner_user_id", id));
-    let members = each("member_user_ids", request.member_user_ids, user_id)?;
+    let members = each("member_user_ids", request.member_user_ids, 0..=MAX_MEMBERS, user_id)?;
     if kind == RoomKind::Group && !members.is_empty() && owner.is_none() && actor.user.is_none() {
         let rule = "must name the owner: a group with members has one";
         return Err(Error::invalid("owner_user_id", rule));
@@ -74,17 +77,14 @@ pub(super) fn channel_wish(request: pb::GetOrCreateChannelRequest) -> Result<Cha
 }
 
 pub(super) fn names(request: pb::BatchGetRoomsRequest) -> Result<Names, Error> {
-    let room_ids = each("room_ids", request.room_ids, room_id)?;
-    Names::parse(
-        room_ids,
-        each("unique_ids", request.unique_ids, |field, id| UniqueId::parse(&field, id))?,
-    )
+    Names::parse(request.room_ids, request.unique_ids)
 }
 
 pub(super) fn update(request: pb::UpdateRoomRequest) -> Result<Update, Error> {
     let room = request.room.ok_or_else(|| Error::invalid("room", "is required"))?;
     let room_id = room_id("room.room_id", room.room_id.clone())?;
     let mask = request.update_mask.unwrap_or_default().paths;
+    length("update_mask", mask.len(), 0..=MAX_PATHS)?;
     if mask.is_empty() {
         return Err(Error::invalid("update_mask", "must name at least one field"));
     }
