@@ -34,6 +34,10 @@ use super::mailbox::Mailbox;
 use super::ongoing::Ongoing;
 use crate::frames;
 
+/// A goodbye holds the cursors of so many rooms; where others stand, a heartbeat before it
+/// tells.
+const MANY: usize = 5_000;
+
 /// A room to follow, and where from; `None`: as the request says for all.
 #[derive(Clone, Debug)]
 pub struct Wanted {
@@ -247,15 +251,20 @@ impl Subscriber {
             let moved = std::mem::replace(&mut room.reported, position) < position;
             moved.then(|| (room.id().clone(), position))
         });
-        let heartbeat = frames::heartbeat(moved);
+        let heartbeats = frames::heartbeats(moved);
         // Memory that a burst took is given back when there is time.
         self.chunk.shrink();
-        self.chunk.put(heartbeat);
+        for heartbeat in heartbeats {
+            self.chunk.put(heartbeat);
+        }
         self.clock.has_beaten(&self.hub.options);
     }
 
     /// Ends the stream with where every room stands.
     fn go_away(&mut self) {
+        if self.rooms.len() > MANY {
+            self.beat();
+        }
         let followed = self
             .rooms
             .values()

@@ -8,6 +8,6 @@ mod stored;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use ids::{InvalidId, LogId, MessageId, RequestId, RoomId, Seq, TenantId, UserId};
-pub use page::{InvalidPageToken, PageSize, Query};
+pub use page::{InvalidPageToken, MAX_ANSWER, PageSize, Query, fitting};
 pub use pairs::{InvalidPairs, Pairs};
 pub use stored::{History, JoinRule, MemberRule, Role, RoomKind};

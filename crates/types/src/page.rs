@@ -1,4 +1,5 @@
-//! Pages: how many entries, and an opaque token for where the next one begins.
+//! Pages: how many entries, how many bytes, and an opaque token for where the next one
+//! begins.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -29,6 +30,25 @@ impl PageSize {
     pub fn get(self) -> usize {
         self.0.into()
     }
+}
+
+/// How much the entries of one answer take at most, in bytes. Clients accept answers of
+/// 4 MiB unless they are told otherwise.
+pub const MAX_ANSWER: usize = 3 * 1024 * 1024;
+
+/// What an entry takes in an answer beside itself: its tag and its length.
+const ENTRY: usize = 8;
+
+/// How many entries of these sizes one answer holds, from the first on: never none, or a
+/// caller would not come further.
+pub fn fitting(sizes: impl IntoIterator<Item = usize>) -> usize {
+    let mut left = MAX_ANSWER;
+    let fits = |size: &usize| {
+        let rest = left.checked_sub(size + ENTRY);
+        left = rest.unwrap_or(0);
+        rest.is_some()
+    };
+    sizes.into_iter().take_while(fits).count().max(1)
 }
 
 /// A page token that was not made for this query.
@@ -97,6 +117,15 @@ mod tests {
         for (asked, got) in sizes {
             assert_eq!(PageSize::parse(asked).map(PageSize::get), got, "{asked}");
         }
+    }
+
+    #[test]
+    fn an_answer_holds_what_fits_and_one_entry_at_least() {
+        let mib = 1024 * 1024;
+        assert_eq!(fitting([mib, mib, mib - 100, 68, 1]), 4);
+        assert_eq!(fitting([mib, 3 * mib, 1]), 1);
+        assert_eq!(fitting([5 * mib, 1]), 1);
+        assert_eq!(fitting([]), 1);
     }
 
     #[test]

@@ -164,6 +164,17 @@ pub(crate) fn group(room_id: &str, members: &[&str]) -> pb::CreateRoomRequest {
     }
 }
 
+/// A request for a group that takes as much as one may.
+pub(crate) fn largest(room_id: &str) -> pb::CreateRoomRequest {
+    pb::CreateRoomRequest {
+        name: "\u{10348}".repeat(256),
+        picture: "x".repeat(2048),
+        description: "\u{10348}".repeat(4000),
+        metadata: (0..32).map(|n| (format!("{n:0>64}"), "x".repeat(1024))).collect(),
+        ..group(room_id, &[])
+    }
+}
+
 /// A request for the channel of a unique id.
 pub(crate) fn channel(unique_id: &str) -> pb::GetOrCreateChannelRequest {
     let unique_id = unique_id.to_owned();

@@ -8,6 +8,7 @@ use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::fact_service_server::FactService;
 use parlance_proto::message::v1::user_log_service_server::UserLogService;
 use parlance_rpc::{Reason, Refusal};
+use parlance_types::PageSize;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
@@ -90,8 +91,14 @@ impl UserLogService for FakeLogs {
     ) -> Result<Response<pb::ListUserLogsResponse>, Status> {
         let caller = parlance_rpc::internal(&request)?;
         self.check()?;
-        let mut state = self.state();
-        state.asked.push((caller.tenant_id.to_string(), request.into_inner()));
-        Ok(Response::new(state.page.clone()))
+        let (mut state, request) = (self.state(), request.into_inner());
+        let mut page = state.page.clone();
+        let most = PageSize::parse(request.page_size).expect("a size").get();
+        if page.logs.len() > most {
+            page.logs.truncate(most);
+            page.next_page_token = format!("after {most}");
+        }
+        state.asked.push((caller.tenant_id.to_string(), request));
+        Ok(Response::new(page))
     }
 }

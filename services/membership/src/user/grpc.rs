@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::user_service_server::UserService;
 use parlance_rpc::{Caller, Deadline, Violation, detached, fields};
-use parlance_types::UserId;
+use parlance_types::{UserId, fitting};
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{Profile, User};
@@ -67,10 +68,16 @@ impl UserService for UserGrpc {
         let user_ids = request.user_ids;
         let user_ids = fields::ids("user_ids", user_ids, 1..=MAX_LIST, UserId::parse)?;
         let found = self.find(deadline, &caller, &user_ids).await?;
-        let users = user_ids.iter().filter_map(|user_id| found.get(user_id)).map(encode).collect();
+        let users = user_ids.iter().filter_map(|user_id| found.get(user_id)).map(encode);
+        let mut users: Vec<pb::User> = users.collect();
+        let fit = fitting(users.iter().map(Message::encoded_len)).min(users.len());
+        let left_out = users.drain(fit..).map(|user| user.user_id).collect();
         let missing = user_ids.into_iter().filter(|user_id| !found.contains_key(user_id));
-        let missing_user_ids = missing.map(UserId::into_string).collect();
-        Ok(Response::new(pb::BatchGetUsersResponse { users, missing_user_ids }))
+        Ok(Response::new(pb::BatchGetUsersResponse {
+            users,
+            missing_user_ids: missing.map(UserId::into_string).collect(),
+            left_out_user_ids: left_out,
+        }))
     }
 }
 

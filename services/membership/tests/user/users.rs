@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use parlance_db::Db;
 use parlance_proto::membership::v1 as pb;
 use parlance_rpc::Reason;
+use prost::Message as _;
 
 use crate::harness::{World, bad_ids, named, refused, refused_naming, strings, violates};
 
@@ -15,6 +16,7 @@ parlance_db::test_on_each_db!(
         a_batch_is_written_all_or_none_in_the_order_given,
         a_batch_is_for_services_only,
         reading_many_tells_who_is_missing,
+        users_that_do_not_fit_are_named,
         a_user_comes_into_being_at_the_first_call,
         internal_tokens_are_refused,
         bad_fields_are_named,
@@ -167,4 +169,31 @@ async fn batches_that_cross_do_not_deadlock(db: Db) {
     for written in futures::future::join_all(writes).await {
         assert_eq!(written.expect("written").into_inner().users.len(), 50);
     }
+}
+
+/// The client accepts 4 MiB, as clients do.
+async fn users_that_do_not_fit_are_named(db: Db) {
+    let world = World::new(db);
+    let mut shop = world.service();
+    let ids: Vec<_> = (0..100).map(|n| format!("{n:0>128}")).collect();
+    for user_id in &ids {
+        let largest = pb::User {
+            name: "\u{10348}".repeat(256),
+            picture: "x".repeat(2048),
+            metadata: (0..32).map(|n| (format!("{n:0>64}"), "x".repeat(1024))).collect(),
+            ..named(user_id)
+        };
+        shop.users.upsert_user(upsert(largest)).await.expect("written");
+    }
+    let (mut got, mut missing) = (Vec::new(), ids.clone());
+    while !missing.is_empty() {
+        let request = pb::BatchGetUsersRequest { user_ids: missing.clone() };
+        let reply = shop.users.batch_get_users(request).await.expect("users").into_inner();
+        assert!(reply.encoded_len() < (3 << 20) + 20_000, "{}", reply.encoded_len());
+        assert!(reply.users.len() >= missing.len().min(50), "{}", reply.users.len());
+        assert!(reply.missing_user_ids.is_empty());
+        got.extend(reply.users.into_iter().map(|user| user.user_id));
+        missing = reply.left_out_user_ids;
+    }
+    assert_eq!(got, ids);
 }

@@ -1,7 +1,5 @@
 //! `InboxService` and `UserLogService`.
 
-use std::collections::HashSet;
-
 use parlance_follow::frames::stands;
 use parlance_log::codec::{role_to_pb, timestamp};
 use parlance_proto::message::v1 as pb;
@@ -9,11 +7,11 @@ use parlance_proto::message::v1::inbox_service_server::InboxService;
 use parlance_proto::stored;
 use parlance_proto::stored::user_log_service_server::UserLogService;
 use parlance_rpc::{Deadline, caller, fields, internal, violation};
-use parlance_types::{Query, RoomId};
+use parlance_types::{Query, RoomId, fitting};
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{Inbox, Recount, Unread, UserLog, Walk};
-use crate::Error;
 use crate::message::grpc::message;
 
 /// How many rooms one call may ask about.
@@ -40,7 +38,7 @@ impl InboxService for InboxGrpc {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let user = caller.require_user()?.clone();
         let request = request.into_inner();
-        let rooms = room_ids(request.room_ids)?;
+        let rooms = fields::ids("room_ids", request.room_ids, 0..=MAX_ROOMS, RoomId::parse)?;
         let unread = self.inbox.unread(&caller.tenant_id, &user, &rooms, request.these_only);
         let (rooms, total) = deadline.bound(unread).await?;
         let rooms = rooms.into_iter().map(room_unread).collect();
@@ -54,10 +52,12 @@ impl InboxService for InboxGrpc {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
         let user = caller.require_user()?.clone();
         let found = deadline.bound(self.inbox.recount(&caller.tenant_id, &user)).await?;
+        let mut differences: Vec<_> = found.differences.into_iter().map(difference).collect();
+        differences.truncate(fitting(differences.iter().map(Message::encoded_len)));
         Ok(Response::new(pb::RecountUnreadResponse {
             rooms_checked: i64::try_from(found.rooms).unwrap_or(i64::MAX),
             total: found.total,
-            differences: found.differences.into_iter().map(difference).collect(),
+            differences,
         }))
     }
 }
@@ -134,22 +134,4 @@ fn user_log(log: UserLog) -> stored::UserLog {
         cursor: Some(stands(&unread.stands)),
         room_id: unread.room_id.into_string(),
     }
-}
-
-/// Rooms, each once.
-fn room_ids(room_ids: Vec<String>) -> Result<Vec<RoomId>, Error> {
-    if room_ids.len() > MAX_ROOMS {
-        return Err(Error::invalid("room_ids", format!("must have at most {MAX_ROOMS} entries")));
-    }
-    let mut seen = HashSet::new();
-    let mut parsed = Vec::with_capacity(room_ids.len());
-    for (n, room_id) in room_ids.into_iter().enumerate() {
-        let field = format!("room_ids[{n}]");
-        let room_id = fields::id(&field, RoomId::parse(room_id))?;
-        if !seen.insert(room_id.clone()) {
-            return Err(Error::invalid(field, "must not be named twice"));
-        }
-        parsed.push(room_id);
-    }
-    Ok(parsed)
 }

@@ -3,7 +3,7 @@
 use futures::future::BoxFuture;
 use parlance_log::{Actor, Error, Stands, View};
 use parlance_rpc::Reason;
-use parlance_types::{LogId, PageSize, Query, RoomId, Seq, UserId};
+use parlance_types::{LogId, PageSize, Query, RoomId, Seq, UserId, fitting};
 
 use super::store::{Range, page};
 use super::{Message, Messages};
@@ -123,19 +123,23 @@ impl Listing {
     /// The page that was read.
     fn page(&self, actor: &Actor, view: &View, mut messages: Vec<Message>) -> Result<Page, Error> {
         let range = self.range(actor, view.log_id)?;
-        let size = self.size.get();
-        let more = messages.len() > size;
+        let (size, read) = (self.size.get(), messages.len());
         let end = match range {
             Range::Before(_) => {
-                messages.drain(..messages.len().saturating_sub(size));
+                let fit = fitting(messages.iter().rev().take(size).map(Message::size));
+                messages.drain(..read.saturating_sub(fit));
                 messages.first()
             }
             Range::After(_) => {
-                messages.truncate(size);
+                messages.truncate(fitting(messages.iter().take(size).map(Message::size)));
                 messages.last()
             }
-            Range::Around(_) => None,
+            Range::Around(seq) => {
+                narrow(&mut messages, seq);
+                None
+            }
         };
+        let more = messages.len() < read;
         let end = end.filter(|_| more).map(|message| message.message_id.seq);
         let next = end.map(|seq| self.query(actor, view.log_id).token(seq));
         let next_page_token = next.unwrap_or_default();
@@ -160,5 +164,18 @@ impl Listing {
             direction,
             &seq.to_string(),
         ])
+    }
+}
+
+/// Leaves the messages next to `seq` that fit into one answer.
+fn narrow(messages: &mut Vec<Message>, seq: Seq) {
+    let middle = messages.partition_point(|message| message.message_id.seq < seq);
+    let mut nearest: Vec<usize> = (0..messages.len()).collect();
+    nearest.sort_by_key(|at| at.abs_diff(middle));
+    let fit = fitting(nearest.iter().map(|at| messages[*at].size()));
+    nearest.truncate(fit);
+    if let (Some(first), Some(last)) = (nearest.iter().min(), nearest.iter().max()) {
+        messages.truncate(last + 1);
+        messages.drain(..first);
     }
 }

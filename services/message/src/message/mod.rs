@@ -41,6 +41,16 @@ pub struct Message {
     pub deleted: Option<Seq>,
 }
 
+/// What a message takes on the wire beside its content, at most: ids, times and numbers.
+const BESIDE_CONTENT: usize = 512;
+
+impl Message {
+    /// What the message takes in an answer, at most, in bytes.
+    pub(crate) fn size(&self) -> usize {
+        BESIDE_CONTENT + self.content.as_ref().map_or(0, Bytes::len)
+    }
+}
+
 /// The messages of all rooms.
 #[derive(Clone, Debug)]
 pub struct Messages {

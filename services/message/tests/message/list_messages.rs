@@ -2,11 +2,16 @@
 
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::list_messages_request::Position;
-use parlance_proto::message::v1::{ListMessagesRequest, ListMessagesResponse, Message, RoomKind};
+use parlance_proto::message::v1::{
+    ListMessagesRequest, ListMessagesResponse, Message, MessageContent, RoomKind,
+    SendMessageRequest,
+};
 use parlance_rpc::{Principal, Reason};
+use prost::Message as _;
 
 use crate::harness::{
-    Client, TENANT, World, bad_ids, delete, edit, refused, send, unread, violates, words,
+    Client, TENANT, World, bad_ids, delete, edit, refused, saying, send, text, unread, violates,
+    words,
 };
 use crate::rights;
 use crate::rooms::{group, plan};
@@ -19,6 +24,8 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     a_walk_to_newer_ones_reaches_what_was_sent_meanwhile,
     before_and_after_begin_where_they_say,
     around_gives_both_sides,
+    a_page_holds_no_more_than_clients_take_and_a_walk_misses_nothing,
+    around_a_message_its_neighbours_come_as_far_as_clients_take_them,
     a_token_holds_for_its_own_query_only,
     a_token_dies_with_its_room,
     reading_marks_nothing_unless_asked,
@@ -420,5 +427,56 @@ async fn bad_input_is_refused_by_name(db: Db) {
         (token("x", Some(Position::AroundSeq(1))), "page_token"),
     ] {
         violates(ann.messages.list_messages(request).await, field);
+    }
+}
+
+/// A group of Ann where she has sent so many of the largest messages, from seq 3 on.
+async fn with_largest_messages(world: &World, count: usize) -> Client {
+    group(world, "lobby", &["ann"]).await;
+    let mut ann = world.user("ann");
+    let properties = (0..32).map(|n| (format!("{n:0>64}"), "x".repeat(1024))).collect();
+    let content = MessageContent { properties, ..text(&"\u{10348}".repeat(4000)) };
+    for _ in 0..count {
+        let content = Some(content.clone());
+        ann.messages
+            .send_message(SendMessageRequest { content, ..saying("lobby", "") })
+            .await
+            .expect("sent");
+    }
+    ann
+}
+
+/// B-181. The client accepts 4 MiB, as clients do.
+async fn a_page_holds_no_more_than_clients_take_and_a_walk_misses_nothing(db: Db) {
+    let world = World::open(db).await;
+    let mut ann = with_largest_messages(&world, 130).await;
+    for (position, newest_first) in [(None, true), (Some(Position::AfterSeq(0)), false)] {
+        let request = ListMessagesRequest { page_size: 100, position, ..lobby() };
+        let first = list(&mut ann, request.clone()).await;
+        assert!((2 << 20..3 << 20).contains(&first.encoded_len()), "{}", first.encoded_len());
+        let mut pages = walk(&mut ann, request, async |page| {
+            assert!(page.messages.len() >= 50 && page.encoded_len() <= 3 << 20);
+        })
+        .await;
+        assert_eq!(pages.len(), 3);
+        if newest_first {
+            pages.reverse();
+        }
+        assert_eq!(pages.concat(), (3..133).collect::<Vec<_>>());
+    }
+    let marked = ListMessagesRequest { mark_read: true, ..at(Position::AfterSeq(0), 100) };
+    let page = list(&mut ann, marked).await;
+    assert!(page.encoded_len() <= 3 << 20);
+}
+
+async fn around_a_message_its_neighbours_come_as_far_as_clients_take_them(db: Db) {
+    let world = World::open(db).await;
+    let mut ann = with_largest_messages(&world, 110).await;
+    for (around, has) in [(2, 3..30), (50, 30..70), (112, 90..113)] {
+        let page = list(&mut ann, at(Position::AroundSeq(around), 100)).await;
+        assert!((2 << 20..3 << 20).contains(&page.encoded_len()), "{}", page.encoded_len());
+        let seqs = seqs(&page.messages);
+        assert!(seqs.windows(2).all(|pair| pair[0] + 1 == pair[1]), "{seqs:?}");
+        assert!(has.into_iter().all(|seq| seqs.contains(&seq)), "{seqs:?}");
     }
 }

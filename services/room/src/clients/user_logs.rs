@@ -40,8 +40,8 @@ impl UserLogs {
     }
 
     /// The logs of a page, in its order.
-    pub(crate) fn ids(&self, page: &pb::ListUserLogsResponse) -> Result<Vec<LogId>, Error> {
+    pub(crate) fn ids(&self, logs: &[pb::UserLog]) -> Result<Vec<LogId>, Error> {
         let strange = |_| self.0.strange("the reply names a log that is not a UUID").into();
-        page.logs.iter().map(|seen| seen.log_id.parse().map_err(strange)).collect()
+        logs.iter().map(|seen| seen.log_id.parse().map_err(strange)).collect()
     }
 }

@@ -7,6 +7,7 @@ use parlance_proto::room::v1 as pb;
 use parlance_proto::room::v1::room_service_server::RoomService;
 use parlance_requests::RequestKey;
 use parlance_rpc::{caller, fields};
+use parlance_types::fitting;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
@@ -95,8 +96,10 @@ impl RoomService for RoomGrpc {
         let (actor, deadline, request) = self.callers.open(request).await?;
         let names = decode::names(request)?;
         let rooms = deadline.bound(self.rooms.batch_get(&actor, &names, deadline)).await?;
-        let rooms = rooms.iter().map(codec::room).collect();
-        Ok(Response::new(pb::BatchGetRoomsResponse { rooms }))
+        let mut rooms: Vec<pb::Room> = rooms.iter().map(codec::room).collect();
+        let fit = fitting(rooms.iter().map(Message::encoded_len)).min(rooms.len());
+        let left_out_room_ids = rooms.drain(fit..).map(|room| room.room_id).collect();
+        Ok(Response::new(pb::BatchGetRoomsResponse { rooms, left_out_room_ids }))
     }
 
     async fn update_room(

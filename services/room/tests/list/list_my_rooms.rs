@@ -5,9 +5,10 @@ use parlance_proto::message::v1 as log;
 use parlance_proto::room::v1 as pb;
 use parlance_rpc::{Principal, Reason};
 use parlance_types::UserId;
+use prost::Message as _;
 use prost_types::Timestamp;
 
-use crate::harness::{Harness, create, delete, group, refused, violates};
+use crate::harness::{Harness, create, delete, group, largest, refused, violates};
 use crate::roster::Fault;
 
 test_on_each_db!(parlance_room::MIGRATIONS =>
@@ -17,6 +18,7 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
     a_token_holds_for_its_own_query_only,
     only_users_have_rooms,
     an_outage_below_is_said,
+    a_page_holds_no_more_than_clients_take,
 );
 
 fn ask(page_size: i32, page_token: &str, include_empty: bool) -> pb::ListMyRoomsRequest {
@@ -116,4 +118,27 @@ async fn an_outage_below_is_said(db: Db) {
     suite.logs.state().down = true;
     let reply = suite.user("ann").lists.list_my_rooms(ask(0, "", true)).await;
     refused(reply, Reason::LogUnavailable);
+}
+
+/// The client accepts 4 MiB, as clients do.
+async fn a_page_holds_no_more_than_clients_take(db: Db) {
+    let suite = Harness::new(db).await;
+    let mut ann = suite.user("ann");
+    let mut logs = Vec::new();
+    for n in 0..40 {
+        let room_id = format!("{n:0>128}");
+        create(&mut ann, largest(&room_id)).await;
+        let content = log::MessageContent { text: "x".repeat(51_500), ..Default::default() };
+        let last = log::Message { content: Some(content), ..Default::default() };
+        logs.push(log::UserLog { last_message: Some(last), ..seen(&suite, &room_id) });
+    }
+    suite.logs.state().page = log::ListUserLogsResponse { logs, ..Default::default() };
+    let page = ann.lists.list_my_rooms(ask(100, "", true)).await.expect("a page").into_inner();
+    assert!((2 << 20..3 << 20).contains(&page.encoded_len()), "{}", page.encoded_len());
+    assert!(page.rooms.len() >= 25);
+    // The next page begins behind the last room of this one.
+    let next = ask(1, &page.next_page_token, true);
+    ann.lists.list_my_rooms(next).await.expect("the next");
+    let asked = suite.logs.state().asked.last().cloned().expect("asked").1;
+    assert_eq!(asked.page_token, format!("after {}", page.rooms.len()));
 }

@@ -4,8 +4,11 @@ use parlance_db::{Db, test_on_each_db};
 use parlance_proto::room::v1 as pb;
 use parlance_rpc::{Principal, Reason};
 use parlance_types::UserId;
+use prost::Message as _;
 
-use crate::harness::{Client, Harness, channel, create, delete, direct, group, refused, violates};
+use crate::harness::{
+    Client, Harness, channel, create, delete, direct, group, largest, refused, violates,
+};
 use crate::roster::Fault;
 
 test_on_each_db!(parlance_room::MIGRATIONS =>
@@ -13,6 +16,7 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
     what_the_caller_may_not_see_is_left_out,
     what_is_wrong_with_a_request_is_named,
     an_outage_is_never_an_empty_answer,
+    rooms_that_do_not_fit_are_named,
 );
 
 fn ask(room_ids: &[&str], unique_ids: &[&str]) -> pb::BatchGetRoomsRequest {
@@ -77,4 +81,25 @@ async fn an_outage_is_never_an_empty_answer(db: Db) {
     suite.roster.break_rpc("BatchGetRoles", Fault::Refuse(Reason::StoreUnavailable));
     let reply = suite.user("ann").rooms.batch_get_rooms(ask(&["g"], &[])).await;
     refused(reply, Reason::MembershipUnavailable);
+}
+
+/// The client accepts 4 MiB, as clients do.
+async fn rooms_that_do_not_fit_are_named(db: Db) {
+    let suite = Harness::new(db).await;
+    let mut ann = suite.user("ann");
+    let ids: Vec<_> = (0..100).map(|n| format!("{n:0>128}")).collect();
+    for room_id in &ids {
+        create(&mut ann, largest(room_id)).await;
+    }
+    let (mut got, mut missing) = (Vec::new(), ids.clone());
+    while !missing.is_empty() {
+        let missing_ids: Vec<_> = missing.iter().map(String::as_str).collect();
+        let reply = ann.rooms.batch_get_rooms(ask(&missing_ids, &[])).await.expect("rooms");
+        let reply = reply.into_inner();
+        assert!(reply.encoded_len() < (3 << 20) + 20_000, "{}", reply.encoded_len());
+        assert!(reply.rooms.len() >= missing.len().min(50), "{}", reply.rooms.len());
+        got.extend(reply.rooms.into_iter().map(|room| room.room_id));
+        missing = reply.left_out_room_ids;
+    }
+    assert_eq!(got, ids);
 }
