@@ -49,8 +49,8 @@ pub enum Ended {
     Unavailable(#[from] Unavailable),
 }
 
-/// The user, or those who act for nobody in the tenant, have as many open streams as are
-/// allowed.
+/// The user, those who act for nobody in the tenant, or the service that asks, have as many
+/// open streams as are allowed.
 #[derive(Clone, Copy, Debug, thiserror::Error)]
 #[error("too many streams are open")]
 pub struct TooManyStreams;

@@ -39,6 +39,8 @@ pub struct Options {
     pub streams_per_user: usize,
     /// Open streams on this node that act for nobody, per tenant.
     pub streams_for_nobody: usize,
+    /// Open streams of one service on this node, whoever it acts for.
+    pub streams_per_service: usize,
     /// Rooms that one stream attaches at the same time; also blocks that it reads.
     pub attaching: usize,
     /// How long to wait before the store is asked again after a failure.
@@ -65,6 +67,7 @@ impl Default for Options {
             go_away_after: seconds(5),
             streams_per_user: 100,
             streams_for_nobody: 1000,
+            streams_per_service: 10_000,
             attaching: 8,
             retry: seconds(1),
             deadline: seconds(10),

@@ -24,7 +24,7 @@ impl Hub {
     /// Opens a stream. It ends when its reader is dropped, and counts as open until then.
     pub fn follow(&self, follow: Follow) -> Result<Frames, TooManyStreams> {
         let mailbox = Arc::default();
-        let open = self.0.open_stream(&follow.tenant_id, follow.user.as_ref(), &mailbox)?;
+        let open = self.0.open_stream(&follow, &mailbox)?;
         let subscriber = Subscriber::new(Arc::clone(&self.0), mailbox, follow);
         Ok(Frames { subscriber: Box::new(subscriber), _open: open })
     }

@@ -51,6 +51,8 @@ pub struct Follow {
     pub tenant_id: TenantId,
     /// `None`: for nobody, with every right.
     pub user: Option<UserId>,
+    /// The service that asks, whoever it acts for.
+    pub service: Option<String>,
     /// Each room once.
     pub rooms: Vec<Wanted>,
     /// Follow every room of the user; `rooms` only says where from.

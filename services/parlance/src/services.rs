@@ -340,6 +340,7 @@ impl Parts<'_> {
             head_check: self.config.head_check,
             life: self.config.stream_life.clone(),
             streams_per_user: self.config.streams_per_user,
+            streams_per_service: 100 * self.config.streams_per_user,
             ..StreamOptions::default()
         }
     }

@@ -106,7 +106,8 @@ pub struct Settings {
     /// tell each other every 100 ms what they admitted: N of them may admit up to
     /// (N - 1) x (tenant-burst + 0.2 s of tenant-rate + 1) + 1 calls above the limit, not per
     /// second but once, and admit nothing until that is made up for. While Redis is away
-    /// each allows the whole limit [default: 0]
+    /// each allows the whole limit. Telling costs a command of Redis per replica for every
+    /// tenant that calls; an installation for one tenant may do without [default: 10000]
     #[arg(long, env = "PARLANCE_TENANT_RATE", value_name = "CALLS")]
     pub tenant_rate: Option<u32>,
     /// Calls that all callers of one tenant may make at once, up to 2000000; 0 is no limit.
@@ -129,7 +130,8 @@ pub struct Settings {
     #[serde(deserialize_with = "parsed")]
     pub max_deadline: Option<Span>,
 
-    /// Open streams of one user, 1 to 10000 [default: 100]
+    /// Open streams of one user, 1 to 10000. A service may have a hundred times as many, for
+    /// all the users together that it acts for [default: 100]
     #[arg(long, env = "PARLANCE_STREAMS_PER_USER", value_name = "COUNT")]
     pub streams_per_user: Option<usize>,
     /// How long a stream lives before its client is asked to come again, 1s to 24h
@@ -268,7 +270,7 @@ impl Settings {
         let life = time("stream-life", self.stream_life, hours(1), seconds(1)..=hours(24))?;
         let jitter = within("stream-jitter", self.stream_jitter, 20, 0..=90)?;
         let max_deadline = time("max-deadline", self.max_deadline, minutes(1), ms(100)..=hours(1))?;
-        let tenant_rate = within("tenant-rate", self.tenant_rate, 0, 0..=1_000_000)?;
+        let tenant_rate = within("tenant-rate", self.tenant_rate, 10_000, 0..=1_000_000)?;
         let twice = 2 * tenant_rate;
         let config = Config {
             listen: self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7070))),

@@ -33,6 +33,7 @@ impl Embedded {
             ("--store", format!("sqlite://{}", data.display())),
             ("--auth-key", format!("hs256:{}", key.display())),
             ("--rate", "0".to_owned()),
+            ("--tenant-rate", "0".to_owned()),
         ];
         let arguments = arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
         let (program, log) = (programs().await.join("parlance"), folder.path().join("log"));

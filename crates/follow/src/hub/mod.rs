@@ -31,6 +31,7 @@ use super::log::{LogState, SubscriptionId};
 use super::mailbox::Mailbox;
 use super::notice::Notice;
 use super::present::Presents;
+use super::subscriber::Follow;
 use super::told::Told;
 use super::{Options, lock};
 
@@ -78,8 +79,8 @@ pub(super) struct Inner {
     budget: Arc<Budget>,
     blocks: Cache<(LogId, BlockId), Arc<Block>>,
     users: Mutex<HashMap<(TenantId, UserId), Follower>>,
-    /// Open streams per user, and per tenant of those that act for nobody.
-    streams: Mutex<HashMap<(TenantId, Option<UserId>), usize>>,
+    /// How many streams each has open.
+    streams: Mutex<HashMap<(TenantId, Holder), usize>>,
     /// Every open stream.
     reading: Mutex<HashMap<u64, Reading>>,
     next_stream: AtomicU64,
@@ -144,7 +145,18 @@ struct Reading {
 pub(super) struct OpenStream {
     hub: Arc<Inner>,
     id: u64,
-    of: (TenantId, Option<UserId>),
+    tenant_id: TenantId,
+    of: Vec<Holder>,
+}
+
+/// Whose streams are counted together, within a tenant.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Holder {
+    User(UserId),
+    /// Those that act for nobody.
+    Nobody,
+    /// A service, whoever it acts for: it may name as many users as it likes.
+    Service(String),
 }
 
 /// A stream's interest in the list of its user's rooms; ends when it is dropped.
@@ -241,26 +253,35 @@ impl Inner {
     /// Counts a stream; it may be one too many.
     pub(super) fn open_stream(
         self: &Arc<Self>,
-        tenant_id: &TenantId,
-        user: Option<&UserId>,
+        follow: &Follow,
         mailbox: &Arc<Mailbox>,
     ) -> Result<OpenStream, TooManyStreams> {
-        let most = match user {
-            Some(_) => self.options.streams_per_user,
-            None => self.options.streams_for_nobody,
+        let Options { streams_per_user, streams_for_nobody, streams_per_service, .. } =
+            self.options;
+        let user = match follow.user.clone() {
+            Some(user) => (Holder::User(user), streams_per_user),
+            None => (Holder::Nobody, streams_for_nobody),
         };
-        let of = (tenant_id.clone(), user.cloned());
+        let service = follow.service.clone();
+        let service = service.map(|service| (Holder::Service(service), streams_per_service));
+        let tenant_id = follow.tenant_id.clone();
         let mut streams = lock(&self.streams);
-        let open = streams.get(&of).copied().unwrap_or_default();
-        if open >= most {
-            return Err(TooManyStreams);
+        let mut of = Vec::new();
+        for (holder, most) in std::iter::once(user).chain(service) {
+            let open = streams.get(&(tenant_id.clone(), holder.clone())).copied();
+            if open.unwrap_or_default() >= most {
+                return Err(TooManyStreams);
+            }
+            of.push(holder);
         }
-        streams.insert(of.clone(), open + 1);
+        for holder in &of {
+            *streams.entry((tenant_id.clone(), holder.clone())).or_default() += 1;
+        }
         drop(streams);
         let id = self.next_stream.fetch_add(1, Ordering::Relaxed);
         let reading = Reading { mailbox: Arc::clone(mailbox), looks: 0, since: Instant::now() };
         lock(&self.reading).insert(id, reading);
-        Ok(OpenStream { hub: Arc::clone(self), id, of })
+        Ok(OpenStream { hub: Arc::clone(self), id, tenant_id, of })
     }
 
     /// How long a client is asked to wait before it comes again.
@@ -357,10 +378,13 @@ impl Drop for OpenStream {
     fn drop(&mut self) {
         lock(&self.hub.reading).remove(&self.id);
         let mut streams = lock(&self.hub.streams);
-        if let Some(open) = streams.get_mut(&self.of) {
-            *open -= 1;
-            if *open == 0 {
-                streams.remove(&self.of);
+        for holder in self.of.drain(..) {
+            let key = (self.tenant_id.clone(), holder);
+            if let Some(open) = streams.get_mut(&key) {
+                *open -= 1;
+                if *open == 0 {
+                    streams.remove(&key);
+                }
             }
         }
     }

@@ -12,7 +12,7 @@ use parlance_log::codec::micros;
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1::{Cursor, RoomCursor, StreamStart, SubscribeRequest};
 use parlance_proto::stored::stream_service_server::{StreamService, StreamServiceServer};
-use parlance_rpc::{Reason, Refusal, caller, violation};
+use parlance_rpc::{Principal, Reason, Refusal, caller, violation};
 use parlance_types::{Clock, RoomId};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -66,12 +66,14 @@ impl StreamService for StreamGrpc {
         }
         let expires_in = u64::try_from(caller.expires.saturating_sub(self.clock.now()));
         let user = caller.user().cloned();
+        let is_service = matches!(caller.principal, Principal::Service | Principal::ServiceFor(_));
         let all_my_rooms = request.all_my_rooms;
         let follow = Follow {
             start: start(request.start(), user.is_some()),
             rooms: rooms(request.rooms, all_my_rooms)?,
             tenant_id: caller.tenant_id,
             user,
+            service: is_service.then_some(caller.subject),
             all_my_rooms,
             expires_in: Duration::from_micros(expires_in.unwrap_or(0)).min(FOREVER),
             draining: self.draining.clone(),

@@ -29,6 +29,7 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     a_user_has_a_bounded_number_of_streams,
     a_stream_counts_as_open_until_its_reader_is_gone,
     those_who_act_for_nobody_have_a_bounded_number_of_streams,
+    a_service_has_a_bounded_number_of_streams_whoever_it_acts_for,
 );
 
 /// B-133. The end of a token stands in its caller, the leeway for clocks included. The time
@@ -217,6 +218,30 @@ async fn a_stream_counts_as_open_until_its_reader_is_gone(db: Db) {
     refused(node.try_subscribe("ann", latest(&["r"])).await, Reason::TooManyStreams);
     drop(stalled);
     eventually(|| async { node.try_subscribe("ann", latest(&["r"])).await.is_ok() }).await;
+}
+
+/// However many users it names.
+async fn a_service_has_a_bounded_number_of_streams_whoever_it_acts_for(db: Db) {
+    let mut options = hints_only();
+    options.streams_per_service = 3;
+    let node = node_with(&db, options).await;
+    let users = ["ann", "bob", "cas", "dan"];
+    group(&node, "r", &users).await;
+    let subscribe = async |principal: Principal| {
+        node.client(principal).subscribe(latest(&["r"])).await.map(tonic::Response::into_inner)
+    };
+    let for_user = |user: &str| Principal::ServiceFor(UserId::new(user));
+    let mut open = Vec::new();
+    for user in ["ann", "bob"] {
+        open.push(subscribe(for_user(user)).await.expect("a stream"));
+    }
+    open.push(subscribe(Principal::Service).await.expect("a stream"));
+    for user in users {
+        refused(subscribe(for_user(user)).await.map(tonic::Response::new), Reason::TooManyStreams);
+        node.subscribe(user, latest(&["r"])).await;
+    }
+    drop(open.pop());
+    eventually(|| async { subscribe(for_user("dan")).await.is_ok() }).await;
 }
 
 async fn those_who_act_for_nobody_have_a_bounded_number_of_streams(db: Db) {

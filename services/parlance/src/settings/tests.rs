@@ -89,7 +89,8 @@ fn a_wrong_value_is_one_line_that_names_it() {
 #[test]
 fn the_burst_of_a_tenant_is_twice_its_rate_if_nothing_is_said() {
     let limits = |text| with(text, Settings::default()).map(|it| (it.tenant_rate, it.tenant_burst));
-    assert_eq!(limits(""), Ok((0, 0)));
+    assert_eq!(limits(""), Ok((10_000, 20_000)));
+    assert_eq!(limits("tenant_rate = 0"), Ok((0, 0)));
     assert_eq!(limits("tenant_rate = 50"), Ok((50, 100)));
     assert_eq!(limits("tenant_rate = 50\ntenant_burst = 7"), Ok((50, 7)));
 }
