@@ -1,7 +1,7 @@
 //! Edits and deletions: who may make them.
 
 use futures::future::BoxFuture;
-use parlance_log::{Actor, Error, Locked, RequestKey, Role, Target, View};
+use parlance_log::{Actor, Error, Locked, MemberRule, Membership, RequestKey, Role, Target, View};
 use parlance_rpc::Reason;
 use parlance_types::{MessageId, Micros, Seq, UserId};
 
@@ -66,6 +66,12 @@ pub(super) fn edit<'t>(
     let target = shown(view, editor, message, target)?;
     if !is_of(target, editor) {
         return Err(not_the_sender());
+    }
+    // An edit says something anew.
+    let may_post = |member: Membership| member.role >= Role::Admin;
+    if view.rules.post == MemberRule::Admins && !view.member.is_none_or(may_post) {
+        let rule = "the room's rules let only owners and admins send and edit";
+        return Err(Error::Refused(Reason::PostingRestricted, rule));
     }
     if target.deleted_seq.is_some() {
         return Err(Error::Refused(Reason::MessageDeleted, "the message was deleted"));
@@ -170,6 +176,25 @@ mod tests {
         assert_eq!(judge(None, None, Some(message(1, "", None))), None);
         let of_ann = judge(None, None, Some(message(7, "ann", None)));
         assert_eq!(of_ann, Some(Reason::NotTheSender));
+    }
+
+    #[test]
+    fn whoever_may_not_post_edits_nothing_and_still_deletes() {
+        let ann = UserId::new("ann");
+        let mine = message(7, "ann", None);
+        for (role, refusal) in [
+            (Role::Member, Some(Reason::PostingRestricted)),
+            (Role::Admin, None),
+            (Role::Owner, None),
+        ] {
+            let mut view = view(Some(role));
+            view.rules.post = MemberRule::Admins;
+            assert_eq!(reason(edit(&view, Some(&ann), 7, Some(&mine))), refusal);
+            assert_eq!(reason(delete(&view, Some(&ann), 7, Some(&mine), None)), None);
+        }
+        let mut nobody = view(None);
+        nobody.rules.post = MemberRule::Admins;
+        assert_eq!(reason(edit(&nobody, None, 1, Some(&message(1, "", None)))), None);
     }
 
     #[test]

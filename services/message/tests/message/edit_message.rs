@@ -2,7 +2,8 @@
 
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::{
-    EditMessageRequest, EditMessageResponse, MemberRole, MessageContent, SendMessageRequest,
+    EditMessageRequest, EditMessageResponse, LogRules, MemberRole, MessageContent,
+    SendMessageRequest,
 };
 use parlance_rpc::Reason;
 use tonic::{Response, Status};
@@ -13,7 +14,7 @@ use crate::harness::{
 };
 use crate::message::send_message::bad_contents;
 use crate::rights;
-use crate::rooms::{group, plan};
+use crate::rooms::{group, only_admins_post, plan};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     an_edit_replaces_the_content_and_keeps_the_place,
@@ -24,6 +25,7 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     a_request_id_does_not_serve_another_payload,
     only_the_sender_edits,
     a_message_of_the_system_is_edited_by_services,
+    whoever_may_not_post_edits_nothing_and_still_deletes,
     a_deleted_message_is_not_edited,
     strangers_are_refused,
     bad_input_is_refused_by_name,
@@ -149,6 +151,29 @@ async fn a_message_of_the_system_is_edited_by_services(db: Db) {
     refused(world.user("ann").messages.edit_message(editing(&id, "x")).await, Reason::NotTheSender);
     edit(&mut world.backend(), &id, "new notice").await;
     assert_eq!(words(&get(&mut world.user("ann"), &id).await), Some("new notice"));
+}
+
+/// An edit says something anew.
+async fn whoever_may_not_post_edits_nothing_and_still_deletes(db: Db) {
+    let world = World::open(db).await;
+    let room = plan("lobby").members(&["ann"]).member("cid", MemberRole::Admin);
+    let room = room.make(&world).await;
+    let (mut ann, mut cid) = (world.user("ann"), world.user("cid"));
+    let id = send(&mut ann, "lobby", "1").await.message_id;
+    let admins = send(&mut cid, "lobby", "1").await.message_id;
+    let systems = send(&mut world.backend(), "lobby", "1").await.message_id;
+    let first = edited(&mut ann, once(&id, "2")).await;
+    room.set_rules(only_admins_post()).await;
+
+    refused(ann.messages.edit_message(editing(&id, "3")).await, Reason::PostingRestricted);
+    assert_eq!(edited(&mut ann, once(&id, "2")).await, first, "a repeat before rights");
+    assert_eq!(words(&get(&mut ann, &id).await), Some("2"));
+    edit(&mut cid, &admins, "2").await;
+    edit(&mut world.backend(), &systems, "2").await;
+    delete(&mut ann, &id).await;
+    room.set_rules(LogRules::default()).await;
+    let other = send(&mut ann, "lobby", "1").await.message_id;
+    edit(&mut ann, &other, "2").await;
 }
 
 /// B-193.

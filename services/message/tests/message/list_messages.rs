@@ -33,6 +33,7 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     a_member_who_sees_since_the_join_reads_from_there_on,
     a_removed_user_sees_nothing_and_all_of_it_when_added_again,
     a_preview_shows_strangers_the_latest_20,
+    a_preview_is_shown_to_those_who_were_removed_like_anybody,
     a_preview_needs_the_rooms_consent,
     a_member_who_asks_for_a_preview_reads_normally,
     a_service_that_acts_for_nobody_reads_every_room,
@@ -343,6 +344,21 @@ async fn a_preview_shows_strangers_the_latest_20(db: Db) {
     let marking = ListMessagesRequest { mark_read: true, ..preview };
     violates(eve.messages.list_messages(marking).await, "mark_read");
     refused(eve.messages.list_messages(lobby()).await, Reason::NotAMember);
+}
+
+async fn a_preview_is_shown_to_those_who_were_removed_like_anybody(db: Db) {
+    let world = World::open(db).await;
+    let room = plan("lobby").allow_preview().since_join().members(&["ann", "bob"]);
+    let room = room.make(&world).await;
+    send(&mut world.user("ann"), "lobby", "1").await;
+    room.leave("bob").await;
+    let preview = ListMessagesRequest { preview: true, ..lobby() };
+    for user in ["bob", "eve"] {
+        let mut client = world.user(user);
+        refused(client.messages.list_messages(lobby()).await, Reason::NotAMember);
+        let page = client.messages.list_messages(preview.clone()).await.expect("a preview");
+        assert_eq!(page.into_inner().messages.len(), 1);
+    }
 }
 
 /// B-035.
