@@ -2,10 +2,11 @@
 //! steps, so that neither the closing nor the lists of its members' rooms cost with them.
 
 use parlance_db::{Conn, Db};
-use parlance_types::{LogId, Micros};
+use parlance_types::{LogId, Micros, TenantId};
 use uuid::Uuid;
 
 use crate::change::{Executed, Transaction};
+use crate::write::{Party, Who};
 use crate::{Error, head};
 
 /// How many closed logs are looked for at once.
@@ -15,15 +16,18 @@ const LOGS: i64 = 100;
 const STEP: i64 = 1000;
 
 /// Closed logs that may still have members.
-pub(crate) async fn peopled(db: &Db) -> Result<Vec<LogId>, Error> {
-    let select = "SELECT log_id FROM heads WHERE closed_seq IS NOT NULL AND peopled LIMIT $1";
-    let logs: Vec<(Uuid,)> = db.read(select).bind(LOGS).fetch_all().await?;
-    Ok(logs.into_iter().map(|(log_id,)| LogId(log_id)).collect())
+pub(crate) async fn peopled(db: &Db) -> Result<Vec<(TenantId, LogId)>, Error> {
+    let select = "SELECT tenant_id, log_id FROM heads
+                  WHERE closed_seq IS NOT NULL AND peopled LIMIT $1";
+    let logs: Vec<(String, Uuid)> = db.read(select).bind(LOGS).fetch_all().await?;
+    let log = |(tenant_id, log_id)| (TenantId::new(tenant_id), LogId(log_id));
+    Ok(logs.into_iter().map(log).collect())
 }
 
 /// Ends some memberships of a closed log.
 #[derive(Debug)]
 pub(crate) struct Emptying {
+    pub(crate) tenant_id: TenantId,
     pub(crate) log_id: LogId,
     /// Where the step before ended, in order of user.
     pub(crate) after: String,
@@ -33,8 +37,15 @@ impl Transaction for Emptying {
     /// Where the step ended, if there may be more.
     type Done = Option<String>;
 
+    /// It is as much work as a step may be.
+    const SHARES: bool = false;
+
     fn log(&self) -> LogId {
         self.log_id
+    }
+
+    fn who(&self) -> Who {
+        Who { tenant_id: self.tenant_id.clone(), party: Party::Suite }
     }
 
     async fn execute(
@@ -45,7 +56,7 @@ impl Transaction for Emptying {
         let row = head::lock(conn, self.log_id, None).await?;
         let closed = row.is_some_and(|row| row.closed_seq.is_some());
         let done = if closed { self.step(conn).await? } else { None };
-        Ok(Executed { done, appended: None, closed: false })
+        Ok(Executed { done: Ok(done), appended: None, closed: false })
     }
 }
 

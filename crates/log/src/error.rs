@@ -68,6 +68,11 @@ impl Error {
         Self::Refused(Reason::Draining, "the service is shutting down")
     }
 
+    /// Whether it is an answer to what was asked, and not a failure to find one.
+    pub(crate) const fn is_refusal(&self) -> bool {
+        !matches!(self, Self::Store(_) | Self::HighWater(_))
+    }
+
     pub(crate) const fn log_not_found() -> Self {
         Self::Refused(Reason::LogNotFound, "the log does not exist")
     }

@@ -9,6 +9,7 @@ use parlance_types::{LogId, Micros, Role, RoomId, RoomKind, Seq, TenantId, UserI
 use crate::change::{Executed, Transaction};
 use crate::codec::Envelope;
 use crate::head::{self, HeadRow, PRESENT_EPOCH};
+use crate::write::{Party, Who};
 use crate::{Effects, Error, Kind, Locked, NewEvent, Rules, codec, room_id};
 
 /// Who numbers facts.
@@ -54,8 +55,15 @@ pub struct Applied {
 impl Transaction for FactBatch {
     type Done = Applied;
 
+    /// It may refuse when some facts are applied, and locks rows of users.
+    const SHARES: bool = false;
+
     fn log(&self) -> LogId {
         self.log_id
+    }
+
+    fn who(&self) -> Who {
+        Who { tenant_id: self.tenant_id.clone(), party: Party::Suite }
     }
 
     /// Applies what is new of the batch.
@@ -82,11 +90,11 @@ impl Transaction for FactBatch {
         let applied = *applied(&mut log.row, self.source);
         let done = Applied { applied, head: log.row.head, closed };
         if done.applied == before {
-            return Ok(Executed { done, appended: None, closed });
+            return Ok(Executed { done: Ok(done), appended: None, closed });
         }
         let appended = log.save(users.iter().cloned().collect()).await?;
         bump_user_heads(conn, &self.tenant_id, &users).await?;
-        Ok(Executed { done, appended, closed })
+        Ok(Executed { done: Ok(done), appended, closed })
     }
 }
 

@@ -1,7 +1,10 @@
 //! A log whose head a transaction has locked.
 
+use std::collections::BTreeSet;
+
 use parlance_db::{AssertSqlSafe, Conn, Stored, rows};
 use parlance_types::{LogId, Micros, RoomId, RoomKind, Seq, TenantId, UserId};
+use uuid::Uuid;
 
 use crate::{
     Appended, EpochId, Error, Kind, Membership, NewEvent, RequestKey, Rules, StoredEvent, View,
@@ -91,6 +94,14 @@ pub(crate) async fn lock(
 ) -> Result<Option<HeadRow>, Error> {
     let lock = conn.query(LOCK).bind(log_id.0).bind(tenant_id.map(TenantId::as_str));
     Ok(lock.fetch_optional().await?)
+}
+
+/// Those of the logs whose heads nobody holds at this moment. Only Postgres can tell.
+pub(crate) async fn free(conn: &mut Conn, logs: &BTreeSet<LogId>) -> Result<Vec<LogId>, Error> {
+    let select = "SELECT log_id FROM heads WHERE log_id IN ($1..) FOR UPDATE SKIP LOCKED";
+    let free = conn.query(select).bind_list(logs.iter().map(|log_id| log_id.0));
+    let free: Vec<(Uuid,)> = free.fetch_all().await?;
+    Ok(free.into_iter().map(|(log_id,)| LogId(log_id)).collect())
 }
 
 impl HeadRow {

@@ -3,8 +3,8 @@
 //! Everything that happens in a room is an event in its log: numbered under the lock of
 //! the log's head, encoded once, stored, and told to those who follow. What changes a log
 //! waits in the queue of the log's writer (`write`), which appends messages in batches
-//! (`send`) and runs everything else alone: facts of the services above (`facts`), and
-//! each [`Change`] of a noun.
+//! (`send`), and in others each [`Change`] of a noun, and runs facts of the services above
+//! (`facts`) alone.
 
 mod access;
 mod change;

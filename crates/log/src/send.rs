@@ -12,14 +12,16 @@ use parlance_types::{
     stored_enum,
 };
 
-use crate::{Appended, EpochId, Error, Kind, Locked, NewEvent, RequestKey, StoredEvent, codec};
+use crate::{
+    Actor, Appended, EpochId, Error, Kind, Locked, NewEvent, RequestKey, StoredEvent, codec,
+};
 
 /// A message on its way into a log. What is wrong with it can only be known by the log.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub(crate) log_id: LogId,
-    /// `None`: the system, which needs no membership.
-    pub(crate) sender: Option<UserId>,
+    /// Who sends; without a user the system, which needs no membership.
+    pub(crate) actor: Actor,
     pub(crate) request: RequestKey,
     digest: [u8; 32],
     counted: bool,
@@ -36,22 +38,22 @@ pub struct Sent {
 }
 
 impl Entry {
-    /// A message of `sender`, or of the system. `counted`: it is unread for those who have
-    /// not read it.
+    /// A message of the actor's user, or of the system. `counted`: it is unread for those who
+    /// have not read it.
     pub fn new(
         log_id: LogId,
-        sender: Option<UserId>,
+        actor: Actor,
         request: RequestKey,
         counted: bool,
         payload: Bytes,
     ) -> Self {
         let digest = codec::digest(&payload);
-        Self { log_id, sender, request, digest, counted, payload }
+        Self { log_id, actor, request, digest, counted, payload }
     }
 
     /// Empty: the system.
     fn sender(&self) -> &str {
-        self.sender.as_ref().map_or("", UserId::as_str)
+        self.actor.user.as_ref().map_or("", UserId::as_str)
     }
 }
 
@@ -89,7 +91,7 @@ impl Outcome {
 pub(crate) async fn append(
     conn: &mut Conn,
     now: Micros,
-    entries: &[Entry],
+    entries: &[&Entry],
 ) -> Result<Vec<Outcome>, Error> {
     if let Conn::Postgres(_) = conn {
         return call(conn, now, entries).await;
@@ -102,7 +104,7 @@ pub(crate) async fn append(
 
 /// What is to be published of outcomes: what was stored, and after an interrupted
 /// run also what is found stored.
-pub(crate) fn appended(entries: &[Entry], outcomes: &[Outcome], found: bool) -> Vec<Appended> {
+pub(crate) fn appended(entries: &[&Entry], outcomes: &[Outcome], found: bool) -> Vec<Appended> {
     let mut all: Vec<Appended> = Vec::new();
     for (entry, outcome) in entries.iter().zip(outcomes) {
         let new = outcome.verdict == Verdict::Stored;
@@ -136,8 +138,8 @@ pub(crate) fn appended(entries: &[Entry], outcomes: &[Outcome], found: bool) -> 
 
 type Row = (i16, Option<Seq>, Option<Micros>, Option<String>, Option<String>, Option<String>);
 
-async fn call(conn: &mut Conn, now: Micros, entries: &[Entry]) -> Result<Vec<Outcome>, Error> {
-    let senders: Vec<_> = entries.iter().map(Entry::sender).collect();
+async fn call(conn: &mut Conn, now: Micros, entries: &[&Entry]) -> Result<Vec<Outcome>, Error> {
+    let senders: Vec<_> = entries.iter().map(|entry| entry.sender()).collect();
     let requests: Vec<_> = entries.iter().map(|entry| entry.request.as_str()).collect();
     let logs: Vec<_> = entries.iter().map(|entry| entry.log_id.0).collect();
     let digests: Vec<_> = entries.iter().map(|entry| entry.digest.as_slice()).collect();
@@ -175,7 +177,7 @@ fn outcome((verdict, seq, time, epoch, tenant_id, room_id): Row) -> Result<Outco
 async fn step_by_step(
     conn: &mut Conn,
     now: Micros,
-    entries: &[Entry],
+    entries: &[&Entry],
 ) -> Result<Vec<Outcome>, Error> {
     let mut outcomes = Vec::with_capacity(entries.len());
     for entries in entries.chunk_by(|a, b| a.log_id == b.log_id) {
@@ -217,7 +219,7 @@ async fn judge(log: &mut Locked<'_>, entry: &Entry) -> Result<Outcome, Error> {
     if log.row.closed_seq.is_some() {
         return Ok(Outcome::of(Verdict::Closed));
     }
-    let Some(sender) = &entry.sender else { return Ok(Outcome::of(Verdict::Stored)) };
+    let Some(sender) = &entry.actor.user else { return Ok(Outcome::of(Verdict::Stored)) };
     Ok(Outcome::of(match log.member(sender).await? {
         // Strangers do not learn that a direct room is there.
         None if log.row.kind == RoomKind::Direct as i16 => Verdict::NoLog,
@@ -258,7 +260,7 @@ async fn raise_own_marks(
 }
 
 fn message(entry: &Entry) -> NewEvent<'_> {
-    let (sender, payload) = (entry.sender.as_ref(), entry.payload.clone());
+    let (sender, payload) = (entry.actor.user.as_ref(), entry.payload.clone());
     let mut event = NewEvent::encoded(Kind::Message, sender, payload);
     event.counted = entry.counted;
     event.requested(&entry.request, entry.digest)

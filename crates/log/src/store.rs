@@ -34,8 +34,8 @@ struct Inner {
     resolver: Resolver,
     writers: Writers,
     high_water: Option<Arc<HighWater>>,
-    /// Whether a cursor may begin an epoch: the database may be another since none did.
-    doubt: Arc<AtomicBool>,
+    /// Whether a cursor has made it count since it last did by itself.
+    asked: AtomicBool,
 }
 
 impl Store {
@@ -53,9 +53,9 @@ impl Store {
         let high_water = options.high_water.clone();
         epoch::check_at_start(&db, high_water.as_deref(), clock.now()).await?;
         let resolver = Resolver::new(db.clone());
-        let doubt = Arc::new(AtomicBool::new(true));
-        let writers = Writers::start(&db, &clock, &options, &publish, &resolver, &doubt, tasks);
-        Ok(Self { inner: Arc::new(Inner { db, clock, resolver, writers, high_water, doubt }) })
+        let writers = Writers::start(&db, &clock, &options, &publish, &resolver, tasks);
+        let asked = AtomicBool::new(false);
+        Ok(Self { inner: Arc::new(Inner { db, clock, resolver, writers, high_water, asked }) })
     }
 
     /// The database, for what nouns read beside the logs.
@@ -92,6 +92,11 @@ impl Store {
     /// older copy was put back. To be called every few seconds: a copy that is younger than
     /// the last call is not told from what it replaces.
     pub async fn beat(&self) -> Result<(), Error> {
+        self.inner.asked.store(false, Ordering::Relaxed);
+        self.count().await
+    }
+
+    async fn count(&self) -> Result<(), Error> {
         let Some(marks) = &self.inner.high_water else { return Ok(()) };
         let mut conn = self.inner.db.writer().await?;
         epoch::beat(&mut conn, marks, self.inner.clock.now()).await
@@ -119,10 +124,11 @@ impl Store {
 
     /// Ends the memberships of logs that were closed.
     pub async fn empty_closed(&self) -> Result<(), Error> {
-        for log_id in closed::peopled(&self.inner.db).await? {
+        for (tenant_id, log_id) in closed::peopled(&self.inner.db).await? {
             let mut after = Some(String::new());
             while let Some(from) = after {
-                after = self.inner.writers.run(Emptying { log_id, after: from }).await?;
+                let step = Emptying { tenant_id: tenant_id.clone(), log_id, after: from };
+                after = self.inner.writers.run(step).await?;
             }
         }
         Ok(())
@@ -240,10 +246,10 @@ impl Store {
         epoch::leave(&self.inner.db, self.inner.clock.now(), epoch, reason).await
     }
 
-    /// Whether a cursor of `epoch` at `seq` still holds. One above the head of its own
-    /// epoch begins a new epoch: history was rewound unnoticed. Once per connection of this
-    /// process to its database, since cursors can be made up and a running server is not
-    /// rewound; the cursor is refused all the same.
+    /// Whether a cursor of `epoch` at `seq` still holds. One above the head of the present
+    /// epoch is made up, or history was rewound unnoticed: which of the two, it cannot show.
+    /// It is refused, and lets the database be compared with what is remembered outside of it,
+    /// once between two beats; only that begins a new epoch, for everybody.
     ///
     /// A log at 7 whose epoch `b` began at 5, after it was rewound to 4:
     ///
@@ -279,10 +285,14 @@ impl Store {
             Some(next) => Ok(CursorCheck::Rewound { keep_through: next - 1 }),
             None if seq <= row.head => Ok(CursorCheck::Holds),
             None => {
-                if row.epoch == row.present && self.inner.doubt.load(Ordering::Relaxed) {
-                    let reason = "a cursor above the head";
-                    epoch::leave(&self.inner.db, self.inner.clock.now(), epoch, reason).await?;
-                    self.inner.doubt.store(false, Ordering::Relaxed);
+                let present = row.epoch == row.present;
+                if present
+                    && !self.inner.asked.swap(true, Ordering::Relaxed)
+                    && let Err(error) = self.count().await
+                {
+                    // The beats go on asking, and tell of it.
+                    let error = &error as &dyn std::error::Error;
+                    tracing::debug!(error, "a cursor above the head cannot be verified");
                 }
                 Ok(CursorCheck::Rewound { keep_through: row.head })
             }

@@ -4,26 +4,33 @@
 //! both. A is an autocommit insert into a table of its own, on 16 connections; B is
 //! `Store::send`. Postgres is the server that `TEST_POSTGRES_URL` names, with its
 //! settings; without it only SQLite is measured.
+//!
+//! At the end one message after the other is sent by a tenant whose neighbour keeps 960 edits
+//! in flight.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::future::join_all;
 use parlance_db::testing::{TestSchema, on_sqlite};
 use parlance_db::{Db, Location};
-use parlance_log::{Fact, FactBatch, LogIdentity, Options, RoomKind, Source, Store};
+use parlance_log::{Actor, Fact, FactBatch, LogIdentity, Options, RoomKind, Source, Store};
 use parlance_message::MIGRATIONS;
-use parlance_message::message::{Content, Draft};
+use parlance_message::message::{Content, Draft, Edit};
 use parlance_proto::message::v1 as pb;
 use parlance_rpc::Tasks;
-use parlance_types::{LogId, RoomId, SystemClock, TenantId, UserId};
+use parlance_types::{LogId, MessageId, RoomId, SystemClock, TenantId, UserId};
 use prost::Message as _;
 use uuid::Uuid;
 
 const ROUND: Duration = Duration::from_millis(1200);
 const CONNECTIONS: usize = 16;
 const ROOMS: usize = 1000;
+const FLOOD: usize = 960;
+const FLOODED_ROOMS: usize = 8;
+const QUIET_ROOMS: usize = 12;
 
 #[tokio::main]
 async fn main() {
@@ -55,11 +62,16 @@ async fn compare(db: Db) {
     let tasks = Tasks::default();
     let store = Store::open(db.clone(), clock, Options::default(), Arc::new(drop), &tasks);
     let store = store.await.expect("a store");
-    let logs = join_all((0..ROOMS).map(|room| create(&store, room))).await;
+    let logs = join_all((0..ROOMS).map(|room| create(&store, "bench", room))).await;
 
     let (bare, sent) = interleave(
         async || run(1, async |_| insert(&db).await).await,
-        async || run(1, async |_| send(&store, logs[0]).await).await,
+        async || {
+            run(1, async |_| {
+                send(&store, "bench", logs[0]).await;
+            })
+            .await
+        },
     )
     .await;
     for (what, rounds) in [("insert", bare), ("message", sent)] {
@@ -74,7 +86,12 @@ async fn compare(db: Db) {
     ] {
         let (bare, sent) = interleave(
             async || run(CONNECTIONS, async |_| insert(&db).await).await,
-            async || run(in_flight, async |n| send(&store, logs[n % rooms]).await).await,
+            async || {
+                run(in_flight, async |n| {
+                    send(&store, "bench", logs[n % rooms]).await;
+                })
+                .await
+            },
         )
         .await;
         let a = Spread::of(bare.iter().map(Round::rate));
@@ -82,7 +99,48 @@ async fn compare(db: Db) {
         let ratio = Spread::of(bare.iter().zip(&sent).map(|(a, b)| b.rate() / a.rate()));
         println!("  {what:<28} bare {a:.0}   append {b:.0}   ratio {ratio:.2}");
     }
+    beside_a_flood(&store).await;
     store.close().await;
+}
+
+/// The messages of one tenant, alone and beside a user of another who keeps edits in flight.
+async fn beside_a_flood(store: &Store) {
+    let flooded = join_all((0..FLOODED_ROOMS).map(|room| create(store, "loud", room))).await;
+    let quiet = join_all((0..QUIET_ROOMS).map(|room| create(store, "quiet", room))).await;
+    let messages =
+        join_all((0..FLOOD).map(|n| send(store, "loud", flooded[n % FLOODED_ROOMS]))).await;
+    let one = async || {
+        let sent = AtomicUsize::new(0);
+        run(1, async |_| {
+            let n = sent.fetch_add(1, Ordering::Relaxed);
+            send(store, "quiet", quiet[n % QUIET_ROOMS]).await;
+        })
+        .await
+    };
+    let alone = one().await;
+    let done = AtomicBool::new(false);
+    let edits = messages.iter().map(async |message_id| {
+        let mut edits = 0;
+        while !done.load(Ordering::Relaxed) && edits < 1000 {
+            edit(store, *message_id).await;
+            edits += 1;
+        }
+        edits
+    });
+    let beside = async {
+        let beside = one().await;
+        done.store(true, Ordering::Relaxed);
+        beside
+    };
+    let began = Instant::now();
+    let (edits, beside) = tokio::join!(join_all(edits), beside);
+    let edits: usize = edits.into_iter().sum();
+    for (what, round) in [("alone", alone), ("beside 960 edits in flight", beside)] {
+        let (p50, p99) = (round.percentile(50), round.percentile(99));
+        println!("  one message {what:<27} p50 {p50:.2}   p99 {p99:.2}");
+    }
+    let millis = usize::try_from(began.elapsed().as_millis()).unwrap_or(usize::MAX);
+    println!("  edits a second meanwhile     {}", edits * 1000 / millis.max(1));
 }
 
 /// Runs A B B A; each A is paired with the B beside it.
@@ -168,20 +226,34 @@ async fn insert(db: &Db) {
     db.write(insert).bind(id).bind(TEXT).execute().await.expect("inserted");
 }
 
-async fn send(store: &Store, log_id: LogId) {
-    let content = Content::parse(String::new(), TEXT.to_owned(), BTreeMap::new(), None);
-    let content = content.expect("a content");
-    let draft = Draft { content, request_id: None, uncounted: false };
-    store.append(draft.entry(log_id, Some(UserId::new("ann")))).await.expect("sent");
+fn ann(tenant: &str) -> Actor {
+    Actor { tenant_id: TenantId::new(tenant), user: Some(UserId::new("ann")) }
 }
 
-async fn create(store: &Store, room: usize) -> LogId {
+fn content() -> Content {
+    let content = Content::parse(String::new(), TEXT.to_owned(), BTreeMap::new(), None);
+    content.expect("a content")
+}
+
+async fn send(store: &Store, tenant: &str, log_id: LogId) -> MessageId {
+    let draft = Draft { content: content(), request_id: None, uncounted: false };
+    let sent = store.append(draft.entry(log_id, ann(tenant))).await;
+    sent.expect("sent").message_id
+}
+
+async fn edit(store: &Store, message_id: MessageId) {
+    let (actor, content) = (ann("loud"), content());
+    let edit = Edit { actor, message_id, request: None.into(), content };
+    store.run(edit).await.expect("edited");
+}
+
+async fn create(store: &Store, tenant: &str, room: usize) -> LogId {
     let log_id = LogId(Uuid::now_v7());
     let ann = pb::MemberGrant { user_id: "ann".to_owned(), role: pb::MemberRole::Owner.into() };
     let effects = pb::Effects { gained: vec![ann], ..pb::Effects::default() };
     let event = pb::Event { effects: Some(effects), ..pb::Event::default() }.encode_to_vec();
     let batch = FactBatch {
-        tenant_id: TenantId::new("bench"),
+        tenant_id: TenantId::new(tenant),
         log_id,
         source: Source::Membership,
         facts: vec![Fact { version: 1, events: vec![event.into()] }],

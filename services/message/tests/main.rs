@@ -29,6 +29,7 @@ mod log {
     mod races;
     mod sends;
     mod silence;
+    mod turns;
     mod views;
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use parlance_db::{Db, Location};
@@ -24,6 +25,8 @@ pub(crate) struct World {
     pub(crate) store: Store,
     pub(crate) clock: Arc<ManualClock>,
     pub(crate) published: Arc<Mutex<Vec<Appended>>>,
+    /// How often something was published: once for each transaction.
+    pub(crate) commits: Arc<AtomicUsize>,
 }
 
 pub(crate) fn tenant() -> TenantId {
@@ -63,15 +66,17 @@ impl World {
     pub(crate) async fn with(db: Db, options: Options) -> Self {
         let clock = Arc::new(ManualClock::at(1_000_000));
         let published = Arc::new(Mutex::new(Vec::new()));
-        let heard = published.clone();
+        let commits = Arc::new(AtomicUsize::new(0));
+        let (heard, counted) = (published.clone(), commits.clone());
         let publish: Publish = Arc::new(move |appended| {
             heard.lock().expect("a lock").extend(appended);
+            counted.fetch_add(1, Ordering::Relaxed);
         });
         let shown: Arc<dyn Clock> = clock.clone();
         let tasks = Tasks::default();
         let store = Store::open(db.clone(), shown, options, publish, &tasks);
         let store = store.await.expect("a store");
-        Self { db, store, clock, published }
+        Self { db, store, clock, published, commits }
     }
 
     /// A group of members; the first one owns it.
@@ -222,8 +227,13 @@ pub(crate) struct Draft {
 
 impl Draft {
     pub(crate) fn entry(self) -> Entry {
-        let Self { log_id, sender, request_id, content, uncounted } = self;
-        message::Draft { content, request_id, uncounted }.entry(log_id, sender)
+        self.entry_of(tenant())
+    }
+
+    pub(crate) fn entry_of(self, tenant_id: TenantId) -> Entry {
+        let Self { log_id, sender: user, request_id, content, uncounted } = self;
+        let draft = message::Draft { content, request_id, uncounted };
+        draft.entry(log_id, Actor { tenant_id, user })
     }
 }
 

@@ -1,23 +1,31 @@
-//! The queues of the writers: each owns a connection and the logs of a shard.
+//! The writers: each owns a connection and the logs of a shard. Requests only wait in
+//! their queues, so one that is cancelled leaves nothing half done.
 
 mod attempts;
+mod changes;
+mod lanes;
+mod queue;
+mod sends;
+mod turns;
 mod writer;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use parlance_bus::HighWater;
 use parlance_db::Db;
-use parlance_rpc::{Reason, Tasks};
+use parlance_rpc::Tasks;
 use parlance_types::{Clock, LogId};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use self::writer::{Job, Pending, Reply, Send, Writer};
+use self::lanes::{LANES, Lanes};
+use self::queue::{Job, Pending, Queue, Reply, Send, Work};
+pub(crate) use self::turns::{Party, Who};
+use self::writer::Writer;
 use crate::change::Transaction;
 use crate::room_id::Resolver;
 use crate::{Entry, Error, Publish, Sent};
@@ -27,7 +35,8 @@ use crate::{Entry, Error, Publish, Sent};
 pub struct Options {
     /// Writers, each with a connection of its own; one on SQLite whatever is asked.
     pub writers: usize,
-    /// Requests that may wait for each writer before more are refused.
+    /// Messages that may wait for each writer before more are refused, and as many changes.
+    /// Refused are those who have most waiting: first of a tenant, then of a user.
     pub queue: usize,
     /// Sends that share one transaction at most.
     pub batch: usize,
@@ -47,48 +56,54 @@ impl Default for Options {
 /// The writers of a store.
 #[derive(Debug)]
 pub(crate) struct Writers {
-    queues: Vec<mpsc::Sender<Job>>,
+    queues: Vec<Arc<Queue>>,
+    lanes: Lanes,
     deadline: Duration,
-    closing: CancellationToken,
-    tasks: TaskTracker,
+    /// The tasks of the writers, and of the lanes, which end later.
+    running: [TaskTracker; 2],
     unknown_commits: Arc<AtomicU64>,
 }
 
 impl Writers {
-    /// Starts the writers. `doubt` is set with every new connection to the database.
+    /// Starts the writers.
     pub(crate) fn start(
         db: &Db,
         clock: &Arc<dyn Clock>,
         options: &Options,
         publish: &Publish,
         resolver: &Resolver,
-        doubt: &Arc<AtomicBool>,
         tasks: &Tasks,
     ) -> Self {
-        let count = if matches!(db, Db::Sqlite(_)) { 1 } else { options.writers.max(1) };
-        let mut writers = Self {
-            queues: Vec::with_capacity(count),
+        let (count, beside) = match db {
+            Db::Sqlite(_) => (1, 0),
+            Db::Postgres(_) => (options.writers.max(1), LANES),
+        };
+        let most = options.queue.max(1);
+        let writers = Self {
+            queues: (0..count).map(|_| Arc::new(Queue::new(most))).collect(),
+            lanes: Lanes::new(beside, most),
             deadline: options.deadline,
-            closing: CancellationToken::new(),
-            tasks: TaskTracker::new(),
+            running: [TaskTracker::new(), TaskTracker::new()],
             unknown_commits: Arc::default(),
         };
-        for _ in 0..count {
-            let (queue, jobs) = mpsc::channel(options.queue.max(1));
-            writers.queues.push(queue);
-            let writer = Writer {
-                db: db.clone(),
-                clock: Arc::clone(clock),
-                options: options.clone(),
-                publish: Arc::clone(publish),
-                resolver: resolver.clone(),
-                jobs,
-                closing: writers.closing.clone(),
-                conn: None,
-                doubt: Arc::clone(doubt),
-                unknown_commits: Arc::clone(&writers.unknown_commits),
-            };
-            let (run, stop) = (writers.tasks.track_future(writer.run()), tasks.stop().clone());
+        let idle = |queue: &Arc<Queue>, is_lane| Writer {
+            db: db.clone(),
+            clock: Arc::clone(clock),
+            options: options.clone(),
+            publish: Arc::clone(publish),
+            resolver: resolver.clone(),
+            queue: Arc::clone(queue),
+            left: Vec::new(),
+            lanes: writers.lanes.clone(),
+            is_lane,
+            conn: None,
+            unknown_commits: Arc::clone(&writers.unknown_commits),
+        };
+        let [main, last] = &writers.running;
+        let shards = writers.queues.iter().map(|queue| (idle(queue, false), main));
+        let lanes = writers.lanes.queues.iter().map(|queue| (idle(queue, true), last));
+        for (writer, running) in shards.chain(lanes) {
+            let (run, stop) = (running.track_future(writer.run()), tasks.stop().clone());
             // One that was closed has not failed.
             tasks.vital("writer", async move {
                 run.await;
@@ -102,41 +117,55 @@ impl Writers {
         self.unknown_commits.load(Ordering::Relaxed)
     }
 
-    /// Lets everything queued finish, then stops the writers.
+    /// Lets everything queued finish, then stops the writers: the lanes last, to which the
+    /// others may give something until they have stopped.
     pub(crate) async fn close(&self) {
-        self.closing.cancel();
-        self.tasks.close();
-        self.tasks.wait().await;
+        for (queues, running) in [&*self.queues, &*self.lanes.queues].into_iter().zip(&self.running)
+        {
+            for queue in queues {
+                queue.close();
+            }
+            running.close();
+            running.wait().await;
+        }
     }
 
     pub(crate) async fn append(&self, entry: Entry) -> Result<Sent, Error> {
-        self.submit(entry.log_id, |reply| Job::Send(Send { entry, reply })).await
+        let log_id = entry.log_id;
+        let put = |queue: &Queue, reply| {
+            queue.send(Job { task: Send { entry, reply }, begun: false });
+        };
+        self.submit(log_id, put).await
     }
 
     pub(crate) async fn run<T: Transaction>(&self, change: T) -> Result<T::Done, Error> {
         let log_id = change.log();
-        self.submit(log_id, |reply| Job::Change(Box::new(Pending { change, reply }))).await
+        let put = |queue: &Queue, reply| {
+            let task: Box<dyn Work> = Box::new(Pending { change, reply, done: None });
+            queue.work(Job { task, begun: false });
+        };
+        self.submit(log_id, put).await
     }
 
     /// Queues a job with the log's writer and waits for its answer.
     async fn submit<T>(
         &self,
         log_id: LogId,
-        job: impl FnOnce(Reply<T>) -> Job,
+        put: impl FnOnce(&Queue, Reply<T>),
     ) -> Result<T, Error> {
         let (reply, answer) = oneshot::channel();
-        let mut hash = DefaultHasher::new();
-        log_id.hash(&mut hash);
-        let shard = usize::try_from(hash.finish() % self.queues.len() as u64).unwrap_or(0);
-        self.queues[shard].try_send(job(reply)).map_err(|refused| match refused {
-            mpsc::error::TrySendError::Full(_) => {
-                Error::Refused(Reason::Overloaded, "too many requests are waiting to be written")
-            }
-            mpsc::error::TrySendError::Closed(_) => Error::draining(),
-        })?;
+        let queue = self.lanes.of(log_id);
+        put(queue.unwrap_or(&self.queues[shard(log_id, self.queues.len())]), reply);
         match timeout(self.deadline, answer).await {
             Ok(Ok(answer)) => answer,
             Ok(Err(_)) | Err(_) => Err(Error::late(self.deadline)),
         }
     }
+}
+
+/// Which one of so many a log belongs to.
+fn shard(log_id: LogId, count: usize) -> usize {
+    let mut hash = DefaultHasher::new();
+    log_id.hash(&mut hash);
+    usize::try_from(hash.finish() % count.max(1) as u64).unwrap_or(0)
 }

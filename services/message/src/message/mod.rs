@@ -80,15 +80,15 @@ impl Messages {
                 let field = "content.reply_to_message_id";
                 return Err(Error::invalid(field, "must be a message of the same room"));
             }
-            self.store.append(draft.entry(log_id, actor.user.clone())).await
+            self.store.append(draft.entry(log_id, actor.clone())).await
         };
         self.store.on_log(actor, room_id, send).await
     }
 
     /// Replaces the content of a message. A repeat of its request gets the first reply.
     ///
-    /// Refused with MESSAGE_NOT_FOUND, NOT_A_MEMBER, NOT_THE_SENDER, MESSAGE_DELETED,
-    /// REQUEST_ID_REUSED.
+    /// Refused with MESSAGE_NOT_FOUND, NOT_A_MEMBER, NOT_THE_SENDER, POSTING_RESTRICTED,
+    /// MESSAGE_DELETED, REQUEST_ID_REUSED.
     pub async fn edit(&self, edit: Edit) -> Result<Edited, Error> {
         let (actor, message_id) = (edit.actor.clone(), edit.message_id);
         self.store.change_message(&actor, message_id, edit).await
@@ -119,10 +119,10 @@ impl Messages {
 }
 
 impl Draft {
-    /// The message on its way into a log; `None`: sent by the system.
-    pub fn entry(&self, log_id: LogId, sender: Option<UserId>) -> Entry {
-        let payload = codec::sent(sender.as_ref(), &self.content, self.uncounted);
+    /// The message on its way into a log, as sent by the actor's user or the system.
+    pub fn entry(&self, log_id: LogId, actor: Actor) -> Entry {
+        let payload = codec::sent(actor.user.as_ref(), &self.content, self.uncounted);
         let request = RequestKey::from(self.request_id.clone());
-        Entry::new(log_id, sender, request, !self.uncounted, payload)
+        Entry::new(log_id, actor, request, !self.uncounted, payload)
     }
 }

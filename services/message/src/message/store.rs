@@ -1,9 +1,10 @@
 //! Messages in SQL.
 
 use parlance_log::{
-    Change, Error, Kind, Locked, NewEvent, Store, Target, View, codec as log_codec, with_view,
+    Actor, Change, Error, Kind, Locked, NewEvent, Store, Target, View, codec as log_codec,
+    with_view,
 };
-use parlance_types::{LogId, MessageId, Micros, Seq, TenantId, UserId};
+use parlance_types::{LogId, MessageId, Micros, Seq, UserId};
 
 use super::change::{self, Delete, Deletion, Edit, Edited};
 use super::{Message, codec};
@@ -203,8 +204,8 @@ impl Change for Edit {
         self.message_id.log_id
     }
 
-    fn tenant_id(&self) -> &TenantId {
-        &self.actor.tenant_id
+    fn actor(&self) -> &Actor {
+        &self.actor
     }
 
     async fn run(&self, log: &mut Locked<'_>) -> Result<Edited, Error> {
@@ -238,8 +239,8 @@ impl Change for Deletion {
         self.message_id.log_id
     }
 
-    fn tenant_id(&self) -> &TenantId {
-        &self.actor.tenant_id
+    fn actor(&self) -> &Actor {
+        &self.actor
     }
 
     async fn run(&self, log: &mut Locked<'_>) -> Result<Seq, Error> {

@@ -4,8 +4,8 @@ use std::cmp::Reverse;
 
 use futures::future::BoxFuture;
 use parlance_db::Joined;
-use parlance_log::{Change, Error, Locked, NewEvent, Store, Target, View, with_view};
-use parlance_types::{LogId, Micros, Seq, TenantId, UserId};
+use parlance_log::{Actor, Change, Error, Locked, NewEvent, Store, Target, View, with_view};
+use parlance_types::{LogId, Micros, Seq, UserId};
 
 use super::grpc::{pinned_event, unpinned_event};
 use super::{MAX_PINS, Pin, Pinned, Unpin, one_more, target};
@@ -66,8 +66,8 @@ impl Change for Pin {
         self.message_id.log_id
     }
 
-    fn tenant_id(&self) -> &TenantId {
-        &self.actor.tenant_id
+    fn actor(&self) -> &Actor {
+        &self.actor
     }
 
     async fn run(&self, log: &mut Locked<'_>) -> Result<Seq, Error> {
@@ -94,8 +94,8 @@ impl Change for Unpin {
         self.message_id.log_id
     }
 
-    fn tenant_id(&self) -> &TenantId {
-        &self.actor.tenant_id
+    fn actor(&self) -> &Actor {
+        &self.actor
     }
 
     async fn run(&self, log: &mut Locked<'_>) -> Result<(), Error> {

@@ -10,6 +10,7 @@ use parlance_message::{Error, MIGRATIONS};
 use parlance_rpc::Reason;
 use parlance_rpc::testing::eventually;
 use parlance_types::{Seq, TenantId};
+use tokio::sync::Notify;
 
 use crate::rooms::gained;
 use crate::world::{World, draft, options, refused, user};
@@ -82,6 +83,9 @@ async fn every_message_is_stored_once_when_writers_lose_their_connections() {
 /// Facts and edits are run again too, and are found applied.
 #[tokio::test]
 async fn changes_survive_a_lost_connection() {
+    /// In each round, in one transaction.
+    const EDITS: Seq = 10;
+    const LAST: Seq = 3 + 18 * (1 + EDITS);
     testing::on_postgres(MIGRATIONS, async |db| {
         let (db, name) = name(db);
         let world = World::with(db.clone(), options()).await;
@@ -89,19 +93,23 @@ async fn changes_survive_a_lost_connection() {
         let sent = world.say(log_id, "ann", "one").await.message_id;
         for version in 2..20 {
             let user = version.to_string();
+            let ids: Vec<_> = (0..EDITS).map(|n| format!("{version}-{n}")).collect();
             let (applied, edited, _) = tokio::join!(
                 world.fact(log_id, version, gained(&user)),
-                world.edit(sent, "ann", &user, &user),
+                join_all(ids.iter().map(|id| world.edit(sent, "ann", id, id))),
                 kill(&db, &name),
             );
             assert_eq!(applied.expect("applied").applied, version);
-            edited.expect("an edit");
+            for (edited, id) in edited.into_iter().zip(&ids) {
+                let edited = edited.expect("an edit");
+                assert_eq!(world.edit(sent, "ann", id, id).await.expect("a repeat"), edited);
+            }
         }
-        assert_eq!(world.head(log_id).await, 3 + 2 * 18);
+        assert_eq!(world.head(log_id).await, LAST);
         let published = world.published.lock().expect("a lock").clone();
         let seqs: BTreeSet<Seq> =
             published.iter().flat_map(|new| new.events.iter().map(|event| event.seq)).collect();
-        assert_eq!(seqs, (1..=39).collect());
+        assert_eq!(seqs, (1..=LAST).collect());
     })
     .await;
 }
@@ -128,29 +136,6 @@ async fn another_server_behind_the_same_address_begins_an_epoch_before_the_first
         let other = World::with(db.clone(), options()).await;
         assert_eq!(other.store.epoch().await.expect("an epoch"), third.epoch);
         assert_eq!(other.say(log_id, "ann", "four").await.epoch, third.epoch);
-    })
-    .await;
-}
-
-/// A database that was restored may come with a new connection only.
-#[tokio::test]
-async fn cursors_may_begin_an_epoch_again_after_a_reconnect() {
-    testing::on_postgres(MIGRATIONS, async |db| {
-        let (db, name) = name(db);
-        let world = World::with(db.clone(), Options { writers: 1, ..options() }).await;
-        let log_id = world.group("r", &["ann"]).await;
-        // Whether a made-up cursor of the present epoch begins the next one.
-        let begins = async || {
-            let epoch = world.store.epoch().await.expect("an epoch");
-            world.store.check_cursor(log_id, &epoch, 1 << 62, false).await.expect("checked");
-            world.store.epoch().await.expect("an epoch") != epoch
-        };
-        assert!(begins().await);
-        assert!(!begins().await);
-        kill(&db, &name).await;
-        world.say(log_id, "ann", "one").await;
-        assert!(begins().await);
-        assert!(!begins().await);
     })
     .await;
 }
@@ -276,6 +261,75 @@ async fn a_head_that_is_held_does_not_fail_the_other_rooms_of_its_batch() {
         }
         holder.rollback().await.expect("unlocked");
         assert_eq!((world.head(held).await, world.head(free).await), (2, 5));
+    })
+    .await;
+}
+
+/// The query of a connection that waits for a lock, and since when.
+async fn waiting(db: &Db, name: &str) -> Option<(i64, String)> {
+    let waiting = "SELECT pid::bigint, query_start::text FROM pg_stat_activity
+                    WHERE application_name = $1 AND wait_event_type = 'Lock'";
+    db.read(waiting).bind(name).fetch_optional().await.expect("who waits")
+}
+
+/// Whatever is asked of a room whose head is held waits beside its writer: in the time of one
+/// such wait all other rooms of the writer are served, with messages and with changes.
+#[tokio::test]
+async fn other_rooms_of_a_writer_do_not_wait_for_a_head_that_is_held() {
+    testing::on_postgres(MIGRATIONS, async |db| {
+        let (db, name) = name(db);
+        let world = World::with(db.clone(), Options { writers: 1, ..options() }).await;
+        let held = world.group("held", &["ann"]).await;
+        let mine = world.say(held, "ann", "mine").await.message_id;
+        let mut others = Vec::new();
+        for n in 0..23 {
+            let log_id = world.group(&n.to_string(), &["ann"]).await;
+            others.push(world.say(log_id, "ann", "one").await.message_id);
+        }
+        let mut holder = db.begin().await.expect("a transaction");
+        let works = "SET LOCAL idle_in_transaction_session_timeout = 0";
+        holder.query(works).execute().await.expect("set");
+        let lock = "UPDATE heads SET head = head WHERE log_id = $1";
+        holder.query(lock).bind(held.0).execute().await.expect("locked");
+        let served = Notify::new();
+        // They come again and again, as clients do whose answer is late.
+        let asks = |n: usize| {
+            let (world, served) = (&world, &served);
+            async move {
+                let id = n.to_string();
+                let ask = async || match n % 3 {
+                    0 => world.fact(held, 2, gained("bob")).await.is_ok(),
+                    1 => world.edit(mine, "ann", &id, "x").await.is_ok(),
+                    _ => world.send(held, "ann", &id, "x").await.is_ok(),
+                };
+                tokio::select! {
+                    () = async { while !ask().await {} } => panic!("the head is held"),
+                    () = served.notified() => {}
+                }
+                while !ask().await {}
+            }
+        };
+        let others_go_on = async {
+            loop {
+                let before = waiting(&db, &name).await;
+                for (n, message_id) in others.iter().enumerate() {
+                    if n % 2 == 0 {
+                        world.say(message_id.log_id, "ann", "x").await;
+                    } else {
+                        world.edit(*message_id, "ann", "e", "x").await.expect("an edit");
+                    }
+                }
+                if before.is_some() && waiting(&db, &name).await == before {
+                    break;
+                }
+            }
+            served.notify_waiters();
+            holder.rollback().await.expect("unlocked");
+        };
+        tokio::join!(join_all((0..6).map(asks)), others_go_on);
+        // Its members had their say, and the room is back with its writer.
+        assert_eq!(world.head(held).await, 3 + 1 + 2 + 2);
+        world.say(held, "ann", "free").await;
     })
     .await;
 }

@@ -199,6 +199,38 @@ async fn without_redis_writes_go_on_and_a_copy_is_noticed_when_it_is_back() {
     .await;
 }
 
+/// What a cursor says is compared with what Redis remembers, and only that begins an epoch.
+#[tokio::test]
+async fn a_cursor_above_the_head_finds_an_older_copy_and_no_made_up_one_does() {
+    testing::on_postgres(MIGRATIONS, async |db| {
+        let world = World::with(db.clone(), marked(&marks())).await;
+        let log_id = world.group("r", &["ann"]).await;
+        let last = world.say(log_id, "ann", "lost").await;
+        let backup = count(&db).await;
+        world.store.beat().await.expect("counted");
+        let beats = count(&db).await;
+        for seq in [4, 1 << 62] {
+            let check = world.store.check_cursor(log_id, &last.epoch, seq, false).await;
+            assert_eq!(check.expect("checked"), CursorCheck::Rewound { keep_through: 3 });
+        }
+        assert_eq!(epochs(&db).await, 1, "nothing was put back");
+        assert_eq!(count(&db).await, beats + 1, "it is asked once between two beats");
+
+        world.store.beat().await.expect("counted");
+        put_back(&db, backup).await;
+        for rewind in ["DELETE FROM events WHERE seq > 2", "UPDATE heads SET head = 2, ord = 0"] {
+            db.write(rewind).execute().await.expect("rewound");
+        }
+        let check = world.store.check_cursor(log_id, &last.epoch, 3, false).await;
+        assert_eq!(check.expect("checked"), CursorCheck::Rewound { keep_through: 2 });
+        assert_eq!(epochs(&db).await, 2, "before anything is written over what was lost");
+        assert_ne!(world.say(log_id, "ann", "new").await.epoch, last.epoch);
+        let check = world.store.check_cursor(log_id, &last.epoch, 3, false).await;
+        assert_eq!(check.expect("checked"), CursorCheck::Rewound { keep_through: 2 });
+    })
+    .await;
+}
+
 /// Each has marks of its own, whatever the tag; one that is put back by another has not been.
 #[tokio::test]
 async fn databases_on_one_redis_do_not_meet() {

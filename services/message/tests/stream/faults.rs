@@ -26,6 +26,7 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     a_slow_stream_falls_out_of_the_ring_and_misses_nothing,
     a_node_without_memory_for_rings_serves_from_blocks,
     cursors_that_do_not_hold_are_reset,
+    a_made_up_cursor_resets_the_stream_that_brings_it_and_no_other,
     an_open_stream_is_told_of_a_new_epoch,
     a_stream_that_meets_a_ring_of_an_old_epoch_is_attached_once,
     a_log_that_lost_its_end_resets_open_streams,
@@ -173,6 +174,24 @@ async fn cursors_that_do_not_hold_are_reset(db: Db) {
             assert_eq!(events.await[0].seq, keep_through + 1);
         }
     }
+}
+
+/// Whoever makes up a cursor resets their own stream, and no other.
+async fn a_made_up_cursor_resets_the_stream_that_brings_it_and_no_other(db: Db) {
+    let node = node_with(&db, quick()).await;
+    let room = group(&node, "r", &["ann", "bob"]).await;
+    let mut bob = node.subscribe("bob", latest(&["r"])).await;
+    let epoch = bob.live().await.epoch;
+    let first = node.store.epoch().await.expect("an epoch");
+    for seq in [1000, i64::MAX] {
+        let mut ann = node.subscribe("ann", from(&room, &epoch, seq)).await;
+        let Frame::Reset(reset) = ann.next().await else { panic!("a reset") };
+        assert_eq!((reset.reason(), &reset.epoch), (pb::ResetReason::Rewound, &epoch));
+        assert_eq!(ann.attached().await.resume_from, reset.keep_through);
+    }
+    assert_eq!(node.store.epoch().await.expect("an epoch"), first);
+    let seq = node.send(&room, "as ever").await;
+    assert_eq!(bob.event().await.seq, seq);
 }
 
 async fn an_open_stream_is_told_of_a_new_epoch(db: Db) {

@@ -126,7 +126,13 @@ impl Node {
 
     pub(crate) async fn send(&self, room: &Room, text: &str) -> Seq {
         let payload = testing::sent(None, text);
-        let entry = Entry::new(room.log_id, None, None.into(), true, payload);
+        let entry = Entry::new(
+            room.log_id,
+            Actor { tenant_id: tenant(), user: None },
+            None.into(),
+            true,
+            payload,
+        );
         self.store.append(entry).await.expect("send").message_id.seq
     }
 
