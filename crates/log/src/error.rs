@@ -88,8 +88,8 @@ impl Failure for Error {
             Self::Invalid { .. } => Reason::InvalidField,
             Self::Refused(reason, _) => *reason,
             Self::FactGap { .. } => Reason::FactGap,
-            Self::Store(error) => Reason::of_store(error.is_bug()),
-            Self::HighWater(_) => Reason::of_store(false),
+            Self::Store(error) => Reason::of_store(error.heals()),
+            Self::HighWater(_) => Reason::of_store(true),
         }
     }
 

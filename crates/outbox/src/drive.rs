@@ -57,6 +57,16 @@ pub enum DriveError {
 }
 
 impl DriveError {
+    /// Whether a later drive may bring the facts home though nobody mends anything.
+    pub fn heals(&self) -> bool {
+        match self {
+            Self::Store(error) => error.heals(),
+            // A log may come into being, or be freed, by the facts of another source.
+            Self::Unavailable(_) | Self::TimedOut | Self::Refused(CallError::Refused(_)) => true,
+            Self::UnknownLog | Self::Corrupt(_) | Self::Refused(_) | Self::Stuck { .. } => false,
+        }
+    }
+
     /// The reason that the message service gave, if it refused.
     pub fn reason(&self) -> Option<Reason> {
         match self {
@@ -258,6 +268,8 @@ fn gap(error: &CallError) -> Option<i64> {
 fn failed(error: CallError) -> DriveError {
     match error {
         CallError::Away { .. } => DriveError::Unavailable(error),
-        CallError::Refused(_) | CallError::Misunderstood { .. } => DriveError::Refused(error),
+        CallError::Refused(_) | CallError::Failed { .. } | CallError::Misunderstood { .. } => {
+            DriveError::Refused(error)
+        }
     }
 }

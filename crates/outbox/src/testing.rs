@@ -25,6 +25,8 @@ pub enum Health {
     Up,
     /// Every call fails UNAVAILABLE.
     Down,
+    /// Every call fails INTERNAL.
+    Broken,
     /// Calls apply their facts, but their answers are lost.
     Mute,
     /// Calls are never answered.
@@ -200,6 +202,9 @@ impl FactService for Logs {
         let away = || Status::unavailable("the message service is away");
         if health == Health::Down {
             return Err(away());
+        }
+        if health == Health::Broken {
+            return Err(Refusal::new(Reason::Internal, "internal error").into());
         }
         let answer = self.state().apply(request);
         self.changed.send_replace(());

@@ -20,9 +20,9 @@ impl Reason {
         Self::from_str_name(&format!("{PREFIX}{text}")).filter(|found| *found != Self::Unspecified)
     }
 
-    /// The reason of a failure of a database: an outage, or a bug.
-    pub const fn of_store(is_bug: bool) -> Self {
-        if is_bug { Self::Internal } else { Self::StoreUnavailable }
+    /// The reason of a failure of a database: an outage, or what no retry helps against.
+    pub const fn of_store(heals: bool) -> Self {
+        if heals { Self::StoreUnavailable } else { Self::Internal }
     }
 
     /// The reason that a status of the suite carries.

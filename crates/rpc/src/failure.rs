@@ -13,8 +13,8 @@ const AFTER_OUTAGE: Duration = Duration::from_secs(1);
 /// When a call is worth repeating that was one too many.
 const AFTER_OVERLOAD: Duration = Duration::from_millis(200);
 
-/// What every caller is told of a bug: what it was stands in the log only.
-const BUG: &str = "internal error";
+/// What every caller is told of what does not heal: what it was stands in the log only.
+const INTERNAL: &str = "internal error";
 
 /// Why a request failed.
 pub trait Failure: Error + Sized + 'static {
@@ -33,15 +33,15 @@ pub trait Failure: Error + Sized + 'static {
     }
 }
 
-/// The status that tells a caller of an error. A bug is logged with its causes, and
-/// hidden; what heals by waiting says when to try again.
+/// The status that tells a caller of an error. What does not heal is logged with its causes,
+/// and hidden; what heals by waiting says when to try again.
 pub fn status(error: &impl Failure) -> Status {
     let reason = error.reason();
     let cause: &(dyn Error + 'static) = error;
     match reason.code() {
         Code::Internal => {
-            tracing::error!(error = cause, "a bug");
-            return Refusal::new(reason, BUG).into();
+            tracing::error!(error = cause, "a call failed, and would again");
+            return Refusal::new(reason, INTERNAL).into();
         }
         Code::Unavailable => tracing::warn!(error = cause, reason = reason.as_str(), "an outage"),
         _ => {}
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bug_tells_the_caller_nothing() {
+    fn what_does_not_heal_tells_the_caller_nothing() {
         let status = status(&Failed(Reason::Internal));
         assert_eq!((status.code(), status.message()), (Code::Internal, "internal error"));
         assert_eq!(Reason::of(&status), Some(Reason::Internal));

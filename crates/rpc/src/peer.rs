@@ -56,6 +56,9 @@ pub enum CallError {
     Refused(Box<Status>),
     #[error("could not reach {}", below.name())]
     Away { below: Below, reason: Reason, source: Box<Status> },
+    /// It failed in a way that does not heal by itself.
+    #[error("{} failed", below.name())]
+    Failed { below: Below, source: Box<Status> },
     /// Our request was wrong: a bug of ours.
     #[error("{} did not understand the request", below.name())]
     Misunderstood { below: Below, source: Box<Status> },
@@ -67,6 +70,7 @@ impl CallError {
         match self {
             Self::Refused(status)
             | Self::Away { source: status, .. }
+            | Self::Failed { source: status, .. }
             | Self::Misunderstood { source: status, .. } => status,
         }
     }
@@ -82,7 +86,7 @@ impl Failure for CallError {
         match self {
             Self::Refused(status) => Reason::of(status).unwrap_or(Reason::Internal),
             Self::Away { reason, .. } => *reason,
-            Self::Misunderstood { .. } => Reason::Internal,
+            Self::Failed { .. } | Self::Misunderstood { .. } => Reason::Internal,
         }
     }
 
@@ -152,6 +156,8 @@ impl<C: Clone> Peer<C> {
             (Some(reason @ Reason::LogUnavailable), _) => {
                 CallError::Away { below: Below::Log, reason, source }
             }
+            // Said by the service: a connection that breaks may have the same code.
+            (Some(Reason::Internal), _) => CallError::Failed { below, source },
             (_, Code::InvalidArgument | Code::FailedPrecondition | Code::OutOfRange) => {
                 CallError::Misunderstood { below, source }
             }

@@ -54,8 +54,9 @@ impl Failure for Error {
             Self::Refused(refused) => reason(refused),
             Self::LogNotFound => Reason::LogNotFound,
             Self::RequestIdReused => Reason::RequestIdReused,
-            Self::Log(_) => Reason::LogUnavailable,
-            Self::Store(error) => Reason::of_store(error.is_bug()),
+            Self::Log(error) if error.heals() => Reason::LogUnavailable,
+            Self::Log(_) => Reason::Internal,
+            Self::Store(error) => Reason::of_store(error.heals()),
             Self::Late(late) => late.reason(),
             Self::Cut(cut) => cut.reason(),
         }

@@ -61,7 +61,7 @@ impl Failure for Error {
             Self::Call(error) => error.reason(),
             Self::State(StateError::Impossible(_)) => Reason::Internal,
             Self::State(_) => Reason::PresenceUnavailable,
-            Self::Store(error) => Reason::of_store(error.is_bug()),
+            Self::Store(error) => Reason::of_store(error.heals()),
             Self::Late(late) => late.reason(),
             Self::Draining => Reason::Draining,
             Self::TokenExpired => Reason::TokenExpired,

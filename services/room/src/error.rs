@@ -1,7 +1,5 @@
 //! Why a request fails.
 
-use std::error::Error as StdError;
-
 use parlance_db::StoreError;
 use parlance_outbox::DriveError;
 use parlance_rpc::{CallError, Cut, Failure, Late, Reason, Refusal, Violation, status};
@@ -52,7 +50,7 @@ pub enum Error {
     Call(#[from] CallError),
 
     #[error("could not reach the room's log")]
-    Log(#[source] Box<dyn StdError + Send + Sync>),
+    Log(#[source] Box<DriveError>),
 
     #[error("the creation of the room was given up, try again")]
     GivenUp,
@@ -100,10 +98,11 @@ impl Failure for Error {
             Self::UniqueIdTaken => Reason::UniqueIdTaken,
             Self::RequestIdReused => Reason::RequestIdReused,
             Self::Call(error) => error.reason(),
-            Self::Log(_) => Reason::LogUnavailable,
+            Self::Log(error) if error.heals() => Reason::LogUnavailable,
+            Self::Log(_) => Reason::Internal,
             Self::GivenUp => Reason::MembershipUnavailable,
             Self::Late(late) => late.reason(),
-            Self::Store(error) => Reason::of_store(error.is_bug()),
+            Self::Store(error) => Reason::of_store(error.heals()),
             Self::Cut(cut) => cut.reason(),
         }
     }

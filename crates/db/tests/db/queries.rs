@@ -17,6 +17,7 @@ test_on_each_db!(
         a_transaction_that_is_dropped_is_rolled_back,
         a_transaction_that_is_cut_short_is_rolled_back,
         a_violated_constraint_is_a_bug,
+        a_missing_table_is_not_told_as_an_outage,
         an_answer_of_another_shape_is_a_bug,
         a_struct_is_read_from_the_columns_in_its_order,
         a_column_at_the_place_of_another_is_noticed,
@@ -131,10 +132,20 @@ async fn a_violated_constraint_is_a_bug(db: Db) {
     assert_eq!(error.trouble(), Trouble::Refused);
 }
 
+async fn a_missing_table_is_not_told_as_an_outage(db: Db) {
+    for error in [
+        db.read("SELECT name FROM nothing").fetch_all::<(String,)>().await.expect_err("no table"),
+        db.write("DELETE FROM nothing").execute().await.expect_err("no table"),
+    ] {
+        assert!(matches!(error, StoreError::Broken(_)) && !error.heals(), "{error:?}");
+        assert_eq!(error.trouble(), Trouble::Broken);
+    }
+}
+
 async fn an_answer_of_another_shape_is_a_bug(db: Db) {
     insert(&db, "one").await;
     let error = db.read("SELECT name FROM things").fetch_all::<(i64,)>().await;
-    assert!(error.expect_err("not a number").is_bug());
+    assert!(!error.expect_err("not a number").heals());
 }
 
 row! {

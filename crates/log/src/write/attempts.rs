@@ -38,7 +38,9 @@ impl Attempts {
     pub(super) fn go_on(&self, error: &Error, waits: impl Fn() -> bool) -> bool {
         let patient = self.interrupted || self.began.elapsed() < PATIENCE;
         let passing = match error {
-            Error::Store(error) => !matches!(error.trouble(), Trouble::Refused | Trouble::Failed),
+            Error::Store(error) => {
+                matches!(error.trouble(), Trouble::Lost | Trouble::Busy | Trouble::Stuck)
+            }
             _ => false,
         };
         passing && patient && waits()

@@ -148,9 +148,10 @@ impl Writer {
             return Ok(conn);
         }
         // Whatever the server said, it was not about the change.
-        self.in_time(self.connect_anew())
-            .await
-            .map_err(|error| Error::Store(StoreError::away(error)))
+        self.in_time(self.connect_anew()).await.map_err(|error| match error {
+            Error::Store(error) if !error.heals() => StoreError::broken(error).into(),
+            error => StoreError::away(error).into(),
+        })
     }
 
     async fn connect_anew(&self) -> Result<Conn, Error> {
@@ -187,10 +188,13 @@ pub(super) fn halves<T>(mut jobs: Vec<T>) -> [Vec<T>; 2] {
 
 /// Answers everybody with an error.
 pub(super) fn fail<T: Task>(jobs: Vec<Job<T>>, error: Error) {
-    let text = error.to_string();
+    let shared = match &error {
+        Error::Store(error) => error.shared(),
+        error => StoreError::away(error.to_string()),
+    };
     let mut first = Some(error);
     for job in jobs {
-        let error = first.take().unwrap_or_else(|| Error::Store(StoreError::away(text.as_str())));
+        let error = first.take().unwrap_or_else(|| shared.shared().into());
         job.task.fail(error);
     }
 }

@@ -17,6 +17,7 @@ parlance_db::test_on_each_db!(
         an_opening_is_driven_on_by_its_repeat,
         a_call_that_was_given_up_is_finished,
         a_store_that_is_away_is_told_as_such,
+        what_does_not_heal_is_not_told_as_an_outage,
 );
 
 async fn a_change_is_told_as_unavailable_and_the_relay_finishes_it(db: Db) {
@@ -108,6 +109,20 @@ async fn a_call_that_was_given_up_is_finished(db: Db) {
     world.logs.wait_for(log, |log| log.events.len() == 3).await;
     let ids: Vec<_> = world.roles("den").await.into_iter().map(|(user, _)| user).collect();
     assert_eq!(ids, strings(&["ann", "bob"]));
+}
+
+async fn what_does_not_heal_is_not_told_as_an_outage(db: Db) {
+    let world = World::new(db.clone());
+    world.channel("news", &[("ann", Owner)]).await;
+    world.logs.set_health(Health::Broken);
+    refused(world.user("bob").members.join_room(join("news")).await, Reason::Internal);
+    // What was decided is in the log once somebody has mended it.
+    world.logs.set_health(Health::Up);
+    let joined = world.user("bob").members.join_room(join("news")).await.expect("in");
+    assert!(joined.into_inner().already_member);
+
+    db.write("DROP TABLE members").execute().await.expect("dropped");
+    refused(world.user("cid").members.join_room(join("news")).await, Reason::Internal);
 }
 
 async fn a_store_that_is_away_is_told_as_such(db: Db) {

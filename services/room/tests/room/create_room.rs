@@ -344,6 +344,9 @@ async fn an_outage_below_is_said(db: Db) {
     suite.roster.mend("CheckRoster");
     suite.roster.break_rpc("OpenRoster", Fault::Refuse(Reason::LogUnavailable));
     refused(ann.rooms.create_room(group("g", &[])).await, Reason::LogUnavailable);
+    // Nor is what does not heal told as an outage.
+    suite.roster.break_rpc("OpenRoster", Fault::Refuse(Reason::Internal));
+    refused(ann.rooms.create_room(group("h", &[])).await, Reason::Internal);
 }
 
 async fn tenants_share_no_ids(db: Db) {
