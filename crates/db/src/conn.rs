@@ -13,8 +13,9 @@ use tokio::time::timeout;
 
 use crate::StoreError;
 use crate::error::Trouble;
-use crate::pool::{Line, Silence};
+use crate::pool::{Condition, Line};
 use crate::query::{On, Query};
+use crate::sqlite::{MEND, is_damage};
 
 /// How long a connection may take to show that it lives, after it was left in the middle of
 /// something.
@@ -66,8 +67,8 @@ pub struct Lent<DB: Driver> {
     asked: bool,
     /// Whether something on it has no known end, so that nobody may use it again.
     unfit: bool,
-    /// Where it is told that the connection fell silent.
-    silence: Option<Silence>,
+    /// Where it is told that the connection fell silent, or the database is damaged.
+    condition: Condition,
 }
 
 enum Held<DB: Driver> {
@@ -77,12 +78,12 @@ enum Held<DB: Driver> {
 }
 
 impl<DB: Driver> Lent<DB> {
-    pub(crate) const fn pooled(line: Line<DB>, limit: Duration, silence: Option<Silence>) -> Self {
-        Self::new(Held::Pooled(line), limit, silence)
+    pub(crate) const fn pooled(line: Line<DB>, limit: Duration, condition: Condition) -> Self {
+        Self::new(Held::Pooled(line), limit, condition)
     }
 
-    const fn new(line: Held<DB>, limit: Duration, silence: Option<Silence>) -> Self {
-        Self { line: Some(line), limit, open: false, asked: false, unfit: false, silence }
+    const fn new(line: Held<DB>, limit: Duration, condition: Condition) -> Self {
+        Self { line: Some(line), limit, open: false, asked: false, unfit: false, condition }
     }
 
     pub(crate) const fn limit(&self) -> Duration {
@@ -109,8 +110,13 @@ impl<DB: Driver> Lent<DB> {
         );
         // Then it leads nowhere any more.
         self.unfit |= answer.as_ref().is_err_and(|error| error.trouble() == Trouble::Lost);
-        if let (true, Some(silence)) = (late, &self.silence) {
-            silence.noticed();
+        if late {
+            self.condition.noticed_silence();
+        }
+        if let Err(StoreError::Broken(error)) = &answer
+            && is_damage(error)
+        {
+            self.condition.breaks(&format!("a database is damaged ({error}): {MEND}"));
         }
         answer
     }
@@ -171,14 +177,14 @@ impl<DB: Driver> Drop for Lent<DB> {
         if self.unfit {
             drop(Object::take(conn));
         } else if self.open || self.asked {
-            let (open, silence) = (self.open, self.silence.take());
+            let (open, condition) = (self.open, self.condition.clone());
             tokio::spawn(async move {
                 let lives = async {
                     if open { DB::run(&mut conn, "ROLLBACK").await } else { conn.ping().await }
                 };
                 let lives = timeout(LIVES, lives).await;
-                if let (Err(_), Some(silence)) = (&lives, silence) {
-                    silence.noticed();
+                if lives.is_err() {
+                    condition.noticed_silence();
                 }
                 if !matches!(lives, Ok(Ok(()))) {
                     drop(Object::take(conn));
@@ -209,9 +215,9 @@ macro_rules! on_either {
 
 impl Conn {
     /// A connection that no pool knows of.
-    pub(crate) fn own(conn: PgConnection, limit: Duration, silence: &Silence) -> Self {
+    pub(crate) fn own(conn: PgConnection, limit: Duration, condition: &Condition) -> Self {
         let line = Held::Own(Box::new(conn));
-        Self::Postgres(Lent::new(line, limit, Some(silence.clone())))
+        Self::Postgres(Lent::new(line, limit, condition.clone()))
     }
 
     /// A statement to be run on this connection.

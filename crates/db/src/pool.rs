@@ -1,7 +1,7 @@
 //! The connections of a database, which are lent and come back.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use deadpool::managed::{
@@ -10,8 +10,8 @@ use deadpool::managed::{
 use sqlx::{ConnectOptions as _, Connection};
 use tokio::time::timeout;
 
-use crate::WAIT_TIMEOUT;
 use crate::conn::{Driver, Lent};
+use crate::{StoreError, WAIT_TIMEOUT};
 
 /// How long a connection may be idle and still count as alive.
 const IDLE: Duration = Duration::from_secs(1);
@@ -19,20 +19,41 @@ const IDLE: Duration = Duration::from_secs(1);
 /// After how long a connection is replaced: what its session has gathered goes with it.
 const LIFE: Duration = Duration::from_mins(30);
 
-/// When a connection was last found silent. Those that are older are not used again: they
-/// lead to the same server, over the same network.
+/// What is known of a database beyond its single connections. Clones share it.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Silence(Arc<Mutex<Option<Instant>>>);
+pub(crate) struct Condition(Arc<Known>);
 
-impl Silence {
-    pub(crate) fn noticed(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+#[derive(Debug, Default)]
+struct Known {
+    /// When a connection was last found silent. Those that are older are not used again: they
+    /// lead to the same server, over the same network.
+    silent: Mutex<Option<Instant>>,
+    /// Why nothing is read or written any more, and what to do.
+    broken: OnceLock<String>,
+}
+
+impl Condition {
+    pub(crate) fn noticed_silence(&self) {
+        *self.0.silent.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
     /// Whether a connection that has been open for `age` is older, so that it may be silent too.
-    fn is_within(&self, age: Duration) -> bool {
-        let noticed = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn was_silent_within(&self, age: Duration) -> bool {
+        let noticed = *self.0.silent.lock().unwrap_or_else(PoisonError::into_inner);
         noticed.is_some_and(|noticed| noticed.elapsed() < age)
+    }
+
+    /// No connection is lent any more. The first reason stays.
+    pub(crate) fn breaks(&self, why: &str) {
+        self.0.broken.get_or_init(|| why.to_owned());
+    }
+
+    pub(crate) fn broken(&self) -> Option<&str> {
+        self.0.broken.get().map(String::as_str)
+    }
+
+    pub(crate) fn check(&self) -> Result<(), StoreError> {
+        self.broken().map_or(Ok(()), |why| Err(StoreError::broken(why)))
     }
 }
 
@@ -50,7 +71,7 @@ pub struct Pool<DB: Driver> {
 /// Opens the connections of a pool, and says which of them are lent again.
 pub(crate) struct Lines<DB: Driver> {
     options: Options<DB>,
-    silence: Option<Silence>,
+    condition: Condition,
 }
 
 impl<DB: Driver> Pool<DB> {
@@ -58,11 +79,12 @@ impl<DB: Driver> Pool<DB> {
         options: Options<DB>,
         most: usize,
         limit: Duration,
-        silence: Option<Silence>,
+        condition: &Condition,
     ) -> Self {
+        let condition = condition.clone();
         // The one that came back last: what it read lies in its caches.
         let config = PoolConfig { queue_mode: QueueMode::Lifo, ..PoolConfig::new(most) };
-        let lines = managed::Pool::builder(Lines { options, silence }).config(config).build();
+        let lines = managed::Pool::builder(Lines { options, condition }).config(config).build();
         Self { lines: lines.expect("no timeouts of its own"), limit }
     }
 
@@ -70,14 +92,20 @@ impl<DB: Driver> Pool<DB> {
     #[cfg(feature = "testing")]
     #[must_use]
     pub fn with(&self, options: Options<DB>) -> Self {
-        Self::new(options, self.most(), self.limit, self.lines.manager().silence.clone())
+        Self::new(options, self.most(), self.limit, &self.lines.manager().condition)
     }
 
     /// Takes a connection for as long as the result is held.
-    pub(crate) async fn lend(&self) -> Result<Lent<DB>, sqlx::Error> {
+    pub(crate) async fn lend(&self) -> Result<Lent<DB>, StoreError> {
+        self.lines.manager().condition.check()?;
+        Ok(self.take().await?)
+    }
+
+    /// The same while the database is being opened.
+    pub(crate) async fn take(&self) -> Result<Lent<DB>, sqlx::Error> {
         let line = timeout(WAIT_TIMEOUT, Box::pin(self.lines.get())).await;
         match line.map_err(|_| sqlx::Error::PoolTimedOut)? {
-            Ok(line) => Ok(Lent::pooled(line, self.limit, self.lines.manager().silence.clone())),
+            Ok(line) => Ok(Lent::pooled(line, self.limit, self.lines.manager().condition.clone())),
             Err(PoolError::Backend(error)) => Err(error),
             Err(PoolError::Closed) => Err(sqlx::Error::PoolClosed),
             // Of hooks and timeouts, which it has none of.
@@ -129,8 +157,7 @@ impl<DB: Driver> Manager for Lines<DB> {
         conn: &mut DB::Connection,
         metrics: &Metrics,
     ) -> RecycleResult<sqlx::Error> {
-        let silent = self.silence.as_ref().is_some_and(|it| it.is_within(metrics.age()));
-        if silent || metrics.age() > LIFE {
+        if self.condition.was_silent_within(metrics.age()) || metrics.age() > LIFE {
             return Err(RecycleError::message("too old"));
         }
         if metrics.last_used() < IDLE {
@@ -139,9 +166,7 @@ impl<DB: Driver> Manager for Lines<DB> {
         if let Ok(answer) = timeout(IDLE, conn.ping()).await {
             return Ok(answer?);
         }
-        if let Some(silence) = &self.silence {
-            silence.noticed();
-        }
+        self.condition.noticed_silence();
         Err(RecycleError::message("silent"))
     }
 }

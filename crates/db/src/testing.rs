@@ -7,14 +7,16 @@ use uuid::Uuid;
 
 use crate::{Db, Location, Migrations};
 
-/// Connections of a test's pool.
-const CONNECTIONS: u32 = 5;
+/// Connections of a test's pools.
+const CONNECTIONS: u32 = 10;
 
 mod effort;
 mod link;
+mod lock;
 
 pub use self::effort::{Effort, Work, costs_the_same};
 pub use self::link::Link;
+pub use self::lock::TableLock;
 
 /// Runs every named `async fn(Db)` on each database: those beside it, or those of `$suite`.
 #[macro_export]
@@ -141,6 +143,10 @@ impl TestDatabase {
         database
     }
 
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     pub fn url(&self) -> String {
         let (server, _) = self.server.rsplit_once('/').expect("a database in the URL");
         format!("{server}/{}", self.name)
@@ -149,6 +155,27 @@ impl TestDatabase {
     /// Makes it, empty.
     pub async fn come(&self) {
         run(&self.server, format!("CREATE DATABASE {}", self.name)).await;
+    }
+
+    /// One in an encoding that does not hold every text.
+    pub async fn in_latin1() -> Self {
+        let TestSchema { url: server, name } = TestSchema::new();
+        let create = "ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'";
+        run(&server, format!("CREATE DATABASE {name} {create}")).await;
+        Self { server, name }
+    }
+
+    /// Runs a statement in it, as who owns the server.
+    pub async fn run(&self, statement: impl Into<String>) {
+        run(&self.url(), statement.into()).await;
+    }
+
+    /// Reaches it as another role.
+    pub fn url_as(&self, role: &str) -> String {
+        let (scheme, rest) = self.server.split_once("://").expect("a URL");
+        let (_, host) = rest.rsplit_once('@').unwrap_or(("", rest));
+        let (host, _) = host.rsplit_once('/').expect("a database in the URL");
+        format!("{scheme}://{role}@{host}/{}", self.name)
     }
 
     /// Ends every connection to it, and drops it.

@@ -11,6 +11,7 @@ mod membership {
     mod leave_room;
     mod list_room_members;
     mod list_user_memberships;
+    mod locked;
     mod log_away;
     mod owners;
     mod remove_members;

@@ -44,7 +44,7 @@ pub struct Settings {
     #[arg(long, env = "PARLANCE_BUS_TAG", value_name = "TEXT")]
     #[serde(deserialize_with = "parsed")]
     pub bus_tag: Option<String>,
-    /// Connections of each service to Postgres, 2 to 500 [default: 10]
+    /// Connections of each service to Postgres, 2 to 500, half of them for writes [default: 10]
     #[arg(long, env = "PARLANCE_CONNECTIONS", value_name = "COUNT")]
     pub connections: Option<u32>,
     /// Connections that append to logs on Postgres, 1 to 64 [default: 4]

@@ -18,5 +18,6 @@ mod room {
     mod get_or_create_direct_room;
     mod get_room;
     mod lifecycle;
+    mod locked;
     mod update_room;
 }

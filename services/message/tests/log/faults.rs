@@ -146,7 +146,8 @@ async fn a_writer_begins_the_epoch_of_its_server_there() {
     testing::on_postgres(MIGRATIONS, async |db| {
         let (db, name) = name(db);
         let Db::Postgres(mut postgres) = db.clone() else { panic!("a Postgres") };
-        postgres.pool = postgres.pool.with(postgres.options.clone());
+        postgres.read = postgres.read.with(postgres.options.clone());
+        postgres.write = postgres.write.with(postgres.options.clone());
         let reads = Db::Postgres(postgres.clone());
         let world = World::with(Db::Postgres(postgres), Options { writers: 1, ..options() }).await;
         let log_id = world.group("r", &["ann"]).await;

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 
 use crate::world::World;
 
-/// Connections of the pool.
+/// Connections of the pool that reads; that which writes has as many.
 const CONNECTIONS: u32 = 3;
 
 #[tokio::test]
@@ -17,7 +17,7 @@ async fn a_host_that_falls_silent_does_not_take_the_pool_along() {
     let schema = TestSchema::new();
     let link = Link::to(&schema.url).await;
     let (url, name) = (link.url(), schema.name.clone());
-    let location = Location::Postgres { url, schema: name, connections: CONNECTIONS };
+    let location = Location::Postgres { url, schema: name, connections: 2 * CONNECTIONS };
     let world = World::open(Db::open(&location, MIGRATIONS).await.expect("open")).await;
     let log_id = world.group("r", &["ann"]).await;
     let views = || join_all((0..CONNECTIONS).map(|_| world.store.view(log_id, None)));
