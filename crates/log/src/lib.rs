@@ -37,7 +37,7 @@ pub use kind::Kind;
 pub use member::{Effects, Membership, Rules};
 pub use parlance_proto::message::v1::event::Body;
 pub use parlance_types::{History, MemberRule, Role, RoomKind};
-pub use read::Head;
+pub use read::{Head, LogFacts};
 pub use send::{Entry, Sent};
 pub use store::Store;
 pub use view::{Stands, View, ViewRow, Visible, stranger};

@@ -54,6 +54,23 @@ pub(crate) async fn heads(db: &Db, log_ids: &[LogId]) -> Result<Vec<Head>, Error
     Ok(heads)
 }
 
+/// How many facts of each source a log has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogFacts {
+    pub log_id: LogId,
+    pub membership: i64,
+    pub room: i64,
+}
+
+/// Up to `limit` logs by id, those after `after`.
+pub(crate) async fn facts(db: &Db, after: LogId, limit: i64) -> Result<Vec<LogFacts>, Error> {
+    let select = "SELECT log_id, applied_membership, applied_room FROM heads
+                  WHERE log_id > $1 ORDER BY log_id LIMIT $2";
+    let rows: Vec<(Uuid, i64, i64)> = db.read(select).bind(after.0).bind(limit).fetch_all().await?;
+    let facts = |(log_id, membership, room)| LogFacts { log_id: LogId(log_id), membership, room };
+    Ok(rows.into_iter().map(facts).collect())
+}
+
 /// How often each user's access changed, in the order asked.
 pub(crate) async fn user_heads(db: &Db, users: &[(TenantId, UserId)]) -> Result<Vec<i64>, Error> {
     let mut found = HashMap::new();

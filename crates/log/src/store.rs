@@ -14,8 +14,8 @@ use crate::closed::{self, Emptying};
 use crate::room_id::Resolver;
 use crate::write::Writers;
 use crate::{
-    Applied, Change, CursorCheck, Entry, EpochId, Error, FactBatch, Head, Options, Publish, Sent,
-    StoredEvent, View, ViewRow, epoch, read, view,
+    Applied, Change, CursorCheck, Entry, EpochId, Error, FactBatch, Head, LogFacts, Options,
+    Publish, Sent, StoredEvent, View, ViewRow, epoch, read, view,
 };
 
 /// How long the last beat may take: a database that is away is not waited for.
@@ -212,6 +212,11 @@ impl Store {
     /// Where logs stand, for those that exist, in no order.
     pub async fn heads(&self, log_ids: &[LogId]) -> Result<Vec<Head>, Error> {
         read::heads(&self.inner.db, log_ids).await
+    }
+
+    /// How many facts each log has, up to `limit` logs by id after `after`.
+    pub async fn facts(&self, after: LogId, limit: i64) -> Result<Vec<LogFacts>, Error> {
+        read::facts(&self.inner.db, after, limit).await
     }
 
     /// How often each user's access was changed; 0 for users never seen.

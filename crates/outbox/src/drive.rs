@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 use tonic_types::StatusExt as _;
 
-use crate::store::{self, Standing};
+use crate::store::{self, LogVersion, Standing};
 
 /// Bytes of facts that one call carries: more would delay other calls for long.
 const CALL_BYTES: usize = 200 * 1024;
@@ -142,6 +142,21 @@ impl Outbox {
             lost_by_logs: read(&self.counters.lost_by_logs),
             overtaken: read(&self.counters.overtaken),
         })
+    }
+
+    /// How far each log has come, up to `limit` logs by id after `after`.
+    pub async fn versions(&self, after: LogId, limit: i64) -> Result<Vec<LogVersion>, StoreError> {
+        store::versions(&self.db, after, limit).await
+    }
+
+    /// Remembers that a log has the facts up to `applied`, whatever was remembered: a database
+    /// was put back. What it lacks the relay sends again; what it has more is passed over.
+    pub async fn align(&self, log_id: LogId, applied: i64) -> Result<(), StoreError> {
+        if !store::overtake(&self.db, log_id, applied).await? {
+            store::lower(&self.db, log_id, applied).await?;
+        }
+        self.failed.notify_one();
+        Ok(())
     }
 
     /// Sends all pending facts of a log, in version order and as few calls as they

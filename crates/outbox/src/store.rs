@@ -75,6 +75,30 @@ pub(crate) async fn standing(db: &Db, log_id: LogId) -> Result<Option<Standing>,
     }))
 }
 
+/// How far the facts of a log have come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogVersion {
+    pub log_id: LogId,
+    /// The last fact that was made.
+    pub version: i64,
+    /// The last one that the log is known to have.
+    pub applied: i64,
+}
+
+/// Up to `limit` logs by id, those after `after`.
+pub(crate) async fn versions(
+    db: &Db,
+    after: LogId,
+    limit: i64,
+) -> Result<Vec<LogVersion>, StoreError> {
+    let select = "SELECT log_id, version, applied FROM outbox_logs
+                  WHERE log_id > $1 ORDER BY log_id LIMIT $2";
+    let rows: Vec<(Uuid, i64, i64)> = db.read(select).bind(after.0).bind(limit).fetch_all().await?;
+    let version =
+        |(log_id, version, applied)| LogVersion { log_id: LogId(log_id), version, applied };
+    Ok(rows.into_iter().map(version).collect())
+}
+
 /// The first facts above `after`, encoded, by version. The version is the row's: what
 /// the fact says of it may be older (see [`overtake`]).
 pub(crate) async fn facts(

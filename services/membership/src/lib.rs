@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parlance_db::{Db, Migrations};
-use parlance_outbox::Outbox;
+pub use parlance_outbox::{LogVersion, Outbox};
 use parlance_proto::membership::v1::membership_service_server::MembershipServiceServer;
 use parlance_proto::membership::v1::operator_service_server::OperatorServiceServer;
 use parlance_proto::membership::v1::roster_service_server::RosterServiceServer;
@@ -63,6 +63,11 @@ impl Service {
         let outbox = Outbox::new(db.clone(), FactSource::Membership, message, internal);
         let store = Store::new(db, env.clock.clone());
         Self { handler: Handler { store, outbox }, tasks: env.tasks.clone() }
+    }
+
+    /// The facts on their way into logs.
+    pub const fn outbox(&self) -> &Outbox {
+        &self.handler.outbox
     }
 
     /// What users, backends and operators call.

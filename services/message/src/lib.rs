@@ -42,7 +42,7 @@ use self::pin::{Pins, unpin_deleted};
 use self::stream::grpc::StreamGrpc;
 
 pub use parlance_follow::Options as StreamOptions;
-pub use parlance_log::{Error, Options as LogOptions, Store};
+pub use parlance_log::{Error, LogFacts, Options as LogOptions, Store};
 
 /// The schema of this service.
 pub const MIGRATIONS: Migrations = parlance_db::migrations!();

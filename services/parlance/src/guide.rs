@@ -1,19 +1,25 @@
 //! What is printed for people after a start: lines to paste.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::path::{Path, absolute};
 
-use parlance_rpc::{Minter, Role};
-use parlance_types::{Micros, TenantId, UserId};
+use crate::settings::Config;
 
-/// How long the printed tokens hold.
-const LIFE: Duration = Duration::from_hours(24);
-
-/// What to try first, on a server whose secret is known.
-pub(crate) fn guide(address: SocketAddr, minter: &Minter, now: Micros) -> String {
-    let tenant = TenantId::new("demo");
-    let mint = |role, subject| minter.token(&tenant, role, &UserId::new(subject), now, LIFE);
-    let (shop, anna) = (mint(Role::Service, "shop"), mint(Role::User, "anna"));
+/// What to try first, on a server whose secret is in its folder. It prints no token: what
+/// is printed may be kept for long, and read by others.
+pub(crate) fn guide(address: SocketAddr, folder: &Path, config: &Config) -> String {
+    let program = std::env::current_exe().unwrap_or_else(|_| "parlance".into());
+    let program = quoted(&program.display().to_string());
+    let folder = absolute(folder).unwrap_or_else(|_| folder.to_owned());
+    let store = quoted(&format!("sqlite://{}", folder.display()));
+    let (issuer, audience) = (quoted(&config.issuer), quoted(&config.audience));
+    let mint = |holder: &str| {
+        format!(
+            "$({program} token --tenant demo {holder} --store {store} --issuer {issuer} \
+             --audience {audience})"
+        )
+    };
+    let (shop, anna) = (mint("--service shop"), mint("--user anna"));
     let calls = [
         (
             "Create two users, as a backend:",
@@ -49,10 +55,14 @@ pub(crate) fn guide(address: SocketAddr, minter: &Minter, now: Micros) -> String
     });
     format!(
         "\nParlance listens on {address}\n\n\
-         Tokens of the tenant demo, for {} hours (others: parlance token --help):\n\n\
+         Tokens of the tenant demo, for an hour (others: parlance token --help):\n\n\
          export BACKEND=\"authorization: Bearer {shop}\"\n\
          export ANNA=\"authorization: Bearer {anna}\"\n{}",
-        LIFE.as_secs() / 3600,
         calls.concat()
     )
+}
+
+/// One word to a shell, whatever is in it.
+fn quoted(word: &str) -> String {
+    format!("'{}'", word.replace('\'', r"'\''"))
 }

@@ -9,6 +9,7 @@ mod data_dir;
 mod demo;
 mod environment;
 mod failure;
+mod fit;
 mod guide;
 mod healthcheck;
 pub mod process;

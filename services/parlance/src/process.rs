@@ -55,9 +55,9 @@ pub async fn run(part: Part, config: Config) -> Result<(), Failure> {
              the heads, and of notices never; set bus to a Redis if there is more than one"
         );
     }
-    parlance_telemetry::print(&match &process.minter {
-        Some(minter) => guide(*address, minter, clock.now()),
-        None => format!("Parlance listens on {address}"),
+    parlance_telemetry::print(&match (&process.minter, &config.store) {
+        (Some(_), Store::Sqlite(folder)) => guide(*address, folder, &config),
+        _ => format!("Parlance listens on {address}"),
     });
     process.serve().await
 }
@@ -68,7 +68,7 @@ pub(crate) struct Process {
     /// The means to mint tokens, when the key is our own.
     pub(crate) minter: Option<Minter>,
     env: Env,
-    services: Services,
+    services: Box<Services>,
     server: Server,
     listener: TcpListener,
     shutdown: CancellationToken,
@@ -96,7 +96,7 @@ impl Process {
         let mut layers = layers(config, auth);
         layers.tenant_rate = tenant_rate(part, config, &env.tasks)?;
         let parts = Parts { config, env: env.clone(), layers: &layers, data: data.as_ref() };
-        let services = Services::open(part, &parts).await?;
+        let services = Box::new(Box::pin(Services::open(part, &parts)).await?);
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
             Failure::fatal(format_args!("cannot listen on {}", config.listen), &error)
         })?;
@@ -176,7 +176,11 @@ fn internal_keys(config: &Config) -> Result<Vec<InternalKey>, Failure> {
 /// Takes the folder, if everything is kept in one.
 fn data(config: &Config) -> Result<Option<DataDir>, Failure> {
     match &config.store {
-        Store::Sqlite(folder) => DataDir::take(folder).map(Some),
+        Store::Sqlite(folder) => {
+            let data = DataDir::take(folder)?;
+            data.look()?;
+            Ok(Some(data))
+        }
         Store::Postgres(_) => Ok(None),
     }
 }

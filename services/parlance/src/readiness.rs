@@ -1,4 +1,4 @@
-//! Whether a process is ready: its databases are there.
+//! Whether a process is ready: its databases are there, and whole.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,7 +46,11 @@ impl Readiness {
     async fn look(&mut self, health: &Health) -> Result<(), &'static str> {
         let ready = self.ask().await;
         if ready != self.ready {
-            tracing::warn!(ready, "the database came or went");
+            if let Some(broken) = self.pings.iter().find_map(Ping::broken) {
+                tracing::error!("nothing is read or written any more: {broken}");
+            } else {
+                tracing::warn!(ready, "the database came or went");
+            }
             health.set_all(ready).await;
             self.ready = ready;
         }
@@ -66,7 +70,14 @@ impl Readiness {
             missed = true;
         }
         self.misses = if missed { self.misses + 1 } else { 0 };
-        self.misses < MISSES
+        let Some(broken) = self.pings.iter().find_map(Ping::broken).map(ToOwned::to_owned) else {
+            return self.misses < MISSES;
+        };
+        // They are put back together, so nothing is worth writing to the others any more.
+        for ping in &self.pings {
+            ping.breaks(&broken);
+        }
+        false
     }
 }
 

@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
 use crate::data_dir::DataDir;
+use crate::fit::Files;
 use crate::settings::Config;
 use crate::values::{Bus, Store};
 
@@ -78,6 +79,9 @@ pub(crate) struct Services {
     /// The present epoch of the logs.
     pub(crate) epoch: String,
     message: Option<parlance_message::Service>,
+    membership: Option<parlance_membership::Service>,
+    room: Option<parlance_room::Service>,
+    presence: Option<parlance_presence::Service>,
     pub(crate) databases: Vec<Db>,
     /// Cancelled once nothing is written any more.
     flushed: CancellationToken,
@@ -132,7 +136,37 @@ impl Services {
                 services.presence(parts, rosters, logs).await?;
             }
         }
+        if parts.data.is_some() {
+            services.check_files().await?;
+        }
+        services.run();
         Ok(services)
+    }
+
+    /// Before anything is done that would hide it.
+    async fn check_files(&self) -> Result<(), Failure> {
+        match (&self.message, &self.membership, &self.room) {
+            (Some(message), Some(membership), Some(room)) => {
+                Files { message, membership, room }.check().await
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Starts what runs beside the requests.
+    fn run(&self) {
+        if let Some(message) = &self.message {
+            message.run();
+        }
+        if let Some(membership) = &self.membership {
+            membership.run();
+        }
+        if let Some(room) = &self.room {
+            room.run();
+        }
+        if let Some(presence) = &self.presence {
+            presence.run();
+        }
     }
 
     async fn message(&mut self, parts: &Parts<'_>) -> Result<Served, Failure> {
@@ -145,7 +179,6 @@ impl Services {
         let message = message.await.map_err(failed)?;
         self.epoch = message.store().epoch().await.map_err(failed)?.to_string();
         self.serve(message.public());
-        message.run();
         self.serve_suite(message.internal());
         let beside = message.internal();
         self.message = Some(message);
@@ -156,9 +189,10 @@ impl Services {
         let db = self.database(parts, "membership", parlance_membership::MIGRATIONS).await?;
         let membership = parlance_membership::Service::open(&parts.env, db, logs);
         self.serve(membership.public());
-        membership.run();
         self.serve_suite(membership.internal());
-        Ok(membership.internal())
+        let beside = membership.internal();
+        self.membership = Some(membership);
+        Ok(beside)
     }
 
     async fn room(
@@ -170,7 +204,7 @@ impl Services {
         let db = self.database(parts, "room", parlance_room::MIGRATIONS).await?;
         let room = parlance_room::Service::open(&parts.env, db, rosters, logs);
         self.serve(room.public());
-        room.run();
+        self.room = Some(room);
         Ok(())
     }
 
@@ -185,7 +219,7 @@ impl Services {
         let (env, options) = (&parts.env, parts.presence());
         let presence = parlance_presence::Service::open(env, db, sessions, rosters, logs, options);
         self.serve(presence.public());
-        presence.run();
+        self.presence = Some(presence);
         Ok(())
     }
 

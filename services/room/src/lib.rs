@@ -3,13 +3,14 @@
 //! A folder for each noun: `room`, `list`, `operator`. `clients` calls the services below;
 //! `wire` is what the handlers share.
 
-use parlance_db::{Db, Migrations};
-use parlance_outbox::Outbox;
+use parlance_db::{Db, Migrations, StoreError};
+pub use parlance_outbox::Outbox;
 use parlance_proto::message::v1::FactSource;
 use parlance_proto::room::v1::operator_service_server::OperatorServiceServer;
 use parlance_proto::room::v1::room_list_service_server::RoomListServiceServer;
 use parlance_proto::room::v1::room_service_server::RoomServiceServer;
 use parlance_rpc::{Env, Served, Tasks, Transport, public};
+use parlance_types::LogId;
 
 mod clients;
 mod error;
@@ -56,6 +57,16 @@ impl Service {
             outbox,
             tasks: env.tasks.clone(),
         }
+    }
+
+    /// The logs of rooms that are there, up to `limit` by id after `after`.
+    pub async fn active(&self, after: LogId, limit: i64) -> Result<Vec<LogId>, StoreError> {
+        self.rooms.store().active(after, limit).await
+    }
+
+    /// The facts on their way into logs.
+    pub const fn outbox(&self) -> &Outbox {
+        &self.outbox
     }
 
     /// What users, backends and operators call, once the auth layer has verified them.

@@ -1,5 +1,7 @@
 //! The program itself, in processes of their own.
 
+mod files;
+
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -51,9 +53,13 @@ struct Server {
 
 impl Server {
     fn start(folder: &Path, arguments: &[&str]) -> Self {
-        let mut child = parlance(folder)
-            .args(["run", "--listen", "127.0.0.1:0", "--log-filter", "warn"])
-            .args(arguments)
+        Self::of(parlance(folder).args(arguments))
+    }
+
+    /// Starts what the command has to say beside what all of them say.
+    fn of(command: &mut Command) -> Self {
+        let mut child = command
+            .args(["--listen", "127.0.0.1:0", "--log-filter", "warn"])
             .stdout(Stdio::piped())
             .spawn()
             .expect("the program");
@@ -103,11 +109,16 @@ impl Drop for Server {
 }
 
 #[test]
-fn a_server_starts_with_nothing_said_prints_tokens_and_ends_well_when_asked_to() {
+fn a_server_starts_with_nothing_said_tells_how_to_get_tokens_and_ends_well_when_asked_to() {
     let folder = TempDir::new().expect("a folder");
     let server = Server::start(folder.path(), &[]);
-    for name in ["export BACKEND=", "export ANNA="] {
-        let token = server.next_line_with(name);
+    for (name, variable) in [("export BACKEND=", "$BACKEND"), ("export ANNA=", "$ANNA")] {
+        let line = server.next_line_with(name);
+        // What is printed may be kept, and read by others.
+        assert!(!line.contains("eyJ"), "{line}");
+        let shown = format!("{name}{line}\necho \"{variable}\"");
+        let token = Command::new("bash").args(["-euc", &shown]).output().expect("bash");
+        let token = String::from_utf8(token.stdout).expect("text");
         assert_eq!(token.split('.').count(), 3, "{token}");
     }
     assert!(server.is_ready(folder.path()));

@@ -28,6 +28,10 @@ impl Rooms {
         Self { store, rosters, outbox, clock, tasks }
     }
 
+    pub(crate) const fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// Runs a change to its end, also if its caller goes away meanwhile: it is not left
     /// half-way. What it awaits is bounded, so it ends; the end of the process waits for it.
     pub(super) fn change<T, W>(

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use parlance_db::{Conn, Db, Query};
+use parlance_db::{Conn, Db, Query, StoreError};
 use parlance_outbox::{enqueue, register};
 use parlance_requests::{Found, RequestKey, forget, prune};
 use parlance_rpc::Tasks;
 use parlance_types::{Clock, LogId, Micros, RoomId, TenantId, UserId};
+use uuid::Uuid;
 
 use super::janitor::{ABANDONED_GRACE, GRACE};
 use super::row::{RoomRow, columns, json};
@@ -174,6 +175,15 @@ impl Store {
     ) -> Result<Vec<Room>, Error> {
         let query = self.db.read(listed!("log_id")).bind(tenant_id.as_str());
         many(query.bind_list(log_ids.iter().map(|log_id| log_id.0))).await
+    }
+
+    /// Rooms that are there, by the ids of their logs.
+    pub(crate) async fn active(&self, after: LogId, limit: i64) -> Result<Vec<LogId>, StoreError> {
+        let select = "SELECT log_id FROM rooms WHERE log_id > $1 AND state = $2
+                      ORDER BY log_id LIMIT $3";
+        let query = self.db.read(select).bind(after.0).bind(State::Active as i16).bind(limit);
+        let rows: Vec<(Uuid,)> = query.fetch_all().await?;
+        Ok(rows.into_iter().map(|(log_id,)| LogId(log_id)).collect())
     }
 
     /// Rooms that the janitor should look at, the longest due first.
