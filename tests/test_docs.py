@@ -52,6 +52,21 @@ def test_every_file_that_the_page_for_contributors_names_is_there():
     assert not [path for path in named if not (ROOT / path).exists()]
 
 
+def test_every_resource_of_the_page_for_operators_has_a_test_that_exists():
+    page = (ROOT / "docs/operations.md").read_text()
+    table = page[page.index("| resource |") :].splitlines()
+    rows = [line.strip("|").split("|") for line in itertools.takewhile(lambda it: it.startswith("|"), table)][2:]
+    assert len(rows) > 10
+    rust = "\n".join(path.read_text() for top in ("crates", "services") for path in (ROOT / top).rglob("*.rs"))
+    for resource, *_, tests in rows:
+        named = re.findall(r"`([\w./]+)(?:::\w+)*::(\w+)`", tests)
+        assert named, resource
+        for place, name in named:
+            source = (ROOT / "tests" / place).read_text() if place.endswith(".py") else rust
+            start = "def" if place.endswith(".py") else "fn"
+            assert re.search(rf"\b{start} {name}\(", source), f"{resource}: {place}::{name}"
+
+
 def test_links_between_the_documents_lead_somewhere():
     pages = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
     assert len(pages) > 8

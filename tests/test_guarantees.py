@@ -2,7 +2,6 @@
 
 import contextlib
 import pathlib
-import queue
 import re
 import threading
 import time
@@ -11,6 +10,7 @@ from concurrent import futures
 
 import grpc
 import pytest
+from hostile import Hostile, message
 from load import Load
 from parlance_client import Client, details, persist, reason, retry_after
 from server import TENANT, Server
@@ -175,83 +175,65 @@ def test_subscribers_who_stop_reading_hold_up_no_other_and_cost_no_memory(server
         assert [sleeper.streams for sleeper in sleepers] == opened, "one was sent away"
 
 
-class SlowCall:
-    """A send whose request does not come to its end before it is told to."""
-
-    def __init__(self, channel, token, room, text):
-        self._parts = queue.SimpleQueue()
-        self._request = message_service_pb2.SendMessageRequest(
-            room_id=room, content=message_pb2.MessageContent(text=text)
-        )
-        method = channel.stream_unary(
-            "/parlance.message.v1.MessageService/SendMessage",
-            request_serializer=message_service_pb2.SendMessageRequest.SerializeToString,
-            response_deserializer=message_service_pb2.SendMessageResponse.FromString,
-        )
-        parts = iter(self._parts.get, None)
-        auth = [("authorization", f"Bearer {token}")]
-        self.call = method.future(parts, metadata=auth, timeout=60)
-
-    def finish(self):
-        """Sends what is missing."""
-        self._parts.put(self._request)
-        self._parts.put(None)
-
-
-def wait_refused(calls, count):
-    """Waits until so many of the calls are refused, and returns those that are not."""
-    give_up = time.monotonic() + 60
-    while sum(slow.call.done() for slow in calls) < count:
-        assert time.monotonic() < give_up, "too few are refused"
-        time.sleep(0.01)
-    for slow in calls:
-        if slow.call.done():
-            judge_overloaded(slow.call.exception())
-    left = [slow for slow in calls if not slow.call.done()]
-    assert len(left) == len(calls) - count
-    return left
-
-
 def judge_overloaded(error):
     assert (error.code(), reason(error)) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
     assert 0 < retry_after(error) < 5
     assert details(error)["QuotaFailure"].violations
 
 
+SEND = "/parlance.message.v1.MessageService/SendMessage"
+RESOURCE_EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED.value[0]
+
+
 def test_a_flood_is_refused_in_words_and_what_was_admitted_is_done():
     """B-191: one who floods leaves room for others; when all is taken, nobody waits unheard."""
-    greedy, *others = users = [f"flooder{number}" for number in range(6)]
-    calls = []
+    refused = []
 
-    def flood(user, count):
-        channel, token = server.channel(), server.token(user)
-        begun = [SlowCall(channel, token, room, f"{user} {number}") for number in range(count)]
-        calls.extend(begun)
-        return begun
+    def flood(tenant, user, count, admitted):
+        """Calls whose answers are not taken: so many of them are let in."""
+        hostile = stack.enter_context(Hostile(server, window=0))
+        content = message_pb2.MessageContent(text="one of many")
+        request = message_service_pb2.SendMessageRequest(room_id=rooms[tenant], content=content)
+        token = server.token(user, tenant=tenant)
+        calls = [
+            hostile.call(SEND, message(request.SerializeToString()), token, grpc_timeout="60S")
+            for _ in range(count)
+        ]
+        hostile.wait(lambda: len(hostile.began) == count)
+        over = hostile.ended(calls)
+        refused.extend(hostile.status[call] for call in over)
+        left = [call for call in calls if call not in over]
+        assert len(left) == admitted, (user, hostile.status)
+        return hostile, left
 
-    with Server(options=["--max-calls", "8"]) as server:
-        room = new_room(server, "calm", *users)
+    with Server(options=["--max-calls", "8"]) as server, contextlib.ExitStack() as stack:
+        rooms = {}
+        for tenant in ("first", "second"):
+            users = [f"flooder{number}" for number in range(3)]
+            server.service(tenant=tenant).upsert_users(users)
+            rooms[tenant] = server.user(users[0], tenant=tenant).create_group("flooded", users[1:])
+        room = new_room(server, "calm")
         calm = server.user("calm")
-        try:
-            # A quarter of all is the most that one caller gets.
-            admitted = wait_refused(flood(greedy, 5), 3)
-            first = calm.send(room, "in the middle of it", patience=0).seq
-            # Six places are left.
-            admitted += wait_refused([slow for user in others for slow in flood(user, 2)], 4)
-            assert len(admitted) == 8
-            for _ in range(50):
-                with pytest.raises(grpc.RpcError) as over:
-                    calm.inbox.GetUnread(inbox_pb.GetUnreadRequest(), timeout=10)
-                judge_overloaded(over.value)
-            assert server.health() == "SERVING"
-        finally:
-            for slow in calls:
-                slow.finish()
+        # A quarter of all is the most that one caller gets, and half a tenant.
+        floods = [flood("first", "flooder0", 5, 2)]
+        first = calm.send(room, "in the middle of it", patience=0).seq
+        floods += [flood("first", "flooder1", 2, 2), flood("first", "flooder2", 2, 0)]
+        floods += [flood("second", "flooder0", 2, 2), flood("second", "flooder1", 2, 2)]
+        for _ in range(50):
+            with pytest.raises(grpc.RpcError) as over:
+                calm.inbox.GetUnread(inbox_pb.GetUnreadRequest(), timeout=10)
+            judge_overloaded(over.value)
+        assert server.health() == "SERVING"
+        assert refused == [RESOURCE_EXHAUSTED] * 5
         # Those that were let in are done, whatever was refused around them.
-        seqs = [slow.call.result(60).seq for slow in admitted]
-        assert sorted(seqs) == list(range(first + 1, first + 9))
-        assert calm.send(room, "after it").seq == first + 9
-        assert len(calm.history(room)) == 10
+        for hostile, calls in floods:
+            for call in calls:
+                hostile.grant(call)
+            hostile.wait(lambda: len(hostile.ended(calls)) == len(calls))
+            assert all(hostile.status[call] == 0 for call in calls)
+        assert calm.send(room, "after it").seq == first + 1
+        for tenant in rooms:
+            assert len(server.user("flooder0", tenant=tenant).history(rooms[tenant])) == 4
         server.stop()
 
 

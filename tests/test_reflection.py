@@ -20,7 +20,8 @@ def reflect(server, version, **request):
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
     question = reflection_pb2.ServerReflectionRequest(**request)
-    return next(ask(iter([question]), timeout=10))
+    metadata = [("authorization", f"Bearer {server.token('tests')}")]
+    return next(ask(iter([question]), metadata=metadata, timeout=10))
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])

@@ -218,7 +218,8 @@ def test_a_second_signal_ends_a_draining_server_at_once(first, second):
     questions = queue.SimpleQueue()
     with Server(options=["--drain", "1h"]) as server:
         reflection = reflection_pb2_grpc.ServerReflectionStub(server.channel())
-        answers = reflection.ServerReflectionInfo(iter(questions.get, None))
+        metadata = [("authorization", f"Bearer {server.token('tests')}")]
+        answers = reflection.ServerReflectionInfo(iter(questions.get, None), metadata=metadata)
         questions.put(reflection_pb2.ServerReflectionRequest(list_services=""))
         assert next(answers).HasField("list_services_response"), "the server has the stream"
         health = health_pb2_grpc.HealthStub(server.channel())

@@ -56,8 +56,9 @@ def environment():
 class Server:
     """A server on a port of its own and in a folder of its own."""
 
-    def __init__(self, store=None, options=(), own_key=True):
-        """Without a key of our own the server makes one beside its data."""
+    def __init__(self, store=None, options=(), own_key=True, files=None):
+        """Without a key of our own the server makes one beside its data; with `files` it may
+        not have more."""
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="parlance-test-"))
         self.data = self.folder / "data"
         self.log = self.folder / "server.log"
@@ -65,6 +66,7 @@ class Server:
         self._key.write_text(secrets.token_hex(32))
         self._store = store or f"sqlite://{self.data}"
         self._options = list(options)
+        self._limited = ["prlimit", f"--nofile={files}"] if files else []
         if own_key:
             self._options += ["--auth-key", f"hs256:{self._key}"]
         self._process = None
@@ -91,7 +93,8 @@ class Server:
         with self.log.open("ab") as log:
             begin = log.tell()
             self._process = subprocess.Popen(
-                [binary(), "run", "--store", self._store, "--listen", self.address]
+                self._limited
+                + [binary(), "run", "--store", self._store, "--listen", self.address]
                 + self._options,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

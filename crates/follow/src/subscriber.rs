@@ -17,6 +17,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use parlance_proto::frame::Frame;
+use parlance_rpc::Held;
 use parlance_types::{LogId, RoomId, Seq, TenantId, UserId};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
@@ -46,7 +47,7 @@ pub struct Wanted {
 }
 
 /// The rooms that a stream is to follow, for whom and for how long.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Follow {
     pub tenant_id: TenantId,
     /// `None`: for nobody, with every right.
@@ -59,6 +60,8 @@ pub struct Follow {
     pub all_my_rooms: bool,
     /// Where rooms start for which nothing is said.
     pub start: Start,
+    /// What `rooms` takes of the caller's memory here, until they are followed.
+    pub held: Option<Held>,
     /// How long the caller's token holds.
     pub expires_in: Duration,
     /// Cancelled when this node wants its streams to go elsewhere.
@@ -205,6 +208,9 @@ impl Subscriber {
         }
         self.tell_notices(mail);
         self.launch();
+        if self.joining.is_empty() && (self.listing.done || !self.follow.all_my_rooms) {
+            self.follow.held = None;
+        }
         if self.is_over() {
             let refused = self.joining.refusal();
             self.end(refused.map(Ended::Refused));

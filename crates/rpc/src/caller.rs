@@ -32,7 +32,27 @@ pub enum Principal {
     Internal(Option<UserId>),
 }
 
+/// Who is counted as one where calls are bounded: a backend is one, whoever it acts for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Party {
+    User(UserId),
+    Service(String),
+    Operator(String),
+}
+
 impl Caller {
+    /// As whom it is counted; the suite itself is not.
+    pub(crate) fn party(&self) -> Option<Party> {
+        match &self.principal {
+            Principal::User(user) => Some(Party::User(user.clone())),
+            Principal::ServiceFor(_) | Principal::Service => {
+                Some(Party::Service(self.subject.clone()))
+            }
+            Principal::Operator => Some(Party::Operator(self.subject.clone())),
+            Principal::Internal(_) => None,
+        }
+    }
+
     /// The user whose rights count; `None` when the caller acts for the tenant.
     pub fn user(&self) -> Option<&UserId> {
         match &self.principal {

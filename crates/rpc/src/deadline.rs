@@ -1,8 +1,6 @@
 //! Deadlines: every unary call has one, a stream has one when its client asks.
 
-use std::collections::HashSet;
 use std::pin::Pin;
-use std::sync::{Arc, LazyLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -14,12 +12,16 @@ use tokio::time::{Instant, Sleep, sleep_until, timeout_at};
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::auth::is_open;
 use crate::body::trailers;
 use crate::step::{Next, Step};
 use crate::{Failure, Reason, Refusal, reflection, status, violation};
 
 /// How long a unary call may take when its client does not say.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(10);
+
+/// How long a stream that needs no token may live.
+const OPEN_LIFE: Duration = Duration::from_mins(10);
 
 /// The longest deadline that is kept; longer ones are lowered to it.
 const LONGEST: Duration = Duration::from_hours(30 * 24);
@@ -93,13 +95,12 @@ pub fn remaining<T>(request: &tonic::Request<T>) -> Duration {
 /// Unary calls get what their `grpc-timeout` says, at most `max`, else `default`;
 /// streams get only what their client asks for, once they have begun: whatever it asks
 /// for, their request must be there and be answered within `default`, or it would hold its
-/// place among the calls that are handled for as long as its client likes. What is late is
+/// place for as long as its client likes. What needs no token lives ten minutes. What is late is
 /// answered DEADLINE_EXCEEDED, a stream in its trailers.
 #[derive(Clone, Debug)]
 pub struct Deadlines {
     default: Duration,
     max: Duration,
-    streaming: Arc<HashSet<String>>,
 }
 
 impl Default for Deadlines {
@@ -111,9 +112,7 @@ impl Default for Deadlines {
 impl Deadlines {
     /// Bounds unary calls by `default`, or by what the client asks up to `max`.
     pub fn new(default: Duration, max: Duration) -> Self {
-        static STREAMING: LazyLock<Arc<HashSet<String>>> =
-            LazyLock::new(|| Arc::new(reflection::streaming_methods()));
-        Self { default, max, streaming: Arc::clone(&STREAMING) }
+        Self { default, max }
     }
 }
 
@@ -128,8 +127,11 @@ impl Step for Deadlines {
             Err(refusal) => return Ok(Status::from(refusal).into_http()),
         };
         let now = Instant::now();
-        let streams = self.streaming.contains(request.uri().path());
-        let limit = if streams {
+        let path = request.uri().path();
+        let streams = reflection::streams(path);
+        let limit = if streams && is_open(path) {
+            Some(asked.unwrap_or(OPEN_LIFE).min(OPEN_LIFE))
+        } else if streams {
             asked.map(|asked| asked.min(LONGEST))
         } else {
             Some(asked.unwrap_or(self.default).min(self.max))

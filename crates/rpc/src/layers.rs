@@ -29,15 +29,16 @@ pub const MAX_INTERNAL: usize = 16 * 1024 * 1024;
 /// Services with every step around them.
 pub type App = BoxCloneSyncService<Request<Body>, Response<Body>, Infallible>;
 
-/// The steps that every request passes: name and log it, catch panics, refuse what is
-/// no request, bound its time, shed load, verify the caller, limit the
-/// caller's rate, the tenant's, and the caller's share.
+/// The steps that every request passes: name and log it, catch panics, refuse what is no
+/// request, bound its time, verify the caller, limit the caller's rate and the tenant's, and
+/// bound what is held: calls and bytes.
 #[derive(Clone, Debug)]
 pub struct Layers {
     pub auth: Auth,
     pub deadlines: Deadlines,
     /// Network calls only: what the suite asks of itself was admitted already.
     pub rate: Option<RateLimit>,
+    pub service_rate: Option<RateLimit>,
     /// Network calls only, likewise.
     pub tenant_rate: Option<TenantRate>,
     pub shed: Option<Shed>,
@@ -47,12 +48,13 @@ pub struct Layers {
 
 impl Layers {
     /// The steps with their defaults: 1,000 calls a second and 2,000 at once per
-    /// caller, 4,096 calls handled at once.
+    /// user, ten times as many per backend, 4,096 calls handled at once.
     pub fn new(auth: Auth) -> Self {
         Self {
             auth,
             deadlines: Deadlines::default(),
             rate: RateLimit::new(1000, 2000),
+            service_rate: RateLimit::of_services(10_000, 20_000),
             tenant_rate: None,
             shed: Some(Shed::new(4096)),
             in_flight: TaskTracker::new(),
@@ -61,33 +63,28 @@ impl Layers {
 
     /// Services as the network reaches them.
     pub fn network(&self, routes: Routes) -> App {
-        self.wrap(routes, self.shed.clone(), self.rate.clone(), self.tenant_rate.clone())
+        self.wrap(routes)
     }
 
     /// Services as other services in this process reach them: callers are verified
     /// and calls are bounded all the same.
     pub fn in_process(&self, routes: Routes) -> Transport {
-        in_process(self.wrap(routes, None, None, None))
+        let none =
+            Self { rate: None, service_rate: None, tenant_rate: None, shed: None, ..self.clone() };
+        in_process(none.wrap(routes))
     }
 
-    fn wrap(
-        &self,
-        routes: Routes,
-        shed: Option<Shed>,
-        rate: Option<RateLimit>,
-        tenant_rate: Option<TenantRate>,
-    ) -> App {
-        let share = shed.as_ref().map(Shed::share);
+    fn wrap(&self, routes: Routes) -> App {
         let services = ServiceBuilder::new()
             .layer(StepLayer(Observe::new(self.in_flight.clone())))
             .layer(StepLayer(CatchPanics))
             .layer(StepLayer(BadInput))
             .layer(StepLayer(self.deadlines.clone()))
-            .layer(StepLayer(shed))
             .layer(StepLayer(self.auth.clone()))
-            .layer(StepLayer(rate))
-            .layer(StepLayer(tenant_rate))
-            .layer(StepLayer(share))
+            .layer(StepLayer(self.rate.clone()))
+            .layer(StepLayer(self.service_rate.clone()))
+            .layer(StepLayer(self.tenant_rate.clone()))
+            .layer(StepLayer(self.shed.clone()))
             .service(Last(routes.prepare()));
         BoxCloneSyncService::new(Steps::new(services))
     }

@@ -4,6 +4,8 @@
 //! alike, and reaches its handler with a [`Caller`] and perhaps a [`Deadline`] in
 //! its extensions.
 
+mod account;
+mod arriving;
 mod auth;
 mod balance;
 mod body;
@@ -19,6 +21,7 @@ mod health;
 mod input;
 mod internal;
 mod layers;
+mod line;
 mod observe;
 mod peer;
 mod rate;
@@ -36,6 +39,7 @@ mod token;
 mod trace;
 mod transport;
 
+pub use account::{Held, hold};
 pub use auth::{Auth, AuthConfig, AuthError, InvalidKeySource, KeyError, KeySource};
 pub use balance::{Addresses, InvalidAddresses, balanced};
 pub use caller::{Caller, Principal, caller, internal, operator};
@@ -50,7 +54,7 @@ pub use layers::{App, Layers, MAX_INTERNAL, MAX_REQUEST};
 pub use peer::{Below, CallError, Peer};
 pub use rate::RateLimit;
 pub use reason::{Reason, Refusal, violation};
-pub use reflection::with_reflection;
+pub use reflection::{InvalidReflection, Reflection};
 pub use serve::{ConnectionLimits, Server, termination};
 pub use served::{OfSuite, Served};
 pub use shed::Shed;

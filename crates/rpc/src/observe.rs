@@ -2,8 +2,9 @@
 //! said, never a token.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
@@ -16,6 +17,7 @@ use tonic::{Code, Status};
 use tracing::{Instrument, Span};
 
 use crate::auth::is_open;
+use crate::reflection;
 use crate::step::{Next, Step};
 use crate::trace::{CURRENT, REQUEST_ID, Seen, Trace};
 use crate::{Principal, Reason};
@@ -28,12 +30,13 @@ use crate::{Principal, Reason};
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observe {
     in_flight: TaskTracker,
+    strangers: Arc<Strangers>,
 }
 
 impl Observe {
     /// Counts requests in `in_flight` until they are finished.
     pub(crate) fn new(in_flight: TaskTracker) -> Self {
-        Self { in_flight }
+        Self { in_flight, strangers: Arc::default() }
     }
 }
 
@@ -46,19 +49,53 @@ impl Step for Observe {
         let trace = Trace::of(request.headers());
         let seen = Arc::new(Seen::default());
         request.extensions_mut().insert(Arc::clone(&seen));
-        let method = request.uri().path().to_owned();
+        let path = request.uri().path();
+        // Not what anybody may write into it.
+        let method = reflection::method(path).map_or("unknown", |(path, _)| path);
         let request_id = trace.request_id.to_str().unwrap_or_default();
         let trace_id = trace.span.trace_id();
         // Of the highest level, so that no filter takes the ids from the lines inside.
         let span = tracing::error_span!("rpc", method, request_id, %trace_id);
-        let in_flight = (!is_open(&method)).then(|| self.in_flight.token());
-        let mut record = Record { seen, span, began: Instant::now(), end: None, in_flight };
+        let in_flight = (!is_open(path)).then(|| self.in_flight.token());
+        let strangers = Arc::clone(&self.strangers);
+        let mut record =
+            Record { seen, span, began: Instant::now(), end: None, in_flight, strangers };
 
         let call = CURRENT.scope(trace.clone(), async move { next.call(request).await });
         let mut response = call.instrument(record.span.clone()).await?;
         response.headers_mut().insert(REQUEST_ID, trace.request_id);
         record.end = End::of(response.headers());
         Ok(response.map(|body| Body::new(Recorded { body, record })))
+    }
+}
+
+/// Lines on calls without a good token: so many a second, the rest is counted. Whoever may
+/// reach the server shall not fill its log.
+#[derive(Debug, Default)]
+struct Strangers(Mutex<Lines>);
+
+#[derive(Debug, Default)]
+struct Lines {
+    since: Option<Instant>,
+    told: u32,
+    left_out: u64,
+}
+
+impl Strangers {
+    const A_SECOND: u32 = 10;
+
+    /// Whether to tell of one more, and of how many nothing was told before.
+    fn tell(&self) -> Option<u64> {
+        let mut lines = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.since.is_none_or(|since| since.elapsed() >= Duration::from_secs(1)) {
+            (lines.since, lines.told) = (Some(Instant::now()), 0);
+        }
+        if lines.told == Self::A_SECOND {
+            lines.left_out += 1;
+            return None;
+        }
+        lines.told += 1;
+        Some(std::mem::take(&mut lines.left_out))
     }
 }
 
@@ -88,6 +125,7 @@ struct Record {
     began: Instant,
     end: Option<End>,
     in_flight: Option<TaskTrackerToken>,
+    strangers: Arc<Strangers>,
 }
 
 impl Drop for Record {
@@ -105,6 +143,13 @@ impl Drop for Record {
             };
         }
         let quiet = self.in_flight.is_none() || kind == Some("internal");
+        if caller.is_none() && !quiet {
+            match self.strangers.tell() {
+                Some(0) => {}
+                Some(more) => tracing::info!(more, "calls without a good token were not logged"),
+                None => return line!(debug),
+            }
+        }
         match code {
             Code::Internal | Code::Unknown | Code::DataLoss => line!(error),
             _ if quiet => line!(debug),

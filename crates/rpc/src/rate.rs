@@ -13,18 +13,20 @@ use parlance_types::TenantId;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::caller::Party;
 use crate::step::{Next, Step};
-use crate::{Caller, Principal, Reason, Refusal};
+use crate::{Caller, Reason, Refusal};
 
 /// After so many calls, callers that have been quiet are forgotten.
 const SWEEP: u32 = 4096;
 
 /// Whose calls are counted together.
-pub(crate) type Key = (TenantId, Principal);
+type Key = (TenantId, Party);
 
 /// The step that bounds how often each caller calls: so many calls a second on
-/// average, so many at once. Answers RATE_LIMITED with the exact wait. Services of
-/// the suite are exempt.
+/// average, so many at once. Answers RATE_LIMITED with the exact wait. A backend is one
+/// caller whoever it acts for, and has a limit of its own: it calls for many users. Services
+/// of the suite are exempt.
 #[derive(Debug)]
 pub struct RateLimit<C: Clock = DefaultClock>(Arc<Limiter<C>>);
 
@@ -33,6 +35,8 @@ struct Limiter<C: Clock> {
     callers: RateLimiter<Key, DashMapStateStore<Key>, C, NoOpMiddleware<C::Instant>>,
     clock: C,
     calls: AtomicU32,
+    /// Whom it bounds: backends, or everybody else.
+    services: bool,
 }
 
 impl<C: Clock> Clone for RateLimit<C> {
@@ -42,31 +46,37 @@ impl<C: Clock> Clone for RateLimit<C> {
 }
 
 impl RateLimit {
-    /// Allows `per_second` calls a second and `burst` at once; `None` when either
-    /// is 0: no limit.
+    /// Allows each user and operator `per_second` calls a second and `burst` at once; `None`
+    /// when either is 0: no limit.
     pub fn new(per_second: u32, burst: u32) -> Option<Self> {
-        Self::with_clock(per_second, burst, DefaultClock::default())
+        Self::with_clock(per_second, burst, false, DefaultClock::default())
+    }
+
+    /// The same for each backend.
+    pub fn of_services(per_second: u32, burst: u32) -> Option<Self> {
+        Self::with_clock(per_second, burst, true, DefaultClock::default())
     }
 }
 
 impl<C: Clock + Clone> RateLimit<C> {
-    fn with_clock(per_second: u32, burst: u32, clock: C) -> Option<Self> {
+    fn with_clock(per_second: u32, burst: u32, services: bool, clock: C) -> Option<Self> {
         let quota = Quota::per_second(NonZeroU32::new(per_second)?);
         let quota = quota.allow_burst(NonZeroU32::new(burst)?);
         let callers = RateLimiter::new(quota, DashMapStateStore::default(), clock.clone());
-        Some(Self(Arc::new(Limiter { callers, clock, calls: AtomicU32::new(0) })))
+        Some(Self(Arc::new(Limiter { callers, clock, calls: AtomicU32::new(0), services })))
     }
 
     fn check(&self, caller: &Caller) -> Result<(), Refusal> {
-        if matches!(caller.principal, Principal::Internal(_)) {
+        let Limiter { callers, clock, calls, services } = &*self.0;
+        let party = caller.party();
+        let Some(party) = party.filter(|it| matches!(it, Party::Service(_)) == *services) else {
             return Ok(());
-        }
-        let Limiter { callers, clock, calls } = &*self.0;
+        };
         if calls.fetch_add(1, Ordering::Relaxed) % SWEEP == SWEEP - 1 {
             callers.retain_recent();
             callers.shrink_to_fit();
         }
-        let key = (caller.tenant_id.clone(), caller.principal.clone());
+        let key = (caller.tenant_id.clone(), party);
         callers.check_key(&key).map_err(|until| {
             let wait = until.wait_time_from(clock.now());
             Refusal::new(Reason::RateLimited, "too many calls").retry_after(wait)
@@ -101,6 +111,7 @@ mod tests {
     use tonic_types::StatusExt;
 
     use super::*;
+    use crate::Principal;
 
     fn caller(tenant: &str, principal: Principal) -> Caller {
         let (tenant_id, subject) = (TenantId::new(tenant), "test".to_owned());
@@ -116,7 +127,8 @@ mod tests {
     fn a_call_repeated_after_its_retry_info_is_not_refused_and_one_before_it_is() {
         for (per_second, burst) in [(1, 1), (3, 2), (7, 5), (1000, 2000)] {
             let clock = FakeRelativeClock::default();
-            let limit = RateLimit::with_clock(per_second, burst, clock.clone()).expect("a limit");
+            let limit =
+                RateLimit::with_clock(per_second, burst, false, clock.clone()).expect("a limit");
             let ann = caller("acme", Principal::User(UserId::new("ann")));
             for call in 0..burst {
                 assert!(limit.check(&ann).is_ok(), "call {call} of {burst}");
@@ -132,29 +144,42 @@ mod tests {
     }
 
     #[test]
-    fn callers_are_counted_one_by_one_and_the_suite_itself_is_not() {
-        let limit = RateLimit::with_clock(1, 1, FakeRelativeClock::default()).expect("a limit");
+    fn users_are_counted_one_by_one_a_service_as_one_and_the_suite_itself_is_not() {
+        let limit = |services| {
+            let clock = FakeRelativeClock::default();
+            RateLimit::with_clock(1, 1, services, clock).expect("a limit")
+        };
+        let (users, services) = (limit(false), limit(true));
         let ann = || UserId::new("ann");
-        for other in [
+        for user in [
             caller("acme", Principal::User(ann())),
-            caller("acme", Principal::ServiceFor(ann())),
-            caller("acme", Principal::Service),
+            caller("acme", Principal::User(UserId::new("bob"))),
             caller("other", Principal::User(ann())),
         ] {
-            assert!(limit.check(&other).is_ok(), "{other:?}");
-            assert!(limit.check(&other).is_err(), "{other:?}");
+            assert!(users.check(&user).is_ok(), "{user:?}");
+            assert!(users.check(&user).is_err(), "{user:?}");
+            assert!((0..10).all(|_| services.check(&user).is_ok()));
+        }
+        for tenant in ["acme", "other"] {
+            assert!(services.check(&caller(tenant, Principal::ServiceFor(ann()))).is_ok());
+            for same in [Principal::ServiceFor(UserId::new("bob")), Principal::Service] {
+                assert!(services.check(&caller(tenant, same)).is_err());
+            }
+            let service = caller(tenant, Principal::Service);
+            assert!((0..10).all(|_| users.check(&service).is_ok()));
         }
         let internal = caller("acme", Principal::Internal(Some(ann())));
-        assert!((0..10).all(|_| limit.check(&internal).is_ok()));
+        assert!((0..10).all(|_| users.check(&internal).is_ok()));
+        assert!((0..10).all(|_| services.check(&internal).is_ok()));
     }
 
     #[test]
     fn quiet_callers_are_forgotten() {
         let clock = FakeRelativeClock::default();
-        let limit = RateLimit::with_clock(10, 1, clock.clone()).expect("a limit");
+        let limit = RateLimit::with_clock(10, 1, false, clock.clone()).expect("a limit");
         for user in 0..3 * SWEEP {
             let user = UserId::new(format!("user-{user}"));
-            assert!(limit.check(&caller("acme", Principal::ServiceFor(user))).is_ok());
+            assert!(limit.check(&caller("acme", Principal::User(user))).is_ok());
             clock.advance(Duration::from_millis(1));
         }
         assert!(limit.0.callers.len() <= 2 * usize::try_from(SWEEP).expect("small"));

@@ -1,6 +1,8 @@
 //! Descriptors: what server reflection shows, and which methods are streams.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::str::FromStr;
+use std::sync::LazyLock;
 
 use prost::Message;
 use prost_types::FileDescriptorSet;
@@ -18,7 +20,7 @@ const SETS: [&[u8]; 3] = [
 ];
 
 /// Adds server reflection, in both of its versions.
-pub fn with_reflection(routes: Routes) -> Result<Routes, Error> {
+pub(crate) fn with_reflection(routes: Routes) -> Result<Routes, Error> {
     let v1 = builder().build_v1()?.max_decoding_message_size(MAX_OPEN_REQUEST);
     let v1alpha = builder().build_v1alpha()?.max_decoding_message_size(MAX_OPEN_REQUEST);
     Ok(routes.add_service(v1).add_service(v1alpha))
@@ -32,9 +34,49 @@ pub(crate) fn is_reflection(path: &str) -> bool {
     path.starts_with("/grpc.reflection.")
 }
 
-/// The paths of the methods whose answer is a stream.
-pub(crate) fn streaming_methods() -> HashSet<String> {
-    let mut paths = HashSet::new();
+/// Who may ask what services there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reflection {
+    /// Nobody.
+    Off,
+    /// Whoever has a good token.
+    #[default]
+    Token,
+    /// Everybody.
+    Open,
+}
+
+/// A text that names no such choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be off, token or open")]
+pub struct InvalidReflection;
+
+impl FromStr for Reflection {
+    type Err = InvalidReflection;
+
+    fn from_str(text: &str) -> Result<Self, InvalidReflection> {
+        match text {
+            "off" => Ok(Self::Off),
+            "token" => Ok(Self::Token),
+            "open" => Ok(Self::Open),
+            _ => Err(InvalidReflection),
+        }
+    }
+}
+
+/// The known method at a path, and whether its answer is a stream.
+pub(crate) fn method(path: &str) -> Option<(&'static str, bool)> {
+    static METHODS: LazyLock<HashMap<String, bool>> = LazyLock::new(methods);
+    METHODS.get_key_value(path).map(|(path, streams)| (path.as_str(), *streams))
+}
+
+/// Whether the answer of the method at a path is a stream.
+pub(crate) fn streams(path: &str) -> bool {
+    method(path).is_some_and(|(_, streams)| streams)
+}
+
+fn methods() -> HashMap<String, bool> {
+    let mut paths = HashMap::new();
     let reflection = [
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
         tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET,
@@ -43,9 +85,9 @@ pub(crate) fn streaming_methods() -> HashSet<String> {
         let set = FileDescriptorSet::decode(set).expect("descriptors made by a compiler");
         for file in &set.file {
             for service in &file.service {
-                let streams = service.method.iter().filter(|method| method.server_streaming());
-                paths.extend(streams.map(|method| {
-                    format!("/{}.{}/{}", file.package(), service.name(), method.name())
+                paths.extend(service.method.iter().map(|method| {
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    (path, method.server_streaming())
                 }));
             }
         }
@@ -55,20 +97,22 @@ pub(crate) fn streaming_methods() -> HashSet<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
 
     #[test]
     fn every_stream_is_known_by_its_path() {
-        let paths = streaming_methods();
         for path in [
             "/parlance.message.v1.StreamService/Subscribe",
             "/grpc.health.v1.Health/Watch",
             "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
             "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo",
         ] {
-            assert!(paths.contains(path), "{path}");
+            assert!(streams(path), "{path}");
         }
-        assert!(!paths.contains("/parlance.message.v1.MessageService/SendMessage"));
+        assert!(!streams("/parlance.message.v1.MessageService/SendMessage"));
+        assert!(method("/parlance.message.v1.MessageService/Send").is_none());
     }
 
     #[test]

@@ -9,9 +9,12 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::{Health, Layers, with_reflection};
+use crate::reflection::with_reflection;
+use crate::{Health, Layers, Reflection};
 
+mod answer;
 mod connections;
+mod guard;
 mod watched;
 
 pub use connections::ConnectionLimits;
@@ -64,7 +67,10 @@ impl Server {
         routes: Routes,
         shutdown: CancellationToken,
     ) -> io::Result<()> {
-        let routes = with_reflection(self.health.with_health(routes)).map_err(io::Error::other)?;
+        let mut routes = self.health.with_health(routes);
+        if self.layers.auth.reflection() != Reflection::Off {
+            routes = with_reflection(routes).map_err(io::Error::other)?;
+        }
         let app = self.layers.network(routes);
         let connections = Connections::new(self.limits);
         let accepting = tokio::spawn(connections.clone().accept(listener, app));

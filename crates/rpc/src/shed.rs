@@ -1,140 +1,113 @@
 //! How much the process takes on at once, and how much of it for one caller.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::Arc;
 
 use http::{Request, Response};
-use tokio::sync::Semaphore;
-use tonic::Status;
+use tokio::time::Instant;
 use tonic::body::Body;
 
-use crate::auth::is_health;
-use crate::rate::Key;
+use crate::account::{Account, Counted, Full, Held, Ledger, OpenStream};
+use crate::arriving::{Admission, Arriving, overloaded};
+use crate::auth::{TokenEnds, is_health, is_open};
+use crate::line::{Line, OpenCall};
 use crate::step::{Next, Step};
-use crate::{Caller, Principal, Reason, Refusal};
+use crate::{Caller, Deadline, reflection};
 
-/// When to come back after a refusal.
-const RETRY: Duration = Duration::from_millis(250);
-
-/// The step that bounds how many calls are handled at once. Refuses the others at
-/// once, so that what is admitted keeps its latency. An open stream counts until
-/// its first byte only; probes of health are always answered.
+/// The step that bounds what is held: calls that are handled at once, and bytes of requests
+/// and answers that are under way. Refuses the others at once, so that what is admitted keeps
+/// its latency.
+///
+/// A call is handled from when its request is there until its answer was taken; an open stream
+/// only until its first byte. One caller takes at most a quarter of the calls, the callers of
+/// one tenant half. What needs no token counts apart: eight calls on a connection, so that
+/// probes are answered whatever else there is.
 #[derive(Clone, Debug)]
-pub struct Shed {
-    permits: Arc<Semaphore>,
-    share: Share,
-}
-
-/// The step that bounds how many calls of one caller are handled at once: a quarter
-/// of all, so that one whose requests never end leaves room for the others. Services
-/// of the suite are exempt.
-#[derive(Clone, Debug)]
-pub(crate) struct Share {
-    calls: Arc<Mutex<HashMap<Key, usize>>>,
-    most: usize,
-}
-
-/// A call of a caller, counted until it is dropped.
-struct Counted {
-    calls: Arc<Mutex<HashMap<Key, usize>>>,
-    key: Key,
-}
+pub struct Shed(Arc<Ledger>);
 
 impl Shed {
-    /// Handles at most `calls` at once, and a quarter of them for one caller.
+    /// Handles at most `calls` at once.
     pub fn new(calls: usize) -> Self {
-        let calls = calls.min(Semaphore::MAX_PERMITS);
-        let share = Share { calls: Arc::default(), most: calls.div_ceil(4) };
-        Self { permits: Arc::new(Semaphore::new(calls)), share }
-    }
-
-    /// The part of it that needs to know who calls.
-    pub(crate) fn share(&self) -> Share {
-        self.share.clone()
+        Self(Arc::new(Ledger::new(calls)))
     }
 }
 
-impl Share {
-    fn enter(&self, caller: &Caller) -> Option<Counted> {
-        let key = (caller.tenant_id.clone(), caller.principal.clone());
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = calls.entry(key.clone()).or_default();
-        (*count < self.most).then(|| {
-            *count += 1;
-            Counted { calls: Arc::clone(&self.calls), key }
-        })
-    }
+/// What an answer on its way out holds, in the extensions of the response.
+#[derive(Debug)]
+pub(crate) struct Charge {
+    account: Arc<Account>,
+    /// When it must be taken: a call by its deadline, a stream by its token's end, too.
+    pub(crate) due: Option<Instant>,
+    pub(crate) streams: bool,
+    _call: Option<Counted>,
+    _open: Option<Open>,
 }
 
-impl Drop for Counted {
-    fn drop(&mut self) {
-        let mut calls = self.calls.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = calls.get_mut(&self.key) {
-            *count -= 1;
-            if *count == 0 {
-                calls.remove(&self.key);
-            }
-        }
-    }
-}
+/// A call that needs no token.
+type Open = (Option<OpenCall>, Option<OpenStream>);
 
-fn overloaded(message: &str) -> Response<Body> {
-    Status::from(Refusal::new(Reason::Overloaded, message).retry_after(RETRY)).into_http()
+impl Charge {
+    /// Counts bytes that wait to be sent.
+    pub(crate) fn hold(&self, bytes: usize) -> Option<Held> {
+        self.account.hold(bytes)
+    }
+
+    pub(crate) fn bytes_of_line(&self) -> usize {
+        self.account.bytes_of_line()
+    }
 }
 
 impl Step for Shed {
     async fn run<N: Next>(
         &self,
-        request: Request<Body>,
+        mut request: Request<Body>,
         next: &N,
     ) -> Result<Response<Body>, N::Error> {
-        if is_health(request.uri().path()) {
-            return next.call(request).await;
-        }
-        let Ok(_permit) = self.permits.try_acquire() else {
-            return Ok(overloaded("too many calls are being handled"));
+        let path = request.uri().path();
+        let (streams, opens, health) = (reflection::streams(path), is_open(path), is_health(path));
+        let line = request.extensions().get::<Arc<Line>>().cloned();
+        let open = if opens {
+            match self.open(line.as_ref(), streams) {
+                Some(open) => Some(open),
+                None => return Ok(overloaded(Full::Caller).into_http()),
+            }
+        } else {
+            None
         };
-        next.call(request).await
-    }
-}
-
-impl Step for Share {
-    async fn run<N: Next>(
-        &self,
-        request: Request<Body>,
-        next: &N,
-    ) -> Result<Response<Body>, N::Error> {
         let caller = request.extensions().get::<Caller>();
-        let caller = caller.filter(|it| !matches!(it.principal, Principal::Internal(_)));
-        let Some(caller) = caller else { return next.call(request).await };
-        let Some(_counted) = self.enter(caller) else {
-            return Ok(overloaded("too many calls of this caller are being handled"));
+        let account = self.0.account(caller, line);
+        let due = due(&request, streams);
+        let admission = (!opens).then(Admission::default);
+        request.extensions_mut().insert(Arc::clone(&account));
+        // Those who ask reflection go on asking.
+        let request = if opens && !health {
+            request
+        } else {
+            let (account, admission) = (Arc::clone(&account), admission.clone());
+            request.map(|body| Body::new(Arriving::new(body, account, admission)))
         };
-        next.call(request).await
+        let mut response = next.call(request).await?;
+        let call = admission.and_then(|admission| admission.take()).filter(|_| !streams);
+        let charge = Charge { account, due, streams, _call: call, _open: open };
+        response.extensions_mut().insert(Arc::new(charge));
+        Ok(response)
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use parlance_types::{TenantId, UserId};
-
-    use super::*;
-
-    #[test]
-    fn one_caller_takes_at_most_a_quarter_and_gives_it_back() {
-        let share = Shed::new(8).share();
-        let of = |tenant: &str| Caller {
-            tenant_id: TenantId::new(tenant),
-            subject: "ann".to_owned(),
-            principal: Principal::User(UserId::new("ann")),
-            expires: 0,
+impl Shed {
+    /// A place for a call that needs no token.
+    fn open(&self, line: Option<&Arc<Line>>, streams: bool) -> Option<Open> {
+        let call = match line {
+            Some(line) => Some(line.open_call()?),
+            None => None,
         };
-        let held: Vec<_> = (0..2).map(|_| share.enter(&of("acme")).expect("a place")).collect();
-        assert!(share.enter(&of("acme")).is_none());
-        assert!(share.enter(&of("other")).is_some(), "tenants are counted apart");
-        drop(held);
-        assert!(share.enter(&of("acme")).is_some());
-        assert!(share.calls.lock().expect("the counts").is_empty(), "nobody is remembered");
+        let stream = if streams { Some(self.0.open_stream()?) } else { None };
+        Some((call, stream))
     }
+}
+
+/// When the answer to a request must have been taken.
+fn due(request: &Request<Body>, streams: bool) -> Option<Instant> {
+    let deadline = request.extensions().get::<Deadline>().map(|deadline| deadline.0);
+    let ends = request.extensions().get::<TokenEnds>().filter(|_| streams).map(|ends| ends.0);
+    deadline.into_iter().chain(ends).min()
 }

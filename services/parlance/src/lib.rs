@@ -9,6 +9,7 @@ mod data_dir;
 mod demo;
 mod environment;
 mod failure;
+mod files;
 mod fit;
 mod guide;
 mod healthcheck;

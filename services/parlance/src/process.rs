@@ -17,6 +17,7 @@ use crate::Failure;
 use crate::data_dir::DataDir;
 use crate::environment;
 use crate::failure::print;
+use crate::files;
 use crate::guide::guide;
 use crate::readiness::Readiness;
 use crate::services::{self, Part, Parts, Services};
@@ -107,6 +108,7 @@ impl Process {
         health.set_all(true).await;
         Readiness::of(&services.databases).tell(health.clone(), &env.tasks);
         let limits = ConnectionLimits {
+            all: files::connections(config.connections)?,
             per_address: config.connections_per_address,
             ..ConnectionLimits::default()
         };
@@ -213,6 +215,7 @@ async fn auth(
         audience: config.audience.clone(),
         leeway: config.leeway,
         internal,
+        reflection: config.reflection,
     };
     Auth::load(auth, clock).await.map_err(|error| Failure::unusable("auth-key", &error))
 }
@@ -232,6 +235,7 @@ fn layers(config: &Config, auth: Auth) -> Layers {
     Layers {
         deadlines: Deadlines::new(config.deadline, config.max_deadline),
         rate: RateLimit::new(config.rate, config.burst),
+        service_rate: RateLimit::of_services(config.service_rate, config.service_burst),
         shed: Some(Shed::new(config.max_calls)),
         ..Layers::new(auth)
     }

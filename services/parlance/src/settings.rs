@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use parlance_rpc::{Addresses, INTERNAL_AUDIENCE, KeySource};
+use parlance_rpc::{Addresses, INTERNAL_AUDIENCE, KeySource, Reflection};
 use parlance_telemetry::Format;
 use serde::Deserialize;
 
@@ -93,14 +93,21 @@ pub struct Settings {
     #[serde(deserialize_with = "parsed_list")]
     pub internal_key_file: Vec<PathBuf>,
 
-    /// Calls a second that one user or service may make on average, up to 1000000;
-    /// 0 is no limit [default: 1000]
+    /// Calls a second that one user may make on average, up to 1000000; 0 is no limit
+    /// [default: 1000]
     #[arg(long, env = "PARLANCE_RATE", value_name = "CALLS")]
     pub rate: Option<u32>,
-    /// Calls that one user or service may make at once, up to 1000000; 0 is no limit
-    /// [default: 2000]
+    /// Calls that one user may make at once, up to 1000000; 0 is no limit [default: 2000]
     #[arg(long, env = "PARLANCE_BURST", value_name = "CALLS")]
     pub burst: Option<u32>,
+    /// Calls a second that one backend may make on average, whomever it acts for, up to
+    /// 1000000; 0 is no limit [default: 10000]
+    #[arg(long, env = "PARLANCE_SERVICE_RATE", value_name = "CALLS")]
+    pub service_rate: Option<u32>,
+    /// Calls that one backend may make at once, up to 2000000; 0 is no limit
+    /// [default: twice service-rate]
+    #[arg(long, env = "PARLANCE_SERVICE_BURST", value_name = "CALLS")]
+    pub service_burst: Option<u32>,
     /// Calls a second that all callers of one tenant may make together on average, over all
     /// replicas of a service if they share a Redis, up to 1000000; 0 is no limit. Replicas
     /// tell each other every 100 ms what they admitted: N of them may admit up to
@@ -114,13 +121,21 @@ pub struct Settings {
     /// Less than 0.2 s of tenant-rate costs some of the rate [default: twice tenant-rate]
     #[arg(long, env = "PARLANCE_TENANT_BURST", value_name = "CALLS")]
     pub tenant_burst: Option<u32>,
-    /// Calls handled at once before more are refused, 1 to 1000000 [default: 4096]
+    /// Calls handled at once before more are refused, 1 to 1000000: from when a request is
+    /// there until its answer was taken. One user or backend has a quarter of them at most, a
+    /// tenant half [default: 4096]
     #[arg(long, env = "PARLANCE_MAX_CALLS", value_name = "CALLS")]
     pub max_calls: Option<usize>,
     /// Connections from one address at once, 1 to 16384; of IPv6, from one network of 64
-    /// bits. Behind a proxy that hides addresses all clients are one [default: 1024]
+    /// bits. Behind a proxy that hides addresses all clients are one. All together are as many
+    /// as the process may have files, less a reserve, and 16384 at most [default: 1024]
     #[arg(long, env = "PARLANCE_CONNECTIONS_PER_ADDRESS", value_name = "COUNT")]
     pub connections_per_address: Option<usize>,
+    /// Who may ask by server reflection what services there are: nobody (off), whoever has a
+    /// good token (token), or everybody (open) [default: token]
+    #[arg(long, env = "PARLANCE_REFLECTION", value_name = "WHO")]
+    #[serde(deserialize_with = "parsed")]
+    pub reflection: Option<Reflection>,
     /// How long a call may take when its client does not say, 100ms to 10m [default: 10s]
     #[arg(long, env = "PARLANCE_DEADLINE", value_name = "TIME")]
     #[serde(deserialize_with = "parsed")]
@@ -182,11 +197,15 @@ pub struct Config {
     /// Calls a second; 0 is no limit.
     pub rate: u32,
     pub burst: u32,
+    /// Calls of a backend, likewise.
+    pub service_rate: u32,
+    pub service_burst: u32,
     /// Calls of all callers of a tenant, likewise.
     pub tenant_rate: u32,
     pub tenant_burst: u32,
     pub max_calls: usize,
     pub connections_per_address: usize,
+    pub reflection: Reflection,
     pub deadline: Duration,
     pub max_deadline: Duration,
     pub streams_per_user: usize,
@@ -248,10 +267,13 @@ impl Settings {
             membership,
             rate,
             burst,
+            service_rate,
+            service_burst,
             tenant_rate,
             tenant_burst,
             max_calls,
             connections_per_address,
+            reflection,
             deadline,
             max_deadline,
             streams_per_user,
@@ -271,7 +293,8 @@ impl Settings {
         let jitter = within("stream-jitter", self.stream_jitter, 20, 0..=90)?;
         let max_deadline = time("max-deadline", self.max_deadline, minutes(1), ms(100)..=hours(1))?;
         let tenant_rate = within("tenant-rate", self.tenant_rate, 10_000, 0..=1_000_000)?;
-        let twice = 2 * tenant_rate;
+        let service_rate = within("service-rate", self.service_rate, 10_000, 0..=1_000_000)?;
+        let (twice, services) = (2 * tenant_rate, 2 * service_rate);
         let config = Config {
             listen: self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7070))),
             store: self.store.unwrap_or_else(|| Store::Sqlite("./data".into())),
@@ -288,6 +311,8 @@ impl Settings {
             internal_keys: self.internal_key_file,
             rate: within("rate", self.rate, 1000, 0..=1_000_000)?,
             burst: within("burst", self.burst, 2000, 0..=1_000_000)?,
+            service_rate,
+            service_burst: within("service-burst", self.service_burst, services, 0..=2_000_000)?,
             tenant_rate,
             tenant_burst: within("tenant-burst", self.tenant_burst, twice, 0..=2_000_000)?,
             max_calls: within("max-calls", self.max_calls, 4096, 1..=1_000_000)?,
@@ -297,6 +322,7 @@ impl Settings {
                 1024,
                 1..=16_384,
             )?,
+            reflection: self.reflection.unwrap_or_default(),
             deadline: time("deadline", self.deadline, seconds(10), ms(100)..=minutes(10))?,
             max_deadline,
             streams_per_user: within("streams-per-user", self.streams_per_user, 100, 1..=10_000)?,

@@ -145,6 +145,7 @@ impl Cluster {
             ("--membership", addresses(Kind::Membership)),
             ("--rate", "0".to_owned()),
             ("--tenant-rate", "0".to_owned()),
+            ("--service-rate", "0".to_owned()),
         ];
         let settings = settings.iter().map(|(flag, value)| (*flag, (*value).to_owned()));
         let shared: Vec<_> = shared.into_iter().chain(settings).collect();

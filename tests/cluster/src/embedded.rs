@@ -34,6 +34,7 @@ impl Embedded {
             ("--auth-key", format!("hs256:{}", key.display())),
             ("--rate", "0".to_owned()),
             ("--tenant-rate", "0".to_owned()),
+            ("--service-rate", "0".to_owned()),
         ];
         let arguments = arguments.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]);
         let (program, log) = (programs().await.join("parlance"), folder.path().join("log"));

@@ -249,7 +249,8 @@ impl Keyring {
 
     /// What the old keys verified goes with them.
     fn show(&self, held: &[Held]) {
-        let keys = held.iter().flat_map(|one| &one.keys).chain(&self.internal);
+        // Those of the suite first: their tokens name none.
+        let keys = self.internal.iter().chain(held.iter().flat_map(|one| &one.keys));
         self.present.store(Arc::new(KeySet::new(keys.cloned().collect())));
     }
 }

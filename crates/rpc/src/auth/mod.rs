@@ -14,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::line::Line;
 use crate::reflection::is_reflection;
 use crate::step::{Next, Step};
 use crate::token::{self, Claims, Grant, InternalKey};
 use crate::trace::Seen;
-use crate::{Caller, Principal, Reason, Refusal, violation};
+use crate::{Caller, Principal, Reason, Reflection, Refusal, violation};
 
 mod fetch;
 mod keyring;
@@ -45,6 +46,12 @@ const INTERNAL_LEEWAY: Duration = Duration::from_mins(1);
 /// How often it is told that the clocks are further apart.
 const TOLD_EVERY: Duration = Duration::from_secs(5);
 
+/// A token that holds longer holds as long as any stream lives.
+const FOREVER: Duration = Duration::from_hours(365 * 24);
+
+/// A token that names no key is tried on so many.
+const TRIED: usize = 8;
+
 /// What tokens must say, and the keys that sign them.
 #[derive(Clone, Debug)]
 pub struct AuthConfig {
@@ -59,6 +66,8 @@ pub struct AuthConfig {
     pub leeway: Duration,
     /// The keys of internal tokens; more than one while they are changed.
     pub internal: Vec<InternalKey>,
+    /// Who may ask what services there are.
+    pub reflection: Reflection,
 }
 
 impl AuthConfig {
@@ -71,6 +80,7 @@ impl AuthConfig {
             audience: "parlance".to_owned(),
             leeway: Duration::from_secs(5),
             internal: vec![internal],
+            reflection: Reflection::default(),
         }
     }
 }
@@ -85,7 +95,8 @@ pub enum AuthError {
 }
 
 /// The step that verifies callers: puts a [`Caller`] into the extensions of a
-/// request, or answers UNAUTHENTICATED. Health and reflection are open to all.
+/// request, or answers UNAUTHENTICATED. Health is open to all, reflection if the
+/// configuration says so.
 ///
 /// A token of a key that is not known yet has the key sets at URLs read again first,
 /// and waits for that. While one of them cannot be read nobody can tell whether such
@@ -167,6 +178,14 @@ impl Auth {
         self.caller(headers, &grant)
     }
 
+    pub(crate) fn reflection(&self) -> Reflection {
+        self.0.config.reflection
+    }
+
+    fn needs_token(&self, path: &str) -> bool {
+        !is_open(path) || !is_health(path) && self.reflection() != Reflection::Open
+    }
+
     fn caller(&self, headers: &HeaderMap, grant: &Grant) -> Result<Caller, Refusal> {
         let leeway = self.0.leeway(&grant.principal);
         let expires = grant.ends.saturating_add(leeway);
@@ -233,7 +252,7 @@ impl Verifier {
             return Err(Denied::Invalid);
         }
         let id = header.kid.as_deref();
-        for key in set.keys.iter().filter(|key| key.fits(header.alg, id)) {
+        for key in set.keys.iter().filter(|key| key.fits(header.alg, id)).take(TRIED) {
             let Ok(data) = jsonwebtoken::decode::<Claims>(token, &key.verifying, &rules(key))
             else {
                 continue;
@@ -325,7 +344,11 @@ fn acting(headers: &HeaderMap, principal: Principal) -> Result<Principal, Refusa
     user.map(Principal::ServiceFor).ok_or_else(|| violation(ACTING_USER, rule))
 }
 
-/// Whether a call needs no token.
+/// When the token of a request ends, so far as the clock tells now.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TokenEnds(pub(crate) Instant);
+
+/// Whether a call is to health or reflection.
 pub(crate) fn is_open(path: &str) -> bool {
     is_health(path) || is_reflection(path)
 }
@@ -342,14 +365,26 @@ impl Step for Auth {
     ) -> Result<Response<Body>, N::Error> {
         // Nothing but this step says who calls.
         request.extensions_mut().remove::<Caller>();
-        if !is_open(request.uri().path()) {
+        if self.needs_token(request.uri().path()) {
+            let line = request.extensions().get::<Arc<Line>>().cloned();
             let caller = match self.learn(request.headers()).await {
                 Ok(caller) => caller,
-                Err(refusal) => return Ok(Status::from(refusal).into_http()),
+                Err(refusal) => {
+                    if let Some(line) = line {
+                        line.met_stranger();
+                    }
+                    return Ok(Status::from(refusal).into_http());
+                }
             };
+            if let Some(line) = line {
+                line.is_known_now();
+            }
             if let Some(seen) = request.extensions().get::<Arc<Seen>>() {
                 let _first = seen.0.set(caller.clone());
             }
+            let left = caller.expires.saturating_sub(self.0.clock.now());
+            let left = Duration::from_micros(u64::try_from(left).unwrap_or(0)).min(FOREVER);
+            request.extensions_mut().insert(TokenEnds(Instant::now() + left));
             request.extensions_mut().insert(caller);
         }
         next.call(request).await

@@ -345,6 +345,22 @@ async fn a_key_set_is_matched_by_key_id_and_holds_public_signing_keys_only() {
     }
 }
 
+#[tokio::test]
+async fn a_token_that_names_no_key_is_tried_on_a_few() {
+    let pairs: Vec<_> = (0..=TRIED).map(|_| eddsa()).collect();
+    let keys = pairs.iter().enumerate().map(|(at, (_, raw))| {
+        let x = URL_SAFE_NO_PAD.encode(raw);
+        json!({ "kty": "OKP", "crv": "Ed25519", "x": x, "kid": at.to_string() })
+    });
+    let set = json!({ "keys": keys.collect::<Vec<_>>() });
+    let fixture = with("jwks", set.to_string().as_bytes()).await;
+    for (at, (pair, _)) in pairs.iter().enumerate() {
+        let tried = fixture.verify(&pair.token(None, &json!({})));
+        assert_eq!(tried.is_ok(), at < TRIED, "{at}");
+        assert!(fixture.verify(&pair.token(Some(&at.to_string()), &json!({}))).is_ok());
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn keys_are_loaded_again_when_their_file_changes_and_kept_when_it_breaks() {
     let (old, new) = (hs256(), hs256());

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use http_body_util::BodyExt;
 use http_body_util::StreamBody;
 use tokio_stream::StreamExt;

@@ -1,12 +1,14 @@
 //! The connections of a server, and what each may do.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
+use std::convert::Infallible;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hyper::body::Incoming;
 use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout_at};
@@ -15,21 +17,27 @@ use tokio_util::task::TaskTracker;
 use tonic::body::Body;
 use tower::ServiceExt;
 
+use super::answer::Answer;
+use super::guard::{CALL, Guard};
 use super::watched::{Allowance, Progress, Watched};
 use crate::gather::Gather;
 use crate::layers::App;
+use crate::line::{Line, Pace};
+use crate::shed::Charge;
 
 /// The most calls at once on one connection.
 const MAX_STREAMS: u32 = 128;
 
-/// Calls that were reset before they were looked at; more end the connection.
-const MAX_PENDING_RESETS: usize = 32;
+/// Calls that were reset before they were looked at; more end the connection. More than come
+/// with one read of a client that sends its requests whole, and than the pace of resets lets
+/// through.
+const MAX_PENDING_RESETS: usize = 1024;
 
 /// The largest header list of a request, in bytes: the longest token, and as much baggage as
 /// its standard allows.
 const MAX_HEADERS: u32 = 24 * 1024;
 
-/// How much of one answer is kept for a client that reads slowly, in bytes.
+/// How much of one answer the HTTP library takes beyond the client's window, in bytes.
 const SEND_BUFFER: usize = 32 * 1024;
 
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -46,8 +54,8 @@ pub struct ConnectionLimits {
     pub per_address: usize,
     /// How long a new connection may take to say that it speaks HTTP/2, and how.
     pub handshake: Duration,
-    /// How long it may take to make its first call.
-    pub first_call: Duration,
+    /// How long it may take to show a good token.
+    pub stranger: Duration,
     /// How often a silent connection is asked whether it lives.
     pub keepalive: Duration,
     /// How long it may take to answer.
@@ -56,10 +64,10 @@ pub struct ConnectionLimits {
     /// no answer to a call, and how soon one is forgiven.
     pub idle_frames: u32,
     pub idle_frame_every: Duration,
-    /// How many calls it may reset more than were answered, and how soon one is
-    /// forgiven.
-    pub resets: u32,
-    pub reset_every: Duration,
+    /// How many calls it may have refused, or reset before they were answered, and how soon
+    /// one is forgiven. Of one that is faster less is read.
+    pub in_vain: u32,
+    pub in_vain_every: Duration,
 }
 
 impl Default for ConnectionLimits {
@@ -68,15 +76,15 @@ impl Default for ConnectionLimits {
             all: 16_384,
             per_address: 1024,
             handshake: Duration::from_secs(10),
-            first_call: Duration::from_mins(5),
+            stranger: Duration::from_mins(1),
             keepalive: Duration::from_secs(30),
             keepalive_timeout: Duration::from_secs(20),
             // Stock clients ping every 10 s at most, and once per round trip while
             // answers come.
             idle_frames: 256,
             idle_frame_every: Duration::from_secs(1),
-            resets: 1024,
-            reset_every: Duration::from_millis(10),
+            in_vain: 256,
+            in_vain_every: Duration::from_millis(1),
         }
     }
 }
@@ -86,28 +94,76 @@ impl Default for ConnectionLimits {
 pub(super) struct Connections {
     limits: ConnectionLimits,
     open: TaskTracker,
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    places: Arc<Mutex<Places>>,
     /// No new connection, and no new request on an open one.
     pub(super) close: CancellationToken,
     /// No connection at all.
     pub(super) cut: CancellationToken,
 }
 
+/// The connections of each address, the oldest first.
+#[derive(Debug, Default)]
+struct Places {
+    addresses: HashMap<IpAddr, BTreeMap<u64, Arc<Line>>>,
+    open: usize,
+    next: u64,
+}
+
 /// The place of a connection among those of its address, until it is dropped.
 struct Place {
-    addresses: Arc<Mutex<HashMap<IpAddr, usize>>>,
+    places: Arc<Mutex<Places>>,
     address: IpAddr,
+    id: u64,
+}
+
+impl Places {
+    /// A place for one more, if there is one. Whoever showed no good token so far makes room:
+    /// the oldest first.
+    fn take(
+        &mut self,
+        address: IpAddr,
+        line: &Arc<Line>,
+        limits: &ConnectionLimits,
+    ) -> Option<u64> {
+        let stranger = |lines: &BTreeMap<u64, Arc<Line>>| {
+            lines.iter().find(|(_, line)| !line.is_known()).map(|(id, _)| *id)
+        };
+        let here = self.addresses.get(&address);
+        let gone = if here.is_some_and(|lines| lines.len() >= limits.per_address) {
+            Some((here.and_then(stranger)?, address))
+        } else if self.open >= limits.all {
+            let all = self.addresses.iter();
+            Some(all.filter_map(|(address, lines)| Some((stranger(lines)?, *address))).min()?)
+        } else {
+            None
+        };
+        if let Some((id, address)) = gone
+            && let Some(line) = self.leave(address, id)
+        {
+            line.end.cancel();
+        }
+        let id = self.next;
+        self.next += 1;
+        self.open += 1;
+        self.addresses.entry(address).or_default().insert(id, Arc::clone(line));
+        Some(id)
+    }
+
+    fn leave(&mut self, address: IpAddr, id: u64) -> Option<Arc<Line>> {
+        let lines = self.addresses.get_mut(&address)?;
+        let line = lines.remove(&id)?;
+        self.open -= 1;
+        if lines.is_empty() {
+            self.addresses.remove(&address);
+        }
+        Some(line)
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = addresses.get_mut(&self.address) {
-            *count -= 1;
-            if *count == 0 {
-                addresses.remove(&self.address);
-            }
-        }
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        places.leave(self.address, self.id);
     }
 }
 
@@ -125,32 +181,41 @@ fn counted(address: IpAddr) -> IpAddr {
 impl Connections {
     pub(super) fn new(limits: ConnectionLimits) -> Self {
         let (close, cut) = (CancellationToken::new(), CancellationToken::new());
-        Self { limits, open: TaskTracker::new(), addresses: Arc::default(), close, cut }
+        Self { limits, open: TaskTracker::new(), places: Arc::default(), close, cut }
     }
 
     pub(super) async fn accept(self, listener: TcpListener, app: App) {
+        // Once a second: who floods the server shall not flood its log.
         let mut told: Option<Instant> = None;
+        let mut tell = || {
+            let tell = told.is_none_or(|told| told.elapsed() > Duration::from_secs(1));
+            if tell {
+                told = Some(Instant::now());
+            }
+            tell
+        };
         while let Some(accepted) = self.close.run_until_cancelled(listener.accept()).await {
             let (stream, address) = match accepted {
                 Ok((stream, address)) => (stream, address.ip()),
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    if tell() {
+                        tracing::warn!(%error, "cannot accept a connection");
+                    }
                     // Most likely out of file descriptors: wait until some are free.
                     tokio::time::sleep(Duration::from_millis(50)).await;
                     continue;
                 }
             };
-            let Some(place) = self.place(address) else {
-                // Once a second: who floods the server shall not flood its log.
-                if told.is_none_or(|told| told.elapsed() > Duration::from_secs(1)) {
+            let line = Arc::new(Line::new(self.pace()));
+            let Some(place) = self.place(address, &line) else {
+                if tell() {
                     tracing::warn!(%address, "refused connections: too many are open");
-                    told = Some(Instant::now());
                 }
                 continue;
             };
             let (connections, app) = (self.clone(), app.clone());
             self.open.spawn(async move {
-                connections.connection(stream, app).await;
+                connections.connection(stream, app, line).await;
                 drop(place);
             });
         }
@@ -158,19 +223,15 @@ impl Connections {
     }
 
     /// A place for one more connection, if there is one.
-    fn place(&self, address: IpAddr) -> Option<Place> {
+    fn place(&self, address: IpAddr, line: &Arc<Line>) -> Option<Place> {
         let address = counted(address);
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = addresses.get(&address).copied().unwrap_or_default();
-        if self.open.len() >= self.limits.all || count >= self.limits.per_address {
-            return None;
-        }
-        addresses.insert(address, count + 1);
-        Some(Place { addresses: Arc::clone(&self.addresses), address })
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = places.take(address, line, &self.limits)?;
+        Some(Place { places: Arc::clone(&self.places), address, id })
     }
 
     /// Serves one connection until it closes.
-    async fn connection(&self, stream: TcpStream, app: App) {
+    async fn connection(&self, stream: TcpStream, app: App, line: Arc<Line>) {
         if let Err(error) = stream.set_nodelay(true) {
             tracing::debug!(%error, "cannot send small packets at once");
         }
@@ -178,37 +239,41 @@ impl Connections {
         let settled_by = began + self.limits.handshake;
         // One that says nothing does not hold up the end.
         let speaks = timeout_at(settled_by, speaks_http2(&stream));
-        if !matches!(self.close.run_until_cancelled(speaks).await, Some(Ok(true))) {
+        let speaks = line.end.run_until_cancelled(self.close.run_until_cancelled(speaks));
+        if !matches!(speaks.await, Some(Some(Ok(true)))) {
             return;
         }
-        let app =
-            app.map_request(|request: http::Request<hyper::body::Incoming>| request.map(Body::new));
+        let served = serve(app, &line);
         let progress = Arc::new(Progress::default());
         let stream = Gather::new(stream);
-        let stream = Watched::new(stream, self.allowances(), Arc::clone(&progress));
-        let connection =
-            self.builder().serve_connection(TokioIo::new(stream), TowerToHyperService::new(app));
+        let stream =
+            Watched::new(stream, self.allowance(), Arc::clone(&progress), Arc::clone(&line));
+        let builder = self.builder(Guard(Arc::clone(&line)));
+        let connection = builder.serve_connection(TokioIo::new(stream), served);
         let mut connection = std::pin::pin!(connection);
-        let idle_until = began + self.limits.first_call;
+        let known_by = began + self.limits.stranger;
         let ended = tokio::select! {
             ended = &mut connection => ended,
             () = late(settled_by, || progress.is_settled()) => {
                 tracing::debug!("a connection took too long to begin");
                 return;
             }
-            () = late(idle_until, || progress.has_called()) => {
+            () = late(known_by, || line.is_known()) => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection => ended,
-                    // Unless a call came while the goodbye went out.
-                    () = late(Instant::now() + GOODBYE, || progress.has_called()) => return,
+                    // Unless a good call came while the goodbye went out.
+                    () = late(Instant::now() + GOODBYE, || line.is_known()) => return,
+                    () = line.end.cancelled() => return,
                     () = self.cut.cancelled() => return,
                 }
             }
+            () = line.end.cancelled() => return,
             () = self.close.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::select! {
                     ended = connection => ended,
+                    () = line.end.cancelled() => return,
                     () = self.cut.cancelled() => return,
                 }
             }
@@ -224,25 +289,58 @@ impl Connections {
         self.open.wait().await;
     }
 
-    fn allowances(&self) -> (Allowance, Allowance) {
-        let ConnectionLimits { idle_frames, idle_frame_every, resets, reset_every, .. } =
-            self.limits;
-        (Allowance::new(idle_frames, idle_frame_every), Allowance::new(resets, reset_every))
+    fn allowance(&self) -> Allowance {
+        Allowance::new(self.limits.idle_frames, self.limits.idle_frame_every)
     }
 
-    fn builder(&self) -> http2::Builder<TokioExecutor> {
-        let mut builder = http2::Builder::new(TokioExecutor::new());
+    fn pace(&self) -> Pace {
+        Pace::new(self.limits.in_vain, self.limits.in_vain_every)
+    }
+
+    fn builder(&self, guard: Guard) -> http2::Builder<Guard> {
+        let mut builder = http2::Builder::new(guard);
         builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(MAX_STREAMS)
             .max_header_list_size(MAX_HEADERS)
             .max_send_buf_size(SEND_BUFFER)
             .max_pending_accept_reset_streams(MAX_PENDING_RESETS)
-            .max_local_error_reset_streams(256)
+            // Each costs its client time instead, as what is in vain.
+            .max_local_error_reset_streams(None)
             .keep_alive_interval(self.limits.keepalive)
             .keep_alive_timeout(self.limits.keepalive_timeout);
         builder
     }
+}
+
+/// What a connection calls: the services, with what is known of it, and answers that are
+/// counted.
+fn serve(
+    app: App,
+    line: &Arc<Line>,
+) -> impl hyper::service::Service<
+    http::Request<Incoming>,
+    Response = http::Response<Answer>,
+    Error = Infallible,
+    Future: Send + 'static,
+> + use<> {
+    let (called, paced) = (Arc::clone(line), Arc::clone(line));
+    let app = app.map_request(move |request: http::Request<Incoming>| {
+        let mut request = request.map(Body::new);
+        request.extensions_mut().insert(Arc::clone(&called));
+        request
+    });
+    TowerToHyperService::new(app.map_response(move |mut response: http::Response<Body>| {
+        // Without a charge it was refused before it was handled.
+        let charge = response.extensions_mut().remove::<Arc<Charge>>();
+        if charge.is_none() {
+            paced.pace().take();
+        } else {
+            paced.pace().give();
+        }
+        let call = CALL.try_with(Arc::clone).unwrap_or_default();
+        response.map(|body| Answer::new(body, call, charge))
+    }))
 }
 
 /// Ends at `due` unless it was done by then; then never.

@@ -1,6 +1,7 @@
 //! What passes over a connection, looked at frame by frame. The HTTP library bounds
 //! the memory that a client can take; it answers pings, settings and resets for as
-//! long as they come. Here they are counted, and a flood ends the connection.
+//! long as they come. Here they are counted: a flood of frames that carry nothing ends the
+//! connection, and one that resets many calls is read more slowly. To cancel is no attack.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -10,7 +11,9 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep, sleep};
+
+use crate::line::Line;
 
 /// Kinds of frames, RFC 9113 section 6.
 const DATA: u8 = 0;
@@ -28,18 +31,12 @@ const PREFACE: usize = 24;
 #[derive(Debug, Default)]
 pub(super) struct Progress {
     settled: AtomicBool,
-    called: AtomicBool,
 }
 
 impl Progress {
     /// Whether the client sent its settings.
     pub(super) fn is_settled(&self) -> bool {
         self.settled.load(Ordering::Relaxed)
-    }
-
-    /// Whether the client began a call.
-    pub(super) fn has_called(&self) -> bool {
-        self.called.load(Ordering::Relaxed)
     }
 }
 
@@ -124,31 +121,33 @@ pub(super) struct Watched<S> {
     outgoing: Frames,
     /// Frames that carry nothing, while no answer goes out.
     idle: Allowance,
-    resets: Allowance,
     progress: Arc<Progress>,
+    line: Arc<Line>,
+    /// Until when nothing is read.
+    pause: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S> Watched<S> {
     pub(super) fn new(
         stream: S,
-        (idle, resets): (Allowance, Allowance),
+        idle: Allowance,
         progress: Arc<Progress>,
+        line: Arc<Line>,
     ) -> Self {
         let (incoming, outgoing) = (Frames::after(PREFACE), Frames::after(0));
-        Self { stream, incoming, outgoing, idle, resets, progress }
+        Self { stream, incoming, outgoing, idle, progress, line, pause: None }
     }
 
     fn came(&mut self, bytes: &[u8]) -> io::Result<()> {
-        let Self { incoming, idle, resets, progress, .. } = self;
+        let Self { incoming, idle, progress, line, .. } = self;
         let mut flood = None;
         incoming.pass(bytes, |kind| {
             let allowed = match kind {
-                DATA | WINDOW_UPDATE | CONTINUATION => true,
-                HEADERS => {
-                    progress.called.store(true, Ordering::Relaxed);
+                DATA | HEADERS | WINDOW_UPDATE | CONTINUATION => true,
+                RST_STREAM => {
+                    line.pace().take();
                     true
                 }
-                RST_STREAM => resets.take(),
                 _ => {
                     if kind == SETTINGS {
                         progress.settled.store(true, Ordering::Relaxed);
@@ -170,15 +169,33 @@ impl<S> Watched<S> {
     }
 
     fn went(&mut self, bytes: &[u8]) {
-        let Self { outgoing, idle, resets, .. } = self;
+        let Self { outgoing, idle, line, .. } = self;
         outgoing.pass(bytes, |kind| match kind {
-            DATA => idle.give(u32::MAX),
-            HEADERS => {
-                idle.give(u32::MAX);
-                resets.give(1);
-            }
+            DATA | HEADERS => idle.give(u32::MAX),
+            // Of ours, for a call that made no sense.
+            RST_STREAM => line.pace().take(),
             _ => {}
         });
+    }
+}
+
+impl<S: AsyncRead + Unpin> Watched<S> {
+    /// Waits while the connection is ahead of its pace.
+    fn poll_pause(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some(pause) = &mut self.pause {
+                if pause.as_mut().poll(context).is_pending() {
+                    // What is below writes when it is read.
+                    let _nothing =
+                        Pin::new(&mut self.stream).poll_read(context, &mut ReadBuf::new(&mut []));
+                    return Poll::Pending;
+                }
+                self.pause = None;
+            }
+            let wait = self.line.pace().wait();
+            let Some(wait) = wait else { return Poll::Ready(()) };
+            self.pause = Some(Box::pin(sleep(wait)));
+        }
     }
 }
 
@@ -188,6 +205,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        ready!(self.poll_pause(context));
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(context, buffer))?;
         Poll::Ready(self.came(&buffer.filled()[before..]))

@@ -3,14 +3,14 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use parlance_proto::message::v1::SubscribeRequest;
+use parlance_proto::message::v1::{SubscribeRequest, SubscribeResponse};
 use parlance_rpc::ConnectionLimits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 
-use crate::harness::{Harness, user_id};
+use crate::harness::Harness;
 
 /// What a client says first, and its settings.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -45,8 +45,8 @@ async fn a_connection_without_a_handshake_is_dropped_in_time() {
 }
 
 #[tokio::test]
-async fn a_connection_without_calls_is_told_to_go_and_one_with_calls_may_stay() {
-    let limits = ConnectionLimits { first_call: SOON, ..ConnectionLimits::default() };
+async fn a_connection_without_a_good_token_is_told_to_go_and_one_that_showed_one_may_stay() {
+    let limits = ConnectionLimits { stranger: SOON, ..ConnectionLimits::default() };
     let harness = Harness::limited(limits).await;
     let stream = harness.streams().subscribe(harness.ann(SubscribeRequest::default())).await;
     let mut stream = stream.expect("a stream").into_inner();
@@ -84,32 +84,46 @@ async fn was_taken(stream: &mut TcpStream) -> bool {
     read.expect("an answer or an end").is_ok()
 }
 
+/// A stream on a connection of its own, which so is known.
+async fn known(harness: &Harness) -> tonic::Streaming<SubscribeResponse> {
+    let stream = harness.streams().subscribe(harness.ann(SubscribeRequest::default())).await;
+    let mut stream = stream.expect("a stream").into_inner();
+    assert!(stream.next().await.expect("a frame").is_ok());
+    stream
+}
+
 #[tokio::test]
-async fn one_address_cannot_take_all_connections() {
+async fn strangers_make_room_for_others_and_those_with_a_good_token_do_not() {
     let limits = ConnectionLimits { all: 4, per_address: 2, ..ConnectionLimits::default() };
     let harness = Harness::limited(limits).await;
-    let mut held = Vec::new();
-    for _ in 0..2 {
-        let mut stream = from("127.0.0.2", harness.address).await;
-        assert!(was_taken(&mut stream).await);
-        held.push(stream);
-    }
-    assert!(!was_taken(&mut from("127.0.0.2", harness.address).await).await);
-    assert_eq!(
-        user_id(harness.users().get_user(harness.get("me")).await.expect("an answer")),
-        "acme User(UserId(\"ann\"))"
-    );
+    let mut first = known(&harness).await;
+    // Of one address: the oldest stranger goes.
+    let mut stranger = from("127.0.0.1", harness.address).await;
+    assert!(was_taken(&mut stranger).await);
+    let mut other = from("127.0.0.1", harness.address).await;
+    assert!(was_taken(&mut other).await);
+    closed(&mut stranger).await;
+    let mut second = known(&harness).await;
+    closed(&mut other).await;
+    assert!(!was_taken(&mut from("127.0.0.1", harness.address).await).await);
     // One that closes makes room for the next.
-    held.pop();
-    while !was_taken(&mut from("127.0.0.2", harness.address).await).await {}
-    // All together have a bound too.
-    let mut all = Vec::new();
-    for host in 3..8 {
+    drop(second);
+    while !was_taken(&mut from("127.0.0.1", harness.address).await).await {}
+    second = known(&harness).await;
+    // Of all together too.
+    let mut others = Vec::new();
+    for host in 2..6 {
         let mut stream = from(&format!("127.0.0.{host}"), harness.address).await;
-        let taken = was_taken(&mut stream).await;
-        all.push((stream, taken));
+        assert!(was_taken(&mut stream).await);
+        others.push(stream);
     }
-    assert!(all.iter().any(|(_, taken)| !taken));
+    for gone in &mut others[..2] {
+        closed(gone).await;
+    }
+    for stream in [&mut first, &mut second] {
+        let more = tokio::time::timeout(Duration::from_millis(50), stream.next()).await;
+        assert!(more.is_err(), "those who are known stay");
+    }
 }
 
 /// A connection of a stock client that asks often whether the server lives.

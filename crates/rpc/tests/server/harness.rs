@@ -15,8 +15,8 @@ use parlance_proto::message::v1::stream_service_server::{StreamService, StreamSe
 use parlance_proto::message::v1::{SubscribeRequest, SubscribeResponse};
 use parlance_rpc::{
     Auth, AuthConfig, ConnectionLimits, Health, Internal, InternalKey, KeySource, Layers,
-    MAX_REQUEST, Minter, Principal, Reason, Role, Secret, Server, Transport, caller, carry,
-    internal, remaining,
+    MAX_REQUEST, Minter, Principal, Reason, Reflection, Role, Secret, Server, Transport, caller,
+    carry, internal, remaining,
 };
 use parlance_types::{Clock, ManualClock, Micros, SystemClock, TenantId, UserId};
 use tempfile::TempDir;
@@ -171,14 +171,20 @@ impl Harness {
     }
 
     pub(crate) async fn with(drain: Duration, change: impl FnOnce(Layers) -> Layers) -> Self {
-        Self::limiting(ConnectionLimits::default(), drain, change).await
+        Self::made(Reflection::Open, ConnectionLimits::default(), drain, change).await
     }
 
     pub(crate) async fn limited(limits: ConnectionLimits) -> Self {
-        Self::limiting(limits, Duration::from_secs(10), |layers| layers).await
+        Self::made(Reflection::Open, limits, Duration::from_secs(10), |layers| layers).await
     }
 
-    async fn limiting(
+    pub(crate) async fn reflecting(reflection: Reflection) -> Self {
+        let limits = ConnectionLimits::default();
+        Self::made(reflection, limits, Duration::from_secs(10), |layers| layers).await
+    }
+
+    async fn made(
+        reflection: Reflection,
         limits: ConnectionLimits,
         drain: Duration,
         change: impl FnOnce(Layers) -> Layers,
@@ -189,7 +195,8 @@ impl Harness {
         std::fs::write(&key, secret.as_bytes()).expect("a file");
         let signing = InternalKey::random();
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let config = AuthConfig::new(vec![KeySource::secret(&key)], signing.clone());
+        let mut config = AuthConfig::new(vec![KeySource::secret(&key)], signing.clone());
+        config.reflection = reflection;
         let auth = Auth::load(config, Arc::clone(&clock)).await.expect("keys");
         let layers = change(Layers::new(auth));
         let internal = Internal::new(signing.clone(), clock);

@@ -13,12 +13,12 @@ use harness::{Harness, reason, user_id};
 use http::uri::PathAndQuery;
 use parlance_proto::membership::v1::{GetUserRequest, UpsertUserRequest, User};
 use parlance_proto::message::v1::{RoomCursor, SubscribeRequest};
-use parlance_rpc::{RateLimit, Reason, Shed, TenantRate};
+use parlance_rpc::{RateLimit, Reason, Reflection, Shed, TenantRate};
 use parlance_types::{TenantId, UserId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_stream::StreamExt;
-use tonic::{Code, Status};
+use tonic::{Code, Request, Status};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_client::HealthClient;
 use tonic_types::StatusExt;
@@ -257,6 +257,34 @@ async fn headers_of_more_than_24_kib_are_refused_and_the_longest_token_with_bagg
     };
     assert!(harness.users().get_user(padded(25_000)).await.is_err());
     assert!(harness.users().get_user(padded(12 * 1024 + 8 * 1024)).await.is_ok());
+}
+
+#[tokio::test]
+async fn reflection_is_for_whoever_it_is_meant_for() {
+    use tonic_reflection::pb::v1::ServerReflectionRequest;
+    use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+    use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+
+    for (reflection, stranger, known) in [
+        (Reflection::Open, Code::Ok, Code::Ok),
+        (Reflection::Token, Code::Unauthenticated, Code::Ok),
+        (Reflection::Off, Code::Unauthenticated, Code::Unimplemented),
+    ] {
+        let harness = Harness::reflecting(reflection).await;
+        let asked = || {
+            tokio_stream::once(ServerReflectionRequest {
+                host: String::new(),
+                message_request: Some(MessageRequest::ListServices(String::new())),
+            })
+        };
+        let mut client = ServerReflectionClient::new(harness.channel());
+        let mut code = async |request| {
+            let answer = client.server_reflection_info(request).await;
+            answer.map_or_else(|status| status.code(), |_| Code::Ok)
+        };
+        assert_eq!(code(Request::new(asked())).await, stranger, "{reflection:?}");
+        assert_eq!(code(harness.ann(asked())).await, known, "{reflection:?}");
+    }
 }
 
 #[tokio::test]

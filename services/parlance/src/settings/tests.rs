@@ -62,6 +62,8 @@ fn a_wrong_value_is_one_line_that_names_it() {
         ("tenant_rate = 1000001", "tenant-rate must be 0 to 1000000, not 1000001"),
         ("tenant_burst = 2000001", "tenant-burst must be 0 to 2000000, not 2000001"),
         ("connections_per_address = 0", "connections-per-address must be 1 to 16384, not 0"),
+        ("service_rate = 1000001", "service-rate must be 0 to 1000000, not 1000001"),
+        ("reflection = 'some'", "must be off, token or open"),
         ("writers = 0", "writers must be 1 to 64, not 0"),
         ("drain = '1ms'", "drain must be 100ms to 1h, not 1ms (--drain or PARLANCE_DRAIN)"),
         ("drain = 'soon'", "must be a whole number and ms, s, m or h"),
