@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::ffi::OsString;
+use std::io;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -85,8 +86,13 @@ pub(crate) fn complain<T>(error: &clap::Error) -> Result<Option<T>, Failure> {
         ErrorKind::DisplayHelp
         | ErrorKind::DisplayVersion
         | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
-            let printed = error.print();
-            printed.map(|()| None).map_err(|error| Failure::fatal("cannot print", &error))
+            match error.print() {
+                // Whoever reads it stops where they like: `--help | head`.
+                Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                    Err(Failure::fatal("cannot print", &error))
+                }
+                _ => Ok(None),
+            }
         }
         _ => Err(Failure::Usage(with_variable(first_line(&error.to_string()), error))),
     }

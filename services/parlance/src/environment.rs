@@ -40,8 +40,15 @@ pub(crate) fn unknown() -> Vec<String> {
     let ours = std::env::vars_os().map(|(name, _)| name);
     let ours = ours.filter(|name| name.as_bytes().starts_with(OURS.as_bytes()));
     let ours = ours.map(|name| name.to_string_lossy().into_owned());
-    let of_kubernetes = |name: &str| name.contains("_SERVICE_") || name.contains("_PORT");
-    ours.filter(|name| !known.contains(name) && !of_kubernetes(name)).collect()
+    ours.filter(|name| !known.contains(name) && !is_of_kubernetes(name)).collect()
+}
+
+/// `X_SERVICE_HOST`, `X_SERVICE_PORT`, `X_SERVICE_PORT_NAME`, `X_PORT`, `X_PORT_7070_TCP_ADDR`.
+fn is_of_kubernetes(name: &str) -> bool {
+    let of_port = |(_, rest): (&str, &str)| rest.starts_with(|first: char| first.is_ascii_digit());
+    ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT"].iter().any(|end| name.ends_with(end))
+        || name.contains("_SERVICE_PORT_")
+        || name.split_once("_PORT_").is_some_and(of_port)
 }
 
 fn known() -> Vec<String> {
@@ -75,6 +82,18 @@ mod tests {
             assert_eq!(trimmed(value.into()), OsString::from(meant));
         }
         assert!(trimmed("\n".into()).is_empty());
+    }
+
+    #[test]
+    fn a_misspelt_setting_is_not_taken_for_a_variable_of_kubernetes() {
+        for name in ["HOST", "PORT", "PORT_GRPC"] {
+            assert!(is_of_kubernetes(&format!("PARLANCE_ROOM_SERVICE_{name}")));
+        }
+        assert!(
+            is_of_kubernetes("PARLANCE_PORT") && is_of_kubernetes("PARLANCE_PORT_7070_TCP_ADDR")
+        );
+        assert!(!is_of_kubernetes("PARLANCE_SERVICE_RATTE"));
+        assert!(!is_of_kubernetes("PARLANCE_PORT_RULE"));
     }
 
     #[test]

@@ -56,7 +56,7 @@ async fn a_request_that_needs_no_token_is_small() {
 
 /// B-172, B-183.
 #[tokio::test]
-async fn health_and_reflection_need_no_token_and_everything_else_does() {
+async fn health_and_open_reflection_need_no_token_and_everything_else_does() {
     let harness = Harness::start().await;
     let mut health = HealthClient::new(harness.channel());
     let check = HealthCheckRequest { service: String::new() };
