@@ -8,6 +8,8 @@ use parlance_proto::membership::v1::GetUserRequest;
 use parlance_proto::membership::v1::user_service_client::UserServiceClient;
 use parlance_proto::message::v1::operator_service_client::OperatorServiceClient;
 use parlance_proto::message::v1::{GetCountersRequest, TaskCounters};
+use parlance_proto::presence::v1::BatchGetPresenceRequest;
+use parlance_proto::presence::v1::presence_service_client::PresenceServiceClient;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request};
@@ -132,6 +134,33 @@ async fn a_server_goes_on_when_whoever_reads_its_log_stands_still_and_says_how_m
     let reader = std::thread::spawn(move || rest.into_iter().flatten().for_each(drop));
     assert_eq!(server.stop(), Some(0));
     reader.join().expect("read");
+}
+
+#[tokio::test]
+async fn in_an_outage_a_sentence_is_written_once_in_a_while_and_counted() {
+    let folder = TempDir::new().expect("a folder");
+    let mut run = parlance(folder.path());
+    // Nobody listens on port 1, so presence is unavailable.
+    run.args(["--bus", "redis://127.0.0.1:1"]).stdout(Stdio::null());
+    let mut server = Logging::run(run).started();
+    let mut presences = PresenceServiceClient::new(server.channel());
+    let asked = BatchGetPresenceRequest { user_ids: vec!["ann".to_owned()] };
+    let (metadata, extensions, asked) = signed(folder.path(), "--user", asked).into_parts();
+    for _ in 0..4 {
+        let request = Request::from_parts(metadata.clone(), extensions.clone(), asked.clone());
+        let refused = presences.batch_get_presence(request).await.expect_err("an outage");
+        assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+    }
+    let mut written = 0;
+    let told = server.lines().find(|line| {
+        let text = line["line"].as_str().unwrap_or_default();
+        written += usize::from(line["message"] == "an outage");
+        line["message"] == "left out lines like one above" && text.starts_with("an outage")
+    });
+    let told = told.expect("what was left out");
+    assert!(told["count"].as_u64().expect("a number") > 0, "{told}");
+    assert!(written <= 8, "{written}");
+    assert_eq!(server.stop(), Some(0));
 }
 
 #[tokio::test]
