@@ -5,7 +5,7 @@ SHELL := bash
 
 VENV := .tools/venv/bin
 SERVERS := scripts/with-postgres scripts/with-redis --cluster
-TESTS := PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/python -m pytest tests
+TESTS := PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/python -m pytest -n 2 --dist loadfile tests
 
 .PHONY: help
 help: ## List the targets
