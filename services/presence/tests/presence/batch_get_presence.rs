@@ -35,25 +35,29 @@ async fn users_come_in_the_order_asked_for_with_what_they_say(world: World) -> W
     world
 }
 
+/// Ann comes and goes, on a node that has not seen her yet and so would write when.
+async fn visit(world: &World) {
+    let (node, tasks) = world.fresh();
+    let mut ann = on(&node, caller("acme", Principal::User(UserId::new("ann"))));
+    ann.sessions.open_session(opening("phone")).await.expect("opened");
+    let resource = "phone".to_owned();
+    ann.sessions.close_session(pb::CloseSessionRequest { resource }).await.expect("closed");
+    tasks.close().await;
+}
+
 /// B-134.
 async fn last_seen_is_told_of_who_is_offline_and_written_once_a_minute(world: World) -> World {
     world.settle().await;
-    // Each visit is to a node that has not seen the user yet, and so would write.
-    let visit = async |expected: i64| {
-        let (node, tasks) = world.fresh();
-        let mut ann = on(&node, caller("acme", Principal::User(UserId::new("ann"))));
-        ann.sessions.open_session(opening("phone")).await.expect("opened");
-        let resource = "phone".to_owned();
-        ann.sessions.close_session(pb::CloseSessionRequest { resource }).await.expect("closed");
-        tasks.close().await;
+    let seen = async |expected: i64| {
+        visit(&world).await;
         let presence = world.presence("ann").await;
         assert_eq!(presence.availability(), Offline);
         assert_eq!(presence.last_seen_time.map(|time| time.seconds), Some(expected));
     };
-    visit(START).await;
+    seen(START).await;
     for (later, expected) in [(59, 0), (1, 60), (30, 60), (31, 121)] {
         world.clock.advance(later * SECOND);
-        visit(START + expected).await;
+        seen(START + expected).await;
     }
     world
 }
@@ -61,21 +65,13 @@ async fn last_seen_is_told_of_who_is_offline_and_written_once_a_minute(world: Wo
 /// A node whose clock is an hour ahead sees ann; then its clock is set right.
 async fn a_time_last_seen_that_is_to_come_is_not_told_and_written_anew(world: World) -> World {
     world.settle().await;
-    let visit = async || {
-        let (node, tasks) = world.fresh();
-        let mut ann = on(&node, caller("acme", Principal::User(UserId::new("ann"))));
-        ann.sessions.open_session(opening("phone")).await.expect("opened");
-        let resource = "phone".to_owned();
-        ann.sessions.close_session(pb::CloseSessionRequest { resource }).await.expect("closed");
-        tasks.close().await;
-    };
     let hour = 3600 * SECOND;
     world.clock.advance(hour);
-    visit().await;
+    visit(&world).await;
     world.clock.advance(-hour);
     let presence = world.presence("ann").await;
     assert_eq!((presence.availability(), presence.last_seen_time), (Offline, None));
-    visit().await;
+    visit(&world).await;
     let presence = world.presence("ann").await;
     assert_eq!(presence.last_seen_time.map(|time| time.seconds), Some(START));
     world

@@ -35,16 +35,20 @@ impl Bed for Memory {
 }
 
 impl Redis {
+    /// What one of the servers stores.
+    async fn keys(&self, admin: &mut MultiplexedConnection) -> Vec<String> {
+        let mut all = redis::cmd("KEYS");
+        all.arg(format!("{}:*", self.space));
+        all.query_async(admin).await.expect("keys")
+    }
+
     /// Lets the server's clock go back by so much: what is stored is of its future.
     async fn set_back(&self, by: Duration) {
         let by = i64::try_from(by.as_millis()).expect("a time");
         let later = |time: &str, by: i64| (time.parse::<i64>().expect("a time") + by).to_string();
         for admin in &self.admins {
             let mut admin = admin.clone();
-            let mut all = redis::cmd("KEYS");
-            all.arg(format!("{}:*", self.space));
-            let keys: Vec<String> = all.query_async(&mut admin).await.expect("keys");
-            for key in keys {
+            for key in self.keys(&mut admin).await {
                 let mut fields = redis::cmd("HGETALL");
                 let fields: BTreeMap<String, String> =
                     fields.arg(&key).query_async(&mut admin).await.expect("fields");
@@ -75,11 +79,8 @@ impl Bed for Redis {
     async fn lose(&self) {
         for admin in &self.admins {
             let mut admin = admin.clone();
-            let mut all = redis::cmd("KEYS");
-            all.arg(format!("{}:*", self.space));
-            let keys: Vec<String> = all.query_async(&mut admin).await.expect("keys");
             // One by one: in a cluster they are of different slots.
-            for key in keys {
+            for key in self.keys(&mut admin).await {
                 redis::cmd("DEL").arg(key).query_async::<()>(&mut admin).await.expect("deleted");
             }
         }

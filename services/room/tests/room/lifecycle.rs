@@ -5,6 +5,7 @@ use std::sync::Arc;
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::room::v1 as pb;
 use parlance_rpc::Reason;
+use parlance_types::Micros;
 use prost_types::FieldMask;
 use tokio::sync::Semaphore;
 
@@ -87,32 +88,23 @@ async fn a_creation_cut_short_is_finished_by_a_get_or_create(db: Db) {
 }
 
 async fn a_creation_cut_short_is_finished_by_the_janitor(db: Db) {
-    let suite = Harness::new(db).await;
-    let mut ann = suite.user("ann");
-    suite.roster.break_rpc("OpenRoster", OUTAGE);
-    let cut = ann.rooms.create_room(group("g", &["bob"])).await;
-    refused(cut, Reason::MembershipUnavailable);
-    suite.roster.mend("OpenRoster");
-    suite.clock.advance(6 * SECOND);
-
-    suite.run();
-    eventually(|| {
-        let mut ann = ann.clone();
-        async move { ann.rooms.get_room(get("g")).await.is_ok() }
-    })
-    .await;
-    suite.stop().await;
+    cut_short_and_finished(db, 0, 6 * SECOND).await;
 }
 
 async fn a_creation_begun_by_a_clock_that_was_ahead_is_finished_by_the_janitor(db: Db) {
+    cut_short_and_finished(db, 3600 * SECOND, -3600 * SECOND).await;
+}
+
+/// A room is begun by a clock that is `ahead`; when this has moved on, it is finished.
+async fn cut_short_and_finished(db: Db, ahead: Micros, then: Micros) {
     let suite = Harness::new(db).await;
     let mut ann = suite.user("ann");
     suite.roster.break_rpc("OpenRoster", OUTAGE);
-    suite.clock.advance(3600 * SECOND);
+    suite.clock.advance(ahead);
     let cut = ann.rooms.create_room(group("g", &["bob"])).await;
     refused(cut, Reason::MembershipUnavailable);
     suite.roster.mend("OpenRoster");
-    suite.clock.advance(-3600 * SECOND);
+    suite.clock.advance(then);
 
     suite.run();
     eventually(|| {
