@@ -5,6 +5,7 @@ use std::time::Duration;
 use parlance_db::Trouble;
 use tokio::time::{Instant, sleep};
 
+use super::queue::Job;
 use crate::Error;
 
 /// How long a change that was never begun waits for a database that cannot be reached.
@@ -25,6 +26,20 @@ pub(super) struct Attempts {
     pause: Duration,
     /// Whether a run was cut off, so that its commit is unknown.
     pub(super) interrupted: bool,
+}
+
+/// What shares a transaction, sorted by log: heads are locked in that order everywhere.
+pub(super) struct Batch<T> {
+    pub(super) jobs: Vec<Job<T>>,
+    pub(super) attempts: Attempts,
+}
+
+impl<T> Batch<T> {
+    /// `begun`: a run of it may have been committed.
+    pub(super) fn new(jobs: Vec<Job<T>>, begun: bool) -> Self {
+        let begun = begun || jobs.iter().any(|job| job.begun);
+        Self { jobs, attempts: Attempts::new(begun) }
+    }
 }
 
 impl Attempts {

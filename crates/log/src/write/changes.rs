@@ -6,7 +6,7 @@ use std::mem::take;
 use parlance_db::Db;
 use parlance_types::{LogId, Seq};
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, Batch};
 use super::queue::{Job, Queue, Told, Work};
 use super::writer::{Writer, abandoned, fail, halves, refused, stuck};
 use crate::{Appended, Error, View, read, view};
@@ -17,20 +17,6 @@ const CHANGES: usize = 16;
 /// How many events are published again of a log whose last commit was in doubt: those of one
 /// transaction, and some that may have followed.
 const TAIL: Seq = 32;
-
-/// Changes that share a transaction, sorted by log: heads are locked in that order everywhere.
-struct Batch {
-    works: Vec<Job<Box<dyn Work>>>,
-    attempts: Attempts,
-}
-
-impl Batch {
-    /// `begun`: a run of it may have been committed.
-    fn new(works: Vec<Job<Box<dyn Work>>>, begun: bool) -> Self {
-        let begun = begun || works.iter().any(|work| work.begun);
-        Self { works, attempts: Attempts::new(begun) }
-    }
-}
 
 impl Writer {
     /// The changes that are next, or one that shares its transaction with nothing.
@@ -56,7 +42,7 @@ impl Writer {
     /// fails for a reason that one of them can have is halved until the bad one fails alone.
     pub(super) async fn change(&mut self, works: Vec<Job<Box<dyn Work>>>) {
         let mut batches = vec![Batch::new(works, false)];
-        while let Some(Batch { mut works, mut attempts }) = batches.pop() {
+        while let Some(Batch { jobs: mut works, mut attempts }) = batches.pop() {
             // Nobody waits for it and it was not begun.
             works.retain(|work| attempts.interrupted || work.task.waits());
             let Some(log_id) = works.first().map(|work| work.task.log_id()) else { continue };
@@ -75,13 +61,13 @@ impl Writer {
                 let all = works.len();
                 works = self.set_aside(works, attempts.interrupted, Queue::work).await;
                 if works.len() < all {
-                    batches.push(Batch { works, attempts });
+                    batches.push(Batch { jobs: works, attempts });
                     continue;
                 }
             }
             if attempts.go_on(&error, || !abandoned(&works)) {
                 attempts.pause().await;
-                batches.push(Batch { works, attempts });
+                batches.push(Batch { jobs: works, attempts });
             } else if works.len() > 1 && (refused(&error) || stuck(&error) || error.is_refusal()) {
                 let half = |works| Batch::new(works, attempts.interrupted);
                 batches.extend(halves(works).into_iter().rev().map(half));

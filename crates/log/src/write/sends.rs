@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use parlance_rpc::Reason;
 use parlance_types::MessageId;
 
-use super::attempts::Attempts;
+use super::attempts::{Attempts, Batch};
 use super::queue::{Job, Queue, Send};
 use super::writer::{Writer, abandoned, fail, halves, refused, stuck};
 use crate::send::{self, Outcome, Verdict};
@@ -13,20 +13,6 @@ use crate::{Entry, Error, Sent};
 
 /// Payloads that share one transaction, in bytes; the last one may exceed it.
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
-
-/// Messages that share a transaction, sorted by log.
-struct Batch {
-    sends: Vec<Job<Send>>,
-    attempts: Attempts,
-}
-
-impl Batch {
-    /// `begun`: a run of it may have been committed.
-    fn new(sends: Vec<Job<Send>>, begun: bool) -> Self {
-        let begun = begun || sends.iter().any(|send| send.begun);
-        Self { sends, attempts: Attempts::new(begun) }
-    }
-}
 
 impl Writer {
     /// The messages that wait. A second entry of one request is for the next batch, which
@@ -57,7 +43,7 @@ impl Writer {
     /// alone; what waited too long for anything else is run log by log.
     pub(super) async fn send(&mut self, sends: Vec<Job<Send>>) {
         let mut batches = vec![Batch::new(sends, false)];
-        while let Some(Batch { mut sends, mut attempts }) = batches.pop() {
+        while let Some(Batch { jobs: mut sends, mut attempts }) = batches.pop() {
             let Some(log_id) = sends.first().map(|send| send.task.entry.log_id) else { continue };
             let error = match self.append(&sends, &mut attempts).await {
                 Ok(outcomes) => {
@@ -71,13 +57,13 @@ impl Writer {
                 let all = sends.len();
                 sends = self.set_aside(sends, attempts.interrupted, Queue::send).await;
                 if sends.len() < all {
-                    batches.push(Batch { sends, attempts });
+                    batches.push(Batch { jobs: sends, attempts });
                     continue;
                 }
             }
             let parts = if attempts.go_on(&error, || !abandoned(&sends)) {
                 attempts.pause().await;
-                batches.push(Batch { sends, attempts });
+                batches.push(Batch { jobs: sends, attempts });
                 continue;
             } else if stuck(&error)
                 && sends.last().map(|send| send.task.entry.log_id) != Some(log_id)
