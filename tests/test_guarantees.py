@@ -1,8 +1,6 @@
 """What is promised to every client, tried where it is hardest to keep."""
 
 import contextlib
-import pathlib
-import re
 import threading
 import time
 import uuid
@@ -125,13 +123,6 @@ def test_a_subscriber_who_stops_reading_misses_nothing_and_delays_nobody(server)
             assert subscriber.messages(room) == expected
 
 
-def resident_mib(server):
-    """What the server's process holds in memory."""
-    status = pathlib.Path(f"/proc/{server._process.pid}/status").read_text()
-    [kib] = re.findall(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
-    return int(kib) / 1024
-
-
 def test_subscribers_who_stop_reading_hold_up_no_other_and_cost_no_memory(server):
     """More than 40 MB of events pass eight of them."""
     senders = [f"orator{number}" for number in range(4)]
@@ -163,11 +154,11 @@ def test_subscribers_who_stop_reading_hold_up_no_other_and_cost_no_memory(server
             sleeper.reading.clear()
         opened = [sleeper.streams for sleeper in sleepers]
         pool = stack.enter_context(futures.ThreadPoolExecutor(len(senders)))
-        before = resident_mib(server)
+        before = server.resident_mib()
         for number in range(rounds):
             head = max(pool.map(orate, senders, [each] * len(senders)))
             awake.wait_for(room, head)
-            grown = resident_mib(server) - before
+            grown = server.resident_mib() - before
             assert grown < 64, f"round {number}: {grown:.0f} MiB more"
         assert not awake.faults
         for sleeper in sleepers:

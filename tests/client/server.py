@@ -1,4 +1,4 @@
-"""The real server, embedded mode, in a process of its own."""
+"""The real server in a process of its own: the embedded mode, or one program of the suite."""
 
 import json
 import os
@@ -23,19 +23,19 @@ STOP_DEADLINE = 60.0
 _binary = None
 
 
-def binary():
-    """The server's program, built from what stands in the tree."""
+def binary(program="parlance"):
+    """A program, built from what stands in the tree."""
     global _binary
     if _binary is None:
         given = os.environ.get("TEST_PARLANCE_BINARY")
         _binary = pathlib.Path(given) if given else _build()
-    return _binary
+    return _binary.with_name(program)
 
 
 def _build():
     print("building the server", file=sys.stderr)
     build = subprocess.run(
-        ["cargo", "build", "--package", "parlance", "--bin", "parlance"]
+        ["cargo", "build", "--package", "parlance", "--bins"]
         + ["--message-format", "json-render-diagnostics"],
         cwd=ROOT,
         stdout=subprocess.PIPE,
@@ -55,6 +55,8 @@ def environment():
 
 class Server:
     """A server on a port of its own and in a folder of its own."""
+
+    program = "parlance"
 
     def __init__(self, store=None, options=(), own_key=True, files=None):
         """Without a key of our own the server makes one beside its data; with `files` it may
@@ -94,7 +96,7 @@ class Server:
             begin = log.tell()
             self._process = subprocess.Popen(
                 self._limited
-                + [binary(), "run", "--store", self._store, "--listen", self.address]
+                + [binary(self.program), "run", "--store", self._store, "--listen", self.address]
                 + self._options,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -138,6 +140,20 @@ class Server:
                     return "NOT_FOUND"
                 return None
             return health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
+
+    def addresses(self):
+        """Where each service is."""
+        return dict.fromkeys(["message", "membership", "room", "presence"], self.address)
+
+    def resident_mib(self):
+        """What the process holds in memory."""
+        status = pathlib.Path(f"/proc/{self._process.pid}/status").read_text()
+        [kib] = re.findall(r"^VmRSS:\s+(\d+) kB$", status, re.MULTILINE)
+        return int(kib) / 1024
+
+    def open_files(self):
+        """How many files the process has open, connections too."""
+        return len(list(pathlib.Path(f"/proc/{self._process.pid}/fd").iterdir()))
 
     def kill(self):
         """kill -9."""

@@ -14,7 +14,8 @@ import generated  # noqa: F401  (puts the generated code on the path)
 import grpc
 from parlance.message.v1 import operator_service_pb2 as operator_pb
 from parlance.message.v1 import operator_service_pb2_grpc
-from parlance_client import DEADLINE, Client, mint
+from parlance_client import DEADLINE, Client, mint, open_channel
+from server import Server
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STATE = ROOT / ".tools" / "up" / "state.json"
@@ -145,3 +146,26 @@ class Suite:
                 timeout=DEADLINE,
                 metadata=[("authorization", f"Bearer {token}")],
             )
+
+
+class Message(Server):
+    """One more replica of message of a suite that runs, with options of its own. Its calls go
+    to it alone, those of the other services to the suite."""
+
+    program = "parlance-message"
+
+    def __init__(self, state, options=(), files=None):
+        self._state = json.loads(pathlib.Path(state).read_text())
+        with_suite = ["--bus", self._state["bus"], "--auth-key", f"hs256:{self._state['key']}"]
+        with_suite += ["--internal-key-file", pathlib.Path(state).with_name("internal.key")]
+        super().__init__(self._state["store"], [*with_suite, *options], own_key=False, files=files)
+        self._key = pathlib.Path(self._state["key"])
+
+    def addresses(self):
+        others = {service: first for service, [first, *_] in self._state["addresses"].items()}
+        return {**others, "message": self.address}
+
+    def channel(self):
+        channels = {service: open_channel(it) for service, it in self.addresses().items()}
+        self._channels.append(ByService(channels))
+        return self._channels[-1]
