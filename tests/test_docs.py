@@ -52,11 +52,69 @@ def test_every_file_that_the_page_for_contributors_names_is_there():
     assert not [path for path in named if not (ROOT / path).exists()]
 
 
-def test_every_resource_of_the_page_for_operators_has_a_test_that_exists():
+# Options of the programs that bound nothing which a caller holds.
+NO_BOUND = set(
+    "config listen store bus bus-tag auth-key issuer audience leeway message membership internal-key-file"
+    " reflection head-check drain log-format log-filter".split()
+)
+# What bounds something in the code; the row that tells of it, or why there is none.
+BOUND = re.compile(
+    r"Semaphore::new\(|\bchannel\([A-Za-z]|sync_channel\([A-Za-z]|Turns::new\(|Queue::new\(|Ledger::new\("
+    r"|Cache::(?:new|builder)\(|: Share \{|\bconst (?:MOST|HELD|WAITING|LANES|AT_ONCE|OPEN_STREAMS): "
+)
+ROWS = {
+    "crates/follow/src/hub/mod.rs": "rings",
+    "crates/log/src/write/lanes.rs": "lanes",
+    "crates/log/src/write/mod.rs": "places in a queue",
+    "crates/log/src/write/queue.rs": "places in a queue",
+    "crates/rpc/src/account.rs": "calls without a token",
+    "crates/rpc/src/auth/keyring.rs": "calls that wait for the keys",
+    "crates/rpc/src/balance.rs": "calls to a service below",
+    "crates/rpc/src/shed.rs": "calls that are handled",
+    "crates/telemetry/src/lines.rs": "log lines",
+    "services/presence/src/options.rs": "presence streams",
+    "services/presence/src/wire.rs": "presence streams",
+}
+NO_ROW = {
+    "a cache: what falls out is read anew": {
+        "crates/log/src/room_id.rs",
+        "crates/rpc/src/auth/keys.rs",
+        "services/message/src/mark/mod.rs",
+        "services/presence/src/session/last_seen.rs",
+        "services/presence/src/session/mod.rs",
+        "services/room/src/wire.rs",
+    },
+    "hints: what is lost is read from the log": {
+        "crates/bus/src/fanout.rs",
+        "crates/bus/src/redis/mod.rs",
+    },
+    "part of a connection, a stream, a ring or a page, each of which has its bound": {
+        "crates/follow/src/lost.rs",
+        "crates/follow/src/ongoing.rs",
+        "crates/follow/src/told.rs",
+        "crates/rpc/src/gather.rs",
+        "services/message/src/inbox/walk.rs",
+    },
+    "work of a service's own": {
+        "services/parlance/src/tenant_rate.rs",
+        "services/presence/src/presence/watch.rs",
+        "services/room/src/room/janitor.rs",
+    },
+    "a text": {"crates/db/src/conn.rs"},
+}
+
+
+def resources():
+    """The rows of the table of what a caller can hold."""
     page = (ROOT / "docs/operations.md").read_text()
     table = page[page.index("| resource |") :].splitlines()
-    rows = [line.strip("|").split("|") for line in itertools.takewhile(lambda it: it.startswith("|"), table)][2:]
-    assert len(rows) > 10
+    lines = itertools.takewhile(lambda it: it.startswith("|"), table)
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines][2:]
+
+
+def test_every_resource_of_the_page_for_operators_has_a_test_that_exists():
+    rows = resources()
+    assert len(rows) > 20
     rust = "\n".join(path.read_text() for top in ("crates", "services") for path in (ROOT / top).rglob("*.rs"))
     for resource, *_, tests in rows:
         named = re.findall(r"`([\w./]+)(?:::\w+)*::(\w+)`", tests)
@@ -65,6 +123,27 @@ def test_every_resource_of_the_page_for_operators_has_a_test_that_exists():
             source = (ROOT / "tests" / place).read_text() if place.endswith(".py") else rust
             start = "def" if place.endswith(".py") else "fn"
             assert re.search(rf"\b{start} {name}\(", source), f"{resource}: {place}::{name}"
+
+
+def test_every_option_that_bounds_something_stands_on_the_page_for_operators():
+    settings = (ROOT / "services/parlance/src/settings.rs").read_text()
+    options = {it.lower().replace("_", "-") for it in re.findall(r'env = "PARLANCE_(\w+)"', settings)}
+    assert len(options) > 30 and options > NO_BOUND
+    named = {it for row in resources() for it in re.findall(r"`--([a-z-]+)`", " ".join(row))}
+    assert named == options - NO_BOUND
+
+
+def test_everything_that_bounds_something_in_the_code_has_its_row_or_its_reason():
+    found = set()
+    for top in ("crates", "services"):
+        for path in (ROOT / top).glob("*/src/**/*.rs"):
+            code = path.read_text().split("#[cfg(test)]\nmod tests {")[0]
+            name = path.relative_to(ROOT).as_posix()
+            if BOUND.search(code) and not re.search(r"/testing\b|/tests\b|/tests\.rs$", name):
+                found.add(name)
+    assert found == set(ROWS).union(*NO_ROW.values())
+    starts = [resource for resource, *_ in resources()]
+    assert not [row for row in ROWS.values() if not any(it.startswith(row) for it in starts)]
 
 
 def test_links_between_the_documents_lead_somewhere():

@@ -21,6 +21,9 @@ pub enum Error {
     #[error("the caller has too many open presence streams")]
     TooManyStreams,
 
+    #[error("too many presence streams are open")]
+    Overloaded,
+
     #[error("the room has {members} members, more than are counted")]
     RoomTooLarge { members: i64 },
 
@@ -57,6 +60,7 @@ impl Failure for Error {
             Self::SessionNotFound => Reason::SessionNotFound,
             Self::TooManySessions => Reason::TooManySessions,
             Self::TooManyStreams => Reason::TooManyStreams,
+            Self::Overloaded => Reason::Overloaded,
             Self::RoomTooLarge { .. } => Reason::RoomTooLarge,
             Self::Call(error) => error.reason(),
             Self::State(StateError::Impossible(_)) => Reason::Internal,

@@ -21,6 +21,8 @@ pub struct Options {
     pub per_backend: Share,
     /// What all callers of one tenant may.
     pub per_tenant: Share,
+    /// What all callers may.
+    pub in_all: Share,
     /// How long a stream lives; drawn per stream.
     pub life: RangeInclusive<Duration>,
     /// How long a watcher is told nothing before a frame without users says that the stream
@@ -61,6 +63,7 @@ impl Default for Options {
             per_caller: Share { streams: 50, watched: 5000 },
             per_backend: Share { streams: 2500, watched: 25_000 },
             per_tenant: Share { streams: 5000, watched: 50_000 },
+            in_all: Share { streams: 20_000, watched: 200_000 },
             life: seconds(48 * 60)..=seconds(72 * 60),
             heartbeat: seconds(15)..=seconds(30),
             stall: seconds(60),

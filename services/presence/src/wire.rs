@@ -1,5 +1,5 @@
 //! What the handlers share: who calls, and streams: a bounded number per caller, per service
-//! token and per tenant, frames from a task, and the ways to end.
+//! token, per tenant and in all, frames from a task, and the ways to end.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,6 +35,7 @@ enum Key {
     /// A service token, whoever it acts for: it may make up as many users as it likes.
     Backend(TenantId, String),
     Tenant(TenantId),
+    All,
 }
 
 /// How long the end of a stream waits to be read.
@@ -70,7 +71,7 @@ struct Life {
 impl Key {
     fn of(caller: &Caller) -> Vec<Self> {
         let (tenant_id, principal) = (caller.tenant_id.clone(), caller.principal.clone());
-        let mut keys = vec![Self::Tenant(tenant_id.clone())];
+        let mut keys = vec![Self::All, Self::Tenant(tenant_id.clone())];
         if let Principal::Service | Principal::ServiceFor(_) = principal {
             keys.push(Self::Backend(tenant_id.clone(), caller.subject.clone()));
         }
@@ -83,6 +84,7 @@ impl Key {
             Self::Caller(..) => options.per_caller,
             Self::Backend(..) => options.per_backend,
             Self::Tenant(_) => options.per_tenant,
+            Self::All => options.in_all,
         }
     }
 }
@@ -105,8 +107,11 @@ impl Streams {
             let most = key.most(&self.options);
             streams < most.streams && others + watched <= most.watched
         };
-        if !keys.iter().all(fits) {
-            return Err(Error::TooManyStreams);
+        match keys.iter().rfind(|key| !fits(key)) {
+            // No stream of the caller's own to close.
+            Some(Key::All) => return Err(Error::Overloaded),
+            Some(_) => return Err(Error::TooManyStreams),
+            None => {}
         }
         for key in &keys {
             let share = open.entry(key.clone()).or_default();

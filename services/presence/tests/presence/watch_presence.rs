@@ -25,6 +25,7 @@ crate::test_in_each_mode!(
     when_a_user_was_last_seen_never_goes_back,
     streams_are_bounded_and_end_with_their_token_and_the_node,
     a_service_token_has_a_bound_whoever_it_acts_for_and_so_has_its_tenant,
+    a_node_has_a_bound_for_all_tenants_together,
     a_stream_ends_well_when_its_life_is_over,
     a_stream_that_is_not_read_ends,
     a_draining_node_ends_its_streams_one_after_the_other,
@@ -256,6 +257,28 @@ async fn a_service_token_has_a_bound_whoever_it_acts_for_and_so_has_its_tenant(
     drop((held, keep));
     in_time(async {
         while watch(backend("acme", "gate", "u1"), &["a", "b", "c", "d"]).await.is_err() {
+            sleep(LOOK).await;
+        }
+    })
+    .await;
+    world
+}
+
+async fn a_node_has_a_bound_for_all_tenants_together(mut world: World) -> World {
+    let in_all = Share { streams: 3, watched: 5 };
+    let node = world.node_with(Options { in_all, ..options() });
+    let watch = async |tenant: &str, users: &[&str]| {
+        let caller = caller(tenant, Principal::User(UserId::new("eve")));
+        on(&node, caller).presence.watch_presence(watching(users)).await
+    };
+    let mut held = vec![watch("acme", &["a", "b"]).await.expect("a stream")];
+    held.push(watch("globex", &["a", "b"]).await.expect("of another tenant"));
+    refused(watch("initech", &["a", "b"]).await, Reason::Overloaded);
+    held.push(watch("initech", &["a"]).await.expect("as many as are left"));
+    refused(watch("hooli", &["a"]).await, Reason::Overloaded);
+    drop(held);
+    in_time(async {
+        while watch("hooli", &["a", "b", "c"]).await.is_err() {
             sleep(LOOK).await;
         }
     })
