@@ -6,6 +6,7 @@ from google.protobuf import field_mask_pb2
 from parlance_client import people, persist, refused
 
 from parlance.membership.v1 import membership_service_pb2 as membership_pb
+from parlance.membership.v1 import moderation_service_pb2 as moderation_pb
 from parlance.message.v1 import event_pb2, message_pb2
 from parlance.message.v1 import message_service_pb2 as message_pb
 from parlance.room.v1 import room_pb2
@@ -24,6 +25,10 @@ POWERS = {
     "update the room": ("owner", "admin"),
     "delete another's message": ("owner", "admin"),
     "remove a member": ("owner", "admin"),
+    "ban a member": ("owner", "admin"),
+    "lift a ban": ("owner", "admin"),
+    "list bans": ("owner", "admin"),
+    "ban an admin": ("owner",),
     "remove an admin": ("owner",),
     "remove an owner": ("owner",),
     "make an admin": ("owner",),
@@ -61,7 +66,21 @@ class Room:
                 room_id=room, user_ids=[self.ids[name]]
             )
 
+        def ban(name):
+            return actor.moderation.BanUsers, moderation_pb.BanUsersRequest(
+                room_id=room, user_ids=[self.ids[name]]
+            )
+
         return {
+            "ban a member": ban("member"),
+            "ban an admin": ban("admin"),
+            "lift a ban": (actor.moderation.UnbanUsers, moderation_pb.UnbanUsersRequest(
+                room_id=room, user_ids=[self.ids["stranger"]]
+            )),
+            "list bans": (
+                actor.moderation.ListBans,
+                moderation_pb.ListBansRequest(room_id=room),
+            ),
             "remove a member": removal("member"),
             "remove an admin": removal("admin"),
             "remove an owner": removal("owner"),

@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from parlance.membership.v1 import (
     membership_service_pb2,
     membership_service_pb2_grpc,
+    moderation_service_pb2_grpc,
     user_service_pb2,
     user_service_pb2_grpc,
 )
@@ -148,6 +149,7 @@ class Client:
         channel = grpc.intercept_channel(channel, _WithMetadata(metadata))
         self.users = user_service_pb2_grpc.UserServiceStub(channel)
         self.members = membership_service_pb2_grpc.MembershipServiceStub(channel)
+        self.moderation = moderation_service_pb2_grpc.ModerationServiceStub(channel)
         self.presence = presence_service_pb2_grpc.PresenceServiceStub(channel)
         self.sessions = session_service_pb2_grpc.SessionServiceStub(channel)
         self.typing = typing_service_pb2_grpc.TypingServiceStub(channel)

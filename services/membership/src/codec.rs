@@ -56,7 +56,8 @@ pub(crate) fn closing(actor: Option<&UserId>) -> Event {
     by(actor, effects, Body::RoomClosed(RoomClosed {}))
 }
 
-fn by(actor: Option<&UserId>, effects: Effects, body: Body) -> Event {
+/// An event of an actor's.
+pub(crate) fn by(actor: Option<&UserId>, effects: Effects, body: Body) -> Event {
     let actor_id = actor.map(|actor| actor.as_str().to_owned()).unwrap_or_default();
     Event { actor_id, effects: Some(effects), body: Some(body), ..Event::default() }
 }
@@ -131,6 +132,6 @@ fn grants(grants: &[Grant]) -> Vec<MemberGrant> {
     grants.iter().map(grant).collect()
 }
 
-fn user_ids(user_ids: &[UserId]) -> Vec<String> {
+pub(crate) fn user_ids(user_ids: &[UserId]) -> Vec<String> {
     user_ids.iter().map(|user_id| user_id.as_str().to_owned()).collect()
 }

@@ -5,6 +5,7 @@ use parlance_outbox::DriveError;
 use parlance_rpc::{Cut, Failure, Late, Reason, Refusal, Violation, status};
 use tonic::Status;
 
+use crate::codec;
 use crate::roster::Refused;
 
 /// Why the membership service refused or failed a request.
@@ -68,6 +69,13 @@ impl Failure for Error {
             Self::Refused(
                 Refused::UserNotFound { user_id } | Refused::MemberNotFound { user_id },
             ) => refusal.with("user_id", user_id),
+            Self::Refused(Refused::Banned { user_id, until }) => {
+                let refusal = refusal.with("user_id", user_id);
+                match until {
+                    Some(until) => refusal.with("until", codec::timestamp(*until).to_string()),
+                    None => refusal,
+                }
+            }
             _ => refusal,
         }
     }
@@ -88,6 +96,7 @@ const fn reason(refused: &Refused) -> Reason {
         Refused::NotAllowed(_) => Reason::NotAllowed,
         Refused::JoinRestricted => Reason::JoinRestricted,
         Refused::RemovedFromRoom => Reason::RemovedFromRoom,
+        Refused::Banned { .. } => Reason::Banned,
         Refused::LastOwner => Reason::LastOwner,
         Refused::DirectRoom => Reason::DirectRoom,
         Refused::RoomFull { .. } => Reason::RoomFull,

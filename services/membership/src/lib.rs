@@ -3,6 +3,7 @@
 //! | folder | what | served |
 //! |---|---|---|
 //! | `membership` | joining, leaving, adding, removing, roles; who is where | to callers |
+//! | `moderation` | keeping users out | to callers |
 //! | `user` | the directory of a tenant | to callers |
 //! | `roster` | opening, ruling and closing the list of a room's members | to the suite |
 //! | `operator` | how the service is doing | to operators |
@@ -17,6 +18,7 @@ use std::time::Duration;
 use parlance_db::{Db, Migrations};
 pub use parlance_outbox::{LogVersion, Outbox};
 use parlance_proto::membership::v1::membership_service_server::MembershipServiceServer;
+use parlance_proto::membership::v1::moderation_service_server::ModerationServiceServer;
 use parlance_proto::membership::v1::operator_service_server::OperatorServiceServer;
 use parlance_proto::membership::v1::roster_service_server::RosterServiceServer;
 use parlance_proto::membership::v1::user_service_server::UserServiceServer;
@@ -27,6 +29,7 @@ mod codec;
 mod error;
 mod handler;
 mod membership;
+mod moderation;
 mod operator;
 mod roster;
 mod store;
@@ -36,6 +39,7 @@ mod wire;
 use error::Error;
 use handler::Handler;
 use membership::grpc::MembershipGrpc;
+use moderation::grpc::ModerationGrpc;
 use operator::grpc::OperatorGrpc;
 use roster::grpc::RosterGrpc;
 use store::Store;
@@ -72,7 +76,7 @@ impl Service {
 
     /// What users, backends and operators call.
     pub fn public(&self) -> Served {
-        parlance_rpc::public!(self.users(), self.memberships(), self.operators())
+        parlance_rpc::public!(self.users(), self.memberships(), self.moderation(), self.operators())
     }
 
     /// What the other services of the suite call.
@@ -86,6 +90,10 @@ impl Service {
 
     pub fn memberships(&self) -> MembershipServiceServer<MembershipGrpc> {
         MembershipServiceServer::new(MembershipGrpc(self.handler.clone()))
+    }
+
+    pub fn moderation(&self) -> ModerationServiceServer<ModerationGrpc> {
+        ModerationServiceServer::new(ModerationGrpc(self.handler.clone()))
     }
 
     pub fn operators(&self) -> OperatorServiceServer<OperatorGrpc> {

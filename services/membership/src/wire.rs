@@ -1,11 +1,82 @@
 //! What the gRPC services of callers share.
 
-use parlance_rpc::{Caller, Deadline, caller};
-use tonic::{Request, Status};
+use parlance_db::Stored;
+use parlance_requests::RequestKey;
+use parlance_rpc::{Caller, Deadline, Violation, caller, fields};
+use parlance_types::{InvalidId, InvalidPageToken, Micros, Query, RoomId, UserId};
+use prost::Message;
+use prost_types::Timestamp;
+use tonic::{Request, Response, Status};
+
+use crate::Error;
+use crate::handler::Handler;
+use crate::roster::store::{Act, Asked};
+
+const MAX_REASON_CHARS: usize = 256;
+
+/// The last second of the year 9999, after which a time has no text.
+const LAST_SECOND: i64 = 253_402_300_799;
 
 /// Who calls, until when, and what is asked.
 pub(crate) fn open<T>(request: Request<T>) -> Result<(Caller, Deadline, T), Status> {
     let caller = caller(&request)?;
     let deadline = Deadline::of(&request).reserve();
     Ok((caller, deadline, request.into_inner()))
+}
+
+/// Makes a change that stands in the log when this returns.
+pub(crate) async fn change<R: Message + Default>(
+    handler: &Handler,
+    deadline: Deadline,
+    caller: &Caller,
+    room_id: RoomId,
+    act: impl Act + 'static,
+    request: Option<RequestKey>,
+) -> Result<Response<R>, Status> {
+    let actor = handler.actor(deadline, caller).await?;
+    let stored = Stored { table: "requests", row: room_id.clone() };
+    let request = request.map(|request| request.in_room(room_id.clone()));
+    let asked = Asked { actor, room_id, act, request };
+    let store = handler.store.clone();
+    let reply = handler.settle(deadline, async move { store.act(&asked).await }).await?;
+    let reply = stored.value("reply", R::decode(reply.as_slice()).ok());
+    Ok(Response::new(reply.map_err(Error::from)?))
+}
+
+/// Who a page token was made for.
+pub(crate) fn name(caller: &Caller) -> &str {
+    caller.user().map_or("", UserId::as_str)
+}
+
+/// After which id the page of a token begins. What is in a token may be forged: it is
+/// parsed like every other id.
+pub(crate) fn position<T>(
+    query: Query,
+    token: &str,
+    parse: impl Fn(String) -> Result<T, InvalidId>,
+) -> Result<Option<T>, Violation> {
+    let id: Option<String> = fields::page_token(query.position(token))?;
+    fields::page_token(id.map(parse).transpose().map_err(|_| InvalidPageToken))
+}
+
+/// Why something was done.
+pub(crate) fn reason(reason: String) -> Result<String, Violation> {
+    if reason.contains('\0') {
+        return Err(Violation::new("reason", "must not contain U+0000"));
+    }
+    if reason.chars().count() > MAX_REASON_CHARS {
+        return Err(Violation::new("reason", "must have at most 256 characters"));
+    }
+    Ok(reason)
+}
+
+/// The end of something, if it has one.
+pub(crate) fn until(until: Option<Timestamp>) -> Result<Option<Micros>, Violation> {
+    let micros = |Timestamp { seconds, nanos }: Timestamp| {
+        let nanos = i64::from(nanos);
+        let within = (0..=LAST_SECOND).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
+        within.then(|| seconds * 1_000_000 + nanos / 1000)
+    };
+    let wrong = || Violation::new("until", "must be a time from 1970 to 9999");
+    until.map(|until| micros(until).ok_or_else(wrong)).transpose()
 }

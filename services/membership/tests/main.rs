@@ -20,6 +20,11 @@ mod membership {
     mod tenants;
 }
 
+mod moderation {
+    mod bans;
+    mod races;
+}
+
 mod roster {
     mod changes;
     mod ended;

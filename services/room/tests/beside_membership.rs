@@ -18,6 +18,7 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
     refusals_of_membership_reach_the_caller,
     two_users_find_each_other_and_come_back,
     a_channel_lets_in_all_but_the_removed,
+    a_channel_lets_in_nobody_who_is_banned,
     an_outage_of_the_log_is_overcome_by_a_retry,
     a_user_comes_into_being_at_the_first_call_to_rooms,
 );
@@ -163,6 +164,24 @@ async fn a_channel_lets_in_all_but_the_removed(db: Db) {
         membership.user("ann").remove_members(remove).await.expect("removed");
         let reply = bob.rooms.get_or_create_channel(channel("news")).await;
         refused(reply, Reason::RemovedFromRoom);
+    })
+    .await;
+}
+
+async fn a_channel_lets_in_nobody_who_is_banned(db: Db) {
+    beside(db, |suite, membership| async move {
+        let (mut ann, mut bob) = (suite.user("ann"), suite.user("bob"));
+        let news = ann.rooms.get_or_create_channel(channel("news")).await.expect("created");
+        let ban = membership::BanUsersRequest {
+            room_id: news.into_inner().room.expect("a room").room_id,
+            user_ids: vec!["bob".to_owned()],
+            ..membership::BanUsersRequest::default()
+        };
+        membership.moderation("ann").ban_users(ban).await.expect("banned");
+        let reply = bob.rooms.get_or_create_channel(channel("news")).await;
+        let status = refused(reply, Reason::Banned);
+        let info = status.get_details_error_info().expect("an ErrorInfo");
+        assert_eq!(info.metadata["user_id"], "bob");
     })
     .await;
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parlance_db::Db;
 use parlance_proto::membership::v1::membership_service_client::MembershipServiceClient;
+use parlance_proto::membership::v1::moderation_service_client::ModerationServiceClient;
 use parlance_proto::membership::v1::roster_service_server::RosterServiceServer;
 use parlance_proto::membership::v1::user_service_client::UserServiceClient;
 use parlance_proto::message::v1::RoomKind;
@@ -145,6 +146,11 @@ impl Membership {
     pub(crate) fn user(&self, user: &str) -> MembershipServiceClient<Transport> {
         let members = public![self.0.memberships()];
         MembershipServiceClient::new(called_by(members, acme(user), None))
+    }
+
+    /// The same user's client for moderation.
+    pub(crate) fn moderation(&self, user: &str) -> ModerationServiceClient<Transport> {
+        ModerationServiceClient::new(called_by(public![self.0.moderation()], acme(user), None))
     }
 
     /// The same user's client of the directory.

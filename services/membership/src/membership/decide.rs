@@ -112,19 +112,13 @@ fn remove(
 ) -> Result<Decision, Refused> {
     let otherwise = "the room's rules do not let the caller remove members";
     let own = entitled(locked, actor, locked.roster.rules.remove, otherwise)?;
-    let mut owners_lost = 0;
     for user_id in user_ids {
         let row = locked.present(user_id).ok_or_else(|| Refused::no_member(user_id))?;
         if row.role > Role::Member && own.is_some_and(|own| own < Role::Owner) {
             return Err(Refused::NotAllowed("only owners remove owners and admins"));
         }
-        owners_lost += i64::from(row.role == Role::Owner);
     }
-    let lost = i64::try_from(user_ids.len()).unwrap_or(i64::MAX);
-    let somebody_stays = locked.roster.member_count > lost;
-    if owners_lost > 0 && owners_lost == locked.owners && somebody_stays {
-        return Err(Refused::LastOwner);
-    }
+    locked.spare_an_owner(user_ids)?;
     let user_ids = user_ids.to_vec();
     let reason = reason.to_owned();
     Ok(Decision {

@@ -1,21 +1,17 @@
 //! `MembershipService`.
 
-use parlance_db::Stored;
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::membership_service_server::MembershipService;
 use parlance_requests::RequestKey;
 use parlance_rpc::{Caller, Deadline, Violation, fields};
-use parlance_types::{InvalidId, InvalidPageToken, Query, RoomId, UserId};
-use prost::Message;
+use parlance_types::{Query, RoomId, UserId};
 use tonic::{Request, Response, Status};
 
-use super::{Asked, Change};
+use super::Change;
 use crate::handler::{Handler, MAX_LIST};
 use crate::roster::{MemberFilter, Refused, Roster};
-use crate::wire::open;
+use crate::wire::{change, name, open, position, reason};
 use crate::{Error, codec};
-
-const MAX_REASON_CHARS: usize = 256;
 
 /// Who is in which room.
 #[derive(Clone, Debug)]
@@ -30,7 +26,7 @@ impl MembershipService for MembershipGrpc {
         let (caller, deadline, request) = open(request)?;
         let room_id = fields::room_id("room_id", request.room_id)?;
         caller.require_user()?;
-        self.change(deadline, &caller, room_id, Change::Join, None).await
+        change(&self.0, deadline, &caller, room_id, Change::Join, None).await
     }
 
     async fn leave_room(
@@ -42,7 +38,7 @@ impl MembershipService for MembershipGrpc {
         let room_id = fields::room_id("room_id", request.room_id)?;
         let successor = optional_user_id("successor_user_id", request.successor_user_id)?;
         differ(successor.as_ref(), caller.require_user()?)?;
-        self.change(deadline, &caller, room_id, Change::Leave { successor }, key).await
+        change(&self.0, deadline, &caller, room_id, Change::Leave { successor }, key).await
     }
 
     async fn add_members(
@@ -53,7 +49,7 @@ impl MembershipService for MembershipGrpc {
         let key = RequestKey::of(&caller, "AddMembers", &request.request_id, &request)?;
         let room_id = fields::room_id("room_id", request.room_id)?;
         let user_ids = fields::ids("user_ids", request.user_ids, 1..=MAX_LIST, UserId::parse)?;
-        self.change(deadline, &caller, room_id, Change::Add { user_ids }, key).await
+        change(&self.0, deadline, &caller, room_id, Change::Add { user_ids }, key).await
     }
 
     async fn remove_members(
@@ -69,7 +65,7 @@ impl MembershipService for MembershipGrpc {
             return Err(Violation::new(format!("user_ids[{index}]"), rule).into());
         }
         let reason = reason(request.reason)?;
-        self.change(deadline, &caller, room_id, Change::Remove { user_ids, reason }, key).await
+        change(&self.0, deadline, &caller, room_id, Change::Remove { user_ids, reason }, key).await
     }
 
     async fn change_role(
@@ -83,8 +79,8 @@ impl MembershipService for MembershipGrpc {
         let role = codec::parse_role("role", request.role)?;
         let successor = optional_user_id("successor_user_id", request.successor_user_id)?;
         differ(successor.as_ref(), &user_id)?;
-        let change = Change::SetRole { user_id, role, successor };
-        self.change(deadline, &caller, room_id, change, key).await
+        let set = Change::SetRole { user_id, role, successor };
+        change(&self.0, deadline, &caller, room_id, set, key).await
     }
 
     async fn get_membership(
@@ -169,25 +165,6 @@ impl MembershipService for MembershipGrpc {
 }
 
 impl MembershipGrpc {
-    /// Makes a change that stands in the log when this returns.
-    async fn change<R: Message + Default>(
-        &self,
-        deadline: Deadline,
-        caller: &Caller,
-        room_id: RoomId,
-        change: Change,
-        request: Option<RequestKey>,
-    ) -> Result<Response<R>, Status> {
-        let actor = self.0.actor(deadline, caller).await?;
-        let stored = Stored { table: "requests", row: room_id.clone() };
-        let request = request.map(|request| request.in_room(room_id.clone()));
-        let asked = Asked { actor, room_id, change, request };
-        let store = self.0.store.clone();
-        let reply = self.0.settle(deadline, async move { store.change(&asked).await }).await?;
-        let reply = stored.value("reply", R::decode(reply.as_slice()).ok());
-        Ok(Response::new(reply.map_err(Error::from)?))
-    }
-
     /// The roster of a room, if the caller may see its members.
     async fn look(
         &self,
@@ -208,11 +185,6 @@ fn differ(successor: Option<&UserId>, user_id: &UserId) -> Result<(), Violation>
     Ok(())
 }
 
-/// Who a page token was made for.
-fn name(caller: &Caller) -> &str {
-    caller.user().map_or("", UserId::as_str)
-}
-
 /// The list of a room's members, bound to this life of the room.
 fn members_query(caller: &Caller, roster: &Roster, request: &pb::ListRoomMembersRequest) -> Query {
     let log_id = roster.log_id.to_string();
@@ -226,28 +198,7 @@ fn members_query(caller: &Caller, roster: &Roster, request: &pb::ListRoomMembers
     Query::new(&parts)
 }
 
-/// After which id the page of a token begins. What is in a token may be forged: it is
-/// parsed like every other id.
-fn position<T>(
-    query: Query,
-    token: &str,
-    parse: impl Fn(String) -> Result<T, InvalidId>,
-) -> Result<Option<T>, Violation> {
-    let id: Option<String> = fields::page_token(query.position(token))?;
-    fields::page_token(id.map(parse).transpose().map_err(|_| InvalidPageToken))
-}
-
 /// A user who may be left out.
 fn optional_user_id(field: &str, id: String) -> Result<Option<UserId>, Violation> {
     fields::given(id).map(|id| fields::user_id(field, id)).transpose()
-}
-
-fn reason(reason: String) -> Result<String, Violation> {
-    if reason.contains('\0') {
-        return Err(Violation::new("reason", "must not contain U+0000"));
-    }
-    if reason.chars().count() > MAX_REASON_CHARS {
-        return Err(Violation::new("reason", "must have at most 256 characters"));
-    }
-    Ok(reason)
 }

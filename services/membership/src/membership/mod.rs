@@ -1,9 +1,7 @@
 //! Memberships: how users come into rooms, leave them and change roles there.
 
-use parlance_requests::RequestKey;
-use parlance_types::{Role, RoomId, UserId};
+use parlance_types::{Role, UserId};
 
-use crate::handler::Actor;
 use crate::roster::{Membership, Step};
 
 mod decide;
@@ -11,15 +9,6 @@ pub(crate) mod grpc;
 pub(crate) mod store;
 
 use decide::decide;
-
-/// A change that somebody asks for.
-#[derive(Clone, Debug)]
-pub(crate) struct Asked {
-    pub(crate) actor: Actor,
-    pub(crate) room_id: RoomId,
-    pub(crate) change: Change,
-    pub(crate) request: Option<RequestKey>,
-}
 
 /// What somebody wants to change in a roster.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,17 +1,15 @@
-//! Memberships in SQL: changes, one transaction from the lock to the record of the reply;
-//! and who is where.
+//! Memberships in SQL: changes, and who is where.
 
 use std::collections::BTreeSet;
 
 use parlance_db::{Conn, StoreError};
-use parlance_requests::Found;
 use parlance_types::{LogId, Micros, Role, RoomId, RoomKind, TenantId, UserId};
 use uuid::Uuid;
 
-use super::{Asked, Change, decide};
-use crate::roster::store::{lock_room, members, owners, present, role, take_all};
-use crate::roster::{LockedRoster, MemberFilter, Membership, Refused, Roster, State};
-use crate::store::{Done, Store, known_users};
+use super::{Change, decide};
+use crate::roster::store::{Act, members, owners, present, role, take_all};
+use crate::roster::{LockedRoster, MemberFilter, Membership, Roster, State};
+use crate::store::{Store, known_users};
 use crate::{Error, codec};
 
 type Row = (Uuid, String, String, i16, Micros);
@@ -47,37 +45,22 @@ fn membership((log_id, room_id, user_id, stored_role, joined): Row) -> Result<Me
     Ok(Membership { room_id, user_id, role, joined })
 }
 
-impl Store {
-    /// Decides a change under the roster's lock and commits it together with its
-    /// fact and the encoded reply. A repeated request gets its first reply.
-    pub(crate) async fn change(&self, asked: &Asked) -> Result<Done<Vec<u8>>, Error> {
-        let Asked { actor, room_id, change, request } = asked;
-        let mut tx = self.db.begin().await?;
-        let roster = lock_room(&mut tx, &actor.tenant_id, room_id).await?;
-        // A repeat is found before anything is judged: it gets what the first one got.
-        if let Some(request) = request {
-            let life = roster.as_ref().map(|roster| roster.log_id);
-            match request.find(&mut tx, life).await? {
-                Found::Repeat { log_id, reply } => return Ok(Done { log_id, value: reply }),
-                Found::Reused => return Err(Error::RequestIdReused),
-                Found::New => {}
-            }
-        }
-        let roster = roster.ok_or(Refused::RoomNotFound)?;
-        let now = self.clock.now();
-        let locked = look(&mut tx, roster, actor.user.as_ref(), change).await?;
-        let decision = decide(&locked, actor.user.as_ref(), change, now)?;
-        take_all(&mut tx, &locked.roster, actor.user.as_ref(), &decision.steps, now).await?;
-        let (log_id, value) = (locked.roster.log_id, codec::reply(&decision.outcome));
-        if let Some(request) = request
-            && !request.record(&mut tx, log_id, &value, now).await?
-        {
-            return Err(Error::RequestIdReused);
-        }
-        tx.commit().await?;
-        Ok(Done { log_id, value })
+impl Act for Change {
+    async fn run(
+        &self,
+        tx: &mut Conn,
+        roster: Roster,
+        actor: Option<&UserId>,
+        now: Micros,
+    ) -> Result<Vec<u8>, Error> {
+        let locked = look(tx, roster, actor, self).await?;
+        let decision = decide(&locked, actor, self, now)?;
+        take_all(tx, &locked.roster, actor, &decision.steps, now).await?;
+        Ok(codec::reply(&decision.outcome))
     }
+}
 
+impl Store {
     /// The present membership of a user in a room.
     pub(crate) async fn membership(
         &self,

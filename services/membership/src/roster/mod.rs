@@ -14,6 +14,14 @@ stored_enum! {
     State { Present = 1, Left = 2, Removed = 3, Stayed = 4 }
 }
 
+stored_enum! {
+    /// What is laid on a user in a room.
+    Sanction { Ban = 1 }
+}
+
+/// The end of what does not end by itself.
+pub(crate) const FOR_EVER: Micros = Micros::MAX;
+
 /// The rules of a room that its roster enforces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Rules {
@@ -124,6 +132,21 @@ impl LockedRoster {
     pub(crate) fn present(&self, user_id: &UserId) -> Option<&MemberRow> {
         self.rows.get(user_id).filter(|row| row.state == State::Present)
     }
+
+    /// Refuses to take all owners from members who stay.
+    pub(crate) fn spare_an_owner(&self, lost: &[UserId]) -> Result<(), Refused> {
+        let roles = lost.iter().filter_map(|user_id| self.present(user_id)).map(|row| row.role);
+        let (mut owners, mut all) = (0, 0);
+        for role in roles {
+            owners += i64::from(role == Role::Owner);
+            all += 1;
+        }
+        let somebody_stays = self.roster.member_count > all;
+        if owners > 0 && owners == self.owners && somebody_stays {
+            return Err(Refused::LastOwner);
+        }
+        Ok(())
+    }
 }
 
 /// One step of a change: one event.
@@ -157,6 +180,9 @@ pub(crate) enum Refused {
 
     #[error("the user was removed from the room and can only be added again")]
     RemovedFromRoom,
+
+    #[error("the user {user_id:?} is banned from the room")]
+    Banned { user_id: String, until: Option<Micros> },
 
     #[error("the room would be left without an owner: name a successor")]
     LastOwner,

@@ -16,7 +16,13 @@ use crate::handler::{Actor, MAX_LIST};
 use crate::store::{Done, Store, ensure_users, known_users};
 use crate::{Error, codec};
 
+mod act;
 mod ended;
+mod sanctions;
+
+pub(crate) use act::{Act, Asked};
+use sanctions::keep_banned_out;
+pub(crate) use sanctions::sanctions;
 
 /// Members that are present. Not bound: indexes are of these rows only, and are found by
 /// their condition.
@@ -361,8 +367,11 @@ pub(crate) async fn take_all(
     actor: Option<&UserId>,
     steps: &[Step],
     now: Micros,
-) -> Result<(), StoreError> {
+) -> Result<(), Error> {
     for step in steps {
+        if let Step::Gained(newcomers) = step {
+            keep_banned_out(tx, roster, newcomers, now).await?;
+        }
         take(tx, roster, step, now).await?;
     }
     if !steps.is_empty() {
@@ -381,11 +390,7 @@ async fn take(tx: &mut Conn, roster: &Roster, step: &Step, now: Micros) -> Resul
         }
         Step::Lost { user_ids, removed, .. } => {
             let state = if *removed { State::Removed } else { State::Left };
-            let lose = "UPDATE members SET state = $1 FROM (VALUES ($2, $3..)) w
-                        WHERE log_id = w.column1 AND user_id = w.column2";
-            let lose = tx.query(lose).bind(state as i16).bind(roster.log_id.0);
-            lose.bind_list(user_ids.iter().map(UserId::as_str)).execute().await?;
-            count(tx, roster.log_id, user_ids.len(), -1).await
+            lose(tx, roster.log_id, user_ids, state).await
         }
         Step::Roles(grants) => {
             for grant in grants {
@@ -420,6 +425,20 @@ async fn gain(
         insert = insert.bind(grant.user_id.as_str()).bind(grant.role as i16);
     }
     insert.execute().await.map(drop)
+}
+
+/// Ends memberships.
+pub(crate) async fn lose(
+    tx: &mut Conn,
+    log_id: LogId,
+    user_ids: &[UserId],
+    state: State,
+) -> Result<(), StoreError> {
+    let lose = "UPDATE members SET state = $1 FROM (VALUES ($2, $3..)) w
+                WHERE log_id = w.column1 AND user_id = w.column2";
+    let lose = tx.query(lose).bind(state as i16).bind(log_id.0);
+    lose.bind_list(user_ids.iter().map(UserId::as_str)).execute().await?;
+    count(tx, log_id, user_ids.len(), -1).await
 }
 
 async fn count(tx: &mut Conn, log_id: LogId, users: usize, sign: i64) -> Result<(), StoreError> {

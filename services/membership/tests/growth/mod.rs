@@ -22,6 +22,7 @@ test_on_each_db!(parlance_membership::MIGRATIONS, crate::growth, on_own_postgres
     beside_rooms_that_were_left_or_closed,
     beside_earlier_lives_of_a_room,
     beside_users,
+    beside_sanctions,
     beside_request_ids,
     beside_facts,
 );
@@ -152,6 +153,28 @@ const WORK: &[(&str, Work)] = work! {
         let request_id = format!("request {}", place.next());
         let request = pb::AddMembersRequest { request_id, ..add("den", &["zoe"]) };
         place.ann.members.clone().add_members(request).await.expect("a reply")
+    },
+    "BanUsers and UnbanUsers": |_, place| {
+        let (room_id, users) = ("den".to_owned(), strings(&crowd()[2..12]));
+        let ban = pb::BanUsersRequest {
+            room_id: room_id.clone(),
+            user_ids: users.clone(),
+            ..Default::default()
+        };
+        place.ann.moderation.clone().ban_users(ban).await.expect("banned");
+        let unban = pb::UnbanUsersRequest { room_id, user_ids: users, ..Default::default() };
+        place.ann.moderation.clone().unban_users(unban).await.expect("lifted")
+    },
+    "ListBans": |_, place| {
+        let mut request = pb::ListBansRequest {
+            room_id: "den".to_owned(),
+            page_size: 20,
+            ..Default::default()
+        };
+        for _ in 0..2 {
+            let page = place.ann.moderation.clone().list_bans(request.clone()).await;
+            request.page_token = page.expect("a page").into_inner().next_page_token;
+        }
     },
     "ChangeRole": |_, place| {
         place.change_role("zoe", Owner).await;
@@ -357,6 +380,18 @@ async fn beside_users(db: Db) {
                                update_time)
             SELECT $1, 'm' || CAST(n.i AS TEXT), '', '', '{}', 1, 1 FROM n";
         growing.write(insert).bind(size).execute().await.expect("filled");
+    })
+    .await;
+}
+
+async fn beside_sanctions(db: Db) {
+    compare(db, async |growing: &Growing<'_>, size| {
+        let insert = "
+            WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $2)
+            INSERT INTO sanctions (log_id, user_id, kind, until, reason, actor_id, create_time)
+            SELECT $1, 'm' || CAST(n.i AS TEXT), 1, (n.i % 2) * $3, '', '', 1 FROM n";
+        let insert = growing.db.write(insert).bind(growing.place.den.0).bind(size);
+        insert.bind(i64::MAX).execute().await.expect("filled");
     })
     .await;
 }

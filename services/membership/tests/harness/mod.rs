@@ -8,6 +8,7 @@ use parlance_membership::Service;
 use parlance_outbox::testing::Logs;
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::membership_service_client::MembershipServiceClient;
+use parlance_proto::membership::v1::moderation_service_client::ModerationServiceClient;
 use parlance_proto::membership::v1::operator_service_client::OperatorServiceClient;
 use parlance_proto::membership::v1::roster_service_client::RosterServiceClient;
 use parlance_proto::membership::v1::user_service_client::UserServiceClient;
@@ -42,6 +43,7 @@ pub(crate) struct World {
 pub(crate) struct Clients {
     pub(crate) users: UserServiceClient<Transport>,
     pub(crate) members: MembershipServiceClient<Transport>,
+    pub(crate) moderation: ModerationServiceClient<Transport>,
     pub(crate) rosters: RosterServiceClient<Transport>,
 }
 
@@ -75,6 +77,7 @@ impl World {
         Clients {
             users: UserServiceClient::new(transport.clone()),
             members: MembershipServiceClient::new(transport.clone()),
+            moderation: ModerationServiceClient::new(transport.clone()),
             rosters: RosterServiceClient::new(transport),
         }
     }

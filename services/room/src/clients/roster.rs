@@ -17,6 +17,7 @@ const PASSES: &[Reason] = &[
     Reason::UserNotFound,
     Reason::RoomFull,
     Reason::RemovedFromRoom,
+    Reason::Banned,
     Reason::RoomIdTaken,
     Reason::RateLimited,
     Reason::Overloaded,

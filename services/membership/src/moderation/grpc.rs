@@ -1,0 +1,123 @@
+//! `ModerationService`.
+
+use parlance_proto::membership::v1 as pb;
+use parlance_proto::membership::v1::moderation_service_server::ModerationService;
+use parlance_requests::RequestKey;
+use parlance_rpc::{Caller, Deadline, Violation, fields};
+use parlance_types::{Query, RoomId, UserId};
+use tonic::{Request, Response, Status};
+
+use super::{Change, Laid, codec, entitled};
+use crate::Error;
+use crate::handler::{Handler, MAX_LIST};
+use crate::roster::{FOR_EVER, Refused, Roster, Sanction, Viewer};
+use crate::wire::{change, name, open, position, reason, until};
+
+/// Who is kept out of which room.
+#[derive(Clone, Debug)]
+pub struct ModerationGrpc(pub(crate) Handler);
+
+#[tonic::async_trait]
+impl ModerationService for ModerationGrpc {
+    async fn ban_users(
+        &self,
+        request: Request<pb::BanUsersRequest>,
+    ) -> Result<Response<pb::BanUsersResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let key = RequestKey::of(&caller, "BanUsers", &request.request_id, &request)?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        let user_ids = others(&caller, request.user_ids)?;
+        let until = until(request.until)?.unwrap_or(FOR_EVER);
+        let reason = reason(request.reason)?;
+        let ban = Change::Ban { user_ids, until, reason };
+        change(&self.0, deadline, &caller, room_id, ban, key).await
+    }
+
+    async fn unban_users(
+        &self,
+        request: Request<pb::UnbanUsersRequest>,
+    ) -> Result<Response<pb::UnbanUsersResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let key = RequestKey::of(&caller, "UnbanUsers", &request.request_id, &request)?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        let user_ids = fields::ids("user_ids", request.user_ids, 1..=MAX_LIST, UserId::parse)?;
+        let unban = Change::Unban { user_ids };
+        change(&self.0, deadline, &caller, room_id, unban, key).await
+    }
+
+    async fn list_bans(
+        &self,
+        request: Request<pb::ListBansRequest>,
+    ) -> Result<Response<pb::ListBansResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        let page = Page { size: request.page_size, token: &request.page_token };
+        let (bans, next_page_token) =
+            self.list(deadline, &caller, &room_id, Sanction::Ban, page).await?;
+        let bans = bans.into_iter().map(codec::ban).collect();
+        Ok(Response::new(pb::ListBansResponse { bans, next_page_token }))
+    }
+}
+
+/// Which part of a list is asked for.
+struct Page<'a> {
+    size: i32,
+    token: &'a str,
+}
+
+impl ModerationGrpc {
+    /// What is laid on users in a room, and the token of the page after it.
+    async fn list(
+        &self,
+        deadline: Deadline,
+        caller: &Caller,
+        room_id: &RoomId,
+        kind: Sanction,
+        page: Page<'_>,
+    ) -> Result<(Vec<Laid>, String), Status> {
+        let size = fields::page_size(page.size)?.get();
+        let roster = self.look(deadline, caller, room_id).await?;
+        let (log_id, listed) = (roster.log_id.to_string(), format!("{kind:?}"));
+        let tenant = caller.tenant_id.as_str();
+        let query = Query::new(&["sanctions", tenant, name(caller), &log_id, &listed]);
+        let after = position(query, page.token, UserId::parse)?;
+        let store = &self.0.store;
+        let found = store.laid(&roster, kind, after.as_ref(), size + 1);
+        let mut found = deadline.bound(found).await?;
+        let more = found.len() > size;
+        found.truncate(size);
+        let last = found.last().filter(|_| more);
+        let token = last.map(|laid| query.token(laid.user_id.as_str())).unwrap_or_default();
+        let now = store.clock.now();
+        found.retain(|laid| laid.until > now);
+        Ok((found, token))
+    }
+
+    /// The roster of a room that the caller may moderate.
+    async fn look(
+        &self,
+        deadline: Deadline,
+        caller: &Caller,
+        room_id: &RoomId,
+    ) -> Result<Roster, Error> {
+        let actor = self.0.actor(deadline, caller).await?;
+        let store = &self.0.store;
+        let seen = store.roster_seen_by(&actor.tenant_id, room_id, actor.user.as_ref());
+        let (roster, row) = deadline.bound(seen).await?.ok_or(Refused::RoomNotFound)?;
+        let viewer = match &actor.user {
+            Some(_) => Viewer::User(row.as_ref()),
+            None => Viewer::Tenant,
+        };
+        entitled(&roster, viewer)?;
+        Ok(roster)
+    }
+}
+
+/// 1 to 100 users, each once, who are not the caller.
+fn others(caller: &Caller, ids: Vec<String>) -> Result<Vec<UserId>, Violation> {
+    let user_ids = fields::ids("user_ids", ids, 1..=MAX_LIST, UserId::parse)?;
+    match user_ids.iter().position(|user_id| caller.user() == Some(user_id)) {
+        Some(at) => Err(Violation::new(format!("user_ids[{at}]"), "must not be the caller")),
+        None => Ok(user_ids),
+    }
+}

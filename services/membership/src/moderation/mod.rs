@@ -1,0 +1,80 @@
+//! Moderation: who is kept out of a room, and until when.
+
+use parlance_types::{Micros, Role, RoomKind, UserId};
+
+use crate::roster::{LockedRoster, Refused, Roster, State, Viewer, keep_strangers_out};
+
+mod codec;
+pub(crate) mod grpc;
+pub(crate) mod store;
+
+/// What a moderator wants.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Change {
+    Ban { user_ids: Vec<UserId>, until: Micros, reason: String },
+    Unban { user_ids: Vec<UserId> },
+}
+
+/// What was laid on a user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Laid {
+    pub(crate) user_id: String,
+    pub(crate) until: Micros,
+    pub(crate) reason: String,
+    /// Empty: a service or an operator that acted for nobody.
+    pub(crate) actor_id: String,
+    pub(crate) created: Micros,
+}
+
+/// Whether a caller may moderate a room; with which role, unless they act for the tenant.
+pub(crate) fn entitled(roster: &Roster, viewer: Viewer<'_>) -> Result<Option<Role>, Refused> {
+    keep_strangers_out(roster, viewer)?;
+    if roster.kind == RoomKind::Direct {
+        return Err(Refused::DirectRoom);
+    }
+    match viewer {
+        Viewer::Tenant => Ok(None),
+        Viewer::User(Some(row)) if row.state == State::Present => match row.role {
+            Role::Member => Err(Refused::NotAllowed("only owners and admins moderate")),
+            role => Ok(Some(role)),
+        },
+        Viewer::User(_) => Err(Refused::NotAMember),
+    }
+}
+
+/// Whether the actor may moderate those of the users who are members, and which those are.
+pub(crate) fn members_among(
+    locked: &LockedRoster,
+    actor: Option<&UserId>,
+    user_ids: &[UserId],
+) -> Result<Vec<UserId>, Refused> {
+    let own = entitled(&locked.roster, viewer(locked, actor))?;
+    let mut found = Vec::new();
+    for user_id in user_ids {
+        if let Some(row) = locked.present(user_id) {
+            if row.role > Role::Member && own.is_some_and(|own| own < Role::Owner) {
+                return Err(Refused::NotAllowed("only owners moderate owners and admins"));
+            }
+            found.push(user_id.clone());
+        }
+    }
+    Ok(found)
+}
+
+/// Which members a ban of these users takes from the room.
+pub(crate) fn ban(
+    locked: &LockedRoster,
+    actor: Option<&UserId>,
+    user_ids: &[UserId],
+) -> Result<Vec<UserId>, Refused> {
+    let lost = members_among(locked, actor, user_ids)?;
+    if let Some(stranger) = user_ids.iter().find(|user_id| !locked.known.contains(*user_id)) {
+        return Err(Refused::no_user(stranger));
+    }
+    locked.spare_an_owner(&lost)?;
+    Ok(lost)
+}
+
+fn viewer<'a>(locked: &'a LockedRoster, actor: Option<&UserId>) -> Viewer<'a> {
+    actor.map_or(Viewer::Tenant, |actor| Viewer::User(locked.rows.get(actor)))
+}
