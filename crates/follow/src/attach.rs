@@ -105,7 +105,7 @@ mod tests {
             epoch: EpochId("e".to_owned()),
             first_seq: 1,
             closed,
-            member: member.map(|joined| Membership { role: Role::Member, joined }),
+            member: member.map(|joined| Membership { role: Role::Member, joined, cleared: 0 }),
         }
     }
 

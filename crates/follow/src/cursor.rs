@@ -3,7 +3,7 @@
 //! A cursor leaves no hole: every number after the place where it began is in exactly one
 //! event or skipped range, in ascending order.
 
-use parlance_log::{EpochId, History};
+use parlance_log::{EpochId, History, View};
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1 as pb;
 use parlance_types::{LogId, Micros, Seq, UserId};
@@ -20,6 +20,9 @@ pub(crate) struct Cursor {
     user: Option<UserId>,
     /// The event that made the user a member.
     joined: Seq,
+    /// The first event that was stored, and that the user had not cleared for themselves,
+    /// when the stream was attached.
+    shown: Seq,
     position: Seq,
     /// The time of the event at the position, if it was put out.
     time: Option<Micros>,
@@ -44,15 +47,11 @@ pub(crate) enum End {
 }
 
 impl Cursor {
-    /// A cursor that goes on after `position`. `head` is the head of the log now.
-    pub(crate) const fn new(
-        epoch: EpochId,
-        user: Option<UserId>,
-        joined: Seq,
-        position: Seq,
-        head: Seq,
-    ) -> Self {
-        Self { epoch, user, joined, position, time: None, head, caught_up: false }
+    /// A cursor of a user who joined at `joined` that goes on after `position`, as the log
+    /// is viewed now.
+    pub(crate) fn new(view: &View, user: Option<UserId>, joined: Seq, position: Seq) -> Self {
+        let (epoch, shown, head) = (view.epoch.clone(), view.shown(), view.head);
+        Self { epoch, user, joined, shown, position, time: None, head, caught_up: false }
     }
 
     /// Everything up to here was put out.
@@ -69,12 +68,11 @@ impl Cursor {
         self.joined
     }
 
-    /// Leaves out what lies before the visible range. `first` is the first event that
-    /// is still stored.
-    pub(crate) fn skip(&mut self, history: History, first: Seq) -> Option<Out> {
+    /// Leaves out what lies before the visible range.
+    pub(crate) fn skip(&mut self, history: History) -> Option<Out> {
         let from = match (&self.user, history) {
-            (Some(_), History::SinceJoin) => self.joined.max(first),
-            _ => first,
+            (Some(_), History::SinceJoin) => self.joined.max(self.shown),
+            _ => self.shown,
         };
         (self.position + 1 < from).then(|| {
             let skipped = Out::Skipped { from: self.position + 1, to: from - 1 };

@@ -70,8 +70,6 @@ struct Live {
     /// The head that the ring began at.
     began: Seq,
     history: History,
-    /// The first event still stored.
-    first: Seq,
     /// Whose access was taken since the ring began.
     lost: Lost,
 }
@@ -212,9 +210,9 @@ impl<W> LogState<W> {
         if self.live.is_none() {
             let (place, budget) = (Arc::clone(&self.place), Arc::clone(&self.budget));
             let ring = Ring::new(place, view.epoch.clone(), view.head, self.limits, budget);
-            let (history, first) = (view.rules.history, view.first_seq);
+            let history = view.rules.history;
             let (began, lost) = (view.head, Lost::since(view.head));
-            self.live = Some(Live { ring, began, history, first, lost });
+            self.live = Some(Live { ring, began, history, lost });
             if self.ahead.epoch != view.epoch {
                 self.ahead = Ahead::new(view.epoch.clone(), 0, &self.budget);
             }
@@ -322,7 +320,7 @@ impl<W> LogState<W> {
         {
             return Pull::End(End::Removed(lost));
         }
-        batch.extend(cursor.skip(live.history, live.first));
+        batch.extend(cursor.skip(live.history));
         batch.extend(cursor.catch_up());
         while cursor.position() < live.ring.head() {
             let position = cursor.position();

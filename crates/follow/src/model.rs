@@ -277,7 +277,7 @@ impl World {
                     }
                 }
             }
-            return (id, Cursor::new(view.epoch, viewer.map(user), joined, from, view.head));
+            return (id, Cursor::new(&view, viewer.map(user), joined, from));
         }
     }
 

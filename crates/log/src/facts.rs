@@ -235,7 +235,8 @@ async fn gain(
          ON CONFLICT (log_id, user_id) DO UPDATE SET role = excluded.role,
                 joined_seq = excluded.joined_seq, joined_time = excluded.joined_time,
                 read_seq = excluded.read_seq, read_ord = excluded.read_ord,
-                delivered_seq = excluded.delivered_seq, marked_unread = FALSE"
+                delivered_seq = excluded.delivered_seq, marked_unread = FALSE,
+                hidden_ord = -1, cleared_seq = 0, cleared_ord = 0"
     );
     let insert = log.conn().query(AssertSqlSafe(insert)).once();
     let mut insert = insert.bind(log_id.0).bind(tenant_id).bind(seq).bind(time).bind(ord);

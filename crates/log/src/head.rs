@@ -198,11 +198,12 @@ impl<'c> Locked<'c> {
 
     /// The present membership of a user.
     pub async fn member(&mut self, user_id: &UserId) -> Result<Option<Membership>, Error> {
-        let select = "SELECT role, joined_seq FROM members
+        let select = "SELECT role, joined_seq, cleared_seq FROM members
                       WHERE log_id = $1 AND user_id = $2";
         let select = self.conn.query(select).bind(self.id.0).bind(user_id.as_str());
-        let row: Option<(i16, Seq)> = select.fetch_optional().await?;
-        row.map(|(role, joined)| Membership::stored(self.id, role, joined)).transpose()
+        let row: Option<(i16, Seq, Seq)> = select.fetch_optional().await?;
+        let stored = |(role, joined, cleared)| Membership::stored(self.id, role, joined, cleared);
+        row.map(stored).transpose()
     }
 
     /// What `viewer` may see of the log.

@@ -45,11 +45,18 @@ pub struct Membership {
     pub role: Role,
     /// The event that made the user a member.
     pub joined: Seq,
+    /// Up to where the member cleared the history for themselves; 0: nowhere.
+    pub cleared: Seq,
 }
 
 impl Membership {
-    pub(crate) fn stored(log_id: LogId, role: i16, joined: Seq) -> Result<Self, Error> {
+    pub(crate) fn stored(
+        log_id: LogId,
+        role: i16,
+        joined: Seq,
+        cleared: Seq,
+    ) -> Result<Self, Error> {
         let stored = Stored { table: "members", row: log_id };
-        Ok(Self { role: stored.value("role", Role::from_i16(role))?, joined })
+        Ok(Self { role: stored.value("role", Role::from_i16(role))?, joined, cleared })
     }
 }

@@ -62,12 +62,17 @@ impl View {
         if self.closed.is_some() {
             return Err(Error::room_not_found());
         }
-        let from = match (&self.member, user) {
+        let joined = match (&self.member, user) {
             (Some(member), Some(_)) if self.rules.history == History::SinceJoin => member.joined,
             (Some(_), _) | (None, None) => 1,
             (None, Some(_)) => return Err(stranger(self.kind)),
         };
-        Ok((from.max(self.first_seq), self.head))
+        Ok((joined.max(self.shown()), self.head))
+    }
+
+    /// The first event that is stored and that the viewer has not cleared for themselves.
+    pub fn shown(&self) -> Seq {
+        self.member.map_or(0, |member| member.cleared + 1).max(self.first_seq)
     }
 
     /// What somebody who is not a member may see where the rules allow previews.
@@ -107,7 +112,7 @@ macro_rules! view_columns {
         "h.tenant_id, h.room_id, h.kind, h.head, h.head_time, h.first_seq, h.closed_seq,
          h.post_rule, h.allow_preview, h.history,
          (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id,
-         m.role, m.joined_seq"
+         m.role, m.joined_seq, m.cleared_seq"
     };
 }
 
@@ -136,16 +141,19 @@ macro_rules! with_view {
             "WITH viewed AS (SELECT ",
             $crate::view_columns!(),
             ", CASE WHEN $2 = '' THEN h.first_seq
+                    WHEN m.cleared_seq >= h.first_seq
+                     AND (h.history = $3 OR m.cleared_seq >= m.joined_seq) THEN m.cleared_seq + 1
                     WHEN h.history = $3 AND m.joined_seq IS NOT NULL THEN h.first_seq
                     WHEN m.joined_seq < h.first_seq THEN h.first_seq
                     ELSE m.joined_seq END AS shown",
             $crate::viewed!(),
             ") SELECT tenant_id, room_id, kind, head, head_time, first_seq, closed_seq, post_rule,
-                      allow_preview, history, epoch_id, role, joined_seq, ",
+                      allow_preview, history, epoch_id, role, joined_seq, cleared_seq, ",
             $nothing,
             " FROM viewed
               UNION ALL
-              SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, ",
+              SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
+                     NULL, ",
             $columns,
             " FROM ",
             $from
@@ -169,6 +177,7 @@ parlance_db::row! {
         epoch_id: String,
         role: Option<i16>,
         joined_seq: Option<Seq>,
+        cleared_seq: Option<Seq>,
     }
 }
 
@@ -180,9 +189,9 @@ parlance_db::row! {
 
 impl ViewRow {
     fn view(self, log_id: LogId) -> Result<View, Error> {
-        let member = self.role.zip(self.joined_seq);
-        let member =
-            member.map(|(role, joined)| Membership::stored(log_id, role, joined)).transpose()?;
+        let member = self.role.zip(self.joined_seq).zip(self.cleared_seq);
+        let stored = |((role, joined), cleared)| Membership::stored(log_id, role, joined, cleared);
+        let member = member.map(stored).transpose()?;
         let stored = Stored { table: "heads", row: log_id };
         Ok(View {
             tenant_id: TenantId::new(self.tenant_id),
@@ -265,7 +274,7 @@ mod tests {
             epoch: EpochId::default(),
             first_seq: 1,
             closed: None,
-            member: joined.map(|joined| Membership { role: Role::Member, joined }),
+            member: joined.map(|joined| Membership { role: Role::Member, joined, cleared: 0 }),
         }
     }
 
@@ -274,6 +283,25 @@ mod tests {
         let ann = UserId::new("ann");
         for (history, from) in [(History::All, 1), (History::SinceJoin, 5)] {
             let view = view(RoomKind::Group, history, Some(5));
+            assert_eq!(view.visible_to(Some(&ann)).expect("visible"), (from, 9));
+        }
+    }
+
+    #[test]
+    fn a_member_sees_nothing_that_was_pruned_or_that_they_cleared() {
+        let ann = UserId::new("ann");
+        for (history, first_seq, cleared, from) in [
+            (History::All, 3, 0, 3),
+            (History::All, 3, 2, 3),
+            (History::All, 3, 3, 4),
+            (History::All, 1, 9, 10),
+            (History::SinceJoin, 3, 4, 5),
+            (History::SinceJoin, 7, 4, 7),
+            (History::SinceJoin, 1, 6, 7),
+        ] {
+            let mut view = view(RoomKind::Group, history, Some(5));
+            view.first_seq = first_seq;
+            view.member = view.member.map(|member| Membership { cleared, ..member });
             assert_eq!(view.visible_to(Some(&ann)).expect("visible"), (from, 9));
         }
     }

@@ -4,6 +4,8 @@
 //! (`grpc.rs`). The logs themselves are `parlance_log`; `parlance_follow` streams them.
 
 pub mod fact;
+pub mod hide;
+pub mod history;
 pub mod inbox;
 pub mod mark;
 pub mod message;
@@ -19,6 +21,8 @@ use parlance_bus::Bus;
 use parlance_db::{Db, Migrations};
 use parlance_follow::Hub;
 use parlance_proto::message::v1::fact_service_server::FactServiceServer;
+use parlance_proto::message::v1::hide_service_server::HideServiceServer;
+use parlance_proto::message::v1::history_service_server::HistoryServiceServer;
 use parlance_proto::message::v1::inbox_service_server::InboxServiceServer;
 use parlance_proto::message::v1::mark_service_server::MarkServiceServer;
 use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayServiceServer;
@@ -29,6 +33,10 @@ use parlance_proto::stored::user_log_service_server::UserLogServiceServer;
 use parlance_rpc::{Env, Served, internal, public};
 
 use self::fact::grpc::FactGrpc;
+use self::hide::Hider;
+use self::hide::grpc::HideGrpc;
+use self::history::History;
+use self::history::grpc::HistoryGrpc;
 use self::inbox::Inbox;
 use self::inbox::grpc::{InboxGrpc, UserLogGrpc};
 use self::mark::Marker;
@@ -98,6 +106,8 @@ impl Service {
             MessageServiceServer::new(MessageGrpc::new(messages)),
             MarkServiceServer::new(MarkGrpc::new(marker)),
             InboxServiceServer::new(InboxGrpc::new(inbox)),
+            HideServiceServer::new(HideGrpc::new(Hider::new(store.clone()))),
+            HistoryServiceServer::new(HistoryGrpc::new(History::new(store.clone()))),
             PinServiceServer::new(PinGrpc::new(Pins::new(store.clone()))),
             OperatorServiceServer::new(OperatorGrpc::new(hub, store, env.tasks)),
         ]

@@ -6,6 +6,8 @@ use parlance_db::testing::costs_the_same;
 use parlance_db::{AssertSqlSafe, Db, Query, rows, test_on_each_db, work};
 use parlance_log::{Kind, codec, testing};
 use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::hide_service_client::HideServiceClient;
+use parlance_proto::message::v1::history_service_client::HistoryServiceClient;
 use parlance_proto::message::v1::list_messages_request::Position;
 use parlance_proto::message::v1::pin_service_client::PinServiceClient;
 use parlance_rpc::Transport;
@@ -150,6 +152,17 @@ const WORK: &[(&str, Work)] = work! {
     "MarkUnread": |_, place| {
         let request = pb::MarkUnreadRequest { room_id: place.name.clone() };
         place.mia.clone().marks.mark_unread(request).await.expect("marked")
+    },
+    "HideRoom": |_, place| {
+        let mut hide = HideServiceClient::new(place.mia.transport.clone());
+        let request = pb::HideRoomRequest { room_id: place.name.clone() };
+        hide.hide_room(request).await.expect("hidden")
+    },
+    "ClearHistory": |_, place| {
+        let mut history = HistoryServiceClient::new(place.mia.transport.clone());
+        let through_message_id = place.next().to_string();
+        let request = pb::ClearHistoryRequest { room_id: place.name.clone(), through_message_id };
+        history.clear_history(request).await.expect("cleared")
     },
     "ListReceipts": |_, place| {
         let request = pb::ListReceiptsRequest { room_id: place.name.clone(), ..Default::default() };

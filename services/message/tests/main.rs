@@ -14,6 +14,14 @@ mod fact {
     mod facts;
 }
 
+mod hide {
+    mod hide_room;
+}
+
+mod history {
+    mod clear_history;
+}
+
 mod inbox {
     mod get_unread;
     mod list_user_logs;

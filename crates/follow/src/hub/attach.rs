@@ -116,7 +116,7 @@ impl Inner {
             if reset.is_some() {
                 count(&self.counters.resets);
             }
-            let cursor = Cursor::new(view.epoch, user.cloned(), joined, position, view.head);
+            let cursor = Cursor::new(&view, user.cloned(), joined, position);
             return Ok(Attached { subscription, cursor, reset, head: view.head, kind: view.kind });
         }
         Err(Unavailable::from(Error::restless()).into())

@@ -157,7 +157,11 @@ impl Log {
             epoch: self.epoch(),
             first_seq: 1,
             closed: None,
-            member: member.map(|joined| Membership { role: Role::Member, joined: *joined }),
+            member: member.map(|joined| Membership {
+                role: Role::Member,
+                joined: *joined,
+                cleared: 0,
+            }),
         }
     }
 }

@@ -19,6 +19,8 @@ pub struct Unread {
     pub log_id: LogId,
     pub room_id: RoomId,
     pub unread: i64,
+    /// Whether the member hid the room.
+    pub hidden: bool,
     pub marked_unread: bool,
     pub read: Seq,
     /// Where the log stood.
@@ -30,6 +32,8 @@ pub struct Unread {
 pub struct Recount {
     pub log_id: LogId,
     pub room_id: RoomId,
+    /// Whether the member hid the room: then it is not in the total.
+    pub hidden: bool,
     /// What [`Inbox::unread`] gives.
     pub reported: i64,
     /// What the events give.
@@ -66,7 +70,8 @@ impl Inbox {
     }
 
     /// What a user has not read: in those of `rooms` the user is in, in the order
-    /// asked for, and in total over all rooms or, to spare what these cost, over those.
+    /// asked for, and in total over all rooms that are not hidden or, to spare what these
+    /// cost, over those.
     pub async fn unread(
         &self,
         tenant_id: &TenantId,
@@ -77,7 +82,8 @@ impl Inbox {
         let only =
             if these_only { Some(self.store.resolve_all(tenant_id, rooms).await?) } else { None };
         let all = store::unread(self.store.db(), tenant_id, user, only.as_deref()).await?;
-        let total = all.iter().map(|room| room.unread).sum();
+        let in_total = |room: &&Unread| these_only || !room.hidden;
+        let total = all.iter().filter(in_total).map(|room| room.unread).sum();
         let by_id: HashMap<_, _> = all.iter().map(|room| (&room.room_id, room)).collect();
         let asked = rooms.iter().filter_map(|room| by_id.get(room).copied().cloned()).collect();
         Ok((asked, total))
@@ -88,7 +94,7 @@ impl Inbox {
         let mut found = Recounted::default();
         for room in store::recount(self.store.db(), tenant_id, user).await? {
             found.rooms += 1;
-            found.total += room.counted;
+            found.total += if room.hidden { 0 } else { room.counted };
             if room.counted != room.reported {
                 found.differences.push(room);
             }

@@ -9,10 +9,13 @@ use super::walk::{IN_FLIGHT, Place, Walk};
 use super::{Recount, Unread, UserLog};
 use crate::message::store::{MessageRow, message_columns};
 
-/// The place in the count up to which a member `m` of a log `h` has read what is stored.
+/// The place in the count up to which a member `m` of a log `h` has read what is stored, or
+/// cleared it for themselves.
 macro_rules! since {
     () => {
-        "CASE WHEN m.read_ord > h.first_ord - 1 THEN m.read_ord ELSE h.first_ord - 1 END"
+        "CASE WHEN m.read_ord >= h.first_ord AND m.read_ord >= m.cleared_ord THEN m.read_ord
+              WHEN m.cleared_ord >= h.first_ord THEN m.cleared_ord
+              ELSE h.first_ord - 1 END"
     };
 }
 
@@ -36,7 +39,8 @@ macro_rules! counted {
 macro_rules! recounted {
     () => {
         "(SELECT COUNT(*) FROM events e
-           WHERE e.log_id = w.log_id AND e.seq > w.read_seq AND e.kind = $3 AND e.counted
+           WHERE e.log_id = w.log_id AND e.seq > w.read_seq AND e.seq > w.cleared_seq
+             AND e.seq >= w.first_seq AND e.kind = $3 AND e.counted
              AND e.deleted_seq IS NULL AND e.sender_id <> $2)"
     };
 }
@@ -49,13 +53,22 @@ macro_rules! of_user {
     };
 }
 
+/// Whether a member `m` hid a log `h`: no message that counts was sent since.
+macro_rules! hidden {
+    () => {
+        "h.ord <= m.hidden_ord"
+    };
+}
+
 macro_rules! unread {
     ($columns:expr, $logs:expr) => {
         concat!(
             "SELECT w.log_id, w.room_id, ",
             $columns,
-            " FROM (SELECT h.log_id, h.room_id, h.head, h.head_time, h.ord, h.deleted, m.marked_unread,
-                           m.read_seq, ",
+            " FROM (SELECT h.log_id, h.room_id, h.head, h.head_time, h.ord, h.deleted, h.first_seq,
+                           m.marked_unread, m.read_seq, m.cleared_seq, ",
+            hidden!(),
+            " AS hidden, ",
             since!(),
             " AS since FROM ",
             $logs,
@@ -67,7 +80,7 @@ macro_rules! unread {
 macro_rules! unread_columns {
     () => {
         concat!(
-            "w.head, w.head_time, w.marked_unread, w.read_seq, ",
+            "w.head, w.head_time, w.hidden, w.marked_unread, w.read_seq, ",
             counted!(),
             " AS unread, (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id"
         )
@@ -90,6 +103,7 @@ parlance_db::row! {
         room_id: String,
         head: Seq,
         head_time: Micros,
+        hidden: bool,
         marked_unread: bool,
         read_seq: Seq,
         unread: i64,
@@ -104,6 +118,7 @@ impl UnreadRow {
             log_id,
             room_id: RoomId::new(self.room_id),
             unread: self.unread,
+            hidden: self.hidden,
             marked_unread: self.marked_unread,
             read: self.read_seq,
             stands: Stands {
@@ -139,14 +154,17 @@ pub async fn recount(
     tenant_id: &TenantId,
     user_id: &UserId,
 ) -> Result<Vec<Recount>, Error> {
-    let select =
-        unread!(concat!(counted!(), " AS reported, ", recounted!(), " AS counted"), of_user!());
+    let select = unread!(
+        concat!("w.hidden, ", counted!(), " AS reported, ", recounted!(), " AS counted"),
+        of_user!()
+    );
     let select = db.read(select).bind(tenant_id.as_str()).bind(user_id.as_str());
-    let rows: Vec<(Uuid, String, i64, i64)> =
+    let rows: Vec<(Uuid, String, bool, i64, i64)> =
         select.bind(Kind::Message.number()).fetch_all().await?;
-    let recount = |(log_id, room_id, reported, counted): (_, String, _, _)| Recount {
+    let recount = |(log_id, room_id, hidden, reported, counted): (_, String, _, _, _)| Recount {
         log_id: LogId(log_id),
         room_id: RoomId::new(room_id),
+        hidden,
         reported,
         counted,
     };
@@ -190,7 +208,10 @@ macro_rules! last_message {
 /// From where on a member `m` of a log `h` sees it.
 macro_rules! visible {
     () => {
-        "CASE WHEN h.history = $5 THEN h.first_seq ELSE m.joined_seq END"
+        "CASE WHEN m.cleared_seq >= h.first_seq
+               AND (h.history = $5 OR m.cleared_seq >= m.joined_seq) THEN m.cleared_seq + 1
+              WHEN h.history = $5 OR m.joined_seq < h.first_seq THEN h.first_seq
+              ELSE m.joined_seq END"
     };
 }
 
@@ -204,7 +225,7 @@ macro_rules! walk {
             message_columns!("w.log_id"),
             "  FROM (
                  SELECT h.log_id, h.room_id, h.head, h.head_time, h.ord, h.deleted, m.role, m.read_seq,
-                        m.marked_unread, ",
+                        m.marked_unread, FALSE AS hidden, ",
             since!(),
             " AS since, ",
             visible!(),
@@ -212,7 +233,9 @@ macro_rules! walk {
             activity!(),
             " AS activity FROM ",
             of_user!(),
-            " AND ($3 OR ",
+            " AND NOT (",
+            hidden!(),
+            ") AND ($3 OR ",
             last_message!("h.log_id", visible!(), "h.head"),
             " IS NOT NULL)",
             $from,

@@ -141,7 +141,7 @@ mod tests {
             epoch: EpochId::default(),
             first_seq: 1,
             closed: None,
-            member: role.map(|role| Membership { role, joined: 5 }),
+            member: role.map(|role| Membership { role, joined: 5, cleared: 0 }),
         }
     }
 

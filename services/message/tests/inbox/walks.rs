@@ -4,14 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use parlance_db::{Db, test_on_each_db};
 use parlance_log::testing;
+use parlance_message::hide::Hider;
+use parlance_message::history::History;
 use parlance_message::mark::Mark;
-use parlance_types::{LogId, MessageId, Seq};
+use parlance_message::message::Range;
+use parlance_types::{LogId, MessageId, RoomId, Seq};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedMutRandom, IndexedRandom};
 use rand::{Rng, SeedableRng};
 
 use crate::rooms::{gained, lost};
-use crate::world::{World, draft, user};
+use crate::world::{World, actor, draft, tenant, user};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     unread_is_the_naive_count_whatever_happens,
@@ -30,26 +33,71 @@ struct Sent {
 /// A room as its definition has it.
 struct Model {
     log_id: LogId,
+    room_id: RoomId,
     head: Seq,
     version: i64,
     messages: Vec<Sent>,
-    /// Mark of each member.
-    members: BTreeMap<&'static str, Seq>,
+    members: BTreeMap<&'static str, Member>,
+}
+
+/// A member as the definition has it.
+#[derive(Clone, Copy, Default)]
+struct Member {
+    mark: Seq,
+    /// Up to where they cleared the history for themselves.
+    cleared: Seq,
+    /// The countable messages that there were when they hid the room.
+    hidden: Option<usize>,
 }
 
 impl Model {
     fn unread(&self, user_id: &str) -> Option<i64> {
-        let mark = *self.members.get(user_id)?;
+        let Member { mark, cleared, .. } = *self.members.get(user_id)?;
         let counts = |sent: &&Sent| {
-            sent.seq > mark && sent.sender != user_id && sent.counted && !sent.deleted
+            sent.seq > mark.max(cleared) && sent.sender != user_id && sent.counted && !sent.deleted
         };
         i64::try_from(self.messages.iter().filter(counts).count()).ok()
+    }
+
+    fn countable(&self) -> usize {
+        self.messages.iter().filter(|sent| sent.counted).count()
+    }
+
+    fn hidden(&self, user_id: &str) -> Option<bool> {
+        let member = self.members.get(user_id)?;
+        Some(member.hidden.is_some_and(|hidden| hidden == self.countable()))
+    }
+
+    /// The last message that a member may see.
+    fn last(&self, user_id: &str) -> Option<Seq> {
+        let cleared = self.members.get(user_id)?.cleared;
+        let seen = |sent: &&Sent| !sent.deleted && sent.seq > cleared;
+        self.messages.iter().rev().find(seen).map(|sent| sent.seq)
+    }
+
+    /// The room stands in a member's list unless they hid it, with the last message that
+    /// they may see.
+    async fn is_listed(&self, world: &World, user_id: &str) {
+        let user = user(user_id);
+        let logs = world.user_logs(&tenant(), &user, None, false, 10).await.expect("a list").0;
+        let listed = logs.iter().find(|log| log.unread.log_id == self.log_id);
+        assert_eq!(listed.is_none(), self.hidden(user_id).unwrap_or(true));
+        if let Some(last) = listed.map(|log| &log.last_message) {
+            let last = last.as_ref().map(|last| last.message_id.seq);
+            assert_eq!(last, self.last(user_id));
+        }
+        let unread = world.unreads(&tenant(), &user).await;
+        let unread = unread.iter().find(|unread| unread.log_id == self.log_id);
+        assert_eq!(unread.map(|unread| unread.hidden), self.hidden(user_id));
+        let last = world.page(self.log_id, Some(user_id), Range::Before(Seq::MAX), 100).await;
+        let last = last.iter().rev().find(|message| message.deleted.is_none());
+        assert_eq!(last.map(|message| message.message_id.seq), self.last(user_id));
     }
 
     async fn step(&mut self, world: &World, random: &mut StdRng) {
         let user_id = *USERS.choose(random).expect("a user");
         let member = self.members.contains_key(user_id);
-        match random.random_range(0..12) {
+        match random.random_range(0..15) {
             0..6 => {
                 let sender = if random.random_ratio(1, 10) { "" } else { user_id };
                 let mut draft = draft(self.log_id, sender, None, "x");
@@ -61,8 +109,8 @@ impl Model {
                 self.head += 1;
                 assert_eq!(sent.message_id.seq, self.head);
                 self.messages.push(Sent { seq: self.head, sender, counted, deleted: false });
-                if let Some(mark) = self.members.get_mut(sender) {
-                    *mark = self.head;
+                if let Some(member) = self.members.get_mut(sender) {
+                    member.mark = self.head;
                 }
             }
             6 | 7 => {
@@ -75,15 +123,33 @@ impl Model {
             8 => {
                 let Some(sent) = self.messages.choose(random) else { return };
                 let message_id = MessageId { log_id: self.log_id, seq: sent.seq };
+                // What the sender cleared is not theirs to edit.
                 let edited = world.edit(message_id, sent.sender, &self.head.to_string(), "y").await;
                 self.head += i64::from(edited.is_ok());
             }
             9 | 10 if member => {
                 let seq = random.random_range(0..=self.head);
                 let marks = world.mark(self.log_id, user_id, Mark::Read(seq)).await;
-                let mark = self.members.get_mut(user_id).expect("a member");
-                *mark = seq.max(*mark);
-                assert_eq!(marks.expect("marks").read, *mark);
+                let member = self.members.get_mut(user_id).expect("a member");
+                member.mark = seq.max(member.mark);
+                assert_eq!(marks.expect("marks").read, member.mark);
+            }
+            11 if member => {
+                let hider = Hider::new(world.store.clone());
+                let (actor, user) = (actor(user_id), user(user_id));
+                hider.hide_room(&actor, &user, &self.room_id).await.expect("hidden");
+                let hidden = Some(self.countable());
+                self.members.get_mut(user_id).expect("a member").hidden = hidden;
+            }
+            12 if member => {
+                let through = random.random_ratio(2, 3).then(|| random.random_range(1..=self.head));
+                let history = History::new(world.store.clone());
+                let (actor, user) = (actor(user_id), user(user_id));
+                let message_id = through.map(|seq| MessageId { log_id: self.log_id, seq });
+                let cleared = history.clear(&actor, &user, &self.room_id, message_id).await;
+                let member = self.members.get_mut(user_id).expect("a member");
+                member.cleared = through.unwrap_or(self.head).max(member.cleared);
+                assert_eq!(cleared.expect("cleared"), member.cleared);
             }
             _ => {
                 self.version += 1;
@@ -93,7 +159,8 @@ impl Model {
                 if member {
                     self.members.remove(user_id);
                 } else {
-                    self.members.insert(user_id, self.head);
+                    let member = Member { mark: self.head, ..Member::default() };
+                    self.members.insert(user_id, member);
                 }
             }
         }
@@ -106,14 +173,17 @@ async fn unread_is_the_naive_count_whatever_happens(db: Db) {
     for seed in 0..6 {
         let mut random = StdRng::seed_from_u64(seed);
         let log_id = world.group(&seed.to_string(), &USERS[..2]).await;
-        let members = USERS[..2].iter().map(|user_id| (*user_id, 2)).collect();
-        let mut model = Model { log_id, head: 2, version: 1, messages: Vec::new(), members };
+        let member = Member { mark: 2, ..Member::default() };
+        let members = USERS[..2].iter().map(|user_id| (*user_id, member)).collect();
+        let (room_id, messages) = (RoomId::new(seed.to_string()), Vec::new());
+        let mut model = Model { log_id, room_id, head: 2, version: 1, messages, members };
         for step in 0..60 {
             model.step(&world, &mut random).await;
             if step % 5 == 0 {
                 for user_id in USERS {
                     let unread = world.unread(user_id, log_id).await;
                     assert_eq!(unread, model.unread(user_id), "seed {seed}, step {step}");
+                    model.is_listed(&world, user_id).await;
                 }
             }
         }

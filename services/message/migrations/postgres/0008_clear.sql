@@ -1,0 +1,4 @@
+-- Up to where the member cleared the history for themselves, and the ord of the event
+-- there; 0: nowhere.
+ALTER TABLE members ADD COLUMN cleared_seq BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE members ADD COLUMN cleared_ord BIGINT NOT NULL DEFAULT 0;

@@ -1,0 +1,60 @@
+//! How far back a log can be read.
+
+pub mod grpc;
+mod store;
+
+use parlance_log::{Actor, Error, Store, View};
+use parlance_types::{MessageId, RoomId, Seq, UserId};
+
+/// Clears the histories of rooms.
+#[derive(Clone, Debug)]
+pub struct History {
+    store: Store,
+}
+
+impl History {
+    pub const fn new(store: Store) -> Self {
+        Self { store }
+    }
+
+    /// Clears a room's history for `user` alone, up to an event of it or all that there is.
+    /// Says up to where nothing is shown to them now.
+    ///
+    /// Refused with ROOM_NOT_FOUND, NOT_A_MEMBER, MESSAGE_NOT_FOUND.
+    pub async fn clear(
+        &self,
+        actor: &Actor,
+        user: &UserId,
+        room_id: &RoomId,
+        through: Option<MessageId>,
+    ) -> Result<Seq, Error> {
+        let clear = async |log_id| {
+            if through.is_some_and(|through| through.log_id != log_id) {
+                return Err(self.of_another_room(actor, room_id).await);
+            }
+            store::clear(&self.store, log_id, user, through.map(|through| through.seq)).await
+        };
+        self.store.on_log(actor, room_id, clear).await
+    }
+
+    /// What the actor is told who names a message of another room.
+    async fn of_another_room(&self, actor: &Actor, room_id: &RoomId) -> Error {
+        let sees = async || {
+            let view = self.store.view_of_room(actor, room_id).await?;
+            view.visible_to(actor.user.as_ref())
+        };
+        let field = "through_message_id";
+        sees().await.err().unwrap_or_else(|| Error::invalid(field, "must be of the room"))
+    }
+}
+
+/// Up to where nothing is shown to the member whose view it is, who wanted it to be at
+/// least `through`; `None` if there should be more to clear.
+fn cleared(view: &View, user: &UserId, through: Option<Seq>) -> Result<Option<Seq>, Error> {
+    view.visible_to(Some(user))?;
+    if through.is_some_and(|through| through > view.head) {
+        return Err(Error::message_not_found());
+    }
+    let cleared = view.member.map_or(0, |member| member.cleared).max(view.first_seq - 1);
+    Ok((cleared >= through.unwrap_or(view.head)).then_some(cleared))
+}
