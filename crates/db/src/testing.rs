@@ -1,14 +1,20 @@
 //! Empty, migrated databases for tests; nothing of them is left behind.
 
 use std::future::Future;
+use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use crate::{Db, Location, Migrations};
 
 /// Connections of a test's pools.
 const CONNECTIONS: u32 = 10;
+
+/// How long a test waits for what must come about, and how often it looks.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(5);
 
 mod effort;
 mod link;
@@ -182,6 +188,16 @@ impl TestDatabase {
     pub async fn go(&self) {
         run(&self.server, format!("DROP DATABASE {} WITH (FORCE)", self.name)).await;
     }
+}
+
+/// Waits until something holds, and fails if it never comes about.
+pub async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    let coming = async {
+        while !holds().await {
+            sleep(PAUSE).await;
+        }
+    };
+    timeout(PATIENCE, coming).await.expect("it never came about");
 }
 
 async fn run(url: &str, statement: String) {

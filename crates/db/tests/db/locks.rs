@@ -1,12 +1,10 @@
 //! Writes that wait for a lock.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use futures::future::join_all;
 use parlance_db::Db;
-use parlance_db::testing::{TableLock, on_postgres};
-use tokio::time::sleep;
+use parlance_db::testing::{TableLock, on_postgres, until};
 
 use crate::migrations::migrations;
 
@@ -22,9 +20,7 @@ async fn writes_that_wait_for_a_table_hold_up_no_read() {
         // More than there are connections of any kind.
         let writes = join_all((0..40).map(|_| write(&db)));
         let reads = async {
-            while !lock.holds_up_every_writer().await {
-                sleep(Duration::from_millis(5)).await;
-            }
+            until(async || lock.holds_up_every_writer().await).await;
             for _ in 0..40 {
                 let (count,): (i64,) =
                     db.read("SELECT COUNT(*) FROM t").fetch_one().await.expect("a count");

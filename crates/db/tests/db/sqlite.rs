@@ -3,10 +3,9 @@
 use std::fs;
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
+use parlance_db::testing::until;
 use parlance_db::{Db, Location, OpenError, Ping, StoreError};
-use tokio::time::sleep;
 
 use crate::migrations::migrations;
 
@@ -48,14 +47,21 @@ async fn rows_of_a_copy(path: &Path) -> i64 {
     rows
 }
 
+/// Asks until all that was written is in the file.
+async fn settle(path: &Path, ping: &mut Ping) {
+    let log = beside(path, "-wal");
+    until(async || {
+        ping.ask().await.expect("well");
+        fs::metadata(&log).expect("a log").len() == 0
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn a_file_has_everything_when_nobody_writes() {
     let (_folder, path, db) = with_a_row().await;
     let mut ping = Ping::of(&db);
-    while fs::metadata(beside(&path, "-wal")).expect("a log").len() > 0 {
-        ping.ask().await.expect("well");
-        sleep(Duration::from_millis(5)).await;
-    }
+    settle(&path, &mut ping).await;
     assert_eq!(rows_of_a_copy(&path).await, 1);
     // And what is written afterwards is stored as before.
     insert(&db).await.expect("written");
@@ -100,10 +106,7 @@ async fn a_file_that_is_not_what_was_opened_takes_nothing_and_is_told_as_broken(
     for (harm, what) in harms {
         let (_folder, path, db) = with_a_row().await;
         let mut ping = Ping::of(&db);
-        while fs::metadata(beside(&path, "-wal")).expect("a log").len() > 0 {
-            ping.ask().await.expect("well");
-            sleep(Duration::from_millis(5)).await;
-        }
+        settle(&path, &mut ping).await;
         ping.ask().await.expect("well");
         assert_eq!(ping.broken(), None);
         harm(&path);
