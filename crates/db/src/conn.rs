@@ -263,6 +263,10 @@ impl Tx {
     pub async fn commit(mut self) -> Result<(), StoreError> {
         self.0.commit().await
     }
+
+    pub async fn rollback(mut self) -> Result<(), StoreError> {
+        self.0.rollback().await
+    }
 }
 
 impl Deref for Tx {

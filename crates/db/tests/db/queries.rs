@@ -16,6 +16,7 @@ test_on_each_db!(
         many_rows_are_written_at_once,
         a_transaction_that_is_dropped_is_rolled_back,
         a_transaction_that_is_cut_short_is_rolled_back,
+        a_transaction_that_was_rolled_back_gives_its_connection_back,
         a_violated_constraint_is_a_bug,
         a_missing_table_is_not_told_as_an_outage,
         an_answer_of_another_shape_is_a_bug,
@@ -194,4 +195,12 @@ async fn sqlite_plans_a_statement_once() {
         assert!(used, "build with the flags of .cargo/config.toml");
     };
     on_sqlite(things(), once).await;
+}
+
+/// On SQLite there is one connection for all who write.
+async fn a_transaction_that_was_rolled_back_gives_its_connection_back(db: Db) {
+    let mut tx = db.begin().await.expect("begun");
+    tx.query("DELETE FROM things").execute().await.expect("deleted");
+    tx.rollback().await.expect("rolled back");
+    insert(&db, "tea").await;
 }
