@@ -1,12 +1,14 @@
 //! Connections that a pool lends and is certain to get back or to lose, and transactions.
 
 use std::fmt;
+use std::io;
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use deadpool::managed::Object;
 use sqlx::{
-    Connection as _, Database, PgConnection, Postgres, SqlSafeStr, Sqlite, SqliteConnection,
+    Connection as _, Database, PgConnection, Postgres, Row as _, SqlSafeStr, Sqlite,
+    SqliteConnection,
 };
 use tokio::time::error::Elapsed;
 use tokio::time::timeout;
@@ -32,6 +34,11 @@ pub trait Driver: Database {
         conn: &mut Self::Connection,
         sql: &'static str,
     ) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
+
+    /// Whether a connection lives, and leads to a database that can be written: one that cannot
+    /// is behind another, which is. One round trip.
+    #[doc(hidden)]
+    fn look(conn: &mut Self::Connection) -> impl Future<Output = Result<(), sqlx::Error>> + Send;
 }
 
 impl Driver for Sqlite {
@@ -40,6 +47,10 @@ impl Driver for Sqlite {
     async fn run(conn: &mut SqliteConnection, sql: &'static str) -> Result<(), sqlx::Error> {
         sqlx::query(sql).execute(conn).await.map(drop)
     }
+
+    async fn look(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+        conn.ping().await
+    }
 }
 
 impl Driver for Postgres {
@@ -47,6 +58,15 @@ impl Driver for Postgres {
 
     async fn run(conn: &mut PgConnection, sql: &'static str) -> Result<(), sqlx::Error> {
         sqlx::query(sql).execute(conn).await.map(drop)
+    }
+
+    async fn look(conn: &mut PgConnection) -> Result<(), sqlx::Error> {
+        // Not prepared: that would be a round trip more.
+        let look = sqlx::raw_sql("SELECT pg_is_in_recovery()").fetch_one(conn).await?;
+        if look.try_get(0)? {
+            return Err(sqlx::Error::Io(io::Error::other("the server is a standby")));
+        }
+        Ok(())
     }
 }
 

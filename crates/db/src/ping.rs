@@ -1,9 +1,10 @@
 //! Asks a database whether it is there, and looks after its file.
 
 use sqlx::sqlite::SqliteConnection;
-use sqlx::{ConnectOptions as _, Connection, PgConnection};
+use sqlx::{ConnectOptions as _, Connection, PgConnection, Postgres};
 use tokio::time::timeout;
 
+use crate::conn::Driver as _;
 use crate::sqlite::Written;
 use crate::{Db, StoreError, WAIT_TIMEOUT};
 
@@ -73,7 +74,7 @@ async fn ask(db: &Db, line: Option<Line>, written: &mut Written) -> Result<Line,
                 Some(Line::Postgres(conn)) => conn,
                 _ => db.options.connect().await?,
             };
-            conn.ping().await?;
+            Postgres::look(&mut conn).await?;
             Ok(Line::Postgres(conn))
         }
     }

@@ -149,7 +149,9 @@ impl<DB: Driver> Manager for Lines<DB> {
     type Error = sqlx::Error;
 
     async fn create(&self) -> Result<DB::Connection, sqlx::Error> {
-        self.options.connect().await
+        let mut conn = self.options.connect().await?;
+        DB::look(&mut conn).await?;
+        Ok(conn)
     }
 
     async fn recycle(
@@ -163,7 +165,7 @@ impl<DB: Driver> Manager for Lines<DB> {
         if metrics.last_used() < IDLE {
             return Ok(());
         }
-        if let Ok(answer) = timeout(IDLE, conn.ping()).await {
+        if let Ok(answer) = timeout(IDLE, DB::look(conn)).await {
             return Ok(answer?);
         }
         self.condition.noticed_silence();

@@ -9,7 +9,7 @@ use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, Postgres, SqlSafeStr};
 use tokio::time::timeout;
 
-use crate::conn::Conn;
+use crate::conn::{Conn, Driver as _};
 use crate::error::{Trouble, trouble};
 use crate::pool::{Condition, Pool};
 use crate::query::{On, Query};
@@ -84,7 +84,7 @@ impl PostgresDb {
         if self.is_up_to_date(migrator).await? {
             return Ok(());
         }
-        let mut conn = self.options.clone().options([("statement_timeout", "0")]).connect().await?;
+        let mut conn = connect(&self.options.clone().options([("statement_timeout", "0")])).await?;
         migrator.run(&mut conn).await?;
         conn.close().await?;
         Ok(())
@@ -129,10 +129,17 @@ impl PostgresDb {
         settings: impl IntoIterator<Item = (&'static str, &'static str)>,
     ) -> Result<Conn, StoreError> {
         let options = self.options.clone().options(settings);
-        let connected = timeout(ANSWER_TIMEOUT, options.connect()).await;
+        let connected = timeout(ANSWER_TIMEOUT, connect(&options)).await;
         let connected = connected.map_err(|_| StoreError::late(ANSWER_TIMEOUT))??;
         Ok(Conn::own(connected, ANSWER_TIMEOUT, &self.condition))
     }
+}
+
+/// A connection outside the pools to a server that can be written.
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, sqlx::Error> {
+    let mut conn = options.connect().await?;
+    Postgres::look(&mut conn).await?;
+    Ok(conn)
 }
 
 /// Looks whether the database can hold every text, and makes the schema if it is not there:

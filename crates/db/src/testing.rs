@@ -19,10 +19,12 @@ const PAUSE: Duration = Duration::from_millis(5);
 mod effort;
 mod link;
 mod lock;
+mod standby;
 
 pub use self::effort::{Effort, Work, costs_the_same};
 pub use self::link::Link;
 pub use self::lock::TableLock;
+pub use self::standby::Standby;
 
 /// Runs every named `async fn(Db)` on each database: those beside it, or those of `$suite`.
 #[macro_export]

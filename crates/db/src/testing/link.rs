@@ -17,10 +17,13 @@ use super::CONNECTIONS;
 const BOUND: Duration = Duration::from_secs(5);
 
 /// A TCP proxy before a Postgres. The connections that are open when it [falls
-/// silent](Self::silence) stay open, and nothing passes on them any more; later ones work.
+/// silent](Self::silence) stay open, and nothing passes on them any more; later ones work. Those
+/// that are open when it [leads elsewhere](Self::leads_to) end.
 #[derive(Debug)]
 pub struct Link {
     url: String,
+    /// Where later connections lead.
+    server: watch::Sender<String>,
     /// How often the link fell silent.
     silences: watch::Sender<u32>,
     accepting: AbortHandle,
@@ -29,27 +32,41 @@ pub struct Link {
 impl Link {
     /// Leads to the Postgres of this URL.
     pub async fn to(url: &str) -> Self {
-        let server = PgConnectOptions::from_str(url).expect("a URL");
-        let server = format!("{}:{}", server.get_host(), server.get_port());
+        let server = address(url);
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address: SocketAddr = listener.local_addr().expect("an address");
-        let linked = url.replace(&server, &address.to_string());
+        let near: SocketAddr = listener.local_addr().expect("an address");
+        let linked = url.replace(&server, &near.to_string());
         assert_ne!(linked, url, "the URL names {server}");
         let silences = watch::Sender::new(0);
-        let told = silences.clone();
+        let server = watch::Sender::new(server);
+        let (told, ways) = (silences.clone(), server.clone());
         let accepting = tokio::spawn(async move {
             loop {
                 let (near, _) = listener.accept().await.expect("a connection");
-                let far = TcpStream::connect(&server).await.expect("a connection");
-                tokio::spawn(pass(near, far, told.subscribe()));
+                let mut moves = ways.subscribe();
+                let server = moves.borrow_and_update().clone();
+                // Of one that is away, the connection ends at once.
+                let Ok(far) = TcpStream::connect(server).await else { continue };
+                let passing = pass(near, far, told.subscribe());
+                tokio::spawn(async move {
+                    tokio::select! {
+                        () = passing => {}
+                        _ = moves.changed() => {}
+                    }
+                });
             }
         });
-        Self { url: linked, silences, accepting: accepting.abort_handle() }
+        Self { url: linked, server, silences, accepting: accepting.abort_handle() }
     }
 
     /// The URL that leads over this link.
     pub fn url(&self) -> String {
         self.url.clone()
+    }
+
+    /// Ends all connections; later ones lead to the Postgres of this URL.
+    pub fn leads_to(&self, url: &str) {
+        self.server.send_replace(address(url));
     }
 
     /// From now on nothing passes on the connections that are open.
@@ -78,6 +95,11 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.accepting.abort();
     }
+}
+
+fn address(url: &str) -> String {
+    let server = PgConnectOptions::from_str(url).expect("a URL");
+    format!("{}:{}", server.get_host(), server.get_port())
 }
 
 /// Lets everything pass until the link falls silent; ends with the link.

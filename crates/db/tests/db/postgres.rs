@@ -1,7 +1,7 @@
 //! What is asked of a Postgres database before it is used.
 
-use parlance_db::testing::TestDatabase;
-use parlance_db::{Db, Location, OpenError};
+use parlance_db::testing::{Standby, TestDatabase, TestSchema, on_linked_postgres, until};
+use parlance_db::{Db, Location, OpenError, Ping, StoreError};
 use uuid::Uuid;
 
 use crate::migrations::migrations;
@@ -45,4 +45,37 @@ async fn a_role_that_serves_needs_no_right_to_make_anything() {
     db.close().await;
     database.run(format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
     database.go().await;
+}
+
+/// Behind one address, as a Service or a virtual IP is: nothing is read from a server that only
+/// follows, since what it has may be old.
+#[tokio::test]
+async fn a_standby_counts_as_away_until_it_is_promoted() {
+    on_linked_postgres(migrations("CREATE TABLE t (n BIGINT)"), |db, link| async move {
+        let read = async || db.read("SELECT n FROM t").fetch_optional::<(i64,)>().await;
+        let here = link.url();
+        let mut ping = Ping::of(&db);
+        assert!(read().await.is_ok() && ping.ask().await.is_ok());
+        let standby = Standby::start();
+        link.leads_to(&standby.url(&here));
+        // Those that are open end.
+        until(async || read().await.is_err()).await;
+        for _ in 0..20 {
+            let error = read().await.expect_err("a standby");
+            assert!(matches!(&error, StoreError::Away(_)), "{error:?}");
+            assert!(format!("{error:?}").contains("the server is a standby"), "{error:?}");
+        }
+        assert!(db.begin().await.is_err_and(|error| error.heals()));
+        let Db::Postgres(postgres) = &db else { panic!("a Postgres") };
+        assert!(postgres.connect([]).await.is_err_and(|error| error.heals()));
+        assert!(ping.ask().await.is_err() && ping.ask().await.is_err());
+        standby.promote();
+        until(async || read().await.is_ok()).await;
+        ping.ask().await.expect("it is there");
+        db.write("INSERT INTO t (n) VALUES (1)").execute().await.expect("written");
+        // Where its schema is removed.
+        link.leads_to(&TestSchema::new().url);
+        until(async || read().await.is_ok()).await;
+    })
+    .await;
 }
