@@ -21,7 +21,7 @@ mod link;
 mod lock;
 mod standby;
 
-pub use self::effort::{Effort, Work, costs_the_same};
+pub use self::effort::{Effort, Work, costs_the_same, stays_as_cheap};
 pub use self::link::Link;
 pub use self::lock::TableLock;
 pub use self::standby::Standby;

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use parlance_db::testing::costs_the_same;
+use parlance_db::testing::{costs_the_same, stays_as_cheap};
 use parlance_db::{AssertSqlSafe, Db, Query, rows, test_on_each_db, work};
 use parlance_log::{Kind, codec, testing};
 use parlance_proto::message::v1 as pb;
@@ -27,6 +27,7 @@ test_on_each_db!(parlance_message::MIGRATIONS, crate::growth, on_own_postgres =>
     beside_members,
     beside_rooms_of_a_user,
     beside_closed_rooms,
+    looking_for_closed_rooms_costs_no_more_beside_many,
 );
 
 /// How much of it there is, and a hundred times as much.
@@ -365,4 +366,17 @@ async fn beside_closed_rooms(db: Db) {
         growing.rooms(size, Some(3)).await;
     })
     .await;
+}
+
+/// What every replica does every few seconds, whether or not there is a room to let go of.
+async fn looking_for_closed_rooms_costs_no_more_beside_many(db: Db) {
+    let world = World::open(db.clone()).await;
+    let place = Place::new(&world, "a").await;
+    let growing = Growing { db: &db, place: &place };
+    let look = async || world.service.store().empty_closed().await.expect("looked");
+    let grow = async |size| {
+        growing.rooms(size, Some(3)).await;
+        growing.rooms(size, None).await;
+    };
+    stays_as_cheap(&db, look, grow, SIZES).await;
 }

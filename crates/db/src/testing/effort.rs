@@ -108,6 +108,31 @@ pub async fn costs_the_same<W, P>(db: &Db, world: &W, places: &[P], work: &[(&st
     assert!(grown.is_empty(), "{grown:#?}");
 }
 
+/// Does the same work beside little and, once `grow` has made so many more of what lies beside
+/// it, again; fails where that costs more. For work that is about everything there is.
+pub async fn stays_as_cheap(
+    db: &Db,
+    mut work: impl AsyncFnMut(),
+    grow: impl AsyncFn(i64),
+    sizes: [i64; 2],
+) {
+    let effort = Effort::of(db).await;
+    let more = if matches!(effort, Effort::Steps(_)) { 200 } else { 40 };
+    let mut costs = Vec::new();
+    for size in sizes {
+        grow(size).await;
+        if matches!(db, Db::Postgres(_)) {
+            db.write("VACUUM").execute().await.expect("vacuumed");
+        }
+        let mut least = u64::MAX;
+        for _ in 0..RUNS {
+            least = least.min(effort.taken_by(work()).await.1);
+        }
+        costs.push(least);
+    }
+    assert!(costs[1] <= costs[0] + costs[0] / 10 + more, "{costs:?}");
+}
+
 async fn count(pool: &Pool<Sqlite>, steps: &Arc<AtomicU64>) {
     let mut held = Vec::new();
     // All are held at once, so that none is met twice.
