@@ -1,18 +1,22 @@
 //! `RecountUnread`.
 
-use parlance_db::{Db, test_on_each_db};
+use parlance_db::{AssertSqlSafe, Db, rows, test_on_each_db};
 use parlance_proto::message::v1::{
     MarkReadRequest, RecountUnreadRequest, RecountUnreadResponse, SendMessageRequest,
 };
 use parlance_rpc::Reason;
+use parlance_types::MAX_ANSWER;
+use prost::Message as _;
+use uuid::Uuid;
 
-use crate::harness::{Client, World, delete, refused, saying, send, unread};
+use crate::harness::{Client, TENANT, World, delete, refused, saying, send, unread};
 use crate::rooms::group;
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     a_recount_agrees_with_the_counts,
     a_recount_agrees_while_rooms_move,
     counts_are_of_a_user,
+    differences_beyond_what_an_answer_holds_are_cut_and_counted_all_the_same,
 );
 
 async fn recount(client: &mut Client) -> RecountUnreadResponse {
@@ -77,4 +81,46 @@ async fn counts_are_of_a_user(db: Db) {
     let world = World::open(db).await;
     let mut nobody = world.backend();
     refused(nobody.inbox.recount_unread(RecountUnreadRequest {}).await, Reason::UserRequired);
+}
+
+/// Clients accept answers of 4 MiB. Ids are longer here than they can be, so that fewer rooms do.
+async fn differences_beyond_what_an_answer_holds_are_cut_and_counted_all_the_same(db: Db) {
+    const ROOMS: usize = 4000;
+    let world = World::open(db.clone()).await;
+    let logs: Vec<Uuid> = (0..ROOMS).map(|_| Uuid::now_v7()).collect();
+    for logs in logs.chunks(500) {
+        // Two messages that bob has not read, as the counters say, and none that is stored.
+        let heads = rows(
+            2,
+            logs.len(),
+            "($+, $1, $+, 2, 3, 1, 2, 1, 1, 0, 1, NULL, TRUE, 1, FALSE, 1, 1, 1, 0)",
+        );
+        let heads = format!(
+            "INSERT INTO heads (log_id, tenant_id, room_id, kind, head, head_time, ord, first_seq,
+                                first_ord, deleted, message_time, closed_seq, peopled, post_rule,
+                                allow_preview, history, epoch, applied_membership, applied_room)
+             VALUES {heads}"
+        );
+        let mut heads = db.write(AssertSqlSafe(heads)).once().bind(TENANT);
+        for log_id in logs {
+            heads = heads.bind(*log_id).bind(format!("{}{log_id}", "a".repeat(964)));
+        }
+        heads.execute().await.expect("rooms");
+        let members = rows(2, logs.len(), "($+, 'bob', $1, 1, 1, 1, 1, 0, 1, FALSE)");
+        let members = format!(
+            "INSERT INTO members (log_id, user_id, tenant_id, role, joined_seq, joined_time,
+                                  read_seq, read_ord, delivered_seq, marked_unread)
+             VALUES {members}"
+        );
+        let mut members = db.write(AssertSqlSafe(members)).once().bind(TENANT);
+        for log_id in logs {
+            members = members.bind(*log_id);
+        }
+        members.execute().await.expect("members");
+    }
+    let found = recount(&mut world.user("bob")).await;
+    assert_eq!((found.rooms_checked, found.total), (4000, 0));
+    let (told, size) = (found.differences.len(), found.encoded_len());
+    assert!(told < ROOMS && size <= MAX_ANSWER && size > MAX_ANSWER / 10 * 9, "{told}: {size}");
+    assert!(found.differences.iter().all(|it| (it.reported, it.counted) == (2, 0)));
 }
