@@ -14,11 +14,10 @@ use std::collections::{HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use parlance_proto::frame::Frame;
 use parlance_rpc::Held;
-use parlance_types::{LogId, RoomId, Seq, TenantId, UserId};
+use parlance_types::{LogId, Micros, RoomId, Seq, TenantId, UserId};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -62,8 +61,8 @@ pub struct Follow {
     pub start: Start,
     /// What `rooms` takes of the caller's memory here, until they are followed.
     pub held: Option<Held>,
-    /// How long the caller's token holds.
-    pub expires_in: Duration,
+    /// When the caller's token expires.
+    pub expires: Micros,
     /// Cancelled when this node wants its streams to go elsewhere.
     pub draining: CancellationToken,
 }
@@ -150,7 +149,7 @@ impl Subscriber {
             jobs: JoinSet::new(),
             chunk: Chunk::new(hub.options.chunk),
             state: State::Open,
-            clock: Clock::new(&hub.options, follow.expires_in),
+            clock: Clock::new(&hub.options, follow.expires, &hub.clock),
             draining: Box::pin(follow.draining.clone().cancelled_owned()),
             hub,
             follow,

@@ -101,7 +101,7 @@ impl Service {
     /// What users, backends and operators call, once the auth layer has verified them.
     pub fn public(&self) -> Served {
         let Self { store, messages, marker, inbox, hub, env } = self.clone();
-        let stream = StreamGrpc::new(hub.clone(), env.clock, env.draining).into_server();
+        let stream = StreamGrpc::new(hub.clone(), env.draining).into_server();
         public![
             MessageServiceServer::new(MessageGrpc::new(messages)),
             MarkServiceServer::new(MarkGrpc::new(marker)),

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use parlance_rpc::{Caller, Env, Principal};
-use parlance_types::{Clock, TenantId};
+use parlance_types::{Clock, Micros, TenantId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
@@ -27,6 +27,9 @@ pub(crate) type Frames<T> = ReceiverStream<Result<T, Status>>;
 
 /// A token that holds longer holds as long as any stream lives.
 const FOREVER: Duration = Duration::from_hours(365 * 24);
+
+/// How often a stream looks at the clock.
+const LOOK: Duration = Duration::from_secs(10);
 
 /// Whose streams are counted together.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -61,7 +64,11 @@ pub(crate) struct OpenStream {
 /// When a stream ends by itself.
 #[derive(Debug)]
 struct Life {
-    expires: Instant,
+    /// When the caller's token expires.
+    expires: Micros,
+    /// The same, as the clock told when the stream began.
+    due: Instant,
+    clock: Arc<dyn Clock>,
     over: Instant,
     draining: CancellationToken,
     /// How long after the drain began.
@@ -126,7 +133,9 @@ impl Streams {
         let left = u64::try_from(caller.expires.saturating_sub(self.clock.now())).unwrap_or(0);
         let now = Instant::now();
         Life {
-            expires: now + Duration::from_micros(left).min(FOREVER),
+            expires: caller.expires,
+            due: now + Duration::from_micros(left).min(FOREVER),
+            clock: Arc::clone(&self.clock),
             over: now + rand::random_range(self.options.life.clone()),
             draining: self.draining.clone(),
             drained_after: rand::random_range(Duration::ZERO..=self.options.spread),
@@ -179,6 +188,14 @@ impl Drop for OpenStream {
 }
 
 impl Life {
+    /// Waits for the end of the token. The clock may have been wrong when the stream began, and
+    /// set right meanwhile.
+    async fn expired(&self) {
+        while Instant::now() < self.due && self.clock.now() < self.expires {
+            sleep_until(self.due.min(Instant::now() + LOOK)).await;
+        }
+    }
+
     /// Waits for the end; `None`: the reader has gone, or shall come again.
     async fn over<T>(&self, frames: &mpsc::Sender<T>) -> Option<Error> {
         let drained = async {
@@ -188,9 +205,39 @@ impl Life {
         tokio::select! {
             biased;
             () = frames.closed() => None,
-            () = sleep_until(self.expires) => Some(Error::TokenExpired),
+            () = self.expired() => Some(Error::TokenExpired),
             () = drained => Some(Error::Draining),
             () = sleep_until(self.over) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use parlance_types::ManualClock;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_when_the_clock_jumps_beyond_its_token() {
+        const HOUR: Duration = Duration::from_hours(1);
+        let clock = Arc::new(ManualClock::at(0));
+        let (now, hour) = (Instant::now(), 3_600_000_000);
+        let life = Life {
+            expires: hour,
+            due: now + HOUR,
+            clock: Arc::clone(&clock) as Arc<dyn Clock>,
+            over: now + 2 * HOUR,
+            draining: CancellationToken::new(),
+            drained_after: Duration::ZERO,
+        };
+        let (frames, _reader) = mpsc::channel::<()>(1);
+        let jump = async {
+            sleep(Duration::from_secs(15)).await;
+            clock.advance(hour);
+        };
+        let (ended, ()) = tokio::join!(life.over(&frames), jump);
+        assert!(matches!(ended, Some(Error::TokenExpired)), "{ended:?}");
+        assert_eq!(now.elapsed().as_secs(), 20);
     }
 }

@@ -84,7 +84,7 @@ pub(super) struct Inner {
     /// Every open stream.
     reading: Mutex<HashMap<u64, Reading>>,
     next_stream: AtomicU64,
-    clock: Arc<dyn Clock>,
+    pub(crate) clock: Arc<dyn Clock>,
     /// The greatest rank of a notice that was said or heard here.
     latest: AtomicI64,
     notices: Mutex<Notices>,

@@ -2,9 +2,7 @@
 
 use std::collections::HashSet;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use futures::Stream;
 use parlance_follow::{Ended, Follow, Frames, Hub, Refused, Start, TooManyStreams, Wanted};
@@ -13,7 +11,7 @@ use parlance_proto::frame::Frame;
 use parlance_proto::message::v1::{Cursor, RoomCursor, StreamStart, SubscribeRequest};
 use parlance_proto::stored::stream_service_server::{StreamService, StreamServiceServer};
 use parlance_rpc::{Principal, Reason, Refusal, caller, hold, violation};
-use parlance_types::{Clock, RoomId};
+use parlance_types::RoomId;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
@@ -25,21 +23,17 @@ const NAMED: usize = 200;
 /// Cursors of a stream that follows all rooms of its user.
 const CURSORS: usize = 10_000;
 
-/// A token that holds longer holds as long as any stream lives.
-const FOREVER: Duration = Duration::from_hours(365 * 24);
-
 /// Follows logs in real time.
 #[derive(Clone, Debug)]
 pub struct StreamGrpc {
     hub: Hub,
-    clock: Arc<dyn Clock>,
     draining: CancellationToken,
 }
 
 impl StreamGrpc {
     /// Streams of `hub`; `draining` sends them away.
-    pub fn new(hub: Hub, clock: Arc<dyn Clock>, draining: CancellationToken) -> Self {
-        Self { hub, clock, draining }
+    pub fn new(hub: Hub, draining: CancellationToken) -> Self {
+        Self { hub, draining }
     }
 
     /// The server of the service.
@@ -65,7 +59,6 @@ impl StreamService for StreamGrpc {
         if request.all_my_rooms {
             caller.require_user()?;
         }
-        let expires_in = u64::try_from(caller.expires.saturating_sub(self.clock.now()));
         let user = caller.user().cloned();
         let is_service = matches!(caller.principal, Principal::Service | Principal::ServiceFor(_));
         let all_my_rooms = request.all_my_rooms;
@@ -77,7 +70,7 @@ impl StreamService for StreamGrpc {
             service: is_service.then_some(caller.subject),
             all_my_rooms,
             held,
-            expires_in: Duration::from_micros(expires_in.unwrap_or(0)).min(FOREVER),
+            expires: caller.expires,
             draining: self.draining.clone(),
         };
         let mut frames = self.hub.follow(follow).map_err(too_many)?;

@@ -57,8 +57,17 @@ pub(crate) fn hints_only() -> Options {
 
 impl Node {
     pub(crate) async fn start(db: &Db, bus: Arc<dyn Bus>, options: Options) -> Self {
+        Self::start_by(db, bus, options, Arc::new(SystemClock)).await
+    }
+
+    pub(crate) async fn start_by(
+        db: &Db,
+        bus: Arc<dyn Bus>,
+        options: Options,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let config = Config { stream: options, ..Config::default() };
-        let env = env(Arc::new(SystemClock));
+        let env = env(clock);
         let service = Service::open(&env, db.clone(), bus, config).await;
         let service = service.expect("open the service");
         service.run();

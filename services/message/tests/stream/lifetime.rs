@@ -1,25 +1,28 @@
 //! How streams live and end.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use parlance_bus::InProcessBus;
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_rpc::testing::{eventually, refused};
 use parlance_rpc::{Principal, Reason};
-use parlance_types::{Clock, SystemClock, UserId};
+use parlance_types::{Clock, ManualClock, SystemClock, UserId};
 use tonic::Code;
 use tonic_types::StatusExt;
 
 use crate::rooms::group;
 use crate::stream::harness::{
-    Reader, all_rooms, appended, from, hang, hints_only, in_millis, latest, node, node_with,
+    Node, Reader, all_rooms, appended, from, hang, hints_only, in_millis, latest, node, node_with,
 };
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     an_expired_token_ends_the_stream_within_a_second,
+    a_stream_ends_when_the_clock_jumps_beyond_its_token,
     a_store_that_hangs_holds_up_neither_the_end_of_a_stream_nor_its_other_rooms,
     a_draining_node_sends_its_streams_away,
     streams_that_are_sent_away_together_are_told_different_times,
@@ -53,6 +56,29 @@ async fn an_expired_token_ends_the_stream_within_a_second(db: Db) {
     assert_eq!(Reason::of(&ended), Some(Reason::TokenExpired));
     let seconds = Duration::from_secs;
     assert!((seconds(9)..=seconds(11)).contains(&lasted), "{lasted:?}");
+}
+
+/// A clock that was behind lets a stream open with a token that is over. Once it is set right
+/// the stream ends with the next thing that it does, a heartbeat at the latest.
+async fn a_stream_ends_when_the_clock_jumps_beyond_its_token(db: Db) {
+    const HOUR: i64 = 3_600_000_000;
+    let clock = Arc::new(ManualClock::at(SystemClock.now() - 2 * HOUR));
+    let bus = Arc::new(InProcessBus::default());
+    let node = Node::start_by(&db, bus, hints_only(), Arc::clone(&clock) as Arc<dyn Clock>).await;
+    group(&node, "r", &["ann"]).await;
+    let ann = Principal::User(UserId::new("ann"));
+    let mut client = node.client_until(ann, clock.now() + HOUR);
+    let stream = client.subscribe(latest(&["r"])).await.expect("a stream");
+    let mut reader = Reader::new(stream.into_inner());
+    reader.live().await;
+    clock.advance(2 * HOUR);
+    tokio::time::pause();
+    let paused = tokio::time::Instant::now();
+    let ended = reader.read().await.expect_err("the token is over");
+    let lasted = paused.elapsed();
+    tokio::time::resume();
+    assert_eq!(Reason::of(&ended), Some(Reason::TokenExpired));
+    assert!(lasted <= Duration::from_secs(31), "{lasted:?}");
 }
 
 async fn a_store_that_hangs_holds_up_neither_the_end_of_a_stream_nor_its_other_rooms(db: Db) {
