@@ -165,6 +165,14 @@ impl Db {
         }
     }
 
+    /// Has `tell` called with what is to be done once the database is of no use any more, before
+    /// anybody fails of it. Only a file comes to that.
+    pub fn when_broken(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
+        if let Self::Sqlite(db) = self {
+            db.when_broken(tell);
+        }
+    }
+
     /// How strong "stored" is: the settings that would lose acknowledged writes in
     /// a crash, empty if there are none.
     pub async fn unsafe_settings(&self) -> Result<Vec<String>, StoreError> {

@@ -30,6 +30,16 @@ struct Known {
     silent: Mutex<Option<Instant>>,
     /// Why nothing is read or written any more, and what to do.
     broken: OnceLock<String>,
+    /// Who says so, before anybody fails of it.
+    tell: OnceLock<Tell>,
+}
+
+struct Tell(Box<dyn Fn(&str) + Send + Sync>);
+
+impl fmt::Debug for Tell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tell")
+    }
 }
 
 impl Condition {
@@ -45,7 +55,19 @@ impl Condition {
 
     /// No connection is lent any more. The first reason stays.
     pub(crate) fn breaks(&self, why: &str) {
-        self.0.broken.get_or_init(|| why.to_owned());
+        self.0.broken.get_or_init(|| {
+            if let Some(Tell(tell)) = self.0.tell.get() {
+                tell(why);
+            }
+            why.to_owned()
+        });
+    }
+
+    pub(crate) fn when_broken(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
+        let Tell(tell) = self.0.tell.get_or_init(|| Tell(Box::new(tell)));
+        if let Some(why) = self.broken() {
+            tell(why);
+        }
     }
 
     pub(crate) fn broken(&self) -> Option<&str> {

@@ -93,6 +93,10 @@ impl SqliteDb {
         self.condition.broken()
     }
 
+    pub(crate) fn when_broken(&self, tell: impl Fn(&str) + Send + Sync + 'static) {
+        self.condition.when_broken(tell);
+    }
+
     pub(crate) fn breaks(&self, why: &str) {
         self.condition.breaks(why);
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use tracing::field::{Field, Visit};
@@ -24,6 +24,9 @@ const KEPT: usize = 300;
 /// Where the lines come from that tell what was left out.
 const TARGET: &str = module_path!();
 
+/// Why nothing works any more.
+static ENDS: RwLock<Vec<String>> = RwLock::new(Vec::new());
+
 static SAID: LazyLock<Mutex<Said>> = LazyLock::new(Mutex::default);
 
 /// Leaves out warnings and errors that were written a moment ago. [`tell`] says how many.
@@ -37,8 +40,24 @@ impl<S: Subscriber> Layer<S> for Repeats {
         }
         let mut sentence = Sentence::default();
         event.record(&mut sentence);
+        if sentence.of_an_end {
+            return false;
+        }
         let place = Place(metadata.file(), metadata.line());
         said().say(place, *metadata.level(), sentence, Instant::now())
+    }
+}
+
+/// Says why nothing is read or written any more. Whatever fails for this reason is not written
+/// from then on, nor is another reason: the first one is what to begin with.
+pub fn nothing_works(why: &str) {
+    let first = {
+        let mut ends = ENDS.write().unwrap_or_else(PoisonError::into_inner);
+        ends.push(why.to_owned());
+        ends.len() == 1
+    };
+    if first {
+        tracing::error!("nothing is read or written any more: {why}");
     }
 }
 
@@ -120,11 +139,15 @@ struct Sentence {
     text: String,
     /// The same for sentences that differ only in a measure: a number, a duration, an id.
     same: DefaultHasher,
+    /// Whether it is about [what nothing works for](nothing_works).
+    of_an_end: bool,
 }
 
 impl Sentence {
     fn add(&mut self, field: &Field, value: &str, measured: bool) {
-        let Self { text, same } = self;
+        let Self { text, same, of_an_end } = self;
+        let ends = ENDS.read().unwrap_or_else(PoisonError::into_inner);
+        *of_an_end |= ends.iter().any(|why| value.contains(why));
         let name = match field.name() {
             "message" => String::new(),
             name => format!("{name}="),
@@ -234,6 +257,19 @@ mod tests {
         assert_eq!(written, [[true; 8].as_slice(), &[false; 2]].concat());
         let left = Left { level: Level::WARN, text: "word=g".to_owned(), count: 2 };
         assert_eq!(said.forget(begin + QUIET), [left]);
+    }
+
+    #[test]
+    fn what_fails_because_nothing_works_is_known_for_it() {
+        let fails = |why: &str| {
+            let error = Error::other(why.to_owned());
+            let error: &(dyn std::error::Error + 'static) = &error;
+            tracing::warn!(error, "a task fails");
+        };
+        nothing_works("a.db is gone: put it back");
+        let said =
+            heard(|| ["a.db is gone: put it back", "a.db is late"].into_iter().for_each(fails));
+        assert_eq!([said[0].of_an_end, said[1].of_an_end], [true, false]);
     }
 
     #[test]

@@ -98,6 +98,9 @@ impl Process {
         layers.tenant_rate = tenant_rate(part, config, &env.tasks)?;
         let parts = Parts { config, env: env.clone(), layers: &layers, data: data.as_ref() };
         let services = Box::new(Box::pin(Services::open(part, &parts)).await?);
+        for database in &services.databases {
+            database.when_broken(parlance_telemetry::nothing_works);
+        }
         let listener = TcpListener::bind(config.listen).await.map_err(|error| {
             Failure::fatal(format_args!("cannot listen on {}", config.listen), &error)
         })?;

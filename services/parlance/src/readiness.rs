@@ -43,18 +43,22 @@ impl Readiness {
         });
     }
 
-    async fn look(&mut self, health: &Health) -> Result<(), &'static str> {
+    async fn look(&mut self, health: &Health) -> Result<(), String> {
         let ready = self.ask().await;
+        let broken = self.pings.iter().find_map(Ping::broken);
         if ready != self.ready {
-            if let Some(broken) = self.pings.iter().find_map(Ping::broken) {
-                tracing::error!("nothing is read or written any more: {broken}");
-            } else {
+            // One that is broken was told of when it was noticed.
+            if broken.is_none() {
                 tracing::warn!(ready, "the database came or went");
             }
             health.set_all(ready).await;
             self.ready = ready;
         }
-        if self.misses == 0 { Ok(()) } else { Err("a database does not answer") }
+        match broken {
+            Some(broken) => Err(broken.to_owned()),
+            None if self.misses > 0 => Err("a database does not answer".to_owned()),
+            None => Ok(()),
+        }
     }
 
     /// Asks once. Whether the process is ready.
