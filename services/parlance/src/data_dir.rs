@@ -20,6 +20,8 @@ const OTHERS_WRITE: u32 = 0o022;
 #[derive(Debug)]
 pub(crate) struct DataDir {
     path: PathBuf,
+    /// Whether somebody wrote in it before.
+    used: bool,
     /// Locked as long as it is open.
     _lock: File,
 }
@@ -36,7 +38,7 @@ impl DataDir {
         let lock = OpenOptions::new().create(true).truncate(false).write(true).open(lock);
         let lock = lock.map_err(|error| failed(&error))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), used: is_used(path), _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(Failure::Fatal(format!(
                 "the folder {} is in use by another process",
                 path.display()
@@ -86,14 +88,29 @@ impl DataDir {
         if path.exists() {
             return Ok(path);
         }
-        write_key(&path).map(|()| path.clone()).map_err(|error| {
+        write_key(&path).map_err(|error| {
             Failure::fatal(format_args!("cannot make the key {}", path.display()), &error)
-        })
+        })?;
+        if self.used {
+            let file = path.display();
+            tracing::warn!(
+                %file,
+                "the signing key was missing beside the databases: a new one is made, and all \
+                 tokens of before are refused"
+            );
+        }
+        Ok(path)
     }
 }
 
 fn database(folder: &Path, service: &str) -> PathBuf {
     folder.join(format!("{service}.db"))
+}
+
+/// Whether a database was begun: an empty one is of a start that was cut short.
+fn is_used(folder: &Path) -> bool {
+    let begun = |service| fs::metadata(database(folder, service)).is_ok_and(|file| file.len() > 0);
+    DATABASES.into_iter().any(begun)
 }
 
 /// A database that is missing though a later one is there. When somebody was last seen is

@@ -150,6 +150,31 @@ async fn a_copy_of_the_databases_alone_has_everything_while_nobody_writes() {
     assert_eq!(Caller::of(&server, last.path()).await.count("tea").await, 4);
 }
 
+#[tokio::test]
+async fn a_missing_key_beside_databases_is_told_of_once_and_a_first_one_is_not() {
+    let folder = TempDir::new().expect("a folder");
+    let server = start(folder.path());
+    let ann = Caller::of(&server, folder.path()).await;
+    ann.create("tea").await.expect("a room");
+    assert_eq!(server.stop(), Some(0));
+    let told = || -> Vec<String> {
+        let log = log(folder.path());
+        log.lines().filter(|line| line.contains("signing.key")).map(str::to_owned).collect()
+    };
+    assert_eq!(told(), [""; 0]);
+
+    fs::remove_file(folder.path().join("data/signing.key")).expect("removed");
+    let server = start(folder.path());
+    let old = Caller { channel: Caller::of(&server, folder.path()).await.channel, ..ann };
+    assert_eq!(old.send("tea").await.expect_err("another key").code(), Code::Unauthenticated);
+    assert_eq!(server.stop(), Some(0));
+    let [told_once] = &told()[..] else { panic!("{:?}", told()) };
+    assert!(told_once.contains("WARN") && told_once.contains("all tokens of before are refused"));
+
+    assert_eq!(start(folder.path()).stop(), Some(0));
+    assert_eq!(told(), [""; 0]);
+}
+
 /// A file that is of no use any more takes no write, and nor do the others: they are put
 /// back together.
 #[tokio::test]
