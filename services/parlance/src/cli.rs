@@ -94,7 +94,22 @@ pub(crate) fn complain<T>(error: &clap::Error) -> Result<Option<T>, Failure> {
                 _ => Ok(None),
             }
         }
-        _ => Err(Failure::Usage(with_variable(first_line(&error.to_string()), error))),
+        _ => {
+            let complaint = first_line(&error.to_string());
+            Err(Failure::Usage(with_variable(without_secret(complaint, error), error)))
+        }
+    }
+}
+
+/// A complaint does not repeat the part of a URL that may hold a password.
+fn without_secret(complaint: String, error: &clap::Error) -> String {
+    let Some(ContextValue::String(value)) = error.get(ContextKind::InvalidValue) else {
+        return complaint;
+    };
+    match value.split_once("://").and_then(|(scheme, rest)| Some((scheme, rest.rsplit_once('@')?)))
+    {
+        Some((scheme, (_, host))) => complaint.replace(value, &format!("{scheme}://...@{host}")),
+        None => complaint,
     }
 }
 
@@ -161,5 +176,18 @@ mod tests {
             let error = read(arguments).expect_err("wrong");
             assert!(error.contains(named) && !error.contains('\n'), "{arguments:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_wrong_url_is_complained_of_without_its_password() {
+        let error = read(&["--bus", "redis://ann:se@cret@host:1/2"]).expect_err("a database");
+        assert!(error.contains("'redis://...@host:1/2'") && !error.contains("cret"), "{error}");
+        assert!(error.contains("without a database") && error.contains("PARLANCE_BUS"), "{error}");
+    }
+
+    #[test]
+    fn a_flag_that_a_command_does_not_have_has_no_variable_either() {
+        let error = read(&["healthcheck", "--rate", "5"]).expect_err("not its own");
+        assert!(error.contains("--rate") && !error.contains("PARLANCE_"), "{error}");
     }
 }

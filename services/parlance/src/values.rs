@@ -102,7 +102,10 @@ pub enum Bus {
 
 /// A text that names no bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be memory, redis://HOST:PORT or redis-cluster://HOST:PORT,HOST:PORT")]
+#[error(
+    "must be memory, redis://HOST:PORT or redis-cluster://HOST:PORT,HOST:PORT, without a database: \
+     deployments on one Redis are told apart by bus-tag"
+)]
 pub struct InvalidBus;
 
 impl FromStr for Bus {
@@ -164,7 +167,9 @@ mod tests {
         assert_eq!("memory".parse(), Ok(Bus::Memory));
         let bus: Bus = "redis-cluster://ann:secret@a:1,b:2".parse().expect("a bus");
         assert_eq!(format!("{bus:?}"), "Redis(redis cluster)");
-        for bad in ["", "redis", "redis://", "redis-cluster://a:1,,b:2", "http://x"] {
+        for bad in
+            ["", "redis", "redis://", "redis://a:1/2", "redis-cluster://a:1,,b:2", "http://x"]
+        {
             assert_eq!(bad.parse::<Bus>(), Err(InvalidBus), "{bad}");
         }
     }

@@ -15,7 +15,7 @@ pub struct RedisUrl {
 
 /// A text that is no address of a Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("must be redis://HOST:PORT or redis-cluster://HOST:PORT,HOST:PORT")]
+#[error("must be redis://HOST:PORT or redis-cluster://HOST:PORT,HOST:PORT, without a database")]
 pub struct InvalidRedisUrl;
 
 impl FromStr for RedisUrl {
@@ -32,10 +32,10 @@ impl FromStr for RedisUrl {
             _ => return Err(InvalidRedisUrl),
         };
         let valid = |server: &String| {
-            // Anything behind the host would be read as a database or as options.
-            let host = &server[server.rfind(['@', '/']).map_or(0, |at| at + 1)..];
+            // A database of its own is nothing that a bus could have: channels know of none.
+            let host = &server[server.rfind('@').unwrap_or("redis:/".len()) + 1..];
             !host.is_empty()
-                && !host.contains('?')
+                && !host.contains(['/', '?'])
                 && server.as_str().into_connection_info().is_ok()
         };
         if servers.iter().all(valid) { Ok(Self { servers, cluster }) } else { Err(InvalidRedisUrl) }
@@ -73,7 +73,10 @@ mod tests {
         let url: RedisUrl = "redis-cluster://u:p@a:1,b:2".parse().expect("a url");
         assert_eq!(url.servers, ["redis://u:p@a:1", "redis://u:p@b:2"]);
         assert_eq!(format!("{url} {url:?}"), "redis cluster redis cluster");
-        for bad in ["", "memory", "redis://", "redis:x", "http://x", "redis-cluster://a:1,,b:2"] {
+        let elsewhere = ["", "memory", "redis:x", "http://x"];
+        let incomplete = ["redis://", "redis://u:p@", "redis-cluster://a:1,,b:2"];
+        let more = ["redis://a:1/", "redis://a:1/1", "redis://u:p@a/1", "redis-cluster://a,b/1"];
+        for bad in elsewhere.iter().chain(&incomplete).chain(&more).chain(&["redis://a?db=1"]) {
             assert_eq!(bad.parse::<RedisUrl>(), Err(InvalidRedisUrl), "{bad}");
         }
     }
