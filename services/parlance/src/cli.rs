@@ -118,6 +118,9 @@ fn with_variable(complaint: String, error: &clap::Error) -> String {
     let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else {
         return complaint;
     };
+    if error.kind() == ErrorKind::UnknownArgument {
+        return complaint;
+    }
     let flag = argument.split_whitespace().next().and_then(|flag| flag.strip_prefix("--"));
     match flag.and_then(variable_of) {
         Some(variable) => format!("{complaint} (or {variable})"),

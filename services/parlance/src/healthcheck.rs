@@ -1,6 +1,7 @@
 //! `parlance healthcheck`: for containers and scripts.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -10,6 +11,7 @@ use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
 
 use crate::Failure;
+use crate::settings::Settings;
 
 /// How long the server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -22,39 +24,44 @@ const OWN: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 2);
 /// Says by its exit code whether a server is ready.
 #[derive(Args, Debug)]
 pub(crate) struct Healthcheck {
-    /// The address of the server
-    #[arg(long, env = "PARLANCE_LISTEN", value_name = "ADDRESS", default_value = "127.0.0.1:7070")]
-    listen: SocketAddr,
+    /// The address of the server [default: 127.0.0.1:7070]
+    #[arg(long, env = "PARLANCE_LISTEN", value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
     /// The service to ask for; empty asks for all of them
     #[arg(long, value_name = "NAME", default_value = "")]
     service: String,
+    /// A TOML file with settings
+    #[arg(long, env = "PARLANCE_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
 }
 
 impl Healthcheck {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let channel = self.connect().await?;
-        let request = HealthCheckRequest { service: self.service };
+        let Self { listen, service, config } = self;
+        let settings = Settings { config, listen, ..Settings::default() };
+        let channel = connect(settings.listening()?).await?;
+        let request = HealthCheckRequest { service };
         match HealthClient::new(channel).check(request).await.map(tonic::Response::into_inner) {
             Ok(answer) if answer.status() == ServingStatus::Serving => Ok(()),
             Ok(answer) => Err(Failure::Fatal(format!("the server is {:?}", answer.status()))),
             Err(status) => Err(Failure::Fatal(format!("the server answers {}", status.message()))),
         }
     }
+}
 
-    async fn connect(&self) -> Result<Channel, Failure> {
-        let endpoint = Endpoint::from_shared(format!("http://{}", self.listen))
-            .map_err(|error| Failure::fatal("cannot use the address", &error))?
-            .connect_timeout(PATIENCE)
-            .timeout(PATIENCE);
-        let ip = self.listen.ip();
-        if ip.is_ipv4() && (ip.is_loopback() || ip.is_unspecified()) {
-            let own = endpoint.clone().local_address(Some(IpAddr::V4(OWN)));
-            // Not every system has that address.
-            if let Ok(channel) = own.connect().await {
-                return Ok(channel);
-            }
+async fn connect(server: SocketAddr) -> Result<Channel, Failure> {
+    let endpoint = Endpoint::from_shared(format!("http://{server}"))
+        .map_err(|error| Failure::fatal("cannot use the address", &error))?
+        .connect_timeout(PATIENCE)
+        .timeout(PATIENCE);
+    let ip = server.ip();
+    if ip.is_ipv4() && (ip.is_loopback() || ip.is_unspecified()) {
+        let own = endpoint.clone().local_address(Some(IpAddr::V4(OWN)));
+        // Not every system has that address.
+        if let Ok(channel) = own.connect().await {
+            return Ok(channel);
         }
-        let channel = endpoint.connect().await;
-        channel.map_err(|error| Failure::fatal("cannot reach the server", &error))
     }
+    let channel = endpoint.connect().await;
+    channel.map_err(|error| Failure::fatal("cannot reach the server", &error))
 }

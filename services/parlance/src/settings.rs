@@ -230,6 +230,11 @@ impl Settings {
         Self { auth_key: vec![KeySource::secret("-")], ..self }.resolve()
     }
 
+    /// The address of a server with these settings.
+    pub(crate) fn listening(self) -> Result<SocketAddr, Failure> {
+        self.without_callers().map(|config| config.listen)
+    }
+
     /// The store, the issuer and the audience: what minting a token needs. Whoever
     /// mints has the secret.
     pub(crate) fn naming(self) -> Result<(Store, String, String), Failure> {

@@ -30,7 +30,7 @@ fn log(folder: &Path) -> String {
 }
 
 /// A user of a server.
-struct Caller {
+pub(crate) struct Caller {
     channel: Channel,
     bearer: MetadataValue<tonic::metadata::Ascii>,
 }
@@ -57,7 +57,7 @@ impl Caller {
         request
     }
 
-    async fn create(&self, room_id: &str) -> Result<(), Status> {
+    pub(crate) async fn create(&self, room_id: &str) -> Result<(), Status> {
         let create = room::CreateRoomRequest {
             room_id: room_id.to_owned(),
             kind: message::RoomKind::Group.into(),
@@ -68,7 +68,7 @@ impl Caller {
         rooms.create_room(self.request(create)).await.map(drop)
     }
 
-    async fn send(&self, room_id: &str) -> Result<(), Status> {
+    pub(crate) async fn send(&self, room_id: &str) -> Result<(), Status> {
         let send = message::SendMessageRequest {
             room_id: room_id.to_owned(),
             content: Some(message::MessageContent {

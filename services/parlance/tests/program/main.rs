@@ -13,6 +13,7 @@ use parlance_db::testing::TestDatabase;
 use tempfile::TempDir;
 
 mod output;
+mod probes;
 
 /// How long the program may take to say something.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -205,21 +206,6 @@ fn a_server_whose_redis_is_away_is_ready() {
     let server = Server::start(folder.path(), &["--bus", "redis://127.0.0.1:1"]);
     assert!(server.is_ready(folder.path()));
     assert_eq!(server.stop(), Some(0));
-}
-
-/// A proxy beside the server may have as many connections of 127.0.0.1 as there may be.
-#[test]
-fn a_healthcheck_comes_from_an_address_that_nobody_else_uses() {
-    let folder = TempDir::new().expect("a folder");
-    let server = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = server.local_addr().expect("an address").to_string();
-    let mut check = parlance(folder.path());
-    let check = check.args(["healthcheck", "--listen", &address]).stderr(Stdio::piped()).spawn();
-    let (connection, from) = server.accept().expect("a connection");
-    assert_eq!(from.ip().to_string(), "127.0.0.2");
-    drop((connection, server));
-    let ended = check.expect("the program").wait_with_output().expect("an end");
-    assert!(!ended.status.success(), "nobody answered");
 }
 
 #[test]
