@@ -63,8 +63,8 @@ def start(request):
 
 @pytest.fixture(scope="module")
 def edge(start):
-    """One server for the attacks of a module; it must drain well in the end. Tokens end soon."""
-    with start(options=["--leeway", "1s"]) as running:
+    """One server for the attacks of a module; it must drain well in the end."""
+    with start() as running:
         yield running
         running.stop()
 

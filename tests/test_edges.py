@@ -87,9 +87,9 @@ def test_a_stream_that_nobody_reads_ends_with_its_token(edge, beside):
         calls = [
             hostile.call(SUBSCRIBE, message(request.SerializeToString()), token) for _ in range(100)
         ]
-        hostile.wait(lambda: len(hostile.began) == len(calls))
-        assert not hostile.ended(calls)
-        hostile.wait(lambda: len(hostile.resets) == len(calls), 30)
+        hostile.wait(lambda: len(hostile.ended(calls)) == len(calls), 30)
+        # One that came too late is refused.
+        assert hostile.resets and set(hostile.status.values()) <= {UNAUTHENTICATED}
         assert not hostile.closed
     # A user may have a hundred: they are given back.
     client = edge.user(user)
@@ -190,7 +190,7 @@ def test_reflection_is_for_whoever_has_a_token_unless_it_is_open_or_off(start):
 
 
 def test_calls_that_are_cancelled_end_no_connection(edge, beside):
-    """As a search does at every key: thousands within seconds, beside a stream of the backend's."""
+    """As a search does at every key: a thousand within a second, beside a stream of the backend's."""
     edge.service().upsert_users(["typist"])
     room = edge.user("typist").create_group("search")
     token = edge.token("search", role="service")
@@ -200,13 +200,14 @@ def test_calls_that_are_cancelled_end_no_connection(edge, beside):
         stream = backend.call(SUBSCRIBE, message(subscribe.SerializeToString()), token)
         backend.wait(lambda: backend.data[stream] > 0)
         heard = backend.data[stream]
-        for _ in range(10_000 if SOAK else 2_000):
+        for _ in range(10_000 if SOAK else 1_100):
             backend.call(LIST, request, token, cancels=True)
         edge.user("typist").send(room, "still there?")
         backend.wait(lambda: backend.data[stream] > heard)
-        last = backend.call(LIST, request, token)
-        backend.wait(lambda: last in backend.status)
-        assert backend.status[last] == OK
+        # It waits for those before it that had begun.
+        last = backend.call(LIST, request, token, grpc_timeout="60S")
+        backend.wait(lambda: backend.ended([last]), 90)
+        assert backend.status.get(last) == OK
         assert not backend.closed and stream not in backend.ended([stream])
 
 

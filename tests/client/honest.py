@@ -11,10 +11,12 @@ import time
 import uuid
 
 import generated  # noqa: F401  (puts the generated code on the path)
-from parlance_client import DEADLINE, Client, open_channel
+from parlance_client import Client, open_channel
 from suite import ByService
 
 from parlance.message.v1 import inbox_service_pb2 as inbox_pb
+from parlance.message.v1 import message_pb2
+from parlance.message.v1 import message_service_pb2 as message_pb
 from parlance.room.v1 import room_service_pb2 as room_pb
 
 # How many rounds a soak has; none otherwise.
@@ -28,6 +30,7 @@ QUIET = 20
 # of connections to a database, which a pool makes when they are first needed.
 GROWTH = 64
 FILES = 32
+# For a call, and until all is given back.
 PATIENCE = 60.0
 
 # By how much the slowest calls in a hundred may be slower beside an attack, whatever they
@@ -134,12 +137,14 @@ class Worker:
         self.times, self.errors = [], []
 
     def work_while(self, goes_on):
+        content = message_pb2.MessageContent(text="as always")
+        send = message_pb.SendMessageRequest(room_id=self._room, content=content)
         unread = inbox_pb.GetUnreadRequest(room_ids=[self._room])
         get = room_pb.GetRoomRequest(room_id=self._room)
         calls = [
-            lambda: self._client.send(self._room, "as always", patience=0),
-            lambda: self._client.inbox.GetUnread(unread, timeout=DEADLINE),
-            lambda: self._client.rooms.GetRoom(get, timeout=DEADLINE),
+            lambda: self._client.messages.SendMessage(send, timeout=PATIENCE),
+            lambda: self._client.inbox.GetUnread(unread, timeout=PATIENCE),
+            lambda: self._client.rooms.GetRoom(get, timeout=PATIENCE),
         ]
         while goes_on(self):
             for call in calls:
