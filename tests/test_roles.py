@@ -9,6 +9,7 @@ from parlance.membership.v1 import membership_service_pb2 as membership_pb
 from parlance.membership.v1 import moderation_service_pb2 as moderation_pb
 from parlance.message.v1 import event_pb2, message_pb2
 from parlance.message.v1 import message_service_pb2 as message_pb
+from parlance.room.v1 import metadata_service_pb2 as metadata_pb
 from parlance.room.v1 import room_pb2
 from parlance.room.v1 import room_service_pb2 as room_pb
 
@@ -23,6 +24,7 @@ POWERS = {
     "send": ("owner", "admin", "member"),
     "add": ("owner", "admin", "member"),
     "update the room": ("owner", "admin"),
+    "patch the metadata": ("owner", "admin"),
     "delete another's message": ("owner", "admin"),
     "remove a member": ("owner", "admin"),
     "ban a member": ("owner", "admin"),
@@ -93,6 +95,9 @@ class Room:
             "update the room": (actor.rooms.UpdateRoom, room_pb.UpdateRoomRequest(
                 room=room_pb2.Room(room_id=room, name="another name"),
                 update_mask=field_mask_pb2.FieldMask(paths=["name"]),
+            )),
+            "patch the metadata": (actor.metadata.PatchMetadata, metadata_pb.PatchMetadataRequest(
+                room_id=room, patches=[metadata_pb.KeyPatch(key="key", set="value")]
             )),
             "delete another's message": (
                 actor.messages.DeleteMessage,

@@ -12,6 +12,7 @@ from subscriber import Subscriber
 from parlance.membership.v1 import membership_service_pb2 as membership_pb
 from parlance.message.v1 import event_pb2, message_pb2, message_service_pb2, stream_service_pb2
 from parlance.message.v1 import inbox_service_pb2 as inbox_pb
+from parlance.room.v1 import metadata_service_pb2 as metadata_pb
 from parlance.room.v1 import room_list_service_pb2 as list_pb
 from parlance.room.v1 import room_pb2
 from parlance.room.v1 import room_service_pb2 as room_pb
@@ -59,6 +60,25 @@ def test_an_update_is_seen_by_every_member_as_an_event(server):
             assert set(told.changed_fields) == {"name", "description", "picture", "metadata"}
     read = persist(boris.rooms.GetRoom, room_pb.GetRoomRequest(room_id=room)).room
     assert read == updated
+
+
+def test_patched_metadata_is_seen_by_every_member_as_an_event(server):
+    """B-029, B-031."""
+    (_, anna), (boris_id, boris) = users(server, "anna", "boris")
+    room = anna.create_group("seats", [boris_id])
+    followers = [Subscriber(client, rooms=[room]) for client in (anna, boris)]
+    take = metadata_pb.KeyPatch(key="seat 1", set="anna", if_absent=True)
+    patch = metadata_pb.PatchMetadataRequest(room_id=room, patches=[take], request_id=uuid.uuid4().hex)
+    with followers[0], followers[1]:
+        assert dict(persist(anna.metadata.PatchMetadata, patch).metadata) == {"seat 1": "anna"}
+        for follower in followers:
+            follower.wait(lambda me: me.rooms and me.seq(room) >= 3)
+            assert not follower.faults
+            event = follower.rooms[room].events[-1]
+            assert event.actor_id and dict(event.metadata_patched.set) == {"seat 1": "anna"}
+    assert persist(anna.metadata.PatchMetadata, patch).metadata
+    again = metadata_pb.PatchMetadataRequest(room_id=room, patches=[take])
+    assert reason(refused(anna.metadata.PatchMetadata, again)) == "METADATA_CONFLICT"
 
 
 def test_a_direct_room_starts_from_the_other_user_alone_and_has_nothing_to_update(server):

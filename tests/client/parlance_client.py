@@ -37,6 +37,7 @@ from parlance.presence.v1 import (
     session_service_pb2_grpc,
     typing_service_pb2_grpc,
 )
+from parlance.room.v1 import metadata_service_pb2_grpc
 from parlance.room.v1 import room_list_service_pb2_grpc, room_service_pb2, room_service_pb2_grpc
 
 DEADLINE = 10.0
@@ -155,6 +156,7 @@ class Client:
         self.typing = typing_service_pb2_grpc.TypingServiceStub(channel)
         self.rooms = room_service_pb2_grpc.RoomServiceStub(channel)
         self.lists = room_list_service_pb2_grpc.RoomListServiceStub(channel)
+        self.metadata = metadata_service_pb2_grpc.MetadataServiceStub(channel)
         self.messages = message_service_pb2_grpc.MessageServiceStub(channel)
         self.marks = mark_service_pb2_grpc.MarkServiceStub(channel)
         self.inbox = inbox_service_pb2_grpc.InboxServiceStub(channel)

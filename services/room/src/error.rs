@@ -37,6 +37,12 @@ pub enum Error {
     #[error("the room changed since it was read")]
     EtagMismatch,
 
+    #[error("the key {key:?} may not be changed like this")]
+    KeyRefused { key: String, refusal: &'static str },
+
+    #[error("metadata has at most 32 keys and 8192 bytes")]
+    MetadataFull,
+
     #[error("a room with this id exists")]
     RoomIdTaken,
 
@@ -94,6 +100,8 @@ impl Failure for Error {
             Self::JoinRestricted => Reason::JoinRestricted,
             Self::DirectRoom => Reason::DirectRoom,
             Self::EtagMismatch => Reason::EtagMismatch,
+            Self::KeyRefused { .. } => Reason::MetadataConflict,
+            Self::MetadataFull => Reason::MetadataFull,
             Self::RoomIdTaken => Reason::RoomIdTaken,
             Self::UniqueIdTaken => Reason::UniqueIdTaken,
             Self::RequestIdReused => Reason::RequestIdReused,
@@ -110,6 +118,9 @@ impl Failure for Error {
     fn detail(&self, refusal: Refusal) -> Refusal {
         match self {
             Self::Invalid(violation) => violation.detail(refusal),
+            Self::KeyRefused { key, refusal: why } => {
+                refusal.with("key", key).with("refusal", *why)
+            }
             Self::Call(error) => error.detail(refusal),
             _ => refusal,
         }

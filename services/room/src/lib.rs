@@ -1,11 +1,12 @@
 //! The room service: names, settings and the lives of rooms.
 //!
-//! A folder for each noun: `room`, `list`, `operator`. `clients` calls the services below;
+//! A folder for each noun: `room`, `list`, `metadata`, `operator`. `clients` calls the services below;
 //! `wire` is what the handlers share.
 
 use parlance_db::{Db, Migrations, StoreError};
 pub use parlance_outbox::Outbox;
 use parlance_proto::message::v1::FactSource;
+use parlance_proto::room::v1::metadata_service_server::MetadataServiceServer;
 use parlance_proto::room::v1::operator_service_server::OperatorServiceServer;
 use parlance_proto::room::v1::room_list_service_server::RoomListServiceServer;
 use parlance_proto::room::v1::room_service_server::RoomServiceServer;
@@ -15,6 +16,7 @@ use parlance_types::LogId;
 mod clients;
 mod error;
 mod list;
+mod metadata;
 mod operator;
 mod room;
 mod wire;
@@ -23,6 +25,7 @@ pub use error::Error;
 
 use clients::{Rosters, UserLogs};
 use list::RoomListGrpc;
+use metadata::MetadataGrpc;
 use operator::OperatorGrpc;
 use room::store::Store;
 use room::{RoomGrpc, Rooms};
@@ -74,6 +77,10 @@ impl Service {
         let Self { rooms, logs, callers, outbox, tasks } = self.clone();
         public![
             RoomServiceServer::new(RoomGrpc { rooms: rooms.clone(), callers: callers.clone() }),
+            MetadataServiceServer::new(MetadataGrpc {
+                rooms: rooms.clone(),
+                callers: callers.clone(),
+            }),
             RoomListServiceServer::new(RoomListGrpc { rooms, logs, callers }),
             OperatorServiceServer::new(OperatorGrpc { outbox, tasks }),
         ]

@@ -120,6 +120,13 @@ const WORK: &[(&str, Work)] = work! {
     "UpdateRoom again": |_, place| {
         place.rename("again".to_owned(), "update again".to_owned()).await;
     },
+    "PatchMetadata": |_, place| {
+        let action = Some(pb::key_patch::Action::Set(place.next("value")));
+        let patch = pb::KeyPatch { key: "key".to_owned(), action, ..Default::default() };
+        let (room_id, patches) = ("den".to_owned(), vec![patch]);
+        let request = pb::PatchMetadataRequest { room_id, patches, ..Default::default() };
+        place.ann.metadata.clone().patch_metadata(request).await.expect("patched")
+    },
     "ListMyRooms": |suite, place| {
         let seen = UserLog { log_id: place.log_id.clone(), ..UserLog::default() };
         suite.logs.state().page = ListUserLogsResponse { logs: vec![seen], ..Default::default() };

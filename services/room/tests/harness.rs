@@ -11,6 +11,7 @@ use parlance_proto::message::v1::RoomKind;
 use parlance_proto::message::v1::fact_service_server::FactServiceServer;
 use parlance_proto::message::v1::user_log_service_server::UserLogServiceServer;
 use parlance_proto::room::v1 as pb;
+use parlance_proto::room::v1::metadata_service_client::MetadataServiceClient;
 use parlance_proto::room::v1::operator_service_client::OperatorServiceClient;
 use parlance_proto::room::v1::room_list_service_client::RoomListServiceClient;
 use parlance_proto::room::v1::room_service_client::RoomServiceClient;
@@ -28,6 +29,7 @@ use crate::roster::FakeRoster;
 pub(crate) struct Client {
     pub(crate) rooms: RoomServiceClient<Transport>,
     pub(crate) lists: RoomListServiceClient<Transport>,
+    pub(crate) metadata: MetadataServiceClient<Transport>,
 }
 
 /// Seconds of the services' clock.
@@ -94,7 +96,11 @@ impl Harness {
 
     fn client(&self, caller: Caller) -> Client {
         let to = called_by(self.service.public(), caller, None);
-        Client { rooms: RoomServiceClient::new(to.clone()), lists: RoomListServiceClient::new(to) }
+        Client {
+            rooms: RoomServiceClient::new(to.clone()),
+            lists: RoomListServiceClient::new(to.clone()),
+            metadata: MetadataServiceClient::new(to),
+        }
     }
 
     /// A client of a user of the tenant acme.

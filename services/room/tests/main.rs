@@ -10,6 +10,9 @@ mod silence;
 mod list {
     mod list_my_rooms;
 }
+mod metadata {
+    mod patch_metadata;
+}
 mod room {
     mod batch_get_rooms;
     mod create_room;

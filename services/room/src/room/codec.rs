@@ -9,6 +9,8 @@ use parlance_types::{History, JoinRule, LogId, MemberRule, Micros, Role, RoomKin
 use prost::Message as _;
 use prost_types::Timestamp;
 
+pub(crate) use parlance_proto::message::v1::Event;
+
 use super::{Founding, LogRules, Room, RoomEvent, RosterRules, Settings, UniqueId};
 
 /// A room as callers see it.
@@ -133,6 +135,7 @@ fn settings(settings: &Settings) -> pb::RoomSettings {
         allow_preview: rules.allow_preview,
         history: rules.history,
         capacity: settings.capacity,
+        metadata: member_rule(settings.metadata).into(),
     }
 }
 
@@ -163,7 +166,7 @@ const fn member_rule(rule: MemberRule) -> roster::MemberRule {
     }
 }
 
-fn timestamp(time: Micros) -> Timestamp {
+pub(crate) fn timestamp(time: Micros) -> Timestamp {
     let nanos = i32::try_from(time.rem_euclid(1_000_000) * 1000).expect("below 10^9");
     Timestamp { seconds: time.div_euclid(1_000_000), nanos }
 }

@@ -7,7 +7,8 @@ use parlance_types::{LogId, Pairs, RoomId, RoomKind, UserId};
 
 use super::repeat::{Asked, Changed};
 use super::{
-    Actor, Description, Founding, Name, Pair, Picture, Room, Rooms, Settings, State, UniqueId,
+    Actor, Description, Founding, KeyOwners, Name, Pair, Picture, Room, Rooms, Settings, State,
+    UniqueId,
 };
 use crate::Error;
 
@@ -135,6 +136,7 @@ impl Rooms {
             picture: new.picture.clone(),
             description: new.description.clone(),
             metadata: new.metadata.clone(),
+            key_owners: KeyOwners::of(&new.metadata, actor.user.as_ref()),
             settings: new.settings,
             creator: actor.user.clone(),
             pair: new.pair.clone(),

@@ -69,7 +69,7 @@ impl Rooms {
 
     /// Sees to it that what was decided about an active room holds: the roster has
     /// its rules, the log its facts.
-    pub(super) async fn settle(&self, room: &Room, deadline: Deadline) -> Result<(), Error> {
+    pub(crate) async fn settle(&self, room: &Room, deadline: Deadline) -> Result<(), Error> {
         if room.rules_pending() && room.state == State::Active {
             self.push_rules(room, deadline).await?;
         }

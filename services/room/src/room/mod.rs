@@ -11,6 +11,7 @@ mod get_or_create;
 mod grpc;
 mod janitor;
 mod lifecycle;
+mod owners;
 mod repeat;
 mod rooms;
 mod row;
@@ -27,6 +28,8 @@ pub(crate) use create::{MAX_MEMBERS, NewRoom};
 pub(crate) use get::Names;
 pub(crate) use get_or_create::{ChannelWish, DirectWish};
 pub(crate) use grpc::RoomGrpc;
+pub(crate) use owners::KeyOwners;
+pub(crate) use repeat::{Asked, Changed};
 pub(crate) use rooms::Rooms;
 pub(crate) use settings::{LogRules, RosterRules, Settings, SettingsDraft};
 pub(crate) use text::{Description, Name, Picture, UniqueId};
@@ -86,6 +89,8 @@ pub(crate) struct Room {
     pub picture: Picture,
     pub description: Description,
     pub metadata: Pairs,
+    /// Who set the keys of the metadata.
+    pub key_owners: KeyOwners,
     pub settings: Settings,
     /// `None`: a service that acted for nobody.
     pub creator: Option<UserId>,
@@ -198,6 +203,12 @@ impl Room {
             }
             State::Creating | State::Active | State::Abandoned => self.founder(),
         }
+    }
+
+    /// Takes note of a change at `now`.
+    pub(crate) fn revised(&mut self, now: Micros) {
+        self.version += 1;
+        self.update_time = now.max(self.update_time);
     }
 
     /// Whether the roster may not have heard of the latest rules.

@@ -22,37 +22,39 @@ pub(crate) struct Asked {
 
 /// The outcome of a change.
 #[derive(Clone, Debug)]
-pub(crate) enum Changed {
-    /// The room as this call left it.
-    Now(Box<Room>),
-    /// A repeat: the encoded room of the first reply; empty if it had none.
+pub(crate) enum Changed<T = Room> {
+    /// What this call came to.
+    Now(Box<T>),
+    /// A repeat: what was recorded of the first reply; empty of a deletion.
     Before { log_id: LogId, reply: Vec<u8> },
 }
 
 impl Rooms {
     /// Makes a change once, however often it is asked for. A repeat gets the first reply,
     /// and finishes what the first call left.
-    pub(super) async fn repeatable<W>(
+    pub(crate) async fn repeatable<T, W>(
         &self,
         asked: Asked,
         change: impl Fn(Self, Arc<Asked>) -> W + Send + 'static,
-    ) -> Result<Changed, Error>
+    ) -> Result<Changed<T>, Error>
     where
-        W: Future<Output = Result<Room, Error>> + Send,
+        T: Send + 'static,
+        W: Future<Output = Result<T, Error>> + Send,
     {
         let (rooms, asked) = (self.clone(), Arc::new(asked));
         self.change(asked.deadline, async move {
             for _ in 0..TRIES {
-                if let Some(before) = rooms.repeat(&asked).await? {
-                    return Ok(before);
+                if let Some((log_id, reply)) = rooms.repeat(&asked).await? {
+                    return Ok(Changed::Before { log_id, reply });
                 }
                 match change(rooms.clone(), Arc::clone(&asked)).await {
-                    Ok(room) => return Ok(Changed::Now(Box::new(room))),
+                    Ok(done) => return Ok(Changed::Now(Box::new(done))),
                     // Another call of the same request was given up at once.
                     Err(Error::RequestIdReused) => {}
                     // Two of the same request at once: what the other did may be the reason.
                     Err(error) if error.is_refusal() => {
-                        return rooms.repeat(&asked).await?.ok_or(error);
+                        let (log_id, reply) = rooms.repeat(&asked).await?.ok_or(error)?;
+                        return Ok(Changed::Before { log_id, reply });
                     }
                     Err(error) => return Err(error),
                 }
@@ -63,7 +65,7 @@ impl Rooms {
     }
 
     /// What a repeat is told; `None` if this is the first time.
-    async fn repeat(&self, asked: &Asked) -> Result<Option<Changed>, Error> {
+    async fn repeat(&self, asked: &Asked) -> Result<Option<(LogId, Vec<u8>)>, Error> {
         let Some(request) = &asked.request else { return Ok(None) };
         let (log_id, reply) = match self.store.found(&asked.actor.tenant_id, request).await? {
             Found::New => return Ok(None),
@@ -72,7 +74,7 @@ impl Rooms {
         };
         let room = self.store.by_log_id(log_id).await?;
         self.go_on(room.as_ref(), reply.is_empty(), asked.deadline).await?;
-        Ok(Some(Changed::Before { log_id, reply }))
+        Ok(Some((log_id, reply)))
     }
 
     /// A repeat finds its room at whatever point the first call left it. One that was

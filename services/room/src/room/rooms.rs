@@ -47,13 +47,13 @@ impl Rooms {
     }
 
     /// A room that is there.
-    pub(super) async fn active(&self, actor: &Actor, room_id: &RoomId) -> Result<Room, Error> {
+    pub(crate) async fn active(&self, actor: &Actor, room_id: &RoomId) -> Result<Room, Error> {
         let room = self.store.by_room_id(&actor.tenant_id, room_id).await?;
         room.filter(|room| room.state == State::Active).ok_or(Error::RoomNotFound)
     }
 
     /// The role of the acting user in one room.
-    pub(super) async fn role(
+    pub(crate) async fn role(
         &self,
         actor: &Actor,
         room: &Room,
@@ -70,7 +70,7 @@ impl Rooms {
         Uuid::new_v7(Timestamp::from_unix(NoContext, now / 1_000_000, nanos))
     }
 
-    pub(super) fn now(&self) -> Micros {
+    pub(crate) fn now(&self) -> Micros {
         self.clock.now()
     }
 }

@@ -14,7 +14,7 @@ macro_rules! columns {
         "tenant_id, log_id, room_id, unique_id, kind, name, picture, description, metadata,
          post_rule, add_rule, remove_rule, join_rule, allow_preview, history, capacity,
          creator, pair_low, pair_high, founding, state, version, rules_version,
-         pushed_rules_version, deleter, create_time, update_time"
+         pushed_rules_version, deleter, create_time, update_time, key_owners, metadata_rule"
     };
 }
 pub(super) use columns;
@@ -48,6 +48,8 @@ parlance_db::row! {
         deleter: Option<String>,
         create_time: i64,
         update_time: i64,
+        key_owners: String,
+        metadata_rule: i16,
     }
 }
 
@@ -66,6 +68,7 @@ impl RoomRow {
             allow_preview: self.allow_preview,
             history: stored.value("history", History::from_i16(self.history))?,
             capacity: self.capacity,
+            metadata: stored.value("metadata_rule", MemberRule::from_i16(self.metadata_rule))?,
         })
     }
 
@@ -87,6 +90,7 @@ impl TryFrom<RoomRow> for Room {
             metadata: Pairs::stored(
                 stored.value("metadata", serde_json::from_str(&row.metadata).ok())?,
             ),
+            key_owners: stored.value("key_owners", serde_json::from_str(&row.key_owners).ok())?,
             kind: stored.value("kind", RoomKind::from_i16(row.kind))?,
             state: stored.value("state", State::from_i16(row.state))?,
             tenant_id: TenantId::new(row.tenant_id),

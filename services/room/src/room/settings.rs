@@ -18,6 +18,8 @@ pub(crate) struct Settings {
     pub history: History,
     /// At most so many members.
     pub capacity: i32,
+    /// Who may patch the metadata.
+    pub metadata: MemberRule,
 }
 
 /// The rules that somebody wishes for; what is `None` takes the kind's default.
@@ -30,6 +32,7 @@ pub(crate) struct SettingsDraft {
     pub allow_preview: bool,
     pub history: Option<History>,
     pub capacity: Option<i32>,
+    pub metadata: Option<MemberRule>,
 }
 
 /// The part of the rules that the log enforces.
@@ -72,6 +75,7 @@ impl SettingsDraft {
             allow_preview: self.allow_preview,
             history: self.history.unwrap_or(default.history),
             capacity: self.capacity.unwrap_or(default.capacity),
+            metadata: self.metadata.unwrap_or(default.metadata),
         }
     }
 }
@@ -92,6 +96,7 @@ impl Settings {
             allow_preview: false,
             history: History::All,
             capacity,
+            metadata: MemberRule::Admins,
         }
     }
 

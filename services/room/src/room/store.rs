@@ -45,7 +45,7 @@ const INSERT: &str = concat!(
     "INSERT INTO rooms (",
     columns!(),
     ", due_time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-     $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28) ON CONFLICT DO NOTHING"
+     $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30) ON CONFLICT DO NOTHING"
 );
 
 /// Locks a room in a state until the transaction ends, and reads it.
@@ -57,13 +57,23 @@ const LOCK: &str = concat!(
 const UPDATE: &str = "
     UPDATE rooms SET name = $2, picture = $3, description = $4, metadata = $5, post_rule = $6,
         add_rule = $7, remove_rule = $8, join_rule = $9, allow_preview = $10, history = $11,
-        capacity = $12, version = $13, rules_version = $14, update_time = $15, due_time = $16
+        capacity = $12, version = $13, rules_version = $14, update_time = $15, due_time = $16,
+        key_owners = $17, metadata_rule = $18
     WHERE log_id = $1";
 
 /// The rooms of all tenants, on disk.
 #[derive(Clone, Debug)]
 pub(crate) struct Store {
     db: Db,
+}
+
+/// What a change of a room comes to.
+pub(crate) struct Revised<T> {
+    /// What is told of it; `None`: nothing changed.
+    pub event: Option<codec::Event>,
+    /// What a repeat of the request is told.
+    pub reply: Vec<u8>,
+    pub done: T,
 }
 
 /// Keeps the reply to a request. Fails with `RequestIdReused` if the request was made before.
@@ -238,6 +248,8 @@ impl Store {
             .bind(room.deleter.as_ref().map(UserId::as_str))
             .bind(room.create_time)
             .bind(room.update_time)
+            .bind(json(&room.key_owners))
+            .bind(settings.metadata as i16)
             .bind(room.create_time.saturating_add(GRACE))
             .execute()
             .await?;
@@ -297,10 +309,30 @@ impl Store {
         request: Option<&RequestKey>,
         now: Micros,
     ) -> Result<Room, Error> {
+        self.revise(log_id, request, now, |room| {
+            let event = change.apply(room, actor, now)?;
+            let event = event.map(|event| codec::updated_event(room, &event));
+            Ok(Revised { event, reply: codec::encode_room(room), done: () })
+        })
+        .await
+        .map(|(room, ())| room)
+    }
+
+    /// Lets `revise` change a room that is there, under its lock. What it tells, and the reply
+    /// to the request, come with it: of a room that tells nothing nothing changed.
+    /// Fails with `RequestIdReused` if the request was made before.
+    pub(crate) async fn revise<T>(
+        &self,
+        log_id: LogId,
+        request: Option<&RequestKey>,
+        now: Micros,
+        revise: impl FnOnce(&mut Room) -> Result<Revised<T>, Error>,
+    ) -> Result<(Room, T), Error> {
         let mut tx = self.db.begin().await?;
         let lock = tx.query(LOCK).bind(log_id.0).bind(State::Active as i16);
         let mut room = one(lock).await?.ok_or(Error::RoomNotFound)?;
-        if let Some(event) = change.apply(&mut room, actor, now)? {
+        let Revised { event, reply, done } = revise(&mut room)?;
+        if let Some(event) = event {
             let settings = &room.settings;
             tx.query(UPDATE)
                 .bind(log_id.0)
@@ -319,13 +351,15 @@ impl Store {
                 .bind(room.rules_version)
                 .bind(room.update_time)
                 .bind(room.rules_pending().then_some(now.saturating_add(GRACE)))
+                .bind(json(&room.key_owners))
+                .bind(settings.metadata as i16)
                 .execute()
                 .await?;
-            enqueue(&mut tx, log_id, &[codec::updated_event(&room, &event)]).await?;
+            enqueue(&mut tx, log_id, &[event]).await?;
         }
-        record(&mut tx, request, log_id, &codec::encode_room(&room), now).await?;
+        record(&mut tx, request, log_id, &reply, now).await?;
         tx.commit().await?;
-        Ok(room)
+        Ok((room, done))
     }
 
     /// Notes that the roster has a version of the rules.

@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use parlance_rpc::Deadline;
-use parlance_types::{History, JoinRule, MemberRule, Micros, Pairs, Role, RoomId, RoomKind};
+use parlance_types::{
+    History, JoinRule, MemberRule, Micros, Pairs, Role, RoomId, RoomKind, UserId,
+};
 
 use super::repeat::{Asked, Changed};
 use super::{Actor, Description, Name, Picture, Room, RoomEvent, Rooms, Settings};
@@ -23,6 +25,8 @@ pub(crate) enum Field {
     AllowPreview(bool),
     History(Option<History>),
     Capacity(Option<i32>),
+    /// Who may patch the metadata.
+    Patch(Option<MemberRule>),
 }
 
 /// New values for some fields.
@@ -62,18 +66,22 @@ impl Field {
             Self::AllowPreview(_) => "settings.allow_preview",
             Self::History(_) => "settings.history",
             Self::Capacity(_) => "settings.capacity",
+            Self::Patch(_) => "settings.metadata",
         }
     }
 
     /// Takes the value over; says whether it is another.
-    fn apply(&self, room: &mut Room) -> bool {
+    fn apply(&self, room: &mut Room, actor: Option<&UserId>) -> bool {
         let default = Settings::of(room.kind);
         let settings = &mut room.settings;
         match self {
             Self::Name(name) => put(&mut room.name, name.clone()),
             Self::Picture(picture) => put(&mut room.picture, picture.clone()),
             Self::Description(text) => put(&mut room.description, text.clone()),
-            Self::Metadata(metadata) => put(&mut room.metadata, metadata.clone()),
+            Self::Metadata(metadata) => {
+                room.key_owners.take_over(&room.metadata, metadata, actor);
+                put(&mut room.metadata, metadata.clone())
+            }
             Self::Post(rule) => put(&mut settings.post, rule.unwrap_or(default.post)),
             Self::Add(rule) => put(&mut settings.add, rule.unwrap_or(default.add)),
             Self::Remove(rule) => put(&mut settings.remove, rule.unwrap_or(default.remove)),
@@ -81,6 +89,7 @@ impl Field {
             Self::AllowPreview(allow) => put(&mut settings.allow_preview, *allow),
             Self::History(rule) => put(&mut settings.history, rule.unwrap_or(default.history)),
             Self::Capacity(most) => put(&mut settings.capacity, most.unwrap_or(default.capacity)),
+            Self::Patch(rule) => put(&mut settings.metadata, rule.unwrap_or(default.metadata)),
         }
     }
 }
@@ -110,15 +119,14 @@ impl Change {
         if self.etag.as_ref().is_some_and(|etag| *etag != room.etag()) {
             return Err(Error::EtagMismatch);
         }
-        let before = room.settings;
-        let mut changed: Vec<_> =
-            self.fields.iter().filter(|field| field.apply(room)).map(Field::path).collect();
+        let (before, user) = (room.settings, actor.user.as_ref());
+        let changed = self.fields.iter().filter(|field| field.apply(room, user));
+        let mut changed: Vec<_> = changed.map(Field::path).collect();
         changed.dedup();
         if changed.is_empty() {
             return Ok(None);
         }
-        room.version += 1;
-        room.update_time = now.max(room.update_time);
+        room.revised(now);
         if before.roster_rules() != room.settings.roster_rules() {
             room.rules_version += 1;
         }

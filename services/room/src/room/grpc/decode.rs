@@ -14,7 +14,7 @@ use crate::room::{
 
 /// The fields that an update may name, those of the settings by their whole path.
 const FIELDS: [&str; 4] = ["name", "picture", "description", "metadata"];
-const SETTINGS: [&str; 7] = [
+const SETTINGS: [&str; 8] = [
     "settings.post",
     "settings.add",
     "settings.remove",
@@ -22,6 +22,7 @@ const SETTINGS: [&str; 7] = [
     "settings.allow_preview",
     "settings.history",
     "settings.capacity",
+    "settings.metadata",
 ];
 
 /// How many paths a mask may have: each, and "settings", and some of them twice.
@@ -131,6 +132,7 @@ fn field(path: &str, room: &pb::Room) -> Result<Field, Error> {
             allow_preview: all.allow_preview,
             history: if path == "settings.history" { all.history } else { 0 },
             capacity: if path == "settings.capacity" { all.capacity } else { 0 },
+            metadata: if path == "settings.metadata" { all.metadata } else { 0 },
         };
         self::settings("room.settings", &one)
     };
@@ -149,6 +151,7 @@ fn field(path: &str, room: &pb::Room) -> Result<Field, Error> {
         "settings.allow_preview" => Field::AllowPreview(settings()?.allow_preview),
         "settings.history" => Field::History(settings()?.history),
         "settings.capacity" => Field::Capacity(settings()?.capacity),
+        "settings.metadata" => Field::Patch(settings()?.metadata),
         _ => return Err(Error::invalid("update_mask", "names a field that cannot be updated")),
     })
 }
@@ -185,6 +188,7 @@ fn settings(at: &str, settings: &pb::RoomSettings) -> Result<SettingsDraft, Erro
             Err(_) => return Err(unknown("history")),
         },
         capacity: Some(settings.capacity).filter(|capacity| *capacity != 0),
+        metadata: members("metadata", settings.metadata)?,
     };
     draft.check(&format!("{at}.capacity"))
 }
