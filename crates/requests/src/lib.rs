@@ -37,8 +37,10 @@ pub struct RequestKey {
     tenant_id: TenantId,
     /// The user; empty, which no user can be, for callers that act for the tenant.
     user: String,
-    /// The room whose present life the request is about.
+    /// The room that the request is about.
     room_id: Option<RoomId>,
+    /// Whether it is about the present life of the room only.
+    of_life: bool,
     /// Of a backend that acts for the tenant, an id among its own.
     request_id: RequestId,
     /// Hash of everything that was asked.
@@ -74,6 +76,7 @@ impl RequestKey {
                 tenant_id: caller.tenant_id.clone(),
                 user: caller.user().map_or("", UserId::as_str).to_owned(),
                 room_id: None,
+                of_life: false,
                 request_id,
                 hash: hash.finalize().into(),
             }
@@ -83,12 +86,18 @@ impl RequestKey {
     /// The same name, of one life of a room.
     #[must_use]
     pub fn in_room(self, room_id: RoomId) -> Self {
-        Self { room_id: Some(room_id), ..self }
+        Self { room_id: Some(room_id), of_life: true, ..self }
+    }
+
+    /// The same name, of what one request does to each of several rooms, whatever their life.
+    #[must_use]
+    pub fn for_room(self, room_id: RoomId) -> Self {
+        Self { room_id: Some(room_id), of_life: false, ..self }
     }
 
     /// The room that it is of a life of.
     pub const fn room_id(&self) -> Option<&RoomId> {
-        self.room_id.as_ref()
+        if self.of_life { self.room_id.as_ref() } else { None }
     }
 
     /// The room in the record: empty, which no room can be, where there is none.

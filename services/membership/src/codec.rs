@@ -78,6 +78,7 @@ pub(crate) fn reply(outcome: &Outcome) -> Vec<u8> {
         Outcome::Removed { user_ids } => {
             pb::RemoveMembersResponse { removed_user_ids: self::user_ids(user_ids) }.encode_to_vec()
         }
+        Outcome::Edited => pb::EditMembersResponse {}.encode_to_vec(),
         Outcome::RoleSet { membership } => {
             let membership = Some(self::membership(membership));
             pb::ChangeRoleResponse { membership }.encode_to_vec()

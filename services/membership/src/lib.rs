@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use parlance_db::{Db, Migrations};
 pub use parlance_outbox::{LogVersion, Outbox};
+use parlance_proto::membership::v1::member_edit_service_server::MemberEditServiceServer;
 use parlance_proto::membership::v1::membership_service_server::MembershipServiceServer;
 use parlance_proto::membership::v1::moderation_service_server::ModerationServiceServer;
 use parlance_proto::membership::v1::operator_service_server::OperatorServiceServer;
@@ -38,7 +39,7 @@ mod wire;
 
 use error::Error;
 use handler::Handler;
-use membership::grpc::MembershipGrpc;
+use membership::grpc::{MemberEditGrpc, MembershipGrpc};
 use moderation::grpc::ModerationGrpc;
 use operator::grpc::OperatorGrpc;
 use roster::grpc::RosterGrpc;
@@ -81,7 +82,7 @@ impl Service {
 
     /// What the other services of the suite call.
     pub fn internal(&self) -> Served {
-        parlance_rpc::internal!(self.rosters())
+        parlance_rpc::internal!(self.rosters(), self.member_edits())
     }
 
     pub fn users(&self) -> UserServiceServer<UserGrpc> {
@@ -103,6 +104,10 @@ impl Service {
 
     pub fn rosters(&self) -> RosterServiceServer<RosterGrpc> {
         RosterServiceServer::new(RosterGrpc(self.handler.clone()))
+    }
+
+    pub fn member_edits(&self) -> MemberEditServiceServer<MemberEditGrpc> {
+        MemberEditServiceServer::new(MemberEditGrpc(self.handler.clone()))
     }
 
     /// Starts what runs beside requests.

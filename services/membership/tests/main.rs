@@ -6,6 +6,7 @@ mod harness;
 mod membership {
     mod add_members;
     mod change_role;
+    mod edit_members;
     mod get_membership;
     mod join_room;
     mod leave_room;

@@ -23,7 +23,7 @@ mod wire;
 
 pub use error::Error;
 
-use clients::{Rosters, UserLogs};
+use clients::{Members, Rosters, UserLogs};
 use list::RoomListGrpc;
 use metadata::MetadataGrpc;
 use operator::OperatorGrpc;
@@ -51,8 +51,9 @@ impl Service {
     pub fn open(env: &Env, db: Db, membership: Transport, message: Transport) -> Self {
         let internal = || env.internal.clone();
         let outbox = Outbox::new(db.clone(), FactSource::Room, message.clone(), internal());
+        let members = Members::new(membership.clone(), internal());
         let rosters = Rosters::new(membership, internal());
-        let rooms = Rooms::new(env, Store::new(db), rosters.clone(), outbox.clone());
+        let rooms = Rooms::new(env, Store::new(db), rosters.clone(), members, outbox.clone());
         Self {
             rooms,
             logs: UserLogs::new(message, internal()),

@@ -24,7 +24,7 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
 );
 
 /// Runs `test` with a second database, of the same kind, for membership.
-async fn beside<T, W>(db: Db, test: T)
+pub(crate) async fn beside<T, W>(db: Db, test: T)
 where
     T: FnOnce(Harness, Membership) -> W,
     W: Future<Output = ()>,
@@ -46,7 +46,7 @@ where
 }
 
 /// What happened in the logs, by the seconds in which their rooms were created.
-fn logs(suite: &Harness) -> Vec<Vec<Event>> {
+pub(crate) fn logs(suite: &Harness) -> Vec<Vec<Event>> {
     suite.logs.state().events.values().cloned().collect()
 }
 
@@ -55,7 +55,7 @@ async fn pair(client: &mut Client, user: &str) -> pb::Room {
     reply.into_inner().room.expect("a room")
 }
 
-async fn role(membership: &Membership, user: &str, room_id: &str) -> Option<MemberRole> {
+pub(crate) async fn role(membership: &Membership, user: &str, room_id: &str) -> Option<MemberRole> {
     let room_id = room_id.to_owned();
     let request = membership::GetMembershipRequest { room_id, user_id: String::new() };
     let reply = membership.user(user).get_membership(request).await.ok()?;

@@ -58,6 +58,7 @@ impl Place {
             room: Some(pb::Room { room_id: "den".to_owned(), name, ..Default::default() }),
             update_mask: Some(FieldMask { paths: vec!["name".to_owned()] }),
             request_id,
+            ..Default::default()
         };
         self.ann.rooms.clone().update_room(request).await.expect("updated");
     }
@@ -119,6 +120,27 @@ const WORK: &[(&str, Work)] = work! {
     },
     "UpdateRoom again": |_, place| {
         place.rename("again".to_owned(), "update again".to_owned()).await;
+    },
+    "UpdateRoom with people": |_, place| {
+        let people = |add: &[&str], remove: &[&str]| pb::UpdateRoomRequest {
+            room: Some(pb::Room { room_id: "den".to_owned(), ..Default::default() }),
+            add_user_ids: add.iter().map(ToString::to_string).collect(),
+            remove_user_ids: remove.iter().map(ToString::to_string).collect(),
+            ..Default::default()
+        };
+        for request in [people(&["cid"], &["bob"]), people(&["bob"], &["cid"])] {
+            place.ann.rooms.clone().update_room(request).await.expect("updated");
+        }
+    },
+    "BatchDeleteRooms": |_, place| {
+        let mut ids: Vec<_> = (0..8).map(|nothing| format!("no room {nothing}")).collect();
+        for room_id in ["one", "two"] {
+            create(&mut place.ann.clone(), group(room_id, &[])).await;
+            ids.push(room_id.to_owned());
+        }
+        let request_id = place.next("delete all");
+        let request = pb::BatchDeleteRoomsRequest { room_ids: ids, request_id };
+        place.ann.rooms.clone().batch_delete_rooms(request).await.expect("outcomes")
     },
     "PatchMetadata": |_, place| {
         let action = Some(pb::key_patch::Action::Set(place.next("value")));

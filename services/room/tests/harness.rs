@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use parlance_db::Db;
+use parlance_proto::membership::v1::member_edit_service_server::MemberEditServiceServer;
 use parlance_proto::membership::v1::membership_service_client::MembershipServiceClient;
 use parlance_proto::membership::v1::moderation_service_client::ModerationServiceClient;
 use parlance_proto::membership::v1::roster_service_server::RosterServiceServer;
@@ -53,8 +54,11 @@ impl Harness {
         for user in ["bob", "cid"] {
             roster.state().users.insert(("acme".to_owned(), user.to_owned()));
         }
-        let server = RosterServiceServer::new(roster.clone());
-        Self::over(db, roster, |_, _| ((), internal![server])).await.0
+        let servers = internal![
+            RosterServiceServer::new(roster.clone()),
+            MemberEditServiceServer::new(roster.clone()),
+        ];
+        Self::over(db, roster, |_, _| ((), servers)).await.0
     }
 
     /// A service on `db` beside the real membership service on `beside`.

@@ -14,6 +14,7 @@ mod metadata {
     mod patch_metadata;
 }
 mod room {
+    mod batch_delete_rooms;
     mod batch_get_rooms;
     mod create_room;
     mod delete_room;
@@ -22,5 +23,6 @@ mod room {
     mod get_room;
     mod lifecycle;
     mod locked;
+    mod update_people;
     mod update_room;
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use parlance_proto::membership::v1 as pb;
+use parlance_proto::membership::v1::member_edit_service_server::MemberEditService;
 use parlance_proto::membership::v1::roster_service_server::RosterService;
 use parlance_proto::message::v1::{Event, MemberGrant, MemberRole};
 use parlance_rpc::{Caller, Reason, Refusal};
@@ -283,5 +284,28 @@ impl RosterService for FakeRoster {
     ) -> Result<Response<pb::EnsureUserResponse>, Status> {
         let (_, _) = self.enter("EnsureUser", request).await?;
         self.reply("EnsureUser", pb::EnsureUserResponse {})
+    }
+}
+
+#[tonic::async_trait]
+impl MemberEditService for FakeRoster {
+    async fn edit_members(
+        &self,
+        request: Request<pb::EditMembersRequest>,
+    ) -> Result<Response<pb::EditMembersResponse>, Status> {
+        let (caller, request) = self.enter("EditMembers", request).await?;
+        self.on_roster(&caller, &request.log_id, |roster| {
+            for user in request.remove_user_ids {
+                if roster.members.remove(&user).is_none() && !roster.removed.contains(&user) {
+                    return Err(refuse(Reason::MemberNotFound));
+                }
+                roster.removed.insert(user);
+            }
+            for user in request.add_user_ids {
+                roster.members.entry(user).or_insert(MemberRole::Member);
+            }
+            Ok(())
+        })?;
+        self.reply("EditMembers", pb::EditMembersResponse {})
     }
 }

@@ -28,6 +28,10 @@ pub(crate) fn decide(
         (Change::Join | Change::Leave { .. }, None) => Err(Refused::NotAMember),
         (Change::Add { user_ids }, _) => add(locked, actor, user_ids, now),
         (Change::Remove { user_ids, reason }, _) => remove(locked, actor, user_ids, reason),
+        (Change::Edit { log_id, .. }, _) if *log_id != locked.roster.log_id => {
+            Err(Refused::RoomNotFound)
+        }
+        (Change::Edit { add, remove, .. }, _) => edit(locked, actor, add, remove, now),
         (Change::SetRole { user_id, role, successor }, _) => {
             let grant = Grant { user_id: user_id.clone(), role: *role };
             set_role(locked, actor, &grant, successor.as_ref())
@@ -125,6 +129,32 @@ fn remove(
         steps: vec![Step::Lost { user_ids: user_ids.clone(), removed: true, reason }],
         outcome: Outcome::Removed { user_ids },
     })
+}
+
+/// Removes, then adds. Who was removed before stays away: it may be a repeat.
+fn edit(
+    locked: &LockedRoster,
+    actor: Option<&UserId>,
+    added: &[UserId],
+    removed: &[UserId],
+    now: Micros,
+) -> Result<Decision, Refused> {
+    let (mut after, mut steps) = (locked.clone(), Vec::new());
+    if !removed.is_empty() {
+        let away = |user_id: &&UserId| {
+            locked.rows.get(*user_id).is_some_and(|row| row.state == State::Removed)
+        };
+        let left: Vec<_> = removed.iter().filter(|user_id| !away(user_id)).cloned().collect();
+        let decision = remove(locked, actor, &left, "")?;
+        if !left.is_empty() {
+            after.roster.member_count -= i64::try_from(left.len()).unwrap_or(i64::MAX);
+            steps = decision.steps;
+        }
+    }
+    if !added.is_empty() {
+        steps.extend(add(&after, actor, added, now)?.steps);
+    }
+    Ok(Decision { steps, outcome: Outcome::Edited })
 }
 
 fn set_role(

@@ -1,6 +1,7 @@
 //! `MembershipService`.
 
 use parlance_proto::membership::v1 as pb;
+use parlance_proto::membership::v1::member_edit_service_server::MemberEditService;
 use parlance_proto::membership::v1::membership_service_server::MembershipService;
 use parlance_requests::RequestKey;
 use parlance_rpc::{Caller, Deadline, Violation, fields};
@@ -161,6 +162,34 @@ impl MembershipService for MembershipGrpc {
             next_page_token: last.map(|m| query.token(m.room_id.as_str())).unwrap_or_default(),
             memberships: page.iter().map(codec::membership).collect(),
         }))
+    }
+}
+
+/// Changes who is in a room for the room service.
+#[derive(Clone, Debug)]
+pub struct MemberEditGrpc(pub(crate) Handler);
+
+#[tonic::async_trait]
+impl MemberEditService for MemberEditGrpc {
+    async fn edit_members(
+        &self,
+        request: Request<pb::EditMembersRequest>,
+    ) -> Result<Response<pb::EditMembersResponse>, Status> {
+        let caller = parlance_rpc::internal(&request)?;
+        let deadline = Deadline::of(&request).reserve();
+        let request = request.into_inner();
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        let log_id = fields::log_id("log_id", &request.log_id)?;
+        let users = |field, ids| fields::ids(field, ids, 0..=MAX_LIST, UserId::parse);
+        let add = users("add_user_ids", request.add_user_ids)?;
+        let remove = users("remove_user_ids", request.remove_user_ids)?;
+        let both = |user_id| add.contains(user_id) || caller.user() == Some(user_id);
+        if let Some(at) = remove.iter().position(both) {
+            let rule = "must be neither the actor nor to be added";
+            return Err(Violation::new(format!("remove_user_ids[{at}]"), rule).into());
+        }
+        let edit = Change::Edit { log_id, add, remove };
+        change(&self.0, deadline, &caller, room_id, edit, None).await
     }
 }
 

@@ -1,6 +1,6 @@
 //! Memberships: how users come into rooms, leave them and change roles there.
 
-use parlance_types::{Role, UserId};
+use parlance_types::{LogId, Role, UserId};
 
 use crate::roster::{Membership, Step};
 
@@ -14,10 +14,27 @@ use decide::decide;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
     Join,
-    Leave { successor: Option<UserId> },
-    Add { user_ids: Vec<UserId> },
-    Remove { user_ids: Vec<UserId>, reason: String },
-    SetRole { user_id: UserId, role: Role, successor: Option<UserId> },
+    Leave {
+        successor: Option<UserId>,
+    },
+    Add {
+        user_ids: Vec<UserId>,
+    },
+    Remove {
+        user_ids: Vec<UserId>,
+        reason: String,
+    },
+    SetRole {
+        user_id: UserId,
+        role: Role,
+        successor: Option<UserId>,
+    },
+    /// Adds and removes at once, in one life of the room.
+    Edit {
+        log_id: LogId,
+        add: Vec<UserId>,
+        remove: Vec<UserId>,
+    },
 }
 
 impl Change {
@@ -27,6 +44,7 @@ impl Change {
             Self::Join => Vec::new(),
             Self::Leave { successor } => successor.iter().collect(),
             Self::Add { user_ids } | Self::Remove { user_ids, .. } => user_ids.iter().collect(),
+            Self::Edit { add, remove, .. } => add.iter().chain(remove).collect(),
             Self::SetRole { user_id, successor, .. } => {
                 std::iter::once(user_id).chain(successor).collect()
             }
@@ -49,4 +67,5 @@ pub(crate) enum Outcome {
     Added { added: Vec<Membership>, already: Vec<UserId> },
     Removed { user_ids: Vec<UserId> },
     RoleSet { membership: Membership },
+    Edited,
 }

@@ -143,7 +143,7 @@ async fn look(
     concerned.extend(actor);
     let rows = members(tx, roster.log_id, &concerned).await?;
     let known = match change {
-        Change::Add { .. } if roster.kind != RoomKind::Direct => {
+        Change::Add { .. } | Change::Edit { .. } if roster.kind != RoomKind::Direct => {
             known_users(tx, &roster.tenant_id, &change.names()).await?
         }
         _ => BTreeSet::new(),

@@ -144,6 +144,18 @@ const WORK: &[(&str, Work)] = work! {
         };
         place.ann.members.clone().remove_members(remove).await.expect("removed")
     },
+    "EditMembers": |_, place| {
+        let (some, others) = (&crowd()[2..12], &crowd()[12..22]);
+        for (add, remove) in [(some, &[] as &[&str]), (others, some), (&[], others)] {
+            let request = pb::EditMembersRequest {
+                room_id: "den".to_owned(),
+                log_id: place.den(),
+                add_user_ids: strings(add),
+                remove_user_ids: strings(remove),
+            };
+            place.room.edits.clone().edit_members(request).await.expect("edited");
+        }
+    },
     "AddMembers again": |_, place| {
         let request =
             pb::AddMembersRequest { request_id: "again".to_owned(), ..add("den", &["zoe"]) };

@@ -7,6 +7,7 @@ use parlance_db::Db;
 use parlance_membership::Service;
 use parlance_outbox::testing::Logs;
 use parlance_proto::membership::v1 as pb;
+use parlance_proto::membership::v1::member_edit_service_client::MemberEditServiceClient;
 use parlance_proto::membership::v1::membership_service_client::MembershipServiceClient;
 use parlance_proto::membership::v1::moderation_service_client::ModerationServiceClient;
 use parlance_proto::membership::v1::operator_service_client::OperatorServiceClient;
@@ -45,6 +46,7 @@ pub(crate) struct Clients {
     pub(crate) members: MembershipServiceClient<Transport>,
     pub(crate) moderation: ModerationServiceClient<Transport>,
     pub(crate) rosters: RosterServiceClient<Transport>,
+    pub(crate) edits: MemberEditServiceClient<Transport>,
 }
 
 impl World {
@@ -78,7 +80,8 @@ impl World {
             users: UserServiceClient::new(transport.clone()),
             members: MembershipServiceClient::new(transport.clone()),
             moderation: ModerationServiceClient::new(transport.clone()),
-            rosters: RosterServiceClient::new(transport),
+            rosters: RosterServiceClient::new(transport.clone()),
+            edits: MemberEditServiceClient::new(transport),
         }
     }
 

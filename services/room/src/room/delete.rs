@@ -1,11 +1,15 @@
 //! Deleting a room for everyone.
 
+use futures::StreamExt as _;
 use parlance_rpc::Deadline;
 use parlance_types::{Role, RoomId, RoomKind};
 
 use super::repeat::Asked;
 use super::{Actor, Room, Rooms, State};
 use crate::Error;
+
+/// How many of several rooms are deleted at once.
+const AT_ONCE: usize = 8;
 
 impl Rooms {
     /// Deletes a room.
@@ -16,6 +20,20 @@ impl Rooms {
         })
         .await
         .map(drop)
+    }
+
+    /// Deletes rooms, each for itself, and says how each of them went.
+    pub(crate) async fn batch_delete(
+        &self,
+        asked: &Asked,
+        room_ids: Vec<RoomId>,
+    ) -> Vec<(RoomId, Result<(), Error>)> {
+        let delete = async |room_id: RoomId| {
+            let request = asked.request.clone().map(|request| request.for_room(room_id.clone()));
+            let asked = Asked { request, ..asked.clone() };
+            (room_id.clone(), self.delete(asked, room_id).await)
+        };
+        futures::stream::iter(room_ids).map(delete).buffered(AT_ONCE).collect().await
     }
 
     async fn delete_once(&self, asked: &Asked, room_id: &RoomId) -> Result<Room, Error> {

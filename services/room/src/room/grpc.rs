@@ -6,7 +6,7 @@ use parlance_db::Stored;
 use parlance_proto::room::v1 as pb;
 use parlance_proto::room::v1::room_service_server::RoomService;
 use parlance_requests::RequestKey;
-use parlance_rpc::{caller, fields};
+use parlance_rpc::{Reason, caller, fields};
 use parlance_types::fitting;
 use prost::Message;
 use tonic::{Request, Response, Status};
@@ -108,7 +108,7 @@ impl RoomService for RoomGrpc {
     ) -> Result<Response<pb::UpdateRoomResponse>, Status> {
         let key = key("UpdateRoom", &request, |request| &request.request_id)?;
         let (actor, deadline, request) = self.callers.open(request).await?;
-        let update = decode::update(request)?;
+        let update = decode::update(&actor, request)?;
         let key = key.map(|key| key.in_room(update.room_id.clone()));
         let room = told(self.rooms.update(Asked { actor, request: key, deadline }, update).await?)?;
         Ok(Response::new(pb::UpdateRoomResponse { room: Some(room) }))
@@ -123,5 +123,23 @@ impl RoomService for RoomGrpc {
         let room_id = fields::room_id("room_id", request.room_id)?;
         self.rooms.delete(Asked { actor, request: key, deadline }, room_id).await?;
         Ok(Response::new(pb::DeleteRoomResponse {}))
+    }
+
+    async fn batch_delete_rooms(
+        &self,
+        request: Request<pb::BatchDeleteRoomsRequest>,
+    ) -> Result<Response<pb::BatchDeleteRoomsResponse>, Status> {
+        let key = key("BatchDeleteRooms", &request, |request| &request.request_id)?;
+        let (actor, deadline, request) = self.callers.open(request).await?;
+        let room_ids = decode::deletions(request)?;
+        let asked = Asked { actor, request: key, deadline };
+        let deleted = self.rooms.batch_delete(&asked, room_ids).await;
+        let deletions = deleted.into_iter().map(|(room_id, deleted)| pb::RoomDeletion {
+            room_id: room_id.into_string(),
+            refusal: deleted.err().map_or(Reason::Unspecified, |error| {
+                Reason::of(&error.into()).unwrap_or(Reason::Internal)
+            }) as i32,
+        });
+        Ok(Response::new(pb::BatchDeleteRoomsResponse { deletions: deletions.collect() }))
     }
 }

@@ -10,22 +10,29 @@ use uuid::{NoContext, Timestamp, Uuid};
 use super::store::Store;
 use super::{Actor, Role, Room, State};
 use crate::Error;
-use crate::clients::Rosters;
+use crate::clients::{Members, Rosters};
 
 /// The rooms of all tenants. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Rooms {
     pub(super) store: Store,
     pub(super) rosters: Rosters,
+    pub(super) members: Members,
     pub(super) outbox: Outbox,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) tasks: Tasks,
 }
 
 impl Rooms {
-    pub(crate) fn new(env: &Env, store: Store, rosters: Rosters, outbox: Outbox) -> Self {
+    pub(crate) fn new(
+        env: &Env,
+        store: Store,
+        rosters: Rosters,
+        members: Members,
+        outbox: Outbox,
+    ) -> Self {
         let (clock, tasks) = (Arc::clone(&env.clock), env.tasks.clone());
-        Self { store, rosters, outbox, clock, tasks }
+        Self { store, rosters, members, outbox, clock, tasks }
     }
 
     pub(crate) const fn store(&self) -> &Store {

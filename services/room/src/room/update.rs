@@ -42,6 +42,9 @@ pub(crate) struct Change {
 pub(crate) struct Update {
     pub room_id: RoomId,
     pub change: Change,
+    /// Who becomes a member, and who is removed.
+    pub add: Vec<UserId>,
+    pub remove: Vec<UserId>,
 }
 
 /// Takes a value over; says whether it is another.
@@ -109,6 +112,14 @@ impl Change {
         self.fields.is_empty()
     }
 
+    /// Fails if the room has not the version that it must have.
+    fn check(&self, room: &Room) -> Result<(), Error> {
+        match &self.etag {
+            Some(etag) if *etag != room.etag() => Err(Error::EtagMismatch),
+            _ => Ok(()),
+        }
+    }
+
     /// Changes a room at `now`. `None`: it has these values already.
     pub(crate) fn apply(
         &self,
@@ -116,9 +127,7 @@ impl Change {
         actor: &Actor,
         now: Micros,
     ) -> Result<Option<RoomEvent>, Error> {
-        if self.etag.as_ref().is_some_and(|etag| *etag != room.etag()) {
-            return Err(Error::EtagMismatch);
-        }
+        self.check(room)?;
         let (before, user) = (room.settings, actor.user.as_ref());
         let changed = self.fields.iter().filter(|field| field.apply(room, user));
         let mut changed: Vec<_> = changed.map(Field::path).collect();
@@ -149,7 +158,12 @@ impl Rooms {
     async fn update_once(&self, asked: &Asked, update: &Update) -> Result<Room, Error> {
         let Asked { actor, request, deadline } = asked;
         let room = self.active(actor, &update.room_id).await?;
-        self.judge_update(actor, &room, *deadline).await?;
+        self.judge_update(actor, &room, &update.change, *deadline).await?;
+        if !update.add.is_empty() || !update.remove.is_empty() {
+            // People first: they are changed whole or not at all, and again without effect.
+            let (add, remove) = (&update.add, &update.remove);
+            self.members.edit(actor, &room, add, remove, *deadline).await?;
+        }
         let (log_id, now) = (room.log_id, self.now());
         let updated = self.store.update(log_id, &update.change, actor, request.as_ref(), now);
         let room = updated.await?;
@@ -161,13 +175,16 @@ impl Rooms {
         &self,
         actor: &Actor,
         room: &Room,
+        change: &Change,
         deadline: Deadline,
     ) -> Result<(), Error> {
         room.conceal_from(actor)?;
         if room.kind == RoomKind::Direct {
             return Err(Error::DirectRoom);
         }
-        if actor.is_tenant() {
+        change.check(room)?;
+        // Who may change people is judged where they are changed.
+        if actor.is_tenant() || change.is_empty() {
             return Ok(());
         }
         match self.role(actor, room, deadline).await? {

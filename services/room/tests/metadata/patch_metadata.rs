@@ -254,7 +254,7 @@ async fn owners_and_admins_and_services_may(db: Db) {
     refused(try_patch(&suite.user("eve"), &patches).await, Reason::NotAMember);
     refused(try_patch(&suite.service_for("bob"), &patches).await, Reason::NotAllowed);
     let mut nowhere = request(&patches);
-    nowhere.room_id = "nowhere".to_owned();
+    nowhere.room_id = "nowhere".into();
     let missing = suite.user("eve").metadata.patch_metadata(nowhere).await;
     let missing = refused(missing, Reason::RoomNotFound);
     let other = suite.caller("other", Principal::Service);

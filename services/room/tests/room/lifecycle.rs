@@ -44,6 +44,7 @@ fn update(room: pb::Room, path: &str, request_id: &str) -> pb::UpdateRoomRequest
         room: Some(room),
         update_mask: Some(FieldMask { paths: vec![path.to_owned()] }),
         request_id: request_id.to_owned(),
+        ..pb::UpdateRoomRequest::default()
     }
 }
 

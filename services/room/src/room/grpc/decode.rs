@@ -3,8 +3,8 @@
 use parlance_proto::membership::v1 as roster;
 use parlance_proto::message::v1 as log;
 use parlance_proto::room::v1 as pb;
-use parlance_rpc::fields::{each, given, length, pairs, room_id, user_id};
-use parlance_types::{History, JoinRule, MemberRule, RoomKind};
+use parlance_rpc::fields::{each, given, ids as ids_of, length, pairs, room_id, user_id};
+use parlance_types::{History, JoinRule, MemberRule, RoomId, RoomKind, UserId};
 
 use crate::Error;
 use crate::room::{
@@ -81,12 +81,22 @@ pub(super) fn names(request: pb::BatchGetRoomsRequest) -> Result<Names, Error> {
     Names::parse(request.room_ids, request.unique_ids)
 }
 
-pub(super) fn update(request: pb::UpdateRoomRequest) -> Result<Update, Error> {
+pub(super) fn update(actor: &Actor, request: pb::UpdateRoomRequest) -> Result<Update, Error> {
     let room = request.room.ok_or_else(|| Error::invalid("room", "is required"))?;
     let room_id = room_id("room.room_id", room.room_id.clone())?;
     let mask = request.update_mask.unwrap_or_default().paths;
     length("update_mask", mask.len(), 0..=MAX_PATHS)?;
-    if mask.is_empty() {
+    let users = |field, ids| ids_of(field, ids, 0..=MAX_MEMBERS, UserId::parse);
+    let add = users("add_user_ids", request.add_user_ids)?;
+    let remove = users("remove_user_ids", request.remove_user_ids)?;
+    if let Some(at) = remove.iter().position(|user| actor.user.as_ref() == Some(user)) {
+        let rule = "must not be the caller, who leaves instead";
+        return Err(Error::invalid(format!("remove_user_ids[{at}]"), rule));
+    }
+    if let Some(at) = remove.iter().position(|user| add.contains(user)) {
+        return Err(Error::invalid(format!("remove_user_ids[{at}]"), "must not be added, too"));
+    }
+    if mask.is_empty() && add.is_empty() && remove.is_empty() {
         return Err(Error::invalid("update_mask", "must name at least one field"));
     }
     let mut change = Change::default();
@@ -99,7 +109,11 @@ pub(super) fn update(request: pb::UpdateRoomRequest) -> Result<Update, Error> {
         }
         change.only_if(etag);
     }
-    Ok(Update { room_id, change })
+    Ok(Update { room_id, change, add, remove })
+}
+
+pub(super) fn deletions(request: pb::BatchDeleteRoomsRequest) -> Result<Vec<RoomId>, Error> {
+    Ok(ids_of("room_ids", request.room_ids, 1..=MAX_MEMBERS, RoomId::parse)?)
 }
 
 /// The fields of a mask, each once; "settings" stands for all of its own.
