@@ -51,7 +51,7 @@ pub use fields::Violation;
 pub use health::Health;
 pub use internal::Internal;
 pub use layers::{App, Layers, MAX_INTERNAL, MAX_REQUEST};
-pub use peer::{Below, CallError, Peer};
+pub use peer::{Below, CallError, Peer, of_no_tenant};
 pub use rate::RateLimit;
 pub use reason::{Reason, Refusal, violation};
 pub use reflection::{InvalidReflection, Reflection};

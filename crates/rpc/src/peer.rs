@@ -11,6 +11,11 @@ use crate::{Deadline, Failure, Internal, Reason, Refusal};
 /// How long one try of a call may take.
 const TRY: Duration = Duration::from_secs(3);
 
+/// The tenant that a call names which is of none, and at which nobody looks there.
+pub fn of_no_tenant() -> TenantId {
+    TenantId::new("none")
+}
+
 /// Tries after the first.
 const RETRIES: usize = 2;
 

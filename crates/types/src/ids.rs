@@ -66,6 +66,14 @@ id!(
     /// Names an attempt to write, so that a retry does not write twice.
     RequestId
 );
+id!(
+    /// Names a device among those of its user.
+    Resource
+);
+id!(
+    /// Names a session of a device. Made by presence.
+    SessionId
+);
 
 impl RequestId {
     /// The id as one of `backend`, a caller that acts for no user: two backends of a tenant

@@ -7,7 +7,9 @@ mod pairs;
 mod stored;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
-pub use ids::{InvalidId, LogId, MessageId, RequestId, RoomId, Seq, TenantId, UserId};
+pub use ids::{
+    InvalidId, LogId, MessageId, RequestId, Resource, RoomId, Seq, SessionId, TenantId, UserId,
+};
 pub use page::{InvalidPageToken, MAX_ANSWER, PageSize, Query, fitting};
 pub use pairs::{InvalidPairs, Pairs};
 pub use stored::{History, JoinRule, MemberRule, Role, RoomKind};

@@ -4,7 +4,8 @@ use parlance_proto::membership::v1 as pb;
 use parlance_proto::message::v1 as pb_message;
 use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::{
-    Effects, MemberGrant, MemberRole, MembersJoined, MembersLeft, RolesChanged, RoomClosed,
+    Effects, LeaveCause, MemberGrant, MemberRole, MembersJoined, MembersLeft, RolesChanged,
+    RoomClosed,
 };
 use parlance_rpc::Violation;
 use parlance_types::{Micros, Role, RoomKind, UserId};
@@ -12,7 +13,7 @@ use prost::Message as _;
 use prost_types::Timestamp;
 
 use crate::membership::Outcome;
-use crate::roster::{Grant, Membership, Step};
+use crate::roster::{Cause, Grant, Membership, Step};
 
 pub(crate) use parlance_proto::message::v1::Event;
 
@@ -35,10 +36,15 @@ pub(crate) fn event(actor: Option<&UserId>, step: &Step) -> Event {
                 Body::MembersJoined(MembersJoined { members }),
             )
         }
-        Step::Lost { user_ids, removed, reason } => {
+        Step::Lost { user_ids, cause, reason } => {
             let user_ids = self::user_ids(user_ids);
             let lost_user_ids = user_ids.clone();
-            let left = MembersLeft { user_ids, removed: *removed, reason: reason.clone() };
+            let left = MembersLeft {
+                user_ids,
+                removed: *cause == Cause::Removed,
+                reason: reason.clone(),
+                cause: self::cause(*cause).into(),
+            };
             (Effects { lost_user_ids, ..Effects::default() }, Body::MembersLeft(left))
         }
         Step::Roles(grants) => {
@@ -48,6 +54,15 @@ pub(crate) fn event(actor: Option<&UserId>, step: &Step) -> Event {
         }
     };
     by(actor, effects, body)
+}
+
+const fn cause(cause: Cause) -> LeaveCause {
+    match cause {
+        Cause::Left => LeaveCause::Left,
+        Cause::LeaseEnded => LeaveCause::LeaseEnded,
+        Cause::Removed => LeaveCause::Removed,
+        Cause::Switched => LeaveCause::Switched,
+    }
 }
 
 /// The last event of a log.
@@ -117,6 +132,7 @@ pub(crate) const fn kind(kind: RoomKind) -> pb_message::RoomKind {
         RoomKind::Direct => pb_message::RoomKind::Direct,
         RoomKind::Group => pb_message::RoomKind::Group,
         RoomKind::Channel => pb_message::RoomKind::Channel,
+        RoomKind::Live => pb_message::RoomKind::Live,
     }
 }
 

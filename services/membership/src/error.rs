@@ -100,6 +100,9 @@ const fn reason(refused: &Refused) -> Reason {
         Refused::LastOwner => Reason::LastOwner,
         Refused::DirectRoom => Reason::DirectRoom,
         Refused::RoomFull { .. } => Reason::RoomFull,
+        Refused::LiveRoom => Reason::LiveRoom,
+        Refused::RoomLimit { .. } => Reason::RoomLimit,
+        Refused::SeatNotFound => Reason::SeatNotFound,
         Refused::RoomIdTaken => Reason::RoomIdTaken,
     }
 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use futures::stream::{self, TryStreamExt as _};
 use parlance_outbox::Outbox;
 use parlance_rpc::{Caller, Deadline, Principal, detached};
-use parlance_types::{RoomId, TenantId, UserId};
+use parlance_types::{LogId, RoomId, TenantId, UserId};
 
 use crate::Error;
 use crate::roster::{Refused, Roster, Viewer, may_read};
@@ -49,6 +50,28 @@ impl Handler {
         let settled = detached(async move {
             let Done { log_id, value } = change.await?;
             outbox.drive(log_id, deadline.left()).await.map_err(Error::of_log)?;
+            Ok(value)
+        });
+        Deadline(deadline.0 + GRACE).bound(settled).await
+    }
+
+    /// The same of a change of several logs, which are told in their order, so many at once.
+    pub(crate) async fn settle_all<T: Send + 'static>(
+        &self,
+        deadline: Deadline,
+        at_once: usize,
+        change: impl Future<Output = Result<(Vec<LogId>, T), Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        let outbox = self.outbox.clone();
+        let settled = detached(async move {
+            let (log_ids, value) = change.await?;
+            let outbox = &outbox;
+            let drive = |log_id| async move {
+                outbox.drive(log_id, deadline.left()).await.map_err(Error::of_log).map(drop)
+            };
+            stream::iter(log_ids.into_iter().map(Ok))
+                .try_for_each_concurrent(at_once, drive)
+                .await?;
             Ok(value)
         });
         Deadline(deadline.0 + GRACE).bound(settled).await

@@ -5,6 +5,7 @@
 //! | `membership` | joining, leaving, adding, removing, roles; who is where | to callers |
 //! | `moderation` | keeping users out | to callers |
 //! | `user` | the directory of a tenant | to callers |
+//! | `seat` | the devices in live rooms, and the end of a room that nobody is in | to the suite |
 //! | `roster` | opening, ruling and closing the list of a room's members | to the suite |
 //! | `operator` | how the service is doing | to operators |
 //!
@@ -15,13 +16,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use parlance_db::{Db, Migrations};
+use parlance_db::{Db, Migrations, StoreError};
 pub use parlance_outbox::{LogVersion, Outbox};
 use parlance_proto::membership::v1::member_edit_service_server::MemberEditServiceServer;
 use parlance_proto::membership::v1::membership_service_server::MembershipServiceServer;
 use parlance_proto::membership::v1::moderation_service_server::ModerationServiceServer;
 use parlance_proto::membership::v1::operator_service_server::OperatorServiceServer;
 use parlance_proto::membership::v1::roster_service_server::RosterServiceServer;
+use parlance_proto::membership::v1::seat_service_server::SeatServiceServer;
 use parlance_proto::membership::v1::user_service_server::UserServiceServer;
 use parlance_proto::message::v1::FactSource;
 use parlance_rpc::{Env, Served, Tasks, Transport};
@@ -33,6 +35,7 @@ mod membership;
 mod moderation;
 mod operator;
 mod roster;
+mod seat;
 mod store;
 mod user;
 mod wire;
@@ -43,11 +46,15 @@ use membership::grpc::{MemberEditGrpc, MembershipGrpc};
 use moderation::grpc::ModerationGrpc;
 use operator::grpc::OperatorGrpc;
 use roster::grpc::RosterGrpc;
+use seat::grpc::SeatGrpc;
 use store::Store;
 use user::grpc::UserGrpc;
 
 /// How often rosters that were closed are looked for.
 const CLOSED: Duration = Duration::from_secs(2);
+
+/// How often live rooms are looked for that nobody came back to in time.
+const DUE: Duration = Duration::from_secs(1);
 
 /// The schema of this service.
 pub const MIGRATIONS: Migrations =
@@ -75,6 +82,11 @@ impl Service {
         &self.handler.outbox
     }
 
+    /// Ends live rooms whose time is over, as [`run`](Self::run) does every second.
+    pub async fn end_due(&self) -> Result<(), StoreError> {
+        self.handler.close_due().await
+    }
+
     /// What users, backends and operators call.
     pub fn public(&self) -> Served {
         parlance_rpc::public!(self.users(), self.memberships(), self.moderation(), self.operators())
@@ -82,7 +94,7 @@ impl Service {
 
     /// What the other services of the suite call.
     pub fn internal(&self) -> Served {
-        parlance_rpc::internal!(self.rosters(), self.member_edits())
+        parlance_rpc::internal!(self.rosters(), self.seats(), self.member_edits())
     }
 
     pub fn users(&self) -> UserServiceServer<UserGrpc> {
@@ -110,6 +122,10 @@ impl Service {
         MemberEditServiceServer::new(MemberEditGrpc(self.handler.clone()))
     }
 
+    pub fn seats(&self) -> SeatServiceServer<SeatGrpc> {
+        SeatServiceServer::new(SeatGrpc(self.handler.clone()))
+    }
+
     /// Starts what runs beside requests.
     pub fn run(&self) {
         let Handler { store, outbox } = &self.handler;
@@ -120,6 +136,11 @@ impl Service {
         self.tasks.every("closed rosters", CLOSED, Arc::default(), move || {
             let store = store.clone();
             async move { store.empty_closed().await }
+        });
+        let handler = self.handler.clone();
+        self.tasks.every("live rooms", DUE, Arc::default(), move || {
+            let handler = handler.clone();
+            async move { handler.close_due().await }
         });
     }
 }

@@ -32,6 +32,18 @@ mod roster {
     mod views;
 }
 
+mod seat {
+    mod due;
+    mod end_seats;
+    mod enter_seat;
+    mod leave_seats;
+    mod lists;
+    mod open_roster;
+    mod races;
+    mod rooms;
+    mod switch_seat;
+}
+
 mod user {
     mod users;
 }

@@ -4,7 +4,7 @@ use parlance_types::{JoinRule, MemberRule, Micros, Role, RoomKind, UserId};
 
 use super::{Change, Decision, Outcome};
 use crate::roster::{
-    Grant, LockedRoster, MemberRow, Membership, Refused, Roster, State, Step, Viewer, fit,
+    Cause, Grant, LockedRoster, MemberRow, Membership, Refused, Roster, State, Step, Viewer, fit,
     keep_strangers_out,
 };
 
@@ -21,6 +21,9 @@ pub(crate) fn decide(
     )?;
     if locked.roster.kind == RoomKind::Direct && !matches!(change, Change::Leave { .. }) {
         return Err(Refused::DirectRoom);
+    }
+    if locked.roster.kind == RoomKind::Live && matches!(change, Change::Join | Change::Add { .. }) {
+        return Err(Refused::LiveRoom);
     }
     match (change, actor) {
         (Change::Join, Some(actor)) => join(locked, actor, now),
@@ -68,11 +71,11 @@ fn leave(
     let mut steps = Vec::new();
     let ends_ownership =
         row.role == Role::Owner && locked.owners == 1 && locked.roster.member_count > 1;
-    if ends_ownership && locked.roster.kind != RoomKind::Direct {
+    if ends_ownership && locked.roster.keeps_an_owner() {
         steps.push(Step::Roles(vec![succeed(locked, actor, successor)?]));
     }
     let user_ids = vec![actor.clone()];
-    steps.push(Step::Lost { user_ids, removed: false, reason: String::new() });
+    steps.push(Step::Lost { user_ids, cause: Cause::Left, reason: String::new() });
     Ok(Decision { steps, outcome: Outcome::Left })
 }
 
@@ -126,7 +129,7 @@ fn remove(
     let user_ids = user_ids.to_vec();
     let reason = reason.to_owned();
     Ok(Decision {
-        steps: vec![Step::Lost { user_ids: user_ids.clone(), removed: true, reason }],
+        steps: vec![Step::Lost { user_ids: user_ids.clone(), cause: Cause::Removed, reason }],
         outcome: Outcome::Removed { user_ids },
     })
 }

@@ -41,11 +41,12 @@ impl Act for Change {
                 let banned = lay(tx, log_id, user_ids, &laying).await?;
                 // Who is a member is not banned yet: their ban is new.
                 if !banned.is_empty() {
-                    if !lost.is_empty() {
-                        lose(tx, log_id, &lost, State::Left).await?;
+                    let mut events = vec![codec::banned(actor, &banned, &lost, *until, reason)];
+                    if !lost.is_empty() && lose(tx, &locked.roster, &lost, State::Left, now).await?
+                    {
+                        events.push(crate::codec::closing(None));
                     }
-                    let event = codec::banned(actor, &banned, &lost, *until, reason);
-                    enqueue(tx, log_id, &[event]).await?;
+                    enqueue(tx, log_id, &events).await?;
                 }
                 Ok(codec::ban_reply(&lost))
             }

@@ -1,16 +1,18 @@
 //! `RosterService`: how the room service opens, rules and closes rosters, and other services
 //! of the suite see them.
 
+use std::iter;
+
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::roster_service_server::RosterService;
 use parlance_proto::message::v1 as pb_message;
 use parlance_proto::message::v1::MemberRole;
 use parlance_rpc::{Deadline, Violation, detached, fields, internal};
-use parlance_types::{JoinRule, MemberRule, RoomKind, UserId};
+use parlance_types::{JoinRule, MemberRule, Micros, Resource, RoomKind, SessionId, UserId};
 use tonic::{Request, Response, Status};
 
 use super::store::Opening;
-use super::{Grant, MemberFilter, NewRoster, Rules};
+use super::{Device, FirstSeat, Grant, Live, MAX_WAIT, MemberFilter, NewLive, NewRoster, Rules};
 use crate::codec;
 use crate::handler::{Actor, Handler, MAX_LIST};
 
@@ -37,9 +39,14 @@ impl RosterService for RosterGrpc {
         request: Request<pb::OpenRosterRequest>,
     ) -> Result<Response<pb::OpenRosterResponse>, Status> {
         let (actor, deadline, request) = open(request)?;
-        let opening = opening(request)?;
+        let opening = opening(&actor, request)?;
         let store = self.0.store.clone();
-        self.0.settle(deadline, async move { store.open_roster(&actor, &opening).await }).await?;
+        let open = async move {
+            let log_id = store.open_roster(&actor, &opening).await?.log_id;
+            // The room that is entered tells of it before the one that is left.
+            Ok((iter::once(log_id).chain(opening.roster.from()).collect(), ()))
+        };
+        self.0.settle_all(deadline, 1, open).await?;
         Ok(Response::new(pb::OpenRosterResponse {}))
     }
 
@@ -149,7 +156,7 @@ impl RosterService for RosterGrpc {
     }
 }
 
-fn opening(request: pb::OpenRosterRequest) -> Result<Opening, Violation> {
+fn opening(actor: &Actor, request: pb::OpenRosterRequest) -> Result<Opening, Violation> {
     let log_id = fields::log_id("log_id", &request.log_id)?;
     let room_id = fields::room_id("room_id", request.room_id)?;
     let kind = kind(request.kind)?;
@@ -161,7 +168,8 @@ fn opening(request: pb::OpenRosterRequest) -> Result<Opening, Violation> {
         let rule = "must be an event of a room's creation, without seq, time and event_id";
         Violation::new("created_event", rule)
     })?;
-    let roster = NewRoster { log_id, room_id, kind, rules, rules_version, members, ensure };
+    let live = live(actor, kind, request.live, &members)?;
+    let roster = NewRoster { log_id, room_id, kind, rules, rules_version, members, ensure, live };
     Ok(Opening { roster, created })
 }
 
@@ -170,8 +178,57 @@ fn kind(kind: i32) -> Result<RoomKind, Violation> {
         Ok(pb_message::RoomKind::Direct) => Ok(RoomKind::Direct),
         Ok(pb_message::RoomKind::Group) => Ok(RoomKind::Group),
         Ok(pb_message::RoomKind::Channel) => Ok(RoomKind::Channel),
+        Ok(pb_message::RoomKind::Live) => Ok(RoomKind::Live),
         _ => Err(Violation::new("kind", "must be a kind of room")),
     }
+}
+
+/// How a live room lives, and who has its first seat.
+fn live(
+    actor: &Actor,
+    kind: RoomKind,
+    live: Option<pb::LiveRoster>,
+    members: &[Grant],
+) -> Result<Option<NewLive>, Violation> {
+    let live = match (live, kind) {
+        (Some(live), RoomKind::Live) => live,
+        (None, RoomKind::Live) => return Err(Violation::new("live", "must be set")),
+        (Some(_), _) => return Err(Violation::new("live", "is for live rooms")),
+        (None, _) => return Ok(None),
+    };
+    let seat = live.seat.map(|seat| first_seat(actor, seat)).transpose()?;
+    let seated = seat.as_ref().map(|seat| &seat.user_id);
+    if !members.iter().map(|member| &member.user_id).eq(seated) {
+        return Err(Violation::new("members", "must be those who have a seat"));
+    }
+    Ok(Some(NewLive {
+        live: Live {
+            destroy_delay: wait("live.destroy_delay", live.destroy_delay)?,
+            single_device: live.single_device,
+        },
+        empty_timeout: wait("live.empty_timeout", live.empty_timeout)?,
+        seat,
+    }))
+}
+
+fn first_seat(actor: &Actor, seat: pb::FirstSeat) -> Result<FirstSeat, Violation> {
+    let actor = actor.user.clone();
+    let user_id = actor.ok_or_else(|| Violation::new("live.seat", "needs a user who acts"))?;
+    let parsed = Resource::parse(seat.resource);
+    let resource = fields::id("live.seat.resource", parsed)?;
+    let parsed = SessionId::parse(seat.session_id);
+    let session_id = fields::id("live.seat.session_id", parsed)?;
+    let max_rooms = fields::at_least("live.seat.max_rooms", seat.max_rooms.into(), 1)?;
+    let from = fields::given(seat.from_log_id);
+    let from = from.map(|id| fields::log_id("live.seat.from_log_id", &id)).transpose()?;
+    Ok(FirstSeat { user_id, device: Device { resource, session_id }, max_rooms, from })
+}
+
+/// How long a live room waits, in microseconds.
+fn wait(field: &str, span: Option<prost_types::Duration>) -> Result<Micros, Violation> {
+    let wait = fields::duration(field, span)?.unwrap_or_default();
+    let wait = Micros::try_from(wait.as_micros()).ok().filter(|wait| *wait <= MAX_WAIT);
+    wait.ok_or_else(|| Violation::new(field, "must be at most 3 h"))
 }
 
 /// The first members of a room, each once.

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use parlance_types::{
-    JoinRule, LogId, MemberRule, Micros, Role, RoomId, RoomKind, TenantId, UserId, stored_enum,
+    JoinRule, LogId, MemberRule, Micros, Resource, Role, RoomId, RoomKind, SessionId, TenantId,
+    UserId, stored_enum,
 };
 
 pub(crate) mod grpc;
@@ -42,6 +43,37 @@ pub(crate) struct Roster {
     pub(crate) rules: Rules,
     pub(crate) member_count: i64,
     pub(crate) closed: bool,
+    /// Of a live room only.
+    pub(crate) live: Option<Live>,
+}
+
+/// The longest that a live room waits for somebody.
+pub(crate) const MAX_WAIT: Micros = 3 * 60 * 60 * 1_000_000;
+
+/// How a live room lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Live {
+    /// How long it waits after the last one left.
+    pub(crate) destroy_delay: Micros,
+    /// Whether a user has one device at most in it.
+    pub(crate) single_device: bool,
+}
+
+/// A device of a user, and the session that it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Device {
+    pub(crate) resource: Resource,
+    pub(crate) session_id: SessionId,
+}
+
+/// What ends a membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cause {
+    Left,
+    /// The session of the last device ended.
+    LeaseEnded,
+    Removed,
+    Switched,
 }
 
 /// Which members of a room to list.
@@ -78,6 +110,35 @@ pub(crate) struct NewRoster {
     pub(crate) members: Vec<Grant>,
     /// Those of the members who come into being if they do not exist.
     pub(crate) ensure: Vec<UserId>,
+    /// Of a live room only.
+    pub(crate) live: Option<NewLive>,
+}
+
+impl NewRoster {
+    /// The room whose seat the first member gives up.
+    pub(crate) fn from(&self) -> Option<LogId> {
+        self.live.as_ref()?.seat.as_ref()?.from
+    }
+}
+
+/// A live room to be opened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NewLive {
+    pub(crate) live: Live,
+    /// How long it waits for the first one.
+    pub(crate) empty_timeout: Micros,
+    pub(crate) seat: Option<FirstSeat>,
+}
+
+/// The seat of the first member of a live room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct FirstSeat {
+    pub(crate) user_id: UserId,
+    pub(crate) device: Device,
+    /// In so many live rooms the user may be.
+    pub(crate) max_rooms: i64,
+    /// The room whose seat the device gives up.
+    pub(crate) from: Option<LogId>,
 }
 
 /// What a roster keeps of somebody who is or was a member.
@@ -100,11 +161,22 @@ pub(crate) struct Membership {
 
 impl Roster {
     /// The role of somebody who comes in, after so many others who come in at once. Who comes
-    /// first into a group in which nobody is owns it.
+    /// first into a group or a live room in which nobody is owns it.
     pub(crate) fn role_of_newcomer(&self, others: usize) -> Role {
         match self.kind {
-            RoomKind::Group if self.member_count == 0 && others == 0 => Role::Owner,
-            _ => Role::Member,
+            RoomKind::Group | RoomKind::Live if self.member_count == 0 && others == 0 => {
+                Role::Owner
+            }
+            RoomKind::Direct | RoomKind::Group | RoomKind::Channel | RoomKind::Live => Role::Member,
+        }
+    }
+
+    /// Whether it has an owner as long as anybody is in. A live room need not: its owner's
+    /// connection may break, and nobody would be asked for a successor.
+    pub(crate) const fn keeps_an_owner(&self) -> bool {
+        match self.kind {
+            RoomKind::Group | RoomKind::Channel => true,
+            RoomKind::Direct | RoomKind::Live => false,
         }
     }
 
@@ -133,7 +205,7 @@ impl LockedRoster {
         self.rows.get(user_id).filter(|row| row.state == State::Present)
     }
 
-    /// Refuses to take all owners from members who stay.
+    /// Refuses to take all owners from members who stay, where somebody must own the room.
     pub(crate) fn spare_an_owner(&self, lost: &[UserId]) -> Result<(), Refused> {
         let roles = lost.iter().filter_map(|user_id| self.present(user_id)).map(|row| row.role);
         let (mut owners, mut all) = (0, 0);
@@ -142,7 +214,8 @@ impl LockedRoster {
             all += 1;
         }
         let somebody_stays = self.roster.member_count > all;
-        if owners > 0 && owners == self.owners && somebody_stays {
+        let all_lost = owners > 0 && owners == self.owners;
+        if all_lost && somebody_stays && self.roster.keeps_an_owner() {
             return Err(Refused::LastOwner);
         }
         Ok(())
@@ -153,7 +226,7 @@ impl LockedRoster {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     Gained(Vec<Grant>),
-    Lost { user_ids: Vec<UserId>, removed: bool, reason: String },
+    Lost { user_ids: Vec<UserId>, cause: Cause, reason: String },
     Roles(Vec<Grant>),
 }
 
@@ -189,6 +262,15 @@ pub(crate) enum Refused {
 
     #[error("the members of a direct room do not change")]
     DirectRoom,
+
+    #[error("the members of a live room are those whose devices are in it")]
+    LiveRoom,
+
+    #[error("the user is in {max_rooms} live rooms, and may be in no more")]
+    RoomLimit { max_rooms: i64 },
+
+    #[error("the device is not in the room that it shall leave")]
+    SeatNotFound,
 
     #[error("the room takes at most {capacity} members")]
     RoomFull { capacity: i32 },
@@ -254,6 +336,9 @@ pub(crate) fn admit(
     user_ids: &[UserId],
     readmit: bool,
 ) -> Result<Vec<Grant>, Refused> {
+    if locked.roster.kind == RoomKind::Live {
+        return Err(Refused::LiveRoom);
+    }
     let mut gained = Vec::new();
     for user_id in user_ids {
         let row = locked.rows.get(user_id);
@@ -269,6 +354,26 @@ pub(crate) fn admit(
     }
     fit(&locked.roster, gained.len())?;
     Ok(gained)
+}
+
+/// Decides what a device of a user makes of the user who enters a live room with it: a member
+/// with a role, or nothing new. Who comes back is who they were.
+pub(crate) fn enter(
+    roster: &Roster,
+    user_id: &UserId,
+    row: Option<&MemberRow>,
+) -> Result<Option<Grant>, Refused> {
+    let role = match row {
+        Some(row) => match row.state {
+            State::Present => return Ok(None),
+            State::Removed => return Err(Refused::RemovedFromRoom),
+            State::Left | State::Stayed => row.role.max(roster.role_of_newcomer(0)),
+        },
+        None if roster.rules.join == JoinRule::AddedOnly => return Err(Refused::JoinRestricted),
+        None => roster.role_of_newcomer(0),
+    };
+    fit(roster, 1)?;
+    Ok(Some(Grant { user_id: user_id.clone(), role }))
 }
 
 /// To others than its two users a direct room is not there.

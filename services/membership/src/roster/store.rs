@@ -3,24 +3,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use parlance_db::{AssertSqlSafe, Conn, Joined, StoreError, Stored, rows};
-use parlance_outbox::{OutboxLog, enqueue, register};
+use parlance_outbox::enqueue;
 use parlance_types::{
     JoinRule, LogId, MemberRule, Micros, Role, RoomId, RoomKind, TenantId, UserId,
 };
 use uuid::Uuid;
 
-use super::{
-    Grant, LockedRoster, MemberRow, NewRoster, Refused, Roster, Rules, State, Step, admit, may_open,
-};
+use super::{Cause, Grant, Live, LockedRoster, MemberRow, Roster, Rules, State, Step, admit};
 use crate::handler::{Actor, MAX_LIST};
-use crate::store::{Done, Store, ensure_users, known_users};
+use crate::store::{Done, Store, ensure_users};
 use crate::{Error, codec};
 
 mod act;
 mod ended;
+pub(crate) mod live;
+mod open;
 mod sanctions;
 
 pub(crate) use act::{Act, Asked};
+pub(crate) use open::Opening;
 use sanctions::keep_banned_out;
 pub(crate) use sanctions::sanctions;
 
@@ -43,7 +44,7 @@ const _: () = assert!(MAX_LIST == 100);
 macro_rules! roster_columns {
     () => {
         "rosters.log_id, rosters.tenant_id, rosters.room_id, kind, join_rule, add_rule, remove_rule,
-         capacity, member_count, closed"
+         capacity, member_count, closed, destroy_delay, single_device"
     };
 }
 
@@ -60,6 +61,8 @@ parlance_db::row! {
     capacity: i32,
     member_count: i64,
     closed: bool,
+    destroy_delay: Option<i64>,
+    single_device: bool,
 }
 }
 
@@ -70,13 +73,6 @@ parlance_db::row! {
     state: Option<i16>,
     join_time: Option<i64>,
 }
-}
-
-/// A roster to be opened, and the event that creates its log.
-#[derive(Clone, Debug)]
-pub(crate) struct Opening {
-    pub(crate) roster: NewRoster,
-    pub(crate) created: codec::Event,
 }
 
 impl RosterRow {
@@ -96,6 +92,9 @@ impl RosterRow {
             room_id: RoomId::new(self.room_id),
             member_count: self.member_count,
             closed: self.closed,
+            live: self
+                .destroy_delay
+                .map(|destroy_delay| Live { destroy_delay, single_device: self.single_device }),
         })
     }
 }
@@ -114,67 +113,6 @@ fn member(
 }
 
 impl Store {
-    /// Opens a roster. Opening the same one again has no effect.
-    pub(crate) async fn open_roster(
-        &self,
-        actor: &Actor,
-        opening: &Opening,
-    ) -> Result<Done<()>, Error> {
-        let Opening { roster: new, created } = opening;
-        let done = Done { log_id: new.log_id, value: () };
-        let now = self.clock.now();
-        let mut tx = self.db.begin().await?;
-        ensure_users(&mut tx, &actor.tenant_id, &new.ensure.iter().collect(), now).await?;
-        let roster = Roster {
-            log_id: new.log_id,
-            tenant_id: actor.tenant_id.clone(),
-            room_id: new.room_id.clone(),
-            kind: new.kind,
-            rules: new.rules,
-            member_count: 0,
-            closed: false,
-        };
-        if !insert(&mut tx, &roster, new.rules_version).await? {
-            return match lock_log(&mut tx, &actor.tenant_id, new.log_id).await? {
-                Some(found) if found.room_id == new.room_id => Ok(done),
-                _ => Err(Refused::RoomIdTaken.into()),
-            };
-        }
-        let named: Vec<_> = new.members.iter().map(|member| &member.user_id).collect();
-        let known = known_users(&mut tx, &actor.tenant_id, &named).await?;
-        may_open(new.rules, &new.members, |user_id| known.contains(user_id))?;
-        let log = OutboxLog {
-            log_id: roster.log_id,
-            tenant_id: roster.tenant_id.clone(),
-            room_id: roster.room_id.clone(),
-            kind: codec::kind(roster.kind),
-        };
-        register(&mut tx, &log).await?;
-        let mut events = vec![created.clone()];
-        if !new.members.is_empty() {
-            let joined = Step::Gained(new.members.clone());
-            take(&mut tx, &roster, &joined, now).await?;
-            events.push(codec::event(actor.user.as_ref(), &joined));
-        }
-        enqueue(&mut tx, new.log_id, &events).await?;
-        tx.commit().await?;
-        Ok(done)
-    }
-
-    /// What opening a roster with these first members would be refused for.
-    pub(crate) async fn check_roster(
-        &self,
-        tenant_id: &TenantId,
-        rules: Rules,
-        members: &[Grant],
-        ensure: &[UserId],
-    ) -> Result<(), Error> {
-        let named: Vec<_> = members.iter().map(|member| member.user_id.clone()).collect();
-        let known = self.users(tenant_id, &named).await?;
-        may_open(rules, members, |user| known.contains_key(user) || ensure.contains(user))?;
-        Ok(())
-    }
-
     /// Makes users members whatever the rules say; those who do not exist come into being.
     pub(crate) async fn ensure_members(
         &self,
@@ -230,7 +168,7 @@ impl Store {
         let roster =
             lock_log(&mut tx, &actor.tenant_id, log_id).await?.ok_or(Error::LogNotFound)?;
         if !roster.closed {
-            let close = "UPDATE rosters SET closed = TRUE WHERE log_id = $1";
+            let close = "UPDATE rosters SET closed = TRUE, destroy_time = NULL WHERE log_id = $1";
             tx.query(close).bind(log_id.0).execute().await?;
             enqueue(&mut tx, log_id, &[codec::closing(actor.user.as_ref())]).await?;
             tx.commit().await?;
@@ -305,7 +243,7 @@ pub(crate) async fn lock_room(
 }
 
 /// Locks the roster of a log, open or closed, until the transaction ends.
-async fn lock_log(
+pub(crate) async fn lock_log(
     tx: &mut Conn,
     tenant_id: &TenantId,
     log_id: LogId,
@@ -317,19 +255,6 @@ async fn lock_log(
     );
     let row = tx.query(lock).bind(log_id.0).bind(tenant_id.as_str());
     row.fetch_optional().await?.map(RosterRow::roster).transpose()
-}
-
-/// `false`: the log has a roster, or another open one holds the room.
-async fn insert(tx: &mut Conn, roster: &Roster, version: i64) -> Result<bool, StoreError> {
-    let insert = "INSERT INTO rosters
-                    (log_id, tenant_id, room_id, kind, join_rule, add_rule, remove_rule, capacity,
-                     rules_version, member_count, closed, peopled)
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, FALSE, TRUE) ON CONFLICT DO NOTHING";
-    let Roster { log_id, tenant_id, room_id, kind, rules, .. } = roster;
-    let insert = tx.query(insert).bind(log_id.0).bind(tenant_id.as_str()).bind(room_id.as_str());
-    let insert = insert.bind(*kind as i16).bind(rules.join as i16).bind(rules.add as i16);
-    let insert = insert.bind(rules.remove as i16).bind(rules.capacity).bind(version);
-    Ok(insert.execute().await? == 1)
 }
 
 /// What the roster keeps of those of the users who are or were members.
@@ -360,37 +285,46 @@ pub(crate) async fn owners(tx: &mut Conn, log_id: LogId) -> Result<i64, StoreErr
     Ok(owners)
 }
 
-/// Does the steps of a change and enqueues the one fact that tells of them.
+/// Does the steps of a change and enqueues the one fact that tells of them, and of the end of a
+/// live room that nobody is in by them. Says whether it ended.
 pub(crate) async fn take_all(
     tx: &mut Conn,
     roster: &Roster,
     actor: Option<&UserId>,
     steps: &[Step],
     now: Micros,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
+    let mut ended = false;
     for step in steps {
         if let Step::Gained(newcomers) = step {
             keep_banned_out(tx, roster, newcomers, now).await?;
         }
-        take(tx, roster, step, now).await?;
+        ended |= take(tx, roster, step, now).await?;
     }
     if !steps.is_empty() {
-        let events: Vec<_> = steps.iter().map(|step| codec::event(actor, step)).collect();
+        let mut events: Vec<_> = steps.iter().map(|step| codec::event(actor, step)).collect();
+        events.extend(ended.then(|| codec::closing(None)));
         enqueue(tx, roster.log_id, &events).await?;
     }
-    Ok(())
+    Ok(ended)
 }
 
-/// Does one step of a change to a locked roster.
-async fn take(tx: &mut Conn, roster: &Roster, step: &Step, now: Micros) -> Result<(), StoreError> {
+/// Does one step of a change to a locked roster; whether it ended a live room.
+async fn take(
+    tx: &mut Conn,
+    roster: &Roster,
+    step: &Step,
+    now: Micros,
+) -> Result<bool, StoreError> {
     match step {
         Step::Gained(grants) => {
             gain(tx, roster, grants, now).await?;
-            count(tx, roster.log_id, grants.len(), 1).await
+            count(tx, roster.log_id, grants.len(), 1).await?;
+            Ok(false)
         }
-        Step::Lost { user_ids, removed, .. } => {
-            let state = if *removed { State::Removed } else { State::Left };
-            lose(tx, roster.log_id, user_ids, state).await
+        Step::Lost { user_ids, cause, .. } => {
+            let state = if *cause == Cause::Removed { State::Removed } else { State::Left };
+            lose(tx, roster, user_ids, state, now).await
         }
         Step::Roles(grants) => {
             for grant in grants {
@@ -398,7 +332,7 @@ async fn take(tx: &mut Conn, roster: &Roster, step: &Step, now: Micros) -> Resul
                 let set = tx.query(set).bind(roster.log_id.0).bind(grant.user_id.as_str());
                 set.bind(grant.role as i16).execute().await?;
             }
-            Ok(())
+            Ok(false)
         }
     }
 }
@@ -427,22 +361,33 @@ async fn gain(
     insert.execute().await.map(drop)
 }
 
-/// Ends memberships.
+/// Ends memberships, and with the last ones a live room that waits for nobody; whether it ended.
+/// Its closing then stands in the fact that tells of the rest.
 pub(crate) async fn lose(
     tx: &mut Conn,
-    log_id: LogId,
+    roster: &Roster,
     user_ids: &[UserId],
     state: State,
-) -> Result<(), StoreError> {
+    now: Micros,
+) -> Result<bool, StoreError> {
     let lose = "UPDATE members SET state = $1 FROM (VALUES ($2, $3..)) w
                 WHERE log_id = w.column1 AND user_id = w.column2";
-    let lose = tx.query(lose).bind(state as i16).bind(log_id.0);
+    let lose = tx.query(lose).bind(state as i16).bind(roster.log_id.0);
     lose.bind_list(user_ids.iter().map(UserId::as_str)).execute().await?;
-    count(tx, log_id, user_ids.len(), -1).await
+    if roster.live.is_some() {
+        live::clear_seats(tx, roster.log_id, user_ids).await?;
+    }
+    let left = count(tx, roster.log_id, user_ids.len(), -1).await?;
+    Ok(left == 0 && live::await_or_end(tx, roster, now).await?)
 }
 
-async fn count(tx: &mut Conn, log_id: LogId, users: usize, sign: i64) -> Result<(), StoreError> {
+/// Counts who came, with 1, or went, with -1; how many there are then. A live room into which
+/// somebody comes does not end.
+async fn count(tx: &mut Conn, log_id: LogId, users: usize, sign: i64) -> Result<i64, StoreError> {
     let by = sign * i64::try_from(users).unwrap_or(i64::MAX);
-    let count = "UPDATE rosters SET member_count = member_count + $2 WHERE log_id = $1";
-    tx.query(count).bind(log_id.0).bind(by).execute().await.map(drop)
+    let count = "UPDATE rosters SET member_count = member_count + $2,
+                   destroy_time = CASE WHEN $2 > 0 THEN NULL ELSE destroy_time END
+                 WHERE log_id = $1 RETURNING member_count";
+    let (count,) = tx.query(count).bind(log_id.0).bind(by).fetch_one().await?;
+    Ok(count)
 }

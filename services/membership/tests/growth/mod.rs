@@ -10,6 +10,8 @@ use parlance_proto::message::v1::{FactSource, MemberRole, RoomKind};
 use parlance_types::LogId;
 use uuid::Uuid;
 
+mod seats;
+
 use crate::harness::{
     Admin, Clients, Member, Owner, World, add, join, named, opening, rules, strings,
 };
@@ -25,6 +27,9 @@ test_on_each_db!(parlance_membership::MIGRATIONS, crate::growth, on_own_postgres
     beside_sanctions,
     beside_request_ids,
     beside_facts,
+    beside_seats,
+    beside_live_rooms,
+    due_rooms_cost_each_the_same,
 );
 
 /// How much of it there is, and a hundred times as much.
@@ -50,6 +55,9 @@ struct Place {
     mia: Clients,
     backend: Clients,
     room: Clients,
+    /// Live rooms, where nobody is but who grows.
+    lounge: LogId,
+    porch: LogId,
     /// Rules, and ids of rooms, so far.
     next: AtomicI64,
 }
@@ -66,10 +74,14 @@ impl Place {
         let den = open(RoomKind::Group, "den", rules(), &members).await;
         let news = open(RoomKind::Channel, "news", anyone(), &members[..1]).await;
         open(RoomKind::Group, "vault", rules(), &members[2..3]).await;
+        let (lounge, porch) =
+            (seats::live(world, tenant, "lounge").await, seats::live(world, tenant, "porch").await);
         Self {
             tenant,
             den,
             news,
+            lounge,
+            porch,
             rita: world.user_of(tenant, "rita"),
             ann: world.user_of(tenant, "ann"),
             mia: world.user_of(tenant, "mia"),
@@ -272,6 +284,36 @@ const WORK: &[(&str, Work)] = work! {
         let mut rosters = world.room_service(place.tenant, Some("zoe")).rosters;
         rosters.ensure_user(pb::EnsureUserRequest {}).await.expect("there")
     },
+    "EnterSeat, SwitchSeat and LeaveSeat": |world, place| {
+        seats::enter(world, place, place.lounge).await;
+        seats::enter(world, place, place.lounge).await;
+        seats::switch_and_leave(world, place).await;
+    },
+    "EnterSeat and LeaveSeats": |world, place| {
+        seats::enter(world, place, place.lounge).await;
+        seats::enter(world, place, place.porch).await;
+        seats::leave_all(world, place).await;
+    },
+    "EnterSeat and EndSeats": |world, place| {
+        seats::enter(world, place, place.lounge).await;
+        seats::end(world, place).await;
+    },
+    "CheckSeatLimit": |world, place| {
+        let request = pb::CheckSeatLimitRequest { max_rooms: 5 };
+        let mut seats = world.room_service(place.tenant, Some("mia")).seats;
+        seats.check_seat_limit(request).await.expect("one more")
+    },
+    "ListSeats": |world, place| {
+        let mut seats = world.room_service(place.tenant, None).seats;
+        let request = pb::ListSeatsRequest { page_size: 20, ..Default::default() };
+        seats.list_seats(request).await.expect("a page")
+    },
+    "ListEndedRosters and AcknowledgeEndedRosters": |world, place| {
+        let mut seats = world.room_service(place.tenant, None).seats;
+        let log_ids = seats::ended(world, place).await;
+        let request = pb::AcknowledgeEndedRostersRequest { log_ids };
+        seats.acknowledge_ended_rosters(request).await.expect("noted")
+    },
     "GetCounters": |world, _| {
         world.operators().get_counters(pb::GetCountersRequest {}).await.expect("counters")
     },
@@ -420,6 +462,8 @@ async fn beside_request_ids(db: Db) {
     })
     .await;
 }
+
+use seats::{beside_live_rooms, beside_seats, due_rooms_cost_each_the_same};
 
 async fn beside_facts(db: Db) {
     compare(db, async |growing: &Growing<'_>, size| {

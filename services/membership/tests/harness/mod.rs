@@ -12,6 +12,7 @@ use parlance_proto::membership::v1::membership_service_client::MembershipService
 use parlance_proto::membership::v1::moderation_service_client::ModerationServiceClient;
 use parlance_proto::membership::v1::operator_service_client::OperatorServiceClient;
 use parlance_proto::membership::v1::roster_service_client::RosterServiceClient;
+use parlance_proto::membership::v1::seat_service_client::SeatServiceClient;
 use parlance_proto::membership::v1::user_service_client::UserServiceClient;
 use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::{
@@ -47,6 +48,7 @@ pub(crate) struct Clients {
     pub(crate) moderation: ModerationServiceClient<Transport>,
     pub(crate) rosters: RosterServiceClient<Transport>,
     pub(crate) edits: MemberEditServiceClient<Transport>,
+    pub(crate) seats: SeatServiceClient<Transport>,
 }
 
 impl World {
@@ -55,6 +57,13 @@ impl World {
         let env = parlance_rpc::testing::env(clock.clone());
         let service = Service::open(&env, db, logs.transport());
         Self { env, service, logs, clock }
+    }
+
+    /// Another replica of the service, over the same database and logs.
+    pub(crate) fn replica(&self, db: Db) -> Self {
+        let env = parlance_rpc::testing::env(self.clock.clone());
+        let service = Service::open(&env, db, self.logs.transport());
+        Self { env, service, logs: self.logs.clone(), clock: self.clock.clone() }
     }
 
     fn of(&self, tenant: &str, principal: Principal) -> Clients {
@@ -81,7 +90,8 @@ impl World {
             members: MembershipServiceClient::new(transport.clone()),
             moderation: ModerationServiceClient::new(transport.clone()),
             rosters: RosterServiceClient::new(transport.clone()),
-            edits: MemberEditServiceClient::new(transport),
+            edits: MemberEditServiceClient::new(transport.clone()),
+            seats: SeatServiceClient::new(transport),
         }
     }
 
@@ -222,6 +232,7 @@ pub(crate) fn opening(
         members: grants(members),
         ensure_user_ids: members.iter().map(|(user, _)| (*user).to_owned()).collect(),
         created_event: created().encode_to_vec(),
+        live: None,
     }
 }
 

@@ -128,7 +128,7 @@ impl Marker {
         let at = query.position::<String>(page_token);
         let at = at.map_err(|invalid| Error::invalid("page_token", invalid.to_string()))?;
         let db = self.store.db();
-        if let (RoomKind::Channel, Some(user)) = (view.kind, &actor.user) {
+        if let (false, Some(user)) = (shows_receipts(view.kind), &actor.user) {
             let own = store::one(db, view.log_id, user).await?;
             return Ok((own.into_iter().collect(), String::new()));
         }
@@ -174,9 +174,13 @@ impl Marker {
     }
 }
 
-/// Too many watch a channel to tell them how far each of them has come.
+/// Too many watch a channel to tell them how far each of them has come, and a live room is
+/// over before that matters.
 const fn shows_receipts(kind: RoomKind) -> bool {
-    !matches!(kind, RoomKind::Channel)
+    match kind {
+        RoomKind::Direct | RoomKind::Group => true,
+        RoomKind::Channel | RoomKind::Live => false,
+    }
 }
 
 const fn moved<'a>(

@@ -86,6 +86,7 @@ impl Rosters {
             members: codec::grants(&room.founding),
             ensure_user_ids: room.founding.ensure().to_vec(),
             created_event: codec::created_event(room).encode_to_vec(),
+            live: None,
         };
         let open = |mut to: Client, request| async move { to.open_roster(request).await };
         self.call(&room.founder(), deadline, request, open).await?;

@@ -113,6 +113,7 @@ pub(crate) const fn kind(kind: RoomKind) -> log::RoomKind {
         RoomKind::Direct => log::RoomKind::Direct,
         RoomKind::Group => log::RoomKind::Group,
         RoomKind::Channel => log::RoomKind::Channel,
+        RoomKind::Live => log::RoomKind::Live,
     }
 }
 

@@ -87,6 +87,7 @@ impl Settings {
             RoomKind::Direct => (JoinRule::AddedOnly, 2),
             RoomKind::Group => (JoinRule::AddedOnly, 1000),
             RoomKind::Channel => (JoinRule::Anyone, MAX_CAPACITY),
+            RoomKind::Live => (JoinRule::Anyone, 1000),
         };
         Self {
             post: MemberRule::Members,

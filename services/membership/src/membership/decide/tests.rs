@@ -65,6 +65,7 @@ fn group(rules: Rules) -> LockedRoster {
         rules,
         member_count: 1,
         closed: false,
+        live: None,
     };
     let owner = MemberRow { role: Role::Owner, state: State::Present, joined: 0 };
     let rows = BTreeMap::from([(user(0), owner)]);
@@ -81,11 +82,12 @@ fn take(locked: &mut LockedRoster, step: &Step, now: Micros) {
                 locked.rows.insert(grant.user_id.clone(), row);
             }
         }
-        Step::Lost { user_ids, removed, .. } => {
+        Step::Lost { user_ids, cause, .. } => {
             for user_id in user_ids {
                 let row = locked.rows.get_mut(user_id).expect("a member is lost");
                 assert_eq!(row.state, State::Present, "lost twice");
-                row.state = if *removed { State::Removed } else { State::Left };
+                let removed = *cause == Cause::Removed;
+                row.state = if removed { State::Removed } else { State::Left };
             }
         }
         Step::Roles(grants) => {

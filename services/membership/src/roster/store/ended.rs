@@ -1,7 +1,7 @@
 //! What a roster that was closed leaves behind: memberships, which end afterwards in bounded
 //! steps, so that neither the closing nor the lists of its members' rooms cost with them.
 
-use parlance_db::StoreError;
+use parlance_db::{Conn, StoreError};
 use parlance_types::LogId;
 use uuid::Uuid;
 
@@ -39,7 +39,10 @@ impl Store {
             " LIMIT $3)"
         );
         let end = tx.query(end).bind(log_id.0).bind(State::Stayed as i16).bind(i64::from(STEP));
-        let more = end.execute().await? == u64::from(STEP);
+        let mut more = end.execute().await? == u64::from(STEP);
+        if !more {
+            more = clear_some(&mut tx, log_id).await?;
+        }
         if !more {
             let note = "UPDATE rosters SET peopled = FALSE WHERE log_id = $1";
             tx.query(note).bind(log_id.0).execute().await?;
@@ -47,4 +50,12 @@ impl Store {
         tx.commit().await?;
         Ok(more)
     }
+}
+
+/// Takes some devices out of a closed live room; whether there may be more.
+async fn clear_some(tx: &mut Conn, log_id: LogId) -> Result<bool, StoreError> {
+    let clear = "DELETE FROM seats WHERE log_id = $1 AND (user_id, resource) IN
+                     (SELECT s.user_id, s.resource FROM seats s WHERE s.log_id = $1 LIMIT $2)";
+    let cleared = tx.query(clear).bind(log_id.0).bind(i64::from(STEP)).execute().await?;
+    Ok(cleared == u64::from(STEP))
 }
