@@ -14,8 +14,9 @@
 //!     (e7, 3)          Reset: the epoch is not known     everything, from 1
 //! ```
 
-use parlance_log::{CursorCheck, RoomKind, View};
+use parlance_log::{CursorCheck, History, RoomKind, View};
 use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::ResetReason;
 use parlance_types::{Seq, UserId};
 
 use super::failure::Refused;
@@ -44,10 +45,9 @@ impl Start {
 /// A cursor could not be honoured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Reset {
-    /// Events that the client holds above this did not happen.
+    /// Events that the client holds above this did not happen; the stream goes on from here.
     pub keep_through: Seq,
-    /// The cursor's epoch is not known at all.
-    pub unknown: bool,
+    pub reason: ResetReason,
 }
 
 /// Admits a viewer who may follow the log; the event that made them a member, 0 for one who
@@ -75,14 +75,25 @@ pub(crate) fn begin(
         Start::Join => return ((joined - 1).max(0), None),
         Start::After(cursor) => cursor.seq,
     };
-    let reset = |keep_through, unknown| (keep_through, Some(Reset { keep_through, unknown }));
+    let reset = |keep_through, reason| (keep_through, Some(Reset { keep_through, reason }));
     match check {
+        CursorCheck::Holds if misses(view, joined, seq) => {
+            reset(view.first_seq - 1, ResetReason::Pruned)
+        }
         CursorCheck::Holds => (seq, None),
         CursorCheck::Rewound { keep_through } => {
-            reset(seq.min(*keep_through).min(view.head), false)
+            reset(seq.min(*keep_through).min(view.head), ResetReason::Rewound)
         }
-        CursorCheck::UnknownEpoch => reset(0, true),
+        CursorCheck::UnknownEpoch => reset(0, ResetReason::UnknownEpoch),
     }
+}
+
+/// Whether events that the viewer could see once are gone behind `seq`. Who holds nothing
+/// misses nothing: what is gone is skipped for them.
+fn misses(view: &View, joined: Seq, seq: Seq) -> bool {
+    let theirs = if view.rules.history == History::SinceJoin { joined } else { 1 };
+    let cleared = view.member.map_or(0, |member| member.cleared);
+    seq > 0 && theirs.max(cleared + 1).max(seq + 1) < view.first_seq
 }
 
 #[cfg(test)]
@@ -137,15 +148,33 @@ mod tests {
             (Start::Latest, CursorCheck::Holds, (10, None)),
             (Start::Join, CursorCheck::Holds, (3, None)),
             (after(7), CursorCheck::Holds, (7, None)),
-            (after(8), rewound, (6, Some(Reset { keep_through: 6, unknown: false }))),
+            (after(8), rewound, (6, Some(Reset { keep_through: 6, reason: ResetReason::Rewound }))),
             (
                 after(8),
                 CursorCheck::UnknownEpoch,
-                (0, Some(Reset { keep_through: 0, unknown: true })),
+                (0, Some(Reset { keep_through: 0, reason: ResetReason::UnknownEpoch })),
             ),
         ];
         for (start, check, begun) in cases {
             assert_eq!(begin(&view, 4, &start, &check), begun);
         }
+    }
+
+    #[test]
+    fn a_cursor_behind_which_events_are_gone_is_told_so_if_they_were_its_users() {
+        let mut view = view(RoomKind::Group, Some(4), None);
+        view.first_seq = 7;
+        let after = |seq| Start::After(pb::Cursor { epoch: "e".to_owned(), seq, time: None });
+        let begins = |view: &View, seq| begin(view, 4, &after(seq), &CursorCheck::Holds);
+        let pruned = Some(Reset { keep_through: 6, reason: ResetReason::Pruned });
+        for (seq, begun) in [(0, (0, None)), (1, (6, pruned)), (5, (6, pruned)), (6, (6, None))] {
+            assert_eq!(begins(&view, seq), begun);
+        }
+        view.member = view.member.map(|member| Membership { cleared: 6, ..member });
+        assert_eq!(begins(&view, 1), (1, None));
+        view.member = view.member.map(|member| Membership { cleared: 0, ..member });
+        view.rules.history = History::SinceJoin;
+        assert_eq!(begins(&view, 1), (6, pruned));
+        assert_eq!(begin(&view, 7, &after(1), &CursorCheck::Holds), (1, None));
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use parlance_log::Effects;
 use parlance_types::Seq;
 
-use super::cursor::Out;
-use super::entry::Entry;
+use super::cursor::{Cursor, End, Out};
+use super::entry::{Entry, Place};
 
 /// How much a batch, and so a chunk of a stream, holds.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +33,30 @@ impl Batch {
 
     pub(crate) const fn is_full(&self) -> bool {
         self.outs.len() >= self.limits.frames || self.bytes >= self.limits.bytes
+    }
+
+    /// Passes events of a log that begins at `first` to a cursor, up to its head, while the
+    /// batch has room.
+    pub(crate) fn fill<'a>(
+        &mut self,
+        cursor: &mut Cursor,
+        place: &Place,
+        (first, head): (Seq, Seq),
+        entries: impl Iterator<Item = &'a Entry>,
+    ) -> Option<End> {
+        for entry in entries.take_while(|entry| entry.seq <= head) {
+            if self.is_full() {
+                return None;
+            }
+            let (out, end) = cursor.pass(place, first, entry);
+            self.note(entry);
+            self.extend([out]);
+            self.extend(cursor.catch_up());
+            if end.is_some() {
+                return end;
+            }
+        }
+        None
     }
 
     /// Notes what an event that is put in means for others.

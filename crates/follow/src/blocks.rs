@@ -22,7 +22,7 @@ pub(crate) struct BlockId {
 #[derive(Debug)]
 pub(crate) struct Block {
     pub id: BlockId,
-    /// In order, without a hole.
+    /// In order, without a hole: what comes before the first was pruned when it was read.
     entries: Vec<Entry>,
 }
 
@@ -44,7 +44,8 @@ impl BlockId {
 impl Block {
     /// Takes what was read for the block, up to the first hole.
     pub(crate) fn new(id: BlockId, mut entries: Vec<Entry>) -> Self {
-        let dense = entries.iter().zip(id.first()..=id.last()).take_while(|(e, seq)| e.seq == *seq);
+        let first = entries.first().map_or(id.first(), |entry| entry.seq);
+        let dense = entries.iter().zip(first..=id.last()).take_while(|(e, seq)| e.seq == *seq);
         let len = dense.count();
         entries.truncate(len);
         Self { id, entries }
@@ -63,7 +64,8 @@ impl Block {
     /// The events after `position` that the block holds; none if the block does
     /// not hold the next one.
     pub(crate) fn after(&self, position: Seq) -> impl Iterator<Item = &Entry> {
-        let skip = usize::try_from(position + 1 - self.id.first()).unwrap_or(usize::MAX);
+        let first = self.entries.first().map_or(Seq::MAX, |entry| entry.seq);
+        let skip = usize::try_from(position + 1 - first).unwrap_or(usize::MAX);
         self.entries.iter().skip(skip)
     }
 }

@@ -3,12 +3,12 @@
 //! A cursor leaves no hole: every number after the place where it began is in exactly one
 //! event or skipped range, in ascending order.
 
-use parlance_log::{EpochId, History, View};
+use parlance_log::{EpochId, History, Kind, View};
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1 as pb;
 use parlance_types::{LogId, Micros, Seq, UserId};
 
-use super::entry::Entry;
+use super::entry::{Entry, Place};
 use super::frames;
 
 /// A stream's place in one room, and what it may see there.
@@ -91,8 +91,9 @@ impl Cursor {
         })
     }
 
-    /// Passes the next event. Says whether it is the room's last for this stream.
-    pub(crate) fn pass(&mut self, entry: &Entry) -> (Out, Option<End>) {
+    /// Passes the next event of a log that begins at `first`. Says whether it is the room's
+    /// last for this stream.
+    pub(crate) fn pass(&mut self, place: &Place, first: Seq, entry: &Entry) -> (Out, Option<End>) {
         debug_assert_eq!(entry.seq, self.position + 1, "events are passed in order");
         self.position = entry.seq;
         self.time = Some(entry.time);
@@ -105,6 +106,17 @@ impl Cursor {
                 effects.closed.then_some(End::Deleted(entry.seq))
             }
         });
-        (Out::Event(entry.frame.clone()), end)
+        (self.out(place, first, entry), end)
+    }
+
+    /// What the stream gets of an event. An edit says no more than the message that it is of,
+    /// if that is gone.
+    fn out(&self, place: &Place, first: Seq, entry: &Entry) -> Out {
+        let gone = |target| target < first.max(self.shown);
+        if entry.kind != Kind::Edit || !entry.target.is_some_and(gone) {
+            return Out::Event(entry.frame.clone());
+        }
+        let skipped = Out::Skipped { from: entry.seq, to: entry.seq };
+        entry.tombstone(place).map_or(skipped, |blank| Out::Event(blank.frame))
     }
 }

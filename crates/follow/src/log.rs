@@ -25,6 +25,11 @@
 //!
 //! A block is of a generation. A deletion that the ring passes begins the next one, so that
 //! blocks that were read before, and may hold the deleted content, are read anew.
+//!
+//! What a log lets go of at its beginning leaves the ring, too, and no stream gets it any more.
+//! One that stands before it looks at the log again, and is told where it goes on. A node learns
+//! of it by the event that cleared the history; of what merely grew old by whoever attaches to
+//! the log, and at the latest when it looks at the heads.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -70,6 +75,8 @@ struct Live {
     /// The head that the ring began at.
     began: Seq,
     history: History,
+    /// The first event that is left, as far as it is known.
+    first: Seq,
     /// Whose access was taken since the ring began.
     lost: Lost,
 }
@@ -210,9 +217,9 @@ impl<W> LogState<W> {
         if self.live.is_none() {
             let (place, budget) = (Arc::clone(&self.place), Arc::clone(&self.budget));
             let ring = Ring::new(place, view.epoch.clone(), view.head, self.limits, budget);
-            let history = view.rules.history;
+            let (history, first) = (view.rules.history, view.first_seq);
             let (began, lost) = (view.head, Lost::since(view.head));
-            self.live = Some(Live { ring, began, history, lost });
+            self.live = Some(Live { ring, began, history, first, lost });
             if self.ahead.epoch != view.epoch {
                 self.ahead = Ahead::new(view.epoch.clone(), 0, &self.budget);
             }
@@ -222,9 +229,15 @@ impl<W> LogState<W> {
             }
         }
         match &self.live {
-            // Nobody passed the events between the view and a ring that began later.
-            Some(live) if *live.ring.epoch() == view.epoch && view.head >= live.began => {
+            // Nobody passed the events between the view and a ring that began later; and what
+            // a ring lacks that was left behind is gone.
+            Some(live)
+                if *live.ring.epoch() == view.epoch
+                    && view.head >= live.began
+                    && view.first_seq <= live.ring.head() + 1 =>
+            {
                 self.ahead.top = self.ahead.top.max(view.head);
+                self.prune(view.first_seq);
                 Started::Running { behind: self.missing().is_some() }
             }
             _ => Started::Suspect,
@@ -259,6 +272,16 @@ impl<W> LogState<W> {
             Some(_) => Missing::Crossing,
         };
         Heard { advanced, missing, suspect: false }
+    }
+
+    /// Learns that nothing is left before `first`. Says whether that is news: then streams
+    /// that are behind must look again.
+    pub(crate) fn prune(&mut self, first: Seq) -> bool {
+        let Some(live) = self.live.as_mut().filter(|live| first > live.first) else { return false };
+        live.first = first;
+        live.ring.prune(first);
+        self.renew();
+        true
     }
 
     /// Forgets everything: history may have been rewound. Streams must look again.
@@ -321,15 +344,19 @@ impl<W> LogState<W> {
             return Pull::End(End::Removed(lost));
         }
         batch.extend(cursor.skip(live.history));
+        if cursor.position() + 1 < live.first {
+            return Pull::Stale;
+        }
         batch.extend(cursor.catch_up());
+        let range = (live.first, live.ring.head());
         while cursor.position() < live.ring.head() {
             let position = cursor.position();
             let end = match (live.ring.after(position), block) {
-                (Some(entries), _) => pass(entries, live.ring.head(), cursor, batch),
+                (Some(entries), _) => batch.fill(cursor, &self.place, range, entries),
                 (None, Some(block))
                     if block.id == BlockId::holding(position + 1, self.generation) =>
                 {
-                    pass(block.after(position), live.ring.head(), cursor, batch)
+                    batch.fill(cursor, &self.place, range, block.after(position))
                 }
                 (None, _) => return Pull::Block(BlockId::holding(position + 1, self.generation)),
             };
@@ -380,9 +407,13 @@ impl<W> LogState<W> {
         if let Some(rules) = effects.rules {
             live.history = rules.history;
         }
+        if effects.first > 0 {
+            self.prune(effects.first);
+        }
         if effects.lost.is_empty() {
             return;
         }
+        let Some(live) = &mut self.live else { return };
         live.lost.add(&effects.lost, passed.seq);
         for subscription in self.subscriptions.values_mut() {
             if subscription.user.as_ref().is_some_and(|user| effects.lost.contains(user)) {
@@ -394,28 +425,6 @@ impl<W> LogState<W> {
     fn renew(&mut self) {
         self.generation = self.generations.fetch_add(1, Ordering::Relaxed);
     }
-}
-
-/// Passes events to a cursor while they last and the batch has room.
-fn pass<'a>(
-    entries: impl Iterator<Item = &'a Entry>,
-    head: Seq,
-    cursor: &mut Cursor,
-    batch: &mut Batch,
-) -> Option<End> {
-    for entry in entries.take_while(|entry| entry.seq <= head) {
-        if batch.is_full() {
-            return None;
-        }
-        let (out, end) = cursor.pass(entry);
-        batch.note(entry);
-        batch.extend([out]);
-        batch.extend(cursor.catch_up());
-        if end.is_some() {
-            return end;
-        }
-    }
-    None
 }
 
 #[cfg(test)]

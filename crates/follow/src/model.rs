@@ -38,6 +38,10 @@ enum Act {
     Unknown,
     Close,
     Rules(bool),
+    /// Clear the log for all up to a share of it: with an event.
+    Clear(u8),
+    /// Let go of what is older than a share of the log, and tell nobody.
+    Prune(u8),
     /// Deliver the n-th hint on its way; keep it there if `twice`.
     Hint {
         n: usize,
@@ -73,6 +77,8 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Unknown),
         1 => any::<u8>().prop_map(|n| if n < 4 { Act::Close } else { Act::Unknown }),
         1 => any::<bool>().prop_map(Act::Rules),
+        1 => any::<u8>().prop_map(|n| if n % 4 == 0 { Act::Clear(n) } else { Act::Unknown }),
+        1 => any::<u8>().prop_map(|n| if n % 4 == 0 { Act::Prune(n) } else { Act::Head }),
         6 => (any::<usize>(), prop::bool::weighted(0.2))
             .prop_map(|(n, twice)| Act::Hint { n, twice }),
         2 => any::<usize>().prop_map(Act::Lose),
@@ -93,8 +99,11 @@ struct Stream {
     cursor: Cursor,
     joined: Seq,
     from: Seq,
-    /// Per attach: what it had been given before, and the head then.
-    attached: Vec<(usize, Seq)>,
+    /// Per attach: what it had been given before, the head then, and what was left.
+    attached: Vec<(usize, Seq, Seq)>,
+    /// It was told that what it wants next is gone: what it had been given before, and where it
+    /// goes on.
+    resets: Vec<(usize, Seq)>,
     /// It may not follow the room any more, and was told so without an event.
     refused: bool,
     wanted: Option<BlockId>,
@@ -142,6 +151,12 @@ impl World {
             }
             Act::Head => {
                 self.check_epoch();
+                if self.is_left_behind() {
+                    return self.drop_ring();
+                }
+                if self.state.prune(self.log.first) {
+                    self.wake();
+                }
                 self.hear(&self.log.epoch(), Vec::new(), self.log.head());
             }
             Act::Epoch => self.log.epoch += 1,
@@ -196,6 +211,11 @@ impl World {
         }
     }
 
+    /// Whether events that the ring has not passed are gone.
+    fn is_left_behind(&self) -> bool {
+        self.state.position().is_some_and(|(_, head)| self.log.first > head + 1)
+    }
+
     fn drop_ring(&mut self) {
         self.state.drop_ring();
         self.wake();
@@ -212,13 +232,16 @@ impl World {
         if let Some((epoch, next)) = self.state.missing() {
             let entries = self.log.read(next, next + 2);
             self.hear(&epoch, entries, 0);
+            if self.is_left_behind() {
+                self.drop_ring();
+            }
         }
     }
 
     fn attach(&mut self, n: u8, share: u8) {
         let viewer = (n < USERS).then_some(n);
         let Some(joined) = self.log.admit(viewer) else { return };
-        let from = self.log.head() * Seq::from(share) / 255;
+        let (from, _) = self.begin(self.log.head() * Seq::from(share) / 255);
         let (id, cursor) = self.start(self.streams.len(), viewer, joined, from);
         self.ready.insert(self.streams.len());
         self.streams.push(Stream {
@@ -227,7 +250,8 @@ impl World {
             cursor,
             joined,
             from,
-            attached: vec![(0, self.log.head())],
+            attached: vec![(0, self.log.head(), self.log.first)],
+            resets: Vec::new(),
             refused: false,
             wanted: None,
             block: None,
@@ -247,11 +271,21 @@ impl World {
             self.streams[n].refused = true;
             return;
         }
+        let (position, reset) = self.begin(position);
         let (id, cursor) = self.start(n, user, joined, position);
         let stream = &mut self.streams[n];
         (stream.id, stream.cursor) = (id, cursor);
-        stream.attached.push((stream.got.len(), self.log.head()));
+        if reset {
+            stream.resets.push((stream.got.len(), position));
+        }
+        stream.attached.push((stream.got.len(), self.log.head(), self.log.first));
         self.ready.insert(n);
+    }
+
+    /// After which position a stream goes on, and whether it is told that others are gone.
+    const fn begin(&self, position: Seq) -> (Seq, bool) {
+        let gone = position > 0 && position + 1 < self.log.first;
+        (if gone { self.log.first - 1 } else { position }, gone)
     }
 
     fn start(
@@ -337,23 +371,31 @@ fn check(log: &Log, stream: &Stream) {
     let mut next = stream.from + 1;
     let mut caught_up = 0;
     for (at, (out, known)) in stream.got.iter().zip(&stream.known).enumerate() {
+        for (_, position) in stream.resets.iter().filter(|(before, _)| *before == at) {
+            assert!(*position >= next, "what is gone was not given");
+            next = position + 1;
+        }
+        let attached = stream.attached.iter().rfind(|(before, ..)| *before <= at);
+        let (_, head, left) = attached.expect("an attach before");
         match out {
             Out::Event(frame) => {
                 let event = event(frame);
                 assert_eq!(event.seq, next, "dense");
                 assert!(event.seq <= *known, "nothing above what the node passed");
+                assert!(event.seq >= *left, "nothing that was gone at the attach");
+                let cleared = log.cleared.iter().rev().find(|(at, _)| at <= known);
+                assert!(cleared.is_none_or(|(_, first)| event.seq >= *first), "cleared");
                 check_event(log, stream, &event, *known);
                 next += 1;
             }
             Out::Skipped { from, to } => {
                 assert!(*from == next && from <= to, "dense");
-                assert!(*to < stream.joined, "only what lies before the join is skipped");
+                let end = stream.joined.max(*left);
+                assert!(*to < end, "only what lies before the join, or is gone, is skipped");
                 next = to + 1;
             }
             Out::CaughtUp(seq) => {
                 assert_eq!(*seq, next - 1, "caught up where it stands");
-                let attached = stream.attached.iter().rfind(|(before, _)| *before <= at);
-                let (_, head) = attached.expect("an attach before");
                 assert!(seq >= head, "caught up at the head of attach");
                 caught_up += 1;
             }
@@ -362,6 +404,9 @@ fn check(log: &Log, stream: &Stream) {
     assert!(caught_up <= stream.attached.len(), "caught up once per attach");
     if stream.refused {
         return;
+    }
+    for (_, position) in stream.resets.iter().filter(|(before, _)| *before == stream.got.len()) {
+        next = position + 1;
     }
     let removed = log
         .history
@@ -405,7 +450,9 @@ fn check_event(log: &Log, stream: &Stream, event: &pb::Event, known: Seq) {
             assert_eq!(content.text, format!("secret of {target}"));
             assert!(deleted.is_none_or(|deleted| *deleted > known), "no content past its deletion");
         }
-        (None, deleted) => assert!(deleted.is_some(), "content is missing only when deleted"),
+        (None, deleted) => {
+            assert!(deleted.is_some() || target < log.first, "content is missing only when gone");
+        }
     }
     let since_join = log.rules.iter().rev().find(|(at, _)| *at <= known);
     if stream.user.is_some()

@@ -127,6 +127,15 @@ impl Ring {
         }
     }
 
+    /// Lets go of what comes before `first`.
+    pub(crate) fn prune(&mut self, first: Seq) {
+        while self.entries.front().is_some_and(|entry| entry.seq < first) {
+            if let Some(gone) = self.entries.pop_front() {
+                self.held.give_back(gone.bytes());
+            }
+        }
+    }
+
     /// Lets the oldest go while there are too many.
     pub(crate) fn shrink(&mut self) {
         while self.entries.len() > 1 && self.is_too_large() {

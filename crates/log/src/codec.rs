@@ -33,6 +33,13 @@ pub fn event(actor: Option<&UserId>, body: Body) -> Bytes {
     pb::Event { actor_id, body: Some(body), ..pb::Event::default() }.encode_to_vec().into()
 }
 
+/// The payload of an event before which nothing is left but what stands from `first` on.
+pub fn clearing(actor: Option<&UserId>, body: Body, first: Seq) -> Bytes {
+    let actor_id = actor.map(ToString::to_string).unwrap_or_default();
+    let effects = Some(pb::Effects { first_seq: first, ..pb::Effects::default() });
+    pb::Event { actor_id, effects, body: Some(body), ..pb::Event::default() }.encode_to_vec().into()
+}
+
 /// What two payloads of one request id are compared by. Equal drafts have equal
 /// payloads: maps are sorted and defaults left out.
 pub fn digest(payload: &[u8]) -> [u8; 32] {
@@ -115,9 +122,21 @@ fn effects(effects: pb::Effects) -> Effects {
         gained: grants(effects.gained),
         lost: effects.lost_user_ids.into_iter().map(UserId::new).collect(),
         roles: grants(effects.roles),
+        retention: effects.rules.as_ref().map(retention),
         rules: effects.rules.map(rules),
         closed: effects.closed,
+        first: effects.first_seq,
     }
+}
+
+/// How long events are kept; 0: for ever, as what makes no sense is.
+fn retention(rules: &pb::LogRules) -> Micros {
+    let retention = rules.retention.unwrap_or_default();
+    let micros = retention.seconds.checked_mul(1_000_000);
+    micros
+        .and_then(|micros| micros.checked_add(i64::from(retention.nanos / 1000)))
+        .unwrap_or(0)
+        .max(0)
 }
 
 /// A role; one that this version does not know counts as the least.
@@ -244,7 +263,7 @@ mod tests {
             (2, 2, (MemberRule::Admins, History::SinceJoin)),
             (77, 77, (MemberRule::Admins, History::SinceJoin)),
         ] {
-            let got = rules(pb::LogRules { post, allow_preview: false, history });
+            let got = rules(pb::LogRules { post, history, ..pb::LogRules::default() });
             assert_eq!((got.post, got.history), expected);
         }
     }

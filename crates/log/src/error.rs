@@ -5,7 +5,7 @@ use std::time::Duration;
 use parlance_bus::HighWaterError;
 use parlance_db::StoreError;
 use parlance_rpc::{Failure, Late, Reason, Refusal, Violation, status};
-use parlance_types::MessageId;
+use parlance_types::{MessageId, Seq};
 use tonic::Status;
 
 /// Why a request was refused or failed.
@@ -18,6 +18,10 @@ pub enum Error {
     /// A reason of the contract, in words for people: a noun refuses for its own.
     #[error("{1}")]
     Refused(Reason, &'static str),
+
+    /// A position before the first event that is left.
+    #[error("the room begins at {first} by now")]
+    Pruned { first: Seq },
 
     #[error("facts must continue version {applied}")]
     FactGap { applied: i64 },
@@ -87,6 +91,7 @@ impl Failure for Error {
         match self {
             Self::Invalid { .. } => Reason::InvalidField,
             Self::Refused(reason, _) => *reason,
+            Self::Pruned { .. } => Reason::PositionPruned,
             Self::FactGap { .. } => Reason::FactGap,
             Self::Store(error) => Reason::of_store(error.heals()),
             Self::HighWater(_) => Reason::of_store(true),
@@ -96,6 +101,7 @@ impl Failure for Error {
     fn detail(&self, refusal: Refusal) -> Refusal {
         match self {
             Self::Invalid { field, rule } => refusal.in_field(field, rule),
+            Self::Pruned { first } => refusal.with("first_seq", first.to_string()),
             Self::FactGap { applied } => refusal.with("applied", applied.to_string()),
             _ => refusal,
         }

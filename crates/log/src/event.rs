@@ -68,6 +68,12 @@ impl<'a> NewEvent<'a> {
         Self::encoded(kind, actor, codec::event(actor, body))
     }
 
+    /// An event before which nothing is left but what stands from `first` on.
+    pub(crate) fn clearing(actor: Option<&'a UserId>, body: Body, first: Seq) -> Self {
+        let kind = Kind::of(Some(&body));
+        Self::encoded(kind, actor, codec::clearing(actor, body, first))
+    }
+
     pub(crate) fn encoded(kind: Kind, actor: Option<&'a UserId>, payload: Bytes) -> Self {
         let sender = actor.map_or("", UserId::as_str);
         Self { kind, sender, request: None, target: None, counted: false, payload }

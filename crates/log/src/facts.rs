@@ -10,7 +10,7 @@ use crate::change::{Executed, Transaction};
 use crate::codec::Envelope;
 use crate::head::{self, HeadRow, PRESENT_EPOCH};
 use crate::write::{Party, Who};
-use crate::{Effects, Error, Kind, Locked, NewEvent, Rules, codec, room_id};
+use crate::{Effects, Error, Kind, Locked, NewEvent, Rules, codec, prune, purge, room_id};
 
 /// Who numbers facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,7 +68,13 @@ impl Transaction for FactBatch {
 
     /// Applies what is new of the batch.
     async fn execute(&self, conn: &mut Conn, now: Micros) -> Result<Executed<Applied>, Error> {
-        let mut log = lock(conn, now, self).await?;
+        let head = head::lock(conn, self.log_id, None).await?;
+        if head.is_none()
+            && let Some(done) = purge::apply(conn, self).await?
+        {
+            return Ok(Executed { done: Ok(done), appended: None, closed: true });
+        }
+        let mut log = lock(conn, now, self, head).await?;
         if log.row.tenant_id != self.tenant_id.as_str() {
             return Err(Error::log_not_found());
         }
@@ -105,10 +111,15 @@ fn applied(row: &mut HeadRow, source: Source) -> &mut i64 {
     }
 }
 
-/// Locks the log of a batch, which begins with the membership's first fact if it is not
-/// there.
-async fn lock<'c>(conn: &'c mut Conn, now: Micros, batch: &FactBatch) -> Result<Locked<'c>, Error> {
-    if let Some(row) = head::lock(conn, batch.log_id, None).await? {
+/// The log of a batch under its lock. It begins with the membership's first fact if there
+/// was no `head`.
+async fn lock<'c>(
+    conn: &'c mut Conn,
+    now: Micros,
+    batch: &FactBatch,
+    head: Option<HeadRow>,
+) -> Result<Locked<'c>, Error> {
+    if let Some(row) = head {
         return Locked::of(conn, batch.log_id, row, now).await;
     }
     let identity = creates(batch)?;
@@ -194,8 +205,13 @@ async fn obey(
         log.row.allow_preview = allow_preview;
         log.row.history = history as i16;
     }
+    // A log that begins keeps events for ever if nothing else is said.
+    if let Some(retention) = effects.retention.filter(|retention| seq > 1 || *retention > 0) {
+        prune::keep(log, retention).await?;
+    }
     if effects.closed {
         log.row.closed_seq = Some(seq);
+        prune::schedule(log).await?;
     }
     gain(log, seq, time, &effects.gained).await?;
     let log_id = log.id;

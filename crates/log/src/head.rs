@@ -62,7 +62,7 @@ parlance_db::row! {
 }
 
 /// The levels of the buckets that deleted messages are counted in; see the schema.
-const LEVELS: [i16; 5] = [0, 1, 2, 3, 4];
+pub(crate) const LEVELS: [i16; 5] = [0, 1, 2, 3, 4];
 
 /// Takes the lock: the row comes back as the last holder of the lock left it. A log of
 /// another tenant than the one that is named is neither locked nor waited for.
@@ -282,6 +282,11 @@ impl<'c> Locked<'c> {
         let insert = self.conn.query(insert).bind(self.id.0).bind(self.epoch.0).bind(first);
         insert.execute().await?;
         Ok(())
+    }
+
+    /// The time of the transaction.
+    pub(crate) const fn now(&self) -> Micros {
+        self.now
     }
 
     pub(crate) const fn epoch(&self) -> &EpochId {

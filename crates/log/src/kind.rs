@@ -32,7 +32,12 @@ kinds! {
     Delete = 3: MessageDeleted,
     Pin = 4: MessagePinned,
     Unpin = 5: MessageUnpinned,
+    Clear = 6: HistoryCleared,
 }
+
+/// What is left of an event that was pruned while its request may still be repeated: a row
+/// without a content, which nothing but the repeat finds.
+pub(crate) const PRUNED: i16 = -1;
 
 impl Kind {
     /// As it stands in the database.

@@ -1,7 +1,7 @@
 //! Members, roles and the rules of a room that its log enforces.
 
 use parlance_db::Stored;
-use parlance_types::{History, LogId, MemberRule, Role, Seq, UserId};
+use parlance_types::{History, LogId, MemberRule, Micros, Role, Seq, UserId};
 
 use crate::Error;
 
@@ -36,7 +36,11 @@ pub struct Effects {
     pub lost: Vec<UserId>,
     pub roles: Vec<(UserId, Role)>,
     pub rules: Option<Rules>,
+    /// How long events are kept from here on; 0: for ever. Said with the rules.
+    pub retention: Option<Micros>,
     pub closed: bool,
+    /// The first event that is left; 0: nothing is gone.
+    pub first: Seq,
 }
 
 /// A present membership.

@@ -6,6 +6,7 @@ use parlance_db::{AssertSqlSafe, Db, rows};
 use parlance_types::{LogId, Micros, RoomId, Seq, TenantId, UserId};
 use uuid::Uuid;
 
+use crate::kind::PRUNED;
 use crate::{EpochId, Error, StoredEvent};
 
 /// How many keys one statement asks for.
@@ -16,6 +17,8 @@ const CHUNK: usize = 500;
 pub struct Head {
     pub log_id: LogId,
     pub head: Seq,
+    /// The first event that is left.
+    pub first: Seq,
     /// The present epoch.
     pub epoch: EpochId,
 }
@@ -28,9 +31,9 @@ pub(crate) async fn events(
     to: Seq,
 ) -> Result<Vec<StoredEvent>, Error> {
     let select = "SELECT seq, time, payload FROM events
-                  WHERE log_id = $1 AND seq >= $2 AND seq <= $3 ORDER BY seq";
-    let rows: Vec<(Seq, Micros, Vec<u8>)> =
-        db.read(select).bind(log_id.0).bind(from).bind(to).fetch_all().await?;
+                  WHERE log_id = $1 AND seq >= $2 AND seq <= $3 AND kind <> $4 ORDER BY seq";
+    let select = db.read(select).bind(log_id.0).bind(from).bind(to).bind(PRUNED);
+    let rows: Vec<(Seq, Micros, Vec<u8>)> = select.fetch_all().await?;
     let event =
         |(seq, time, payload): (_, _, Vec<u8>)| StoredEvent { seq, time, payload: payload.into() };
     Ok(rows.into_iter().map(event).collect())
@@ -40,14 +43,16 @@ pub(crate) async fn events(
 pub(crate) async fn heads(db: &Db, log_ids: &[LogId]) -> Result<Vec<Head>, Error> {
     let mut heads = Vec::with_capacity(log_ids.len());
     for log_ids in log_ids.chunks(CHUNK) {
-        let select = "SELECT log_id, head,
+        let select = "SELECT log_id, head, first_seq,
                              (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1)
                         FROM heads WHERE log_id IN ($1..)";
         let log_ids = log_ids.iter().map(|log_id| log_id.0);
-        let rows: Vec<(Uuid, Seq, String)> = db.read(select).bind_list(log_ids).fetch_all().await?;
-        heads.extend(rows.into_iter().map(|(log_id, head, epoch)| Head {
+        let rows: Vec<(Uuid, Seq, Seq, String)> =
+            db.read(select).bind_list(log_ids).fetch_all().await?;
+        heads.extend(rows.into_iter().map(|(log_id, head, first, epoch)| Head {
             log_id: LogId(log_id),
             head,
+            first,
             epoch: EpochId(epoch),
         }));
     }
@@ -62,10 +67,13 @@ pub struct LogFacts {
     pub room: i64,
 }
 
-/// Up to `limit` logs by id, those after `after`.
+/// Up to `limit` logs by id, those after `after`. Of one that was purged it is known that it
+/// has all.
 pub(crate) async fn facts(db: &Db, after: LogId, limit: i64) -> Result<Vec<LogFacts>, Error> {
-    let select = "SELECT log_id, applied_membership, applied_room FROM heads
-                  WHERE log_id > $1 ORDER BY log_id LIMIT $2";
+    let select = "SELECT log_id, applied_membership, applied_room FROM heads WHERE log_id > $1
+                  UNION ALL
+                  SELECT log_id, applied_membership, applied_room FROM purged WHERE log_id > $1
+                  ORDER BY log_id LIMIT $2";
     let rows: Vec<(Uuid, i64, i64)> = db.read(select).bind(after.0).bind(limit).fetch_all().await?;
     let facts = |(log_id, membership, room)| LogFacts { log_id: LogId(log_id), membership, room };
     Ok(rows.into_iter().map(facts).collect())

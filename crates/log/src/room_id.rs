@@ -76,28 +76,40 @@ pub(crate) async fn take(
     room_id: &RoomId,
     log_id: LogId,
 ) -> Result<(), Error> {
-    // Of two logs that want the id at once the second one waits here.
     let insert = "INSERT INTO room_logs (tenant_id, room_id, log_id) VALUES ($1, $2, $3)
                   ON CONFLICT (tenant_id, room_id) DO NOTHING";
-    let insert = conn.query(insert).bind(tenant_id.as_str()).bind(room_id.as_str());
-    if insert.bind(log_id.0).execute().await? > 0 {
-        return Ok(());
-    }
-    let holder = conn.query(HOLDER).bind(tenant_id.as_str()).bind(room_id.as_str());
-    let (holder,): (Uuid,) = holder.fetch_one().await?;
-    // A log that was closed stays closed.
-    let open = conn.query(IS_OPEN).bind(holder).fetch_optional().await?;
     let update = "UPDATE room_logs SET log_id = $3
                   WHERE tenant_id = $1 AND room_id = $2 AND log_id = $4";
-    let taken = match open {
-        Some((false,)) => {
-            let update = conn.query(update).bind(tenant_id.as_str()).bind(room_id.as_str());
-            update.bind(log_id.0).bind(holder).execute().await?
+    // A log that is purged at the same time gives the id back.
+    for _ in 0..3 {
+        // Of two logs that want the id at once the second one waits here.
+        let insert = conn.query(insert).bind(tenant_id.as_str()).bind(room_id.as_str());
+        if insert.bind(log_id.0).execute().await? > 0 {
+            return Ok(());
         }
-        Some((true,)) | None => 0,
-    };
-    if taken == 0 {
-        return Err(Error::Refused(Reason::RoomIdTaken, "another open room holds the id"));
+        let holder = conn.query(HOLDER).bind(tenant_id.as_str()).bind(room_id.as_str());
+        let Some((holder,)): Option<(Uuid,)> = holder.fetch_optional().await? else { continue };
+        // A log that was closed stays closed.
+        if conn.query(IS_OPEN).bind(holder).fetch_optional().await? == Some((true,)) {
+            break;
+        }
+        let update = conn.query(update).bind(tenant_id.as_str()).bind(room_id.as_str());
+        if update.bind(log_id.0).bind(holder).execute().await? > 0 {
+            return Ok(());
+        }
     }
+    Err(Error::Refused(Reason::RoomIdTaken, "another open room holds the id"))
+}
+
+/// Gives the id of a room back whose log is purged, if no later life has it.
+pub(crate) async fn release(
+    conn: &mut Conn,
+    tenant_id: &str,
+    room_id: &str,
+    log_id: LogId,
+) -> Result<(), Error> {
+    let delete = "DELETE FROM room_logs WHERE tenant_id = $1 AND room_id = $2 AND log_id = $3";
+    let delete = conn.query(delete).bind(tenant_id).bind(room_id).bind(log_id.0);
+    delete.execute().await?;
     Ok(())
 }

@@ -11,6 +11,7 @@ use parlance_types::{Clock, LogId, Micros, RoomId, Seq, TenantId, UserId};
 use tokio::time::timeout;
 
 use crate::closed::{self, Emptying};
+use crate::prune::{self, OnPrune, Pruning};
 use crate::room_id::Resolver;
 use crate::write::Writers;
 use crate::{
@@ -34,6 +35,7 @@ struct Inner {
     resolver: Resolver,
     writers: Writers,
     high_water: Option<Arc<HighWater>>,
+    deleted_retention: Duration,
     /// Whether a cursor has made it count since it last did by itself.
     asked: AtomicBool,
 }
@@ -54,8 +56,9 @@ impl Store {
         epoch::check_at_start(&db, high_water.as_deref(), clock.now()).await?;
         let resolver = Resolver::new(db.clone());
         let writers = Writers::start(&db, &clock, &options, &publish, &resolver, tasks);
-        let asked = AtomicBool::new(false);
-        Ok(Self { inner: Arc::new(Inner { db, clock, resolver, writers, high_water, asked }) })
+        let (asked, deleted_retention) = (AtomicBool::new(false), options.deleted_retention);
+        let inner = Inner { db, clock, resolver, writers, high_water, deleted_retention, asked };
+        Ok(Self { inner: Arc::new(inner) })
     }
 
     /// The database, for what nouns read beside the logs.
@@ -129,6 +132,43 @@ impl Store {
             while let Some(from) = after {
                 let step = Emptying { tenant_id: tenant_id.clone(), log_id, after: from };
                 after = self.inner.writers.run(step).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets go of what is older than its log keeps it, of the rows of what was cleared, and of
+    /// logs that were closed long ago. To be called every few seconds.
+    pub async fn prune(&self, on_prune: OnPrune) -> Result<(), Error> {
+        let mut failed = None;
+        for _ in 0..prune::STEPS {
+            let due = prune::due(&self.inner.db, self.inner.clock.now()).await?;
+            let all = due.len() < prune::LOGS;
+            for (tenant_id, log_id) in due {
+                // One log that fails holds up no other.
+                if let Err(error) = self.prune_log(tenant_id, log_id, on_prune).await {
+                    failed.get_or_insert(error);
+                }
+            }
+            if all || failed.is_some() {
+                break;
+            }
+        }
+        failed.map_or(Ok(()), Err)
+    }
+
+    async fn prune_log(
+        &self,
+        tenant_id: TenantId,
+        log_id: LogId,
+        on_prune: OnPrune,
+    ) -> Result<(), Error> {
+        let deleted_retention = self.inner.deleted_retention;
+        for _ in 0..prune::STEPS {
+            let tenant_id = tenant_id.clone();
+            let step = Pruning { tenant_id, log_id, on_prune, deleted_retention };
+            if !self.inner.writers.run(step).await? {
+                break;
             }
         }
         Ok(())

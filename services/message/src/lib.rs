@@ -46,11 +46,11 @@ use self::message::{Messages, OnDelete};
 use self::notice::grpc::NoticeRelayGrpc;
 use self::operator::grpc::OperatorGrpc;
 use self::pin::grpc::PinGrpc;
-use self::pin::{Pins, unpin_deleted};
+use self::pin::{Pins, unpin_deleted, unpin_pruned};
 use self::stream::grpc::StreamGrpc;
 
 pub use parlance_follow::Options as StreamOptions;
-pub use parlance_log::{Error, LogFacts, Options as LogOptions, Store};
+pub use parlance_log::{Error, LogFacts, OnPrune, Options as LogOptions, Store};
 
 /// The schema of this service.
 pub const MIGRATIONS: Migrations = parlance_db::migrations!();
@@ -67,6 +67,12 @@ const BEAT: Duration = Duration::from_secs(5);
 /// What goes with a message when it is deleted: a noun that keeps something of messages
 /// is named here.
 const ON_DELETE: OnDelete = &[unpin_deleted];
+
+/// What goes with messages that are pruned, likewise.
+pub const ON_PRUNE: OnPrune = &[unpin_pruned];
+
+/// How often it is looked for what logs are to let go of.
+const PRUNE: Duration = Duration::from_secs(5);
 
 /// How the service is laid out.
 #[derive(Clone, Debug, Default)]
@@ -144,6 +150,12 @@ impl Service {
             async move { store.empty_closed().await }
         };
         self.env.tasks.every("closed rooms", CLOSED, Arc::default(), empty);
+        let store = self.store.clone();
+        let prune = move || {
+            let store = store.clone();
+            async move { store.prune(ON_PRUNE).await }
+        };
+        self.env.tasks.every("pruned logs", PRUNE, Arc::default(), prune);
         if self.store.has_high_water() {
             let store = self.store.clone();
             let beat = move || {

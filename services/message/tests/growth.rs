@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use parlance_db::testing::{costs_the_same, stays_as_cheap};
 use parlance_db::{AssertSqlSafe, Db, Query, rows, test_on_each_db, work};
 use parlance_log::{Kind, codec, testing};
+use parlance_message::ON_PRUNE;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::hide_service_client::HideServiceClient;
 use parlance_proto::message::v1::history_service_client::HistoryServiceClient;
@@ -45,6 +46,8 @@ struct Place {
     before: Vec<MessageId>,
     /// What is marked, deleted and pinned next: of those after what grows.
     next: AtomicI64,
+    /// Which of the messages before what grows is cleared for all next.
+    cleared: AtomicI64,
 }
 
 impl Place {
@@ -52,10 +55,11 @@ impl Place {
         let users = ["ann", "mia", "rita"].map(|user| format!("{name}-{user}"));
         let room = plan(name).owned(&users.each_ref().map(String::as_str)).make(world).await;
         let [ann, mia, rita] = users.map(|user| world.user(&user));
-        let (before, next) = (Vec::new(), AtomicI64::new(0));
-        let mut place = Self { name: name.to_owned(), room, ann, mia, rita, before, next };
+        let (before, name) = (Vec::new(), name.to_owned());
+        let (next, cleared) = (AtomicI64::new(0), AtomicI64::new(2));
+        let mut place = Self { name, room, ann, mia, rita, before, next, cleared };
         for _ in 0..60 {
-            let seq = send(&mut place.ann.clone(), name, "before").await.seq;
+            let seq = send(&mut place.ann.clone(), &place.name, "before").await.seq;
             place.before.push(MessageId { log_id: place.room.log_id, seq });
         }
         place
@@ -183,6 +187,17 @@ const WORK: &[(&str, Work)] = work! {
     "MarkAllRead": |_, place| {
         let request = pb::MarkAllReadRequest { room_id: place.name.clone() };
         place.mia.clone().marks.mark_all_read(request).await.expect("marked")
+    },
+    "ClearHistoryForAll and what goes with it": |world, place| {
+        let mut history = HistoryServiceClient::new(place.ann.transport.clone());
+        let at = usize::try_from(place.cleared.fetch_add(10, Ordering::Relaxed)).expect("few");
+        let request = pb::ClearHistoryForAllRequest {
+            room_id: place.name.clone(),
+            through_message_id: place.before[at].to_string(),
+            ..Default::default()
+        };
+        history.clear_history_for_all(request).await.expect("cleared");
+        world.service.store().prune(ON_PRUNE).await.expect("pruned");
     },
 };
 

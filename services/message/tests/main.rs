@@ -19,7 +19,11 @@ mod hide {
 }
 
 mod history {
+    mod clear_for_all;
     mod clear_history;
+    mod purge;
+    mod races;
+    mod retention;
 }
 
 mod inbox {

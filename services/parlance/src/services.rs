@@ -356,8 +356,8 @@ impl Parts<'_> {
             }
             _ => None,
         };
-        let writers = self.config.writers;
-        Ok(LogOptions { writers, high_water, ..LogOptions::default() })
+        let (writers, deleted_retention) = (self.config.writers, self.config.deleted_retention);
+        Ok(LogOptions { writers, high_water, deleted_retention, ..LogOptions::default() })
     }
 
     /// How presence is laid out.

@@ -161,6 +161,10 @@ pub struct Settings {
     #[arg(long, env = "PARLANCE_HEAD_CHECK", value_name = "TIME")]
     #[serde(deserialize_with = "parsed")]
     pub head_check: Option<Span>,
+    /// How long the log of a deleted room is kept, 1m to 87600h [default: 720h]
+    #[arg(long, env = "PARLANCE_DELETED_RETENTION", value_name = "TIME")]
+    #[serde(deserialize_with = "parsed")]
+    pub deleted_retention: Option<Span>,
     /// How long stopping may take before connections are cut, 100ms to 1h [default: 20s]
     #[arg(long, env = "PARLANCE_DRAIN", value_name = "TIME")]
     #[serde(deserialize_with = "parsed")]
@@ -212,6 +216,7 @@ pub struct Config {
     /// The shortest and the longest life of a stream.
     pub stream_life: RangeInclusive<Duration>,
     pub head_check: Duration,
+    pub deleted_retention: Duration,
     pub drain: Duration,
     pub log_format: Format,
     pub log_filter: String,
@@ -285,6 +290,7 @@ impl Settings {
             stream_life,
             stream_jitter,
             head_check,
+            deleted_retention,
             drain,
             log_format,
             log_filter
@@ -333,6 +339,12 @@ impl Settings {
             streams_per_user: within("streams-per-user", self.streams_per_user, 100, 1..=10_000)?,
             stream_life: life * (100 - jitter) / 100..=life * (100 + jitter) / 100,
             head_check: time("head-check", self.head_check, seconds(2), ms(100)..=minutes(1))?,
+            deleted_retention: time(
+                "deleted-retention",
+                self.deleted_retention,
+                hours(720),
+                minutes(1)..=hours(87_600),
+            )?,
             drain: time("drain", self.drain, seconds(20), ms(100)..=hours(1))?,
             log_format: self.log_format.unwrap_or_default(),
             log_filter: self.log_filter.unwrap_or_else(|| "info".to_owned()),

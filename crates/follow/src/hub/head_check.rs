@@ -101,7 +101,15 @@ impl Inner {
     ) -> Result<(), Unavailable> {
         match stored {
             Some(stored) if stored.epoch == *epoch && stored.head >= known => {
+                if stored.first > known + 1 {
+                    // What comes next is gone: streams go on behind it.
+                    self.drop_ring(log, epoch);
+                    return Ok(());
+                }
                 let mut state = lock(&log.state);
+                if state.prune(stored.first) {
+                    state.wake(|mailbox| mailbox.ready(log.place.log_id));
+                }
                 let missing = state.hear(epoch, [], stored.head).missing;
                 drop(state);
                 if missing != Missing::Nothing {
@@ -119,7 +127,7 @@ impl Inner {
         Ok(())
     }
 
-    fn drop_ring(&self, log: &Arc<Log>, epoch: &EpochId) {
+    pub(super) fn drop_ring(&self, log: &Log, epoch: &EpochId) {
         let mut state = lock(&log.state);
         if state.position().is_some_and(|(running, _)| running == epoch) {
             count(&self.counters.rings_dropped);

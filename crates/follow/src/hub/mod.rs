@@ -284,6 +284,11 @@ impl Inner {
         Ok(OpenStream { hub: Arc::clone(self), id, tenant_id, of })
     }
 
+    /// Has heads looked at soon.
+    pub(super) fn suspect(&self) {
+        self.check_now.notify_one();
+    }
+
     /// How long a client is asked to wait before it comes again.
     pub(super) fn go_away_after(&self) -> Duration {
         rand::random_range(Duration::ZERO..=self.options.go_away_after)

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use parlance_log::{Error, Store, StoredEvent};
-use parlance_types::MessageId;
+use parlance_log::{EpochId, Error, Store, StoredEvent};
+use parlance_types::{MessageId, Seq};
 
 use super::{Inner, Log, Started, Subscription, count};
 use crate::batch::Batch;
@@ -115,18 +115,23 @@ impl Inner {
         loop {
             let Some((epoch, next)) = lock(&log.state).missing() else { return Ok(()) };
             let entries = self.read_events(log, next, next + PAGE - 1).await?;
-            let mut state = lock(&log.state);
-            let heard = state.hear(&epoch, entries, 0);
-            if heard.advanced {
-                state.wake(|mailbox| mailbox.ready(log.place.log_id));
-            } else if heard.suspect {
-                return Ok(());
-            } else if state.missing().is_some_and(|(_, still)| still == next) {
-                tracing::error!(log_id = %log.place.log_id, seq = next, "an event is not stored");
-                state.give_up();
-                return Ok(());
+            if has_read(log, &epoch, next, entries) {
+                continue;
             }
+            if self.is_pruned(log, next).await? {
+                self.drop_ring(log, &epoch);
+            } else {
+                tracing::error!(log_id = %log.place.log_id, seq = next, "an event is not stored");
+                lock(&log.state).give_up();
+            }
+            return Ok(());
         }
+    }
+
+    /// Whether an event is gone with those before it.
+    async fn is_pruned(&self, log: &Log, seq: Seq) -> Result<bool, Unavailable> {
+        let heads = self.ask_in_turn(self.store()?.heads(&[log.place.log_id])).await?;
+        Ok(heads.first().is_some_and(|head| seq < head.first))
     }
 
     async fn read_block(&self, log: &Log, id: BlockId) -> Result<Block, Unavailable> {
@@ -147,6 +152,18 @@ impl Inner {
         };
         events.iter().map(entry).collect()
     }
+}
+
+/// Takes events that were read. Says whether that led anywhere.
+fn has_read(log: &Log, epoch: &EpochId, next: Seq, entries: Vec<Entry>) -> bool {
+    let mut state = lock(&log.state);
+    let heard = state.hear(epoch, entries, 0);
+    if heard.advanced {
+        state.wake(|mailbox| mailbox.ready(log.place.log_id));
+    } else if !heard.suspect {
+        return state.missing().is_none_or(|(_, still)| still != next);
+    }
+    true
 }
 
 impl Subscription {

@@ -28,6 +28,10 @@ pub(super) struct Log {
     pub(super) deleted: BTreeMap<Seq, Seq>,
     pub(super) messages: Vec<Seq>,
     pub(super) closed: Option<Seq>,
+    /// The first event that is left.
+    pub(super) first: Seq,
+    /// Where the log was cleared for all, and what was left.
+    pub(super) cleared: Vec<(Seq, Seq)>,
 }
 
 pub(super) fn place() -> Place {
@@ -66,7 +70,8 @@ impl Log {
     }
 
     pub(super) fn read(&self, from: Seq, to: Seq) -> Vec<Entry> {
-        let within = self.events.iter().filter(|event| (from..=to).contains(&event.seq));
+        let left = from.max(self.first);
+        let within = self.events.iter().filter(|event| (left..=to).contains(&event.seq));
         within.map(|event| Entry::encode(&place(), event).expect("an entry")).collect()
     }
 
@@ -123,6 +128,16 @@ impl Log {
                 self.closed = Some(next);
                 Some(self.push(fact(pb::Effects { closed: true, ..pb::Effects::default() })))
             }
+            Act::Clear(share) => {
+                self.first = (self.head() * Seq::from(*share) / 255 + 1).max(self.first);
+                self.cleared.push((next, self.first));
+                let effects = pb::Effects { first_seq: self.first, ..pb::Effects::default() };
+                Some(self.push(fact(effects)))
+            }
+            Act::Prune(share) => {
+                self.first = ((self.head() + 1) * Seq::from(*share) / 255).max(self.first);
+                None
+            }
             Act::Rules(all) => {
                 let history = if *all { History::All } else { History::SinceJoin };
                 self.rules.push((next, history));
@@ -155,7 +170,7 @@ impl Log {
             head: self.head(),
             head_time: 0,
             epoch: self.epoch(),
-            first_seq: 1,
+            first_seq: self.first.max(1),
             closed: None,
             member: member.map(|joined| Membership {
                 role: Role::Member,

@@ -116,13 +116,15 @@ impl Subscriber {
         }
     }
 
-    /// The read may have begun before the event was stored: once more, then later.
+    /// The read may have begun before the event was stored: once more, then later. Or what
+    /// comes next is gone, as the head tells.
     fn hole(&mut self, log_id: LogId) {
         let Some(room) = self.rooms.get_mut(&log_id) else { return };
         room.holes += 1;
         if room.holes <= HOLES {
             self.queue(log_id);
         } else {
+            self.hub.suspect();
             self.retry_later(log_id);
         }
     }

@@ -10,9 +10,9 @@ use parlance_types::{LogId, RoomId};
 use super::job::{Done, List};
 use super::joining::{Joiner, Origin};
 use super::{Room, Subscriber};
-use crate::attach::Start;
+use crate::attach::{Reset, Start};
 use crate::failure::{NotAttached, Refused, Unavailable};
-use crate::frames::{self, ClosedReason, ResetReason};
+use crate::frames::{self, ClosedReason};
 use crate::hub::{Attached, Target};
 
 impl Subscriber {
@@ -125,9 +125,8 @@ impl Subscriber {
         let (log_id, cursor) = (attached.subscription.log.place.log_id, &attached.cursor);
         let (position, epoch) = (cursor.position(), frames::epoch_token(log_id, &cursor.epoch));
         if let Some(reset) = attached.reset {
-            let reason =
-                if reset.unknown { ResetReason::UnknownEpoch } else { ResetReason::Rewound };
-            self.chunk.put(frames::reset(room_id, epoch.clone(), reset.keep_through, reason));
+            let Reset { keep_through, reason } = reset;
+            self.chunk.put(frames::reset(room_id, epoch.clone(), keep_through, reason));
         }
         self.chunk.put(frames::attached(room_id, epoch, position, attached.head));
         if self.hub.presents().is_ok_and(|presents| presents.has(attached.kind)) {

@@ -42,6 +42,8 @@ pub struct Options {
     pub batch: usize,
     /// How long a request may take from being queued to being answered.
     pub deadline: Duration,
+    /// How long the log of a deleted room is kept.
+    pub deleted_retention: Duration,
     /// Remembers how far the database has counted, where there is something outside of it.
     pub high_water: Option<Arc<HighWater>>,
 }
@@ -49,7 +51,8 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let deadline = Duration::from_secs(10);
-        Self { writers: 4, queue: 1024, batch: 256, deadline, high_water: None }
+        let deleted_retention = Duration::from_hours(30 * 24);
+        Self { writers: 4, queue: 1024, batch: 256, deadline, deleted_retention, high_water: None }
     }
 }
 

@@ -110,6 +110,9 @@ fn fact_event(payload: &[u8]) -> Result<(), &'static str> {
         return Err("must not have a seq, a time or an id");
     }
     let envelope = codec::envelope(payload).map_err(not_an_event)?;
+    if envelope.effects.first != 0 {
+        return Err("must not say what is left of the log");
+    }
     if envelope.kind != Kind::Fact {
         return Err("must not be about a message");
     }

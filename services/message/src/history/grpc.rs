@@ -1,13 +1,19 @@
 //! `HistoryService`.
 
+use parlance_log::Body;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::history_service_server::HistoryService;
 use parlance_rpc::{Deadline, caller, fields};
-use parlance_types::MessageId;
+use parlance_types::{MessageId, Seq};
 use tonic::{Request, Response, Status};
 
-use super::History;
+use super::{Cleared, History};
 use crate::Error;
+
+/// The event that clears a history for all.
+pub(super) const fn cleared_event(through_seq: Seq) -> Body {
+    Body::HistoryCleared(pb::HistoryCleared { through_seq })
+}
 
 /// Serves [`History`] to the callers of the suite.
 #[derive(Clone, Debug)]
@@ -36,6 +42,21 @@ impl HistoryService for HistoryGrpc {
         let clear = self.history.clear(&actor, &user, &room_id, through);
         let cleared_through_seq = deadline.bound(clear).await?;
         Ok(Response::new(pb::ClearHistoryResponse { cleared_through_seq }))
+    }
+
+    async fn clear_history_for_all(
+        &self,
+        request: Request<pb::ClearHistoryForAllRequest>,
+    ) -> Result<Response<pb::ClearHistoryForAllResponse>, Status> {
+        let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
+        let request = request.into_inner();
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        let through = through(&request.through_message_id)?;
+        let request_id = fields::request_id(&caller, request.request_id)?.into();
+        let actor = caller.into();
+        let clear = self.history.clear_for_all(&actor, &room_id, through, &request_id);
+        let Cleared { seq, first } = deadline.bound(clear).await?;
+        Ok(Response::new(pb::ClearHistoryForAllResponse { seq, first_seq: first }))
     }
 }
 

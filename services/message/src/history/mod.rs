@@ -3,8 +3,27 @@
 pub mod grpc;
 mod store;
 
-use parlance_log::{Actor, Error, Store, View};
-use parlance_types::{MessageId, RoomId, Seq, UserId};
+use parlance_log::{Actor, Error, RequestKey, Role, RoomKind, Store, View};
+use parlance_rpc::Reason;
+use parlance_types::{LogId, MessageId, RoomId, Seq, UserId};
+
+/// Where the history of a room was cleared for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cleared {
+    pub seq: Seq,
+    /// The first event that is left.
+    pub first: Seq,
+}
+
+/// A history that is to be cleared for all.
+#[derive(Clone, Debug)]
+struct Clearing {
+    actor: Actor,
+    log_id: LogId,
+    request: RequestKey,
+    /// `None`: all that there is.
+    through: Option<Seq>,
+}
 
 /// Clears the histories of rooms.
 #[derive(Clone, Debug)]
@@ -37,6 +56,29 @@ impl History {
         self.store.on_log(actor, room_id, clear).await
     }
 
+    /// Clears a room's history for everybody, up to an event of it or all that there is. A
+    /// repeat of the request gets the first reply.
+    ///
+    /// Refused with ROOM_NOT_FOUND, NOT_A_MEMBER, NOT_ALLOWED, MESSAGE_NOT_FOUND,
+    /// REQUEST_ID_REUSED; fails with `Pruned`.
+    pub async fn clear_for_all(
+        &self,
+        actor: &Actor,
+        room_id: &RoomId,
+        through: Option<MessageId>,
+        request: &RequestKey,
+    ) -> Result<Cleared, Error> {
+        let clear = async |log_id| {
+            if through.is_some_and(|through| through.log_id != log_id) {
+                return Err(self.of_another_room(actor, room_id).await);
+            }
+            let (actor, request) = (actor.clone(), request.clone());
+            let through = through.map(|through| through.seq);
+            self.store.run(Clearing { actor, log_id, request, through }).await
+        };
+        self.store.on_log(actor, room_id, clear).await
+    }
+
     /// What the actor is told who names a message of another room.
     async fn of_another_room(&self, actor: &Actor, room_id: &RoomId) -> Error {
         let sees = async || {
@@ -57,4 +99,19 @@ fn cleared(view: &View, user: &UserId, through: Option<Seq>) -> Result<Option<Se
     }
     let cleared = view.member.map_or(0, |member| member.cleared).max(view.first_seq - 1);
     Ok((cleared >= through.unwrap_or(view.head)).then_some(cleared))
+}
+
+/// Whether `view`, made for the actor, lets them clear the history for all up to `through`.
+fn for_all(view: &View, actor: Option<&UserId>, through: Option<Seq>) -> Result<(), Error> {
+    view.visible_to(actor)?;
+    let role = view.member.map_or(Role::Owner, |member| member.role);
+    if role < Role::Owner && view.kind != RoomKind::Direct {
+        let owners = "only owners clear the history for all";
+        return Err(Error::Refused(Reason::NotAllowed, owners));
+    }
+    match through {
+        Some(through) if through > view.head => Err(Error::message_not_found()),
+        Some(through) if through < view.first_seq => Err(Error::Pruned { first: view.first_seq }),
+        _ => Ok(()),
+    }
 }

@@ -1,9 +1,10 @@
 //! Cleared histories in SQL.
 
-use parlance_log::{Error, Store};
+use parlance_log::{Actor, Change, Error, Locked, Store, codec};
 use parlance_types::{LogId, Seq, UserId};
 
-use super::cleared;
+use super::grpc::cleared_event;
+use super::{Cleared, Clearing, cleared, for_all};
 
 /// Clears a member's history up to $3, or to the head without it: one statement on one row,
 /// without the lock of the head, as marks are moved. What is pruned is cleared already.
@@ -39,4 +40,29 @@ pub(super) async fn clear(
         }
     }
     Err(Error::restless())
+}
+
+impl Change for Clearing {
+    type Done = Cleared;
+
+    fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    fn actor(&self) -> &Actor {
+        &self.actor
+    }
+
+    async fn run(&self, log: &mut Locked<'_>) -> Result<Cleared, Error> {
+        let (actor, through) = (self.actor.user.as_ref(), self.through);
+        let asked = codec::event(actor, cleared_event(through.unwrap_or_default()));
+        let digest = codec::digest(&asked);
+        if let Some((seq, _)) = log.repeat(actor, &self.request, digest).await? {
+            return Ok(Cleared { seq, first: through.map_or(seq, |through| through + 1) });
+        }
+        for_all(&log.view(actor).await?, actor, through)?;
+        let clear = log.clear(actor, &self.request, digest, through, cleared_event);
+        let (seq, first) = clear.await?;
+        Ok(Cleared { seq, first })
+    }
 }

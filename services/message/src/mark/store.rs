@@ -14,15 +14,17 @@ const READ: &str = "
     UPDATE members
        SET read_seq = CASE WHEN read_seq < COALESCE($3, h.head)
                            THEN COALESCE($3, h.head) ELSE read_seq END,
-           read_ord = CASE WHEN read_seq < COALESCE($3, h.head)
-                           THEN (SELECT e.ord FROM events e
-                                  WHERE e.log_id = $1 AND e.seq = COALESCE($3, h.head))
-                           ELSE read_ord END,
+           read_ord = CASE WHEN read_seq >= COALESCE($3, h.head) THEN read_ord
+                           WHEN COALESCE($3, h.head) = h.head THEN h.ord
+                           ELSE (SELECT e.ord FROM events e
+                                  WHERE e.log_id = $1 AND e.seq = COALESCE($3, h.head)) END,
            delivered_seq = CASE WHEN delivered_seq < COALESCE($3, h.head)
                                 THEN COALESCE($3, h.head) ELSE delivered_seq END,
            marked_unread = FALSE
       FROM heads h
      WHERE h.log_id = $1 AND h.closed_seq IS NULL AND COALESCE($3, h.head) <= h.head
+       AND (COALESCE($3, h.head) >= h.first_seq OR COALESCE($3, h.head) = h.head
+            OR members.read_seq >= COALESCE($3, h.head))
        AND members.log_id = $1 AND members.user_id = $2
        AND (members.marked_unread OR members.read_seq < COALESCE($3, h.head))
     RETURNING members.read_seq, members.delivered_seq,
@@ -32,6 +34,7 @@ const DELIVERED: &str = "
     UPDATE members SET delivered_seq = $3
       FROM heads h
      WHERE h.log_id = $1 AND h.closed_seq IS NULL AND $3 <= h.head
+       AND ($3 >= h.first_seq OR $3 = h.head)
        AND members.log_id = $1 AND members.user_id = $2
        AND members.delivered_seq < $3
     RETURNING members.read_seq, members.delivered_seq,
@@ -47,6 +50,7 @@ parlance_db::row! {
     struct Standing {
         kind: i16,
         head: Seq,
+        first_seq: Seq,
         closed_seq: Option<Seq>,
         read_seq: Option<Seq>,
         delivered_seq: Option<Seq>,
@@ -54,7 +58,7 @@ parlance_db::row! {
 }
 
 const STANDING: &str = "
-    SELECT h.kind, h.head, h.closed_seq, m.read_seq, m.delivered_seq
+    SELECT h.kind, h.head, h.first_seq, h.closed_seq, m.read_seq, m.delivered_seq
       FROM heads h LEFT JOIN members m
         ON m.log_id = $1 AND m.user_id = $2
      WHERE h.log_id = $1";
@@ -167,20 +171,24 @@ async fn raise(
         if let Some((read, delivered, epoch_id)) = update.fetch_optional().await? {
             return Ok((Marks { read, delivered, moved: true }, Some(EpochId(epoch_id))));
         }
-        let marks = standing(db, log_id, user_id, seq).await?;
+        let (marks, first) = standing(db, log_id, user_id, seq).await?;
         if there(&marks) {
             return Ok((marks, None));
+        }
+        if seq.is_some_and(|seq| seq < first) {
+            return Err(Error::Pruned { first });
         }
     }
     Err(Error::restless())
 }
 
+/// Where a member stands, and the first event that a mark may be moved to.
 async fn standing(
     db: &Db,
     log_id: LogId,
     user_id: &UserId,
     seq: Option<Seq>,
-) -> Result<Marks, Error> {
+) -> Result<(Marks, Seq), Error> {
     let standing = db.read(STANDING).bind(log_id.0).bind(user_id.as_str());
     let standing: Option<Standing> = standing.fetch_optional().await?;
     let standing = standing.filter(|row| row.closed_seq.is_none()).ok_or(Error::room_not_found())?;
@@ -192,5 +200,6 @@ async fn standing(
         let rule = format!("must not be beyond the head, which is {}", standing.head);
         return Err(Error::invalid("seq", rule));
     }
-    Ok(Marks { read, delivered, moved: false })
+    let first = standing.first_seq.min(standing.head);
+    Ok((Marks { read, delivered, moved: false }, first))
 }

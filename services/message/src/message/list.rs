@@ -73,6 +73,7 @@ impl Messages {
             }
             Err(refused) => return Err(refused),
         }
+        listing.is_left(&view)?;
         let page = listing.page(actor, &view, messages)?;
         if let (true, Some(user), Some(newest)) = (listing.mark_read, viewer, page.messages.last())
         {
@@ -110,6 +111,18 @@ impl Listing {
             Position::After(seq) => Range::After(at.unwrap_or(seq)),
             Position::Around(seq) => Range::Around(seq),
         })
+    }
+
+    /// Whether the position that is named is not pruned; a token goes on with what is left.
+    fn is_left(&self, view: &View) -> Result<(), Error> {
+        let first = view.first_seq;
+        let pruned = match self.position {
+            Position::Latest => false,
+            Position::Before(seq) | Position::Around(seq) => seq < first,
+            // From the beginning on, whatever it is, there is always something.
+            Position::After(seq) => seq > 0 && seq + 1 < first,
+        };
+        if pruned && self.page_token.is_empty() { Err(Error::Pruned { first }) } else { Ok(()) }
     }
 
     /// How many messages to read: one more than asked for tells whether there is a next page.

@@ -7,7 +7,7 @@ use parlance_log::{Actor, Error, Role, RoomKind, Store, Target, View};
 use parlance_rpc::Reason;
 use parlance_types::{MessageId, Micros, RoomId, Seq, UserId};
 
-pub(crate) use self::store::unpin_deleted;
+pub(crate) use self::store::{unpin_deleted, unpin_pruned};
 
 use crate::message::Message;
 

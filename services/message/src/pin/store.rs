@@ -120,6 +120,19 @@ pub(crate) fn unpin_deleted<'a>(
     Box::pin(async move { remove(log, log.id(), target.seq).await.map(drop) })
 }
 
+/// What is pruned is pinned no more. A room has few pins.
+pub(crate) fn unpin_pruned<'a>(
+    log: &'a mut Locked<'_>,
+    first: Seq,
+) -> BoxFuture<'a, Result<(), Error>> {
+    Box::pin(async move {
+        let log_id = log.id();
+        let delete = "DELETE FROM pins WHERE log_id = $1 AND message_seq < $2";
+        log.conn().query(delete).bind(log_id.0).bind(first).execute().await?;
+        Ok(())
+    })
+}
+
 /// Where a message was pinned, if it is.
 async fn pinned(log: &mut Locked<'_>, log_id: LogId, message: Seq) -> Result<Option<Seq>, Error> {
     let select = "SELECT pin_seq FROM pins WHERE log_id = $1 AND message_seq = $2";

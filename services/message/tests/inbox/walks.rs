@@ -8,6 +8,7 @@ use parlance_message::hide::Hider;
 use parlance_message::history::History;
 use parlance_message::mark::Mark;
 use parlance_message::message::Range;
+use parlance_message::{Error, ON_PRUNE};
 use parlance_types::{LogId, MessageId, RoomId, Seq};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedMutRandom, IndexedRandom};
@@ -35,6 +36,8 @@ struct Model {
     log_id: LogId,
     room_id: RoomId,
     head: Seq,
+    /// The first event that is left.
+    first: Seq,
     version: i64,
     messages: Vec<Sent>,
     members: BTreeMap<&'static str, Member>,
@@ -54,7 +57,11 @@ impl Model {
     fn unread(&self, user_id: &str) -> Option<i64> {
         let Member { mark, cleared, .. } = *self.members.get(user_id)?;
         let counts = |sent: &&Sent| {
-            sent.seq > mark.max(cleared) && sent.sender != user_id && sent.counted && !sent.deleted
+            sent.seq > mark.max(cleared)
+                && sent.seq >= self.first
+                && sent.sender != user_id
+                && sent.counted
+                && !sent.deleted
         };
         i64::try_from(self.messages.iter().filter(counts).count()).ok()
     }
@@ -71,7 +78,7 @@ impl Model {
     /// The last message that a member may see.
     fn last(&self, user_id: &str) -> Option<Seq> {
         let cleared = self.members.get(user_id)?.cleared;
-        let seen = |sent: &&Sent| !sent.deleted && sent.seq > cleared;
+        let seen = |sent: &&Sent| !sent.deleted && sent.seq > cleared && sent.seq >= self.first;
         self.messages.iter().rev().find(seen).map(|sent| sent.seq)
     }
 
@@ -97,7 +104,7 @@ impl Model {
     async fn step(&mut self, world: &World, random: &mut StdRng) {
         let user_id = *USERS.choose(random).expect("a user");
         let member = self.members.contains_key(user_id);
-        match random.random_range(0..15) {
+        match random.random_range(0..18) {
             0..6 => {
                 let sender = if random.random_ratio(1, 10) { "" } else { user_id };
                 let mut draft = draft(self.log_id, sender, None, "x");
@@ -116,9 +123,10 @@ impl Model {
             6 | 7 => {
                 let Some(sent) = self.messages.choose_mut(random) else { return };
                 let message_id = MessageId { log_id: self.log_id, seq: sent.seq };
-                world.delete(message_id, "").await.expect("deleted");
-                self.head += i64::from(!sent.deleted);
-                sent.deleted = true;
+                let deleted = world.delete(message_id, "").await;
+                assert_eq!(deleted.is_ok(), sent.seq >= self.first);
+                self.head += i64::from(deleted.is_ok() && !sent.deleted);
+                sent.deleted |= deleted.is_ok();
             }
             8 => {
                 let Some(sent) = self.messages.choose(random) else { return };
@@ -131,6 +139,10 @@ impl Model {
                 let seq = random.random_range(0..=self.head);
                 let marks = world.mark(self.log_id, user_id, Mark::Read(seq)).await;
                 let member = self.members.get_mut(user_id).expect("a member");
+                if seq > member.mark && seq < self.first.min(self.head) {
+                    assert!(matches!(marks, Err(Error::Pruned { first }) if first <= self.first));
+                    return;
+                }
                 member.mark = seq.max(member.mark);
                 assert_eq!(marks.expect("marks").read, member.mark);
             }
@@ -148,9 +160,26 @@ impl Model {
                 let message_id = through.map(|seq| MessageId { log_id: self.log_id, seq });
                 let cleared = history.clear(&actor, &user, &self.room_id, message_id).await;
                 let member = self.members.get_mut(user_id).expect("a member");
-                member.cleared = through.unwrap_or(self.head).max(member.cleared);
-                assert_eq!(cleared.expect("cleared"), member.cleared);
+                let through = through.unwrap_or(self.head);
+                if through >= self.first {
+                    member.cleared = through.max(member.cleared);
+                }
+                assert_eq!(cleared.expect("cleared"), member.cleared.max(self.first - 1));
             }
+            13 => {
+                let through = random.random_range(1..=self.head);
+                let history = History::new(world.store.clone());
+                let message_id = Some(MessageId { log_id: self.log_id, seq: through });
+                let (actor, request) = (actor(""), None.into());
+                let clear = history.clear_for_all(&actor, &self.room_id, message_id, &request);
+                let cleared = clear.await;
+                assert_eq!(cleared.is_ok(), through >= self.first);
+                if cleared.is_ok() {
+                    self.head += 1;
+                    self.first = through + 1;
+                }
+            }
+            14 => world.store.prune(ON_PRUNE).await.expect("pruned"),
             _ => {
                 self.version += 1;
                 let effects = if member { lost(user_id) } else { gained(user_id) };
@@ -176,7 +205,8 @@ async fn unread_is_the_naive_count_whatever_happens(db: Db) {
         let member = Member { mark: 2, ..Member::default() };
         let members = USERS[..2].iter().map(|user_id| (*user_id, member)).collect();
         let (room_id, messages) = (RoomId::new(seed.to_string()), Vec::new());
-        let mut model = Model { log_id, room_id, head: 2, version: 1, messages, members };
+        let (head, first, version) = (2, 1, 1);
+        let mut model = Model { log_id, room_id, head, first, version, messages, members };
         for step in 0..60 {
             model.step(&world, &mut random).await;
             if step % 5 == 0 {

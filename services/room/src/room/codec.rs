@@ -150,7 +150,8 @@ fn log_rules(rules: LogRules) -> log::LogRules {
         History::SinceJoin => log::HistoryVisibility::SinceJoin,
     };
     let allow_preview = rules.allow_preview;
-    log::LogRules { post: post.into(), allow_preview, history: history.into() }
+    let (post, history) = (post.into(), history.into());
+    log::LogRules { post, allow_preview, history, ..log::LogRules::default() }
 }
 
 const fn join_rule(rule: JoinRule) -> roster::JoinRule {
