@@ -137,6 +137,7 @@ fn settings(settings: &Settings) -> pb::RoomSettings {
         history: rules.history,
         capacity: settings.capacity,
         metadata: member_rule(settings.metadata).into(),
+        retention: rules.retention,
     }
 }
 
@@ -151,7 +152,9 @@ fn log_rules(rules: LogRules) -> log::LogRules {
     };
     let allow_preview = rules.allow_preview;
     let (post, history) = (post.into(), history.into());
-    log::LogRules { post, allow_preview, history, ..log::LogRules::default() }
+    let retention = (rules.retention > 0)
+        .then_some(prost_types::Duration { seconds: rules.retention, nanos: 0 });
+    log::LogRules { post, allow_preview, history, retention }
 }
 
 const fn join_rule(rule: JoinRule) -> roster::JoinRule {

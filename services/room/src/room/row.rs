@@ -14,7 +14,7 @@ macro_rules! columns {
         "tenant_id, log_id, room_id, unique_id, kind, name, picture, description, metadata,
          post_rule, add_rule, remove_rule, join_rule, allow_preview, history, capacity,
          creator, pair_low, pair_high, founding, state, version, rules_version,
-         pushed_rules_version, deleter, create_time, update_time, key_owners, metadata_rule"
+         pushed_rules_version, deleter, create_time, update_time, key_owners, metadata_rule, retention"
     };
 }
 pub(super) use columns;
@@ -50,6 +50,7 @@ parlance_db::row! {
         update_time: i64,
         key_owners: String,
         metadata_rule: i16,
+        retention: i64,
     }
 }
 
@@ -69,6 +70,7 @@ impl RoomRow {
             history: stored.value("history", History::from_i16(self.history))?,
             capacity: self.capacity,
             metadata: stored.value("metadata_rule", MemberRule::from_i16(self.metadata_rule))?,
+            retention: self.retention,
         })
     }
 

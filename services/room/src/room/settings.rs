@@ -1,8 +1,13 @@
 //! The rules of a room.
 
+use std::ops::RangeInclusive;
+
 use parlance_types::{History, JoinRule, MemberRule, RoomKind};
 
 use crate::Error;
+
+/// How long a room may keep its events, in seconds: a minute to ten years.
+const RETENTION: RangeInclusive<i64> = 60..=315_360_000;
 
 /// The most members a room can be made for.
 const MAX_CAPACITY: i32 = 100_000;
@@ -20,6 +25,8 @@ pub(crate) struct Settings {
     pub capacity: i32,
     /// Who may patch the metadata.
     pub metadata: MemberRule,
+    /// How long events are kept, in seconds; 0: for ever.
+    pub retention: i64,
 }
 
 /// The rules that somebody wishes for; what is `None` takes the kind's default.
@@ -33,6 +40,8 @@ pub(crate) struct SettingsDraft {
     pub history: Option<History>,
     pub capacity: Option<i32>,
     pub metadata: Option<MemberRule>,
+    /// 0: for ever.
+    pub retention: i64,
 }
 
 /// The part of the rules that the log enforces.
@@ -41,6 +50,7 @@ pub(crate) struct LogRules {
     pub post: MemberRule,
     pub allow_preview: bool,
     pub history: History,
+    pub retention: i64,
 }
 
 /// The part of the rules that the roster enforces.
@@ -53,15 +63,17 @@ pub(crate) struct RosterRules {
 }
 
 impl SettingsDraft {
-    /// Checks what does not depend on the kind of the room; `field` is what a
-    /// refusal of the capacity names.
-    pub(crate) fn check(self, field: &str) -> Result<Self, Error> {
-        match self.capacity {
-            Some(capacity) if !(1..=MAX_CAPACITY).contains(&capacity) => {
-                Err(Error::invalid(field, "must be from 1 to 100000"))
-            }
-            _ => Ok(self),
+    /// Checks what does not depend on the kind of the room; `at` is where the rules stand
+    /// in the request.
+    pub(crate) fn check(self, at: &str) -> Result<Self, Error> {
+        if self.capacity.is_some_and(|capacity| !(1..=MAX_CAPACITY).contains(&capacity)) {
+            return Err(Error::invalid(format!("{at}.capacity"), "must be from 1 to 100000"));
         }
+        if self.retention != 0 && !RETENTION.contains(&self.retention) {
+            let rule = "must be from 1 minute to 10 years in whole seconds, or absent";
+            return Err(Error::invalid(format!("{at}.retention"), rule));
+        }
+        Ok(self)
     }
 
     /// Decides what was left open.
@@ -76,6 +88,7 @@ impl SettingsDraft {
             history: self.history.unwrap_or(default.history),
             capacity: self.capacity.unwrap_or(default.capacity),
             metadata: self.metadata.unwrap_or(default.metadata),
+            retention: self.retention,
         }
     }
 }
@@ -98,11 +111,13 @@ impl Settings {
             history: History::All,
             capacity,
             metadata: MemberRule::Admins,
+            retention: 0,
         }
     }
 
     pub(crate) const fn log_rules(&self) -> LogRules {
-        LogRules { post: self.post, allow_preview: self.allow_preview, history: self.history }
+        let Self { post, allow_preview, history, retention, .. } = *self;
+        LogRules { post, allow_preview, history, retention }
     }
 
     pub(crate) const fn roster_rules(&self) -> RosterRules {
@@ -128,10 +143,21 @@ mod tests {
     fn a_capacity_is_from_1_to_100000() {
         let of = |capacity| SettingsDraft { capacity: Some(capacity), ..SettingsDraft::default() };
         for good in [1, 100_000] {
-            assert!(of(good).check("settings.capacity").is_ok());
+            assert!(of(good).check("settings").is_ok());
         }
         for bad in [i32::MIN, -1, 0, 100_001] {
-            assert!(of(bad).check("settings.capacity").is_err());
+            assert!(of(bad).check("settings").is_err());
+        }
+    }
+
+    #[test]
+    fn events_are_kept_for_a_minute_to_ten_years_or_for_ever() {
+        let of = |retention| SettingsDraft { retention, ..SettingsDraft::default() };
+        for good in [0, 60, 3600, 315_360_000] {
+            assert!(of(good).check("settings").is_ok());
+        }
+        for bad in [i64::MIN, -1, 1, 59, 315_360_001] {
+            assert!(of(bad).check("settings").is_err());
         }
     }
 }

@@ -45,7 +45,7 @@ const INSERT: &str = concat!(
     "INSERT INTO rooms (",
     columns!(),
     ", due_time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-     $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30) ON CONFLICT DO NOTHING"
+     $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31) ON CONFLICT DO NOTHING"
 );
 
 /// Locks a room in a state until the transaction ends, and reads it.
@@ -58,7 +58,7 @@ const UPDATE: &str = "
     UPDATE rooms SET name = $2, picture = $3, description = $4, metadata = $5, post_rule = $6,
         add_rule = $7, remove_rule = $8, join_rule = $9, allow_preview = $10, history = $11,
         capacity = $12, version = $13, rules_version = $14, update_time = $15, due_time = $16,
-        key_owners = $17, metadata_rule = $18
+        key_owners = $17, metadata_rule = $18, retention = $19
     WHERE log_id = $1";
 
 /// The rooms of all tenants, on disk.
@@ -250,6 +250,7 @@ impl Store {
             .bind(room.update_time)
             .bind(json(&room.key_owners))
             .bind(settings.metadata as i16)
+            .bind(settings.retention)
             .bind(room.create_time.saturating_add(GRACE))
             .execute()
             .await?;
@@ -353,6 +354,7 @@ impl Store {
                 .bind(room.rules_pending().then_some(now.saturating_add(GRACE)))
                 .bind(json(&room.key_owners))
                 .bind(settings.metadata as i16)
+                .bind(settings.retention)
                 .execute()
                 .await?;
             enqueue(&mut tx, log_id, &[event]).await?;

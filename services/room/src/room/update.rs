@@ -27,6 +27,8 @@ pub(crate) enum Field {
     Capacity(Option<i32>),
     /// Who may patch the metadata.
     Patch(Option<MemberRule>),
+    /// How long events are kept, in seconds; 0: for ever.
+    Retention(i64),
 }
 
 /// New values for some fields.
@@ -70,6 +72,7 @@ impl Field {
             Self::History(_) => "settings.history",
             Self::Capacity(_) => "settings.capacity",
             Self::Patch(_) => "settings.metadata",
+            Self::Retention(_) => "settings.retention",
         }
     }
 
@@ -93,6 +96,7 @@ impl Field {
             Self::History(rule) => put(&mut settings.history, rule.unwrap_or(default.history)),
             Self::Capacity(most) => put(&mut settings.capacity, most.unwrap_or(default.capacity)),
             Self::Patch(rule) => put(&mut settings.metadata, rule.unwrap_or(default.metadata)),
+            Self::Retention(seconds) => put(&mut settings.retention, *seconds),
         }
     }
 }
@@ -106,6 +110,12 @@ impl Change {
     /// Demands that the room has this version.
     pub(crate) fn only_if(&mut self, etag: String) {
         self.etag = Some(etag);
+    }
+
+    /// Whether it says anew for how long events are kept: what is gone comes not back.
+    fn lets_go(&self, room: &Room) -> bool {
+        let other = |field: &Field| matches!(field, Field::Retention(seconds) if *seconds != room.settings.retention);
+        self.fields.iter().any(other)
     }
 
     pub(crate) const fn is_empty(&self) -> bool {
@@ -188,6 +198,9 @@ impl Rooms {
             return Ok(());
         }
         match self.role(actor, room, deadline).await? {
+            Some(Role::Admin) if change.lets_go(room) => {
+                Err(Error::NotAllowed("only owners may say how long messages are kept"))
+            }
             Some(Role::Owner | Role::Admin) => Ok(()),
             Some(Role::Member) => {
                 Err(Error::NotAllowed("only owners and admins may update the room"))

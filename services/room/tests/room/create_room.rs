@@ -283,7 +283,7 @@ async fn what_is_wrong_with_a_request_is_named(db: Db) {
         r.settings.get_or_insert_default()
     }
     let suite = Harness::new(db).await;
-    let spoils: [(&str, Spoil); 26] = [
+    let spoils: [(&str, Spoil); 30] = [
         ("room_id", |r| r.room_id = "a\0".into()),
         ("room_id", |r| r.room_id = "x".repeat(129)),
         ("kind", |r| r.kind = 0),
@@ -311,6 +311,10 @@ async fn what_is_wrong_with_a_request_is_named(db: Db) {
         ("settings.history", |r| rules(r).history = 9),
         ("settings.capacity", |r| rules(r).capacity = -1),
         ("settings.capacity", |r| rules(r).capacity = 100_001),
+        ("settings.retention", |r| rules(r).retention = Some(time(59, 0))),
+        ("settings.retention", |r| rules(r).retention = Some(time(60, 1))),
+        ("settings.retention", |r| rules(r).retention = Some(time(315_360_001, 0))),
+        ("settings.retention", |r| rules(r).retention = Some(time(-60, 0))),
         ("member_user_ids[1]", |r| {
             r.member_user_ids = vec!["bob".to_owned(), "bob".to_owned()];
         }),
@@ -359,4 +363,9 @@ async fn tenants_share_no_ids(db: Db) {
     assert_eq!(create(&mut other, theirs).await.name, "Theirs");
     let ours = suite.user("ann").rooms.get_room(get("g")).await.expect("ours").into_inner();
     assert_eq!(ours.room.expect("a room").name, "Our room");
+}
+
+/// How long messages are kept.
+fn time(seconds: i64, nanos: i32) -> prost_types::Duration {
+    prost_types::Duration { seconds, nanos }
 }

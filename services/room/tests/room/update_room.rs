@@ -20,6 +20,7 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
     an_etag_guards_against_lost_updates,
     one_of_two_updates_at_once_with_one_etag_wins,
     owners_and_admins_and_services_may,
+    owners_and_services_say_how_long_messages_are_kept,
     a_direct_room_has_nothing_to_update,
     a_repeated_request_gets_the_first_reply,
     a_request_id_of_an_earlier_life_is_new_in_the_next,
@@ -174,6 +175,42 @@ async fn owners_and_admins_and_services_may(db: Db) {
     for mut client in [suite.user("ann"), suite.user("cid"), suite.backend()] {
         rename(&mut client, "g").await.expect("renamed");
     }
+}
+
+async fn owners_and_services_say_how_long_messages_are_kept(db: Db) {
+    let suite = Harness::new(db).await;
+    create(&mut suite.user("ann"), group("g", &["cid"])).await;
+    suite.roster.change("g", |roster| {
+        roster.members.insert("cid".to_owned(), MemberRole::Admin);
+    });
+    let kept = |seconds| {
+        let retention = Some(prost_types::Duration { seconds, nanos: 0 });
+        let settings = Some(pb::RoomSettings { retention, ..pb::RoomSettings::default() });
+        pb::Room { settings, ..named("g", "") }
+    };
+    let path = &["settings.retention"];
+    let (log_id, _) = suite.roster.of("g");
+    let told = || {
+        let (event, _) = suite.logs.updates(&log_id).pop().expect("an update");
+        event.effects.expect("effects").rules.expect("rules").retention
+    };
+    for (mut client, seconds) in [(suite.user("ann"), 3600), (suite.backend(), 60)] {
+        let after = update(&mut client, kept(seconds), path).await.settings.expect("settings");
+        assert_eq!(after.retention.map(|time| time.seconds), Some(seconds));
+        assert_eq!(told(), after.retention);
+        let got = client.rooms.get_room(get("g")).await.expect("there").into_inner().room;
+        assert_eq!(got.and_then(|room| room.settings), Some(after));
+    }
+    let mut cid = suite.user("cid");
+    refused(cid.rooms.update_room(request(kept(120), path)).await, Reason::NotAllowed);
+    // As it is, it may be said again.
+    cid.rooms.update_room(request(kept(60), path)).await.expect("no change");
+    for bad in [1, -60] {
+        let result = suite.user("ann").rooms.update_room(request(kept(bad), path)).await;
+        violates(result, "room.settings.retention");
+    }
+    let after = update(&mut suite.user("ann"), kept(0), path).await.settings.expect("settings");
+    assert_eq!((after.retention, told()), (None, None));
 }
 
 async fn a_direct_room_has_nothing_to_update(db: Db) {

@@ -14,7 +14,7 @@ use crate::room::{
 
 /// The fields that an update may name, those of the settings by their whole path.
 const FIELDS: [&str; 4] = ["name", "picture", "description", "metadata"];
-const SETTINGS: [&str; 8] = [
+const SETTINGS: [&str; 9] = [
     "settings.post",
     "settings.add",
     "settings.remove",
@@ -23,6 +23,7 @@ const SETTINGS: [&str; 8] = [
     "settings.history",
     "settings.capacity",
     "settings.metadata",
+    "settings.retention",
 ];
 
 /// How many paths a mask may have: each, and "settings", and some of them twice.
@@ -147,6 +148,7 @@ fn field(path: &str, room: &pb::Room) -> Result<Field, Error> {
             history: if path == "settings.history" { all.history } else { 0 },
             capacity: if path == "settings.capacity" { all.capacity } else { 0 },
             metadata: if path == "settings.metadata" { all.metadata } else { 0 },
+            retention: all.retention.filter(|_| path == "settings.retention"),
         };
         self::settings("room.settings", &one)
     };
@@ -166,6 +168,7 @@ fn field(path: &str, room: &pb::Room) -> Result<Field, Error> {
         "settings.history" => Field::History(settings()?.history),
         "settings.capacity" => Field::Capacity(settings()?.capacity),
         "settings.metadata" => Field::Patch(settings()?.metadata),
+        "settings.retention" => Field::Retention(settings()?.retention),
         _ => return Err(Error::invalid("update_mask", "names a field that cannot be updated")),
     })
 }
@@ -203,6 +206,10 @@ fn settings(at: &str, settings: &pb::RoomSettings) -> Result<SettingsDraft, Erro
         },
         capacity: Some(settings.capacity).filter(|capacity| *capacity != 0),
         metadata: members("metadata", settings.metadata)?,
+        // A part of a second is no good length.
+        retention: settings
+            .retention
+            .map_or(0, |time| if time.nanos == 0 { time.seconds } else { -1 }),
     };
-    draft.check(&format!("{at}.capacity"))
+    draft.check(at)
 }
