@@ -43,6 +43,9 @@ pub enum Error {
     #[error("metadata has at most 32 keys and 8192 bytes")]
     MetadataFull,
 
+    #[error("the device is not in the room that it shall leave")]
+    SeatNotFound,
+
     #[error("a room with this id exists")]
     RoomIdTaken,
 
@@ -102,6 +105,7 @@ impl Failure for Error {
             Self::EtagMismatch => Reason::EtagMismatch,
             Self::KeyRefused { .. } => Reason::MetadataConflict,
             Self::MetadataFull => Reason::MetadataFull,
+            Self::SeatNotFound => Reason::SeatNotFound,
             Self::RoomIdTaken => Reason::RoomIdTaken,
             Self::UniqueIdTaken => Reason::UniqueIdTaken,
             Self::RequestIdReused => Reason::RequestIdReused,

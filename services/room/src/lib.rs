@@ -1,11 +1,12 @@
 //! The room service: names, settings and the lives of rooms.
 //!
-//! A folder for each noun: `room`, `list`, `metadata`, `operator`. `clients` calls the services below;
+//! A folder for each noun: `room`, `live`, `list`, `metadata`, `operator`. `clients` calls the services below;
 //! `wire` is what the handlers share.
 
 use parlance_db::{Db, Migrations, StoreError};
 pub use parlance_outbox::Outbox;
 use parlance_proto::message::v1::FactSource;
+use parlance_proto::room::v1::live_room_service_server::LiveRoomServiceServer;
 use parlance_proto::room::v1::metadata_service_server::MetadataServiceServer;
 use parlance_proto::room::v1::operator_service_server::OperatorServiceServer;
 use parlance_proto::room::v1::room_list_service_server::RoomListServiceServer;
@@ -16,6 +17,7 @@ use parlance_types::LogId;
 mod clients;
 mod error;
 mod list;
+mod live;
 mod metadata;
 mod operator;
 mod room;
@@ -23,8 +25,9 @@ mod wire;
 
 pub use error::Error;
 
-use clients::{Members, Rosters, UserLogs};
+use clients::{Members, Rosters, Seats, UserLogs};
 use list::RoomListGrpc;
+use live::{LiveRoomGrpc, LiveRooms};
 use metadata::MetadataGrpc;
 use operator::OperatorGrpc;
 use room::store::Store;
@@ -39,6 +42,7 @@ pub const MIGRATIONS: Migrations =
 #[derive(Clone, Debug)]
 pub struct Service {
     rooms: Rooms,
+    live: LiveRooms,
     logs: UserLogs,
     callers: Callers,
     outbox: Outbox,
@@ -52,9 +56,11 @@ impl Service {
         let internal = || env.internal.clone();
         let outbox = Outbox::new(db.clone(), FactSource::Room, message.clone(), internal());
         let members = Members::new(membership.clone(), internal());
+        let seats = Seats::new(membership.clone(), internal());
         let rosters = Rosters::new(membership, internal());
         let rooms = Rooms::new(env, Store::new(db), rosters.clone(), members, outbox.clone());
         Self {
+            live: LiveRooms::new(rooms.clone(), seats),
             rooms,
             logs: UserLogs::new(message, internal()),
             callers: Callers::new(rosters),
@@ -75,9 +81,10 @@ impl Service {
 
     /// What users, backends and operators call, once the auth layer has verified them.
     pub fn public(&self) -> Served {
-        let Self { rooms, logs, callers, outbox, tasks } = self.clone();
+        let Self { rooms, live, logs, callers, outbox, tasks } = self.clone();
         public![
             RoomServiceServer::new(RoomGrpc { rooms: rooms.clone(), callers: callers.clone() }),
+            LiveRoomServiceServer::new(LiveRoomGrpc { live, callers: callers.clone() }),
             MetadataServiceServer::new(MetadataGrpc {
                 rooms: rooms.clone(),
                 callers: callers.clone(),
@@ -92,5 +99,6 @@ impl Service {
     pub fn run(&self) {
         self.outbox.relay("room relay", &self.tasks);
         self.rooms.run_janitor();
+        self.live.run(&self.tasks);
     }
 }

@@ -152,6 +152,11 @@ impl Harness {
 }
 
 impl Membership {
+    /// Ends live rooms whose time is over.
+    pub(crate) async fn end_due(&self) {
+        self.0.end_due().await.expect("ended");
+    }
+
     /// A client of a user of the tenant acme.
     pub(crate) fn user(&self, user: &str) -> MembershipServiceClient<Transport> {
         let members = public![self.0.memberships()];

@@ -7,6 +7,9 @@ mod logs;
 mod roster;
 mod silence;
 
+mod live {
+    mod rooms;
+}
 mod list {
     mod list_my_rooms;
 }

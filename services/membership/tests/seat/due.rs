@@ -27,6 +27,7 @@ async fn run(world: &World, db: &Db, until: impl AsyncFn() -> bool) {
     assert_eq!(beside.env.tasks.broken_by(), None);
 }
 
+/// B-023.
 async fn a_room_that_nobody_came_back_to_ends_in_its_time(db: Db) {
     let world = World::new(db.clone());
     let den = live(&world, "den", 90).await;

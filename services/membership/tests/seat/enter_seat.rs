@@ -32,6 +32,7 @@ parlance_db::test_on_each_db!(
         the_service_is_internal,
 );
 
+/// B-027.
 async fn a_user_is_in_while_one_of_their_devices_is(db: Db) {
     let world = World::new(db);
     let den = live(&world, "den", 60).await;
@@ -96,6 +97,7 @@ async fn a_newer_session_takes_the_seat_over(db: Db) {
     assert_eq!(story(&world, den), ["created", "ann joined"]);
 }
 
+/// B-022.
 async fn the_last_one_ends_the_room_that_waits_for_nobody(db: Db) {
     let world = World::new(db);
     let den = live(&world, "den", 0).await;
@@ -144,6 +146,7 @@ async fn a_room_takes_as_many_users_as_its_capacity(db: Db) {
     enter(&world, "cleo", den, "c").await;
 }
 
+/// B-055.
 async fn a_user_is_in_so_many_live_rooms_at_most(db: Db) {
     let world = World::new(db);
     let mut rooms = Vec::new();

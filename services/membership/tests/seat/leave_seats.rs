@@ -11,6 +11,7 @@ parlance_db::test_on_each_db!(
         a_device_leaves_all_its_rooms_and_no_other_does,
 );
 
+/// B-026, B-027, B-028.
 async fn a_device_leaves_all_its_rooms_and_no_other_does(db: Db) {
     let world = World::new(db);
     let rooms = [

@@ -19,6 +19,7 @@ parlance_db::test_on_each_db!(
         bad_fields_are_named,
 );
 
+/// B-017, B-020, B-214.
 async fn a_device_moves_in_one_step_and_the_new_room_hears_of_it_first(db: Db) {
     let world = World::new(db);
     let (tea, den) = (live(&world, "tea", 0).await, live(&world, "den", 60).await);
@@ -58,6 +59,7 @@ async fn a_repeat_has_no_effect(db: Db) {
     refused(switch(&world, "ann", tea, den, "a").await, Reason::SeatNotFound);
 }
 
+/// B-018.
 async fn an_existing_room_is_entered_whatever_the_limit(db: Db) {
     let world = World::new(db);
     let mut rooms = Vec::new();

@@ -18,6 +18,8 @@ const PASSES: &[Reason] = &[
     Reason::RoomFull,
     Reason::RemovedFromRoom,
     Reason::Banned,
+    Reason::RoomLimit,
+    Reason::SeatNotFound,
     Reason::RoomIdTaken,
     Reason::RateLimited,
     Reason::Overloaded,
@@ -86,7 +88,7 @@ impl Rosters {
             members: codec::grants(&room.founding),
             ensure_user_ids: room.founding.ensure().to_vec(),
             created_event: codec::created_event(room).encode_to_vec(),
-            live: None,
+            live: room.founding.live().map(codec::live_roster),
         };
         let open = |mut to: Client, request| async move { to.open_roster(request).await };
         self.call(&room.founder(), deadline, request, open).await?;

@@ -11,7 +11,10 @@ use prost_types::Timestamp;
 
 pub(crate) use parlance_proto::message::v1::Event;
 
-use super::{Founding, LogRules, Room, RoomEvent, RosterRules, Settings, UniqueId};
+use super::{
+    Founding, LiveFounding, LogRules, MAX_LIVE_ROOMS, Room, RoomEvent, RosterRules, Settings,
+    UniqueId,
+};
 
 /// A room as callers see it.
 pub(crate) fn room(room: &Room) -> pb::Room {
@@ -28,7 +31,37 @@ pub(crate) fn room(room: &Room) -> pb::Room {
         create_time: Some(timestamp(room.create_time)),
         update_time: Some(timestamp(room.update_time)),
         etag: room.etag(),
+        live: room.founding.live().map(live),
     }
+}
+
+fn live(live: &LiveFounding) -> pb::LiveSettings {
+    pb::LiveSettings {
+        destroy_delay: Some(span(live.destroy_delay)),
+        single_device: live.single_device,
+        empty_timeout: live.seat.is_none().then(|| span(live.empty_timeout)),
+    }
+}
+
+/// What is particular to the roster of a live room.
+pub(crate) fn live_roster(live: &LiveFounding) -> roster::LiveRoster {
+    let seat = live.seat.as_ref().map(|seat| roster::FirstSeat {
+        resource: seat.resource.clone(),
+        session_id: seat.session_id.clone(),
+        max_rooms: MAX_LIVE_ROOMS,
+        from_log_id: seat.from.clone().unwrap_or_default(),
+    });
+    roster::LiveRoster {
+        destroy_delay: Some(span(live.destroy_delay)),
+        empty_timeout: Some(span(live.empty_timeout)),
+        single_device: live.single_device,
+        seat,
+    }
+}
+
+fn span(span: Micros) -> prost_types::Duration {
+    let nanos = i32::try_from(span.rem_euclid(1_000_000) * 1000).expect("below 10^9");
+    prost_types::Duration { seconds: span.div_euclid(1_000_000), nanos }
 }
 
 /// The form in which the room of a reply is recorded.

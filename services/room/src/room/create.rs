@@ -123,7 +123,7 @@ impl Rooms {
     }
 
     /// The row of a room that is to be.
-    pub(super) fn plan(&self, actor: &Actor, new: &NewRoom) -> Room {
+    pub(crate) fn plan(&self, actor: &Actor, new: &NewRoom) -> Room {
         let now = self.now();
         let made = || RoomId::new(self.fresh_id().to_string());
         Room {

@@ -2,6 +2,8 @@
 
 mod decode;
 
+pub(crate) use decode::{settings, wait};
+
 use parlance_db::Stored;
 use parlance_proto::room::v1 as pb;
 use parlance_proto::room::v1::room_service_server::RoomService;

@@ -14,7 +14,7 @@ impl Rooms {
     /// If the roster can never be opened the room is given up, and its ids are
     /// free again. After any other failure somebody else goes on: a retry, a
     /// get-or-create, the janitor.
-    pub(super) async fn finish_creation(
+    pub(crate) async fn finish_creation(
         &self,
         room: &Room,
         deadline: Deadline,
@@ -58,7 +58,7 @@ impl Rooms {
 
     /// Closes the roster of a room in deletion; then its ids are free. Of one that
     /// was given up, closes what somebody may have opened after all.
-    pub(super) async fn finish_deletion(
+    pub(crate) async fn finish_deletion(
         &self,
         room: &Room,
         deadline: Deadline,

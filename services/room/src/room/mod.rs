@@ -11,6 +11,7 @@ mod get_or_create;
 mod grpc;
 mod janitor;
 mod lifecycle;
+mod live;
 mod owners;
 mod repeat;
 mod rooms;
@@ -27,7 +28,8 @@ use serde::{Deserialize, Serialize};
 pub(crate) use create::{MAX_MEMBERS, NewRoom};
 pub(crate) use get::Names;
 pub(crate) use get_or_create::{ChannelWish, DirectWish};
-pub(crate) use grpc::RoomGrpc;
+pub(crate) use grpc::{RoomGrpc, settings, wait};
+pub(crate) use live::{LiveFounding, MAX_LIVE_ROOMS};
 pub(crate) use owners::KeyOwners;
 pub(crate) use repeat::{Asked, Changed};
 pub(crate) use rooms::Rooms;
@@ -74,6 +76,9 @@ pub(crate) struct Founding {
     members: Vec<String>,
     /// Who comes into being if they do not exist.
     ensure: Vec<String>,
+    /// Of a live room only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    live: Option<LiveFounding>,
 }
 
 /// A room.
@@ -168,6 +173,7 @@ impl Founding {
             owner: owner.map(UserId::into_string),
             members: members.into_iter().map(UserId::into_string).collect(),
             ensure: ensure.into_iter().map(UserId::into_string).collect(),
+            live: None,
         }
     }
 

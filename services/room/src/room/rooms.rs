@@ -41,7 +41,7 @@ impl Rooms {
 
     /// Runs a change to its end, also if its caller goes away meanwhile: it is not left
     /// half-way. What it awaits is bounded, so it ends; the end of the process waits for it.
-    pub(super) fn change<T, W>(
+    pub(crate) fn change<T, W>(
         &self,
         deadline: Deadline,
         work: W,

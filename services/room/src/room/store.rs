@@ -6,7 +6,7 @@ use parlance_db::{Conn, Db, Query, StoreError};
 use parlance_outbox::{enqueue, register};
 use parlance_requests::{Found, RequestKey, forget, prune};
 use parlance_rpc::Tasks;
-use parlance_types::{Clock, LogId, Micros, RoomId, TenantId, UserId};
+use parlance_types::{Clock, LogId, Micros, RoomId, RoomKind, TenantId, UserId};
 use uuid::Uuid;
 
 use super::janitor::{ABANDONED_GRACE, GRACE};
@@ -426,6 +426,16 @@ impl Store {
             .bind(State::Abandoned as i16)
             .execute()
             .await?;
+        Ok(())
+    }
+
+    /// Notes that live rooms have ended by themselves.
+    pub(crate) async fn note_ended(&self, ended: &[LogId], now: Micros) -> Result<(), Error> {
+        let note = "UPDATE rooms SET state = $1, due_time = NULL, update_time = $2
+                    WHERE state <> $1 AND kind = $3 AND log_id IN ($4..)";
+        let note = self.db.write(note).bind(State::Deleted as i16).bind(now);
+        let note = note.bind(RoomKind::Live as i16);
+        note.bind_list(ended.iter().map(|log_id| log_id.0)).execute().await?;
         Ok(())
     }
 

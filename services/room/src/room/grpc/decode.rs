@@ -3,13 +3,13 @@
 use parlance_proto::membership::v1 as roster;
 use parlance_proto::message::v1 as log;
 use parlance_proto::room::v1 as pb;
-use parlance_rpc::fields::{each, given, ids as ids_of, length, pairs, room_id, user_id};
-use parlance_types::{History, JoinRule, MemberRule, RoomId, RoomKind, UserId};
+use parlance_rpc::fields::{duration, each, given, ids as ids_of, length, pairs, room_id, user_id};
+use parlance_types::{History, JoinRule, MemberRule, Micros, RoomId, RoomKind, UserId};
 
 use crate::Error;
 use crate::room::{
-    Actor, Change, ChannelWish, Description, DirectWish, Field, Founding, MAX_MEMBERS, Name, Names,
-    NewRoom, Picture, SettingsDraft, UniqueId, Update,
+    Actor, Change, ChannelWish, Description, DirectWish, Field, Founding, LiveFounding,
+    MAX_MEMBERS, Name, Names, NewRoom, Picture, SettingsDraft, UniqueId, Update,
 };
 
 /// The fields that an update may name, those of the settings by their whole path.
@@ -26,6 +26,11 @@ const SETTINGS: [&str; 9] = [
     "settings.retention",
 ];
 
+/// The longest that a live room waits for somebody, and how long for the first one unless the
+/// call says.
+const MAX_WAIT: Micros = 3 * 60 * 60 * 1_000_000;
+const EMPTY_TIMEOUT: Micros = 5 * 60 * 1_000_000;
+
 /// How many paths a mask may have: each, and "settings", and some of them twice.
 const MAX_PATHS: usize = 100;
 
@@ -33,6 +38,7 @@ pub(super) fn new_room(actor: &Actor, request: pb::CreateRoomRequest) -> Result<
     let kind = match log::RoomKind::try_from(request.kind) {
         Ok(log::RoomKind::Group) => RoomKind::Group,
         Ok(log::RoomKind::Channel) => RoomKind::Channel,
+        Ok(log::RoomKind::Live) if actor.is_tenant() => RoomKind::Live,
         _ => return Err(Error::invalid("kind", "must be group or channel")),
     };
     let unique_id = given(request.unique_id);
@@ -41,6 +47,18 @@ pub(super) fn new_room(actor: &Actor, request: pb::CreateRoomRequest) -> Result<
     }
     let owner = given(request.owner_user_id).map(|id| user_id("owner_user_id", id));
     let members = each("member_user_ids", request.member_user_ids, 0..=MAX_MEMBERS, user_id)?;
+    if kind == RoomKind::Live && !members.is_empty() {
+        return Err(Error::invalid("member_user_ids", "must be empty: a live room is entered"));
+    }
+    if kind == RoomKind::Live && owner.is_some() {
+        return Err(Error::invalid(
+            "owner_user_id",
+            "must be empty: who enters first is the owner",
+        ));
+    }
+    if request.live.is_some() && kind != RoomKind::Live {
+        return Err(Error::invalid("live", "is for live rooms"));
+    }
     if kind == RoomKind::Group && !members.is_empty() && owner.is_none() && actor.user.is_none() {
         let rule = "must name the owner: a group with members has one";
         return Err(Error::invalid("owner_user_id", rule));
@@ -55,8 +73,31 @@ pub(super) fn new_room(actor: &Actor, request: pb::CreateRoomRequest) -> Result<
         metadata: pairs("metadata", request.metadata)?,
         settings: settings("settings", &request.settings.unwrap_or_default())?.resolve(kind),
         pair: None,
-        founding: Founding::parse(actor, owner.transpose()?, &members)?,
+        founding: match kind {
+            RoomKind::Live => Founding::of_live(None, live(&request.live.unwrap_or_default())?),
+            _ => Founding::parse(actor, owner.transpose()?, &members)?,
+        },
     })
+}
+
+/// How a live room lives that a service makes.
+fn live(live: &pb::LiveSettings) -> Result<LiveFounding, Error> {
+    Ok(LiveFounding {
+        destroy_delay: wait("live.destroy_delay", live.destroy_delay)?.unwrap_or_default(),
+        empty_timeout: wait("live.empty_timeout", live.empty_timeout)?.unwrap_or(EMPTY_TIMEOUT),
+        single_device: live.single_device,
+        seat: None,
+    })
+}
+
+/// How long a live room waits for somebody, in microseconds.
+pub(crate) fn wait(
+    field: &str,
+    span: Option<prost_types::Duration>,
+) -> Result<Option<Micros>, Error> {
+    let Some(span) = duration(field, span)? else { return Ok(None) };
+    let wait = Micros::try_from(span.as_micros()).ok().filter(|wait| *wait <= MAX_WAIT);
+    wait.map(Some).ok_or_else(|| Error::invalid(field, "must be at most 3 h"))
 }
 
 pub(super) fn direct_wish(
@@ -174,7 +215,7 @@ fn field(path: &str, room: &pb::Room) -> Result<Field, Error> {
 }
 
 /// Rules from the wire; `at` is where they stand in the request.
-fn settings(at: &str, settings: &pb::RoomSettings) -> Result<SettingsDraft, Error> {
+pub(crate) fn settings(at: &str, settings: &pb::RoomSettings) -> Result<SettingsDraft, Error> {
     let unknown = |field: &str| Error::invalid(format!("{at}.{field}"), "is not a known rule");
     let members = |field: &str, rule: i32| match roster::MemberRule::try_from(rule) {
         Ok(roster::MemberRule::Unspecified) => Ok(None),
