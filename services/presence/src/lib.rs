@@ -1,6 +1,6 @@
 //! The presence service: who is online, and who is typing.
 //!
-//! A folder for each noun: `session`, `presence`, `typing`. `state` holds sessions under
+//! A folder for each noun: `session`, `presence`, `typing`, and `seat`, which nobody calls. `state` holds sessions under
 //! leases, in memory or in Redis; `clients` calls the services below; `wire` is what the
 //! handlers share.
 
@@ -10,12 +10,13 @@ use parlance_db::{Db, Migrations};
 use parlance_proto::presence::v1::presence_service_server::PresenceServiceServer;
 use parlance_proto::presence::v1::session_service_server::SessionServiceServer;
 use parlance_proto::presence::v1::typing_service_server::TypingServiceServer;
-use parlance_rpc::{Env, Served, Transport, public};
+use parlance_rpc::{Env, Served, Tasks, Transport, public};
 
 mod clients;
 mod error;
 mod options;
 mod presence;
+mod seat;
 pub mod session;
 pub mod state;
 mod typing;
@@ -24,8 +25,9 @@ mod wire;
 pub use error::Error;
 pub use options::{Leases, Options, Share};
 
-use clients::{Notices, Rosters};
+use clients::{Notices, Rosters, Seats};
 use presence::{PresenceGrpc, Presences};
+use seat::SeatEnds;
 use session::{Devices, LastSeen, SessionGrpc, Store};
 use state::Sessions;
 use typing::{Typing, TypingGrpc};
@@ -38,6 +40,9 @@ pub const MIGRATIONS: Migrations = parlance_db::migrations!();
 #[derive(Clone, Debug)]
 pub struct Service {
     presences: Presences,
+    seats: SeatEnds,
+    options: Options,
+    tasks: Tasks,
     devices: Devices,
     typing: Typing,
     streams: Streams,
@@ -54,11 +59,15 @@ impl Service {
         message: Transport,
         options: Options,
     ) -> Self {
+        let seats = Seats::new(membership.clone(), env.internal.clone());
         let rosters = Rosters::new(membership, env.internal.clone());
         let notices = Notices::new(message, env.internal.clone());
         let last_seen = LastSeen::new(env, Store(db));
         let (here, seen) = (Arc::clone(&sessions), last_seen.clone());
         Self {
+            seats: SeatEnds { sessions: Arc::clone(&sessions), seats },
+            options: options.clone(),
+            tasks: env.tasks.clone(),
             devices: Devices::new(here, rosters.clone(), seen, options.leases),
             typing: Typing { notices, lasts: options.typing },
             streams: Streams::new(env, &options),
@@ -68,7 +77,7 @@ impl Service {
 
     /// What users and backends call, once the auth layer has verified them.
     pub fn public(&self) -> Served {
-        let Self { presences, devices, typing, streams } = self.clone();
+        let Self { presences, devices, typing, streams, .. } = self.clone();
         public![
             PresenceServiceServer::new(PresenceGrpc { presences, streams: streams.clone() }),
             SessionServiceServer::new(SessionGrpc { devices, streams }),
@@ -77,8 +86,9 @@ impl Service {
     }
 
     /// Shows the state from now on that somebody lives who renews leases, and looks at those
-    /// who are watched.
+    /// who are watched, and for sessions that have ended.
     pub fn run(&self) {
         self.presences.run();
+        self.seats.run(&self.options, &self.tasks);
     }
 }

@@ -11,6 +11,11 @@ pub struct Options {
     pub watch: Duration,
     /// After so long without a good look, those who are watched are unknown.
     pub stale: Duration,
+    /// How often sessions that have ended are looked for.
+    pub ended: Duration,
+    /// How often all seats in live rooms are walked over: seats of sessions that were lost
+    /// end by it.
+    pub seat_walk: Duration,
     /// How long somebody types who does not say so again.
     pub typing: Duration,
     /// The leases that may be asked for.
@@ -58,6 +63,8 @@ impl Default for Options {
         Self {
             watch: seconds(1),
             stale: seconds(3),
+            ended: Duration::from_millis(500),
+            seat_walk: seconds(20),
             typing: seconds(30),
             leases: Leases::default(),
             per_caller: Share { streams: 50, watched: 5000 },

@@ -123,6 +123,8 @@ pub(crate) fn options() -> Options {
     let second = Duration::from_secs(1);
     Options {
         watch: LOOK,
+        ended: LOOK,
+        seat_walk: LOOK,
         stale: Duration::from_millis(400),
         typing: TYPING,
         leases: Leases { shortest: second / 10, default: 30 * second, longest: 60 * second },

@@ -11,6 +11,9 @@ mod presence {
     mod room_online_count;
     mod watch_presence;
 }
+mod seat {
+    mod ends;
+}
 mod session {
     mod keep_session;
     mod open_session;

@@ -2,11 +2,13 @@
 
 mod notices;
 mod roster;
+mod seats;
 
 use parlance_rpc::Reason;
 
 pub(crate) use notices::Notices;
 pub(crate) use roster::{Members, Rosters};
+pub(crate) use seats::Seats;
 
 /// Refusals that concern the caller of this service.
 const PASSES: &[Reason] =

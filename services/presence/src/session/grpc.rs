@@ -9,7 +9,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Response, Status};
 
-use super::{Active, Device, Devices, InvalidSession, Lease, Resource, Session, User};
+use super::{Active, Device, Devices, InvalidSession, Lease, Resource, Session, SessionId, User};
 use crate::wire::{Frames, Streams, user};
 use crate::{Error, Leases};
 
@@ -53,7 +53,7 @@ fn decode(request: pb::OpenSessionRequest, leases: Leases) -> Result<(Resource, 
     Ok((resource, Session { active, status, lease }))
 }
 
-fn encode(resource: &Resource, session: &Session) -> pb::Session {
+fn encode(resource: &Resource, id: &SessionId, session: &Session) -> pb::Session {
     let availability = match session.active {
         Active::Online => pb::Availability::Online,
         Active::Away => pb::Availability::Away,
@@ -63,6 +63,7 @@ fn encode(resource: &Resource, session: &Session) -> pb::Session {
         availability: availability.into(),
         status: session.status.as_str().to_owned(),
         lease: prost_types::Duration::try_from(session.lease.get()).ok(),
+        session_id: id.as_str().to_owned(),
     }
 }
 
@@ -73,11 +74,11 @@ impl SessionGrpc {
         user: User,
         request: pb::OpenSessionRequest,
         deadline: Deadline,
-    ) -> Result<(Device, Session), Error> {
+    ) -> Result<(Device, SessionId, Session), Error> {
         let (resource, session) = decode(request, self.devices.leases)?;
         let device = Device { user, resource };
-        deadline.bound(self.devices.open(&device, &session, deadline)).await?;
-        Ok((device, session))
+        let id = deadline.bound(self.devices.open(&device, &session, deadline)).await?;
+        Ok((device, id, session))
     }
 }
 
@@ -91,8 +92,8 @@ impl SessionService for SessionGrpc {
     ) -> Result<Response<pb::OpenSessionResponse>, Status> {
         let deadline = Deadline::of(&request);
         let user = user(&caller(&request)?)?;
-        let (device, session) = self.open(user, request.into_inner(), deadline).await?;
-        let session = Some(encode(&device.resource, &session));
+        let (device, id, session) = self.open(user, request.into_inner(), deadline).await?;
+        let session = Some(encode(&device.resource, &id, &session));
         Ok(Response::new(pb::OpenSessionResponse { session }))
     }
 
@@ -104,8 +105,8 @@ impl SessionService for SessionGrpc {
         let caller = caller(&request)?;
         let resource = resource(request.into_inner().resource)?;
         let device = Device { user: user(&caller)?, resource };
-        let session = deadline.bound(self.devices.renew(&device)).await?;
-        let session = Some(encode(&device.resource, &session));
+        let (id, session) = deadline.bound(self.devices.renew(&device)).await?;
+        let session = Some(encode(&device.resource, &id, &session));
         Ok(Response::new(pb::HeartbeatResponse { session }))
     }
 
@@ -131,10 +132,10 @@ impl SessionService for SessionGrpc {
         let open = self.streams.open(&caller, 0)?;
         let pb::KeepSessionRequest { resource, availability, status, lease } = request.into_inner();
         let request = pb::OpenSessionRequest { resource, availability, status, lease };
-        let (device, session) = self.open(user, request, deadline).await?;
+        let (device, id, session) = self.open(user, request, deadline).await?;
         let devices = self.devices.clone();
         let frames = open.run(&caller, FRAMES, async move |frames| {
-            Some(renew(&devices, &device, session, &frames).await)
+            Some(renew(&devices, &device, (id, session), &frames).await)
         });
         Ok(Response::new(frames))
     }
@@ -144,18 +145,19 @@ impl SessionService for SessionGrpc {
 async fn renew(
     devices: &Devices,
     device: &Device,
-    opened: Session,
+    (id, opened): (SessionId, Session),
     frames: &mpsc::Sender<Frame>,
 ) -> Error {
     let third = |session: &Session| session.lease.get().max(RETRY) / THIRD;
     let mut wait = third(&opened);
-    tell(frames, device, &opened);
+    tell(frames, device, &id, &opened);
     loop {
         sleep_until(Instant::now() + wait).await;
         match devices.renew(device).await {
-            Ok(session) => {
+            // Opened again by another stream it may have another id.
+            Ok((id, session)) => {
                 wait = third(&session);
-                tell(frames, device, &session);
+                tell(frames, device, &id, &session);
             }
             Err(ended @ Error::SessionNotFound) => return ended,
             Err(error) => {
@@ -168,8 +170,8 @@ async fn renew(
 }
 
 /// Tells of a renewal, unless older ones still wait to be read.
-fn tell(frames: &mpsc::Sender<Frame>, device: &Device, session: &Session) {
-    let session = Some(encode(&device.resource, session));
+fn tell(frames: &mpsc::Sender<Frame>, device: &Device, id: &SessionId, session: &Session) {
+    let session = Some(encode(&device.resource, id, session));
     let frame = Ok(pb::KeepSessionResponse { session });
     if let Err(TrySendError::Full(_)) = frames.try_send(frame) {
         tracing::trace!("a renewal is not told to a reader who does not read");

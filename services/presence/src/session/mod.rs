@@ -30,6 +30,11 @@ pub type User = (TenantId, UserId);
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Resource(String);
 
+/// Names a session for as long as it lives: what is opened again in time keeps it. What ended
+/// never comes back under its id.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId(String);
+
 /// What a user says with a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Status(String);
@@ -91,6 +96,27 @@ impl Resource {
             let rule = format!("must have 1 to {MAX_RESOURCE} bytes and no control characters");
             Err(InvalidSession(rule))
         }
+    }
+
+    /// Takes a name that was checked before.
+    pub const fn stored(resource: String) -> Self {
+        Self(resource)
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl SessionId {
+    /// An id that no session had.
+    pub fn fresh() -> Self {
+        Self(format!("{:032x}", rand::random::<u128>()))
+    }
+
+    /// Takes an id that was made before.
+    pub const fn stored(id: String) -> Self {
+        Self(id)
     }
 
     pub fn as_str(&self) -> &str {
@@ -155,29 +181,29 @@ impl Devices {
         device: &Device,
         session: &Session,
         deadline: Deadline,
-    ) -> Result<(), Error> {
+    ) -> Result<SessionId, Error> {
         if !self.existing.contains_key(&device.user) {
             self.rosters.ensure_user(&device.user, deadline).await?;
             self.existing.insert(device.user.clone(), ());
         }
-        match self.sessions.open(device, session).await? {
-            Opened::Done => {
+        match self.sessions.open(device, session, &SessionId::fresh()).await? {
+            Opened::Done(id) => {
                 // So that who closes it at once was seen; a slow database delays nobody.
                 let noted = self.last_seen.note(&device.user);
                 if tokio::time::timeout(NOTE, noted).await.is_err() {
                     tracing::debug!("the presence store is slow");
                 }
-                Ok(())
+                Ok(id)
             }
             Opened::TooMany => Err(Error::TooManySessions),
         }
     }
 
     /// Renews the lease of a session.
-    pub(crate) async fn renew(&self, device: &Device) -> Result<Session, Error> {
-        let session = self.sessions.renew(device).await?.ok_or(Error::SessionNotFound)?;
+    pub(crate) async fn renew(&self, device: &Device) -> Result<(SessionId, Session), Error> {
+        let renewed = self.sessions.renew(device).await?.ok_or(Error::SessionNotFound)?;
         drop(self.last_seen.note(&device.user));
-        Ok(session)
+        Ok(renewed)
     }
 
     /// Ends a session; one that is not there has ended.

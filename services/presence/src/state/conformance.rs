@@ -7,8 +7,8 @@ use async_trait::async_trait;
 use parlance_types::{TenantId, UserId};
 use tokio::time::{Instant, sleep};
 
-use super::{Doubt, MAX_SESSIONS, Opened, Seen, Sessions};
-use crate::session::{Active, Device, Lease, Resource, Session, Status, User};
+use super::{Doubt, MAX_SESSIONS, Named, Opened, Seen, Sessions};
+use crate::session::{Active, Device, Lease, Resource, Session, SessionId, Status, User};
 
 /// How the state under test is to be laid out: short, so that tests are.
 pub const DOUBT: Doubt = Doubt { gap: Duration::from_secs(2), lasts: Duration::from_millis(500) };
@@ -46,6 +46,10 @@ macro_rules! test_sessions {
             a_state_that_begins_is_complete_after_the_longest_lease_only,
             what_may_have_been_lost_is_in_doubt_for_the_longest_lease,
             a_time_in_which_nothing_could_renew_is_doubt_too,
+            a_session_keeps_its_id_until_it_ends,
+            what_ended_is_told_until_it_is_forgotten,
+            what_was_lost_has_not_ended,
+            what_is_not_there_is_gone_once_the_state_is_complete,
         );
     };
     ($bed:path => $($test:ident),+ $(,)?) => {
@@ -80,9 +84,17 @@ fn online(status: &str) -> Session {
     session(Active::Online, status, Duration::from_mins(1))
 }
 
-async fn open(bed: &dyn Bed, device: &Device, session: &Session) {
-    let opened = bed.sessions().open(device, session).await.expect("opened");
-    assert_eq!(opened, Opened::Done);
+async fn open(bed: &dyn Bed, device: &Device, session: &Session) -> Named {
+    let fresh = SessionId::fresh();
+    match bed.sessions().open(device, session, &fresh).await.expect("an answer") {
+        Opened::Done(id) => Named { device: device.clone(), id },
+        Opened::TooMany => panic!("too many sessions"),
+    }
+}
+
+async fn renew(bed: &dyn Bed, device: &Device) -> Option<Session> {
+    let renewed = bed.sessions().renew(device).await.expect("an answer");
+    renewed.map(|(_, session)| session)
 }
 
 async fn seen(bed: &dyn Bed, user: &User) -> Seen {
@@ -131,21 +143,18 @@ pub async fn a_renewed_lease_begins_anew(bed: &dyn Bed) {
     open(bed, &phone, &said).await;
     let until = Instant::now() + lease * 2;
     while Instant::now() < until {
-        let renewed = bed.sessions().renew(&phone).await.expect("an answer");
-        assert_eq!(renewed, Some(said.clone()));
+        assert_eq!(renew(bed, &phone).await, Some(said.clone()));
         sleep(lease / 10).await;
     }
 }
 
 pub async fn what_is_not_there_cannot_be_renewed(bed: &dyn Bed) {
     let ann = user("ann");
-    let renew =
-        async |resource| bed.sessions().renew(&device(&ann, resource)).await.expect("an answer");
-    assert_eq!(renew("never").await, None);
+    assert_eq!(renew(bed, &device(&ann, "never")).await, None);
     let lease = Duration::from_millis(100);
     open(bed, &device(&ann, "ended"), &session(Active::Online, "", lease)).await;
     until(bed, &ann, |seen| seen.sessions.is_empty()).await;
-    assert_eq!(renew("ended").await, None);
+    assert_eq!(renew(bed, &device(&ann, "ended")).await, None);
     assert!(seen(bed, &ann).await.sessions.is_empty());
 }
 
@@ -156,7 +165,7 @@ pub async fn a_closed_session_is_gone_and_may_be_closed_again(bed: &dyn Bed) {
     for _ in 0..2 {
         bed.sessions().close(&phone).await.expect("closed");
         assert!(seen(bed, &ann).await.sessions.is_empty());
-        assert_eq!(bed.sessions().renew(&phone).await.expect("an answer"), None);
+        assert_eq!(renew(bed, &phone).await, None);
     }
 }
 
@@ -176,7 +185,8 @@ pub async fn a_user_has_a_bounded_number_of_sessions(bed: &dyn Bed) {
     for n in 0..MAX_SESSIONS {
         open(bed, &nth(n), &online("")).await;
     }
-    let more = bed.sessions().open(&nth(MAX_SESSIONS), &online("")).await.expect("an answer");
+    let (nth_more, fresh) = (nth(MAX_SESSIONS), SessionId::fresh());
+    let more = bed.sessions().open(&nth_more, &online(""), &fresh).await.expect("an answer");
     assert_eq!(more, Opened::TooMany);
     open(bed, &nth(0), &online("again")).await;
     bed.sessions().close(&nth(1)).await.expect("closed");
@@ -218,8 +228,7 @@ pub async fn ids_and_statuses_may_hold_whatever_they_like(bed: &dyn Bed) {
         let user = user_of(text, text);
         open(bed, &device(&user, text), &online(text)).await;
         assert_eq!(seen(bed, &user).await.sessions, [online(text)]);
-        let renewed = bed.sessions().renew(&device(&user, text)).await.expect("an answer");
-        assert_eq!(renewed, Some(online(text)));
+        assert_eq!(renew(bed, &device(&user, text)).await, Some(online(text)));
     }
 }
 
@@ -242,7 +251,7 @@ pub async fn what_may_have_been_lost_is_in_doubt_for_the_longest_lease(bed: &dyn
     for lost in [&ann, &bob] {
         assert_eq!(seen(bed, lost).await, Seen::default(), "not known to be offline");
     }
-    assert_eq!(bed.sessions().renew(&device(&ann, "phone")).await.expect("an answer"), None);
+    assert_eq!(renew(bed, &device(&ann, "phone")).await, None);
     open(bed, &device(&ann, "phone"), &online("back")).await;
     assert_eq!(seen(bed, &ann).await.sessions, [online("back")]);
     until(bed, &bob, |seen| seen.complete).await;
@@ -259,4 +268,92 @@ pub async fn a_time_in_which_nothing_could_renew_is_doubt_too(bed: &dyn Bed) {
     assert_eq!(seen(bed, &ann).await, Seen::default(), "not known to be offline");
     bed.sessions().pulse().await.expect("a sign of life");
     until(bed, &ann, |seen| seen.complete).await;
+}
+
+/// Sessions that have ended, once there are some.
+async fn ended(bed: &dyn Bed, hold: Duration) -> Vec<Named> {
+    let due = Instant::now() + PATIENCE;
+    loop {
+        let ended = bed.sessions().ended(hold).await.expect("an answer");
+        if !ended.is_empty() {
+            return ended;
+        }
+        assert!(Instant::now() < due, "nothing ends");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+const HOLD: Duration = Duration::from_mins(1);
+
+pub async fn a_session_keeps_its_id_until_it_ends(bed: &dyn Bed) {
+    let ann = user("ann");
+    let (phone, laptop) = (device(&ann, "phone"), device(&ann, "laptop"));
+    let first = open(bed, &phone, &online("a")).await;
+    assert_ne!(open(bed, &laptop, &online("")).await.id, first.id);
+    assert_eq!(open(bed, &phone, &online("b")).await, first);
+    let renewed = bed.sessions().renew(&phone).await.expect("an answer");
+    assert_eq!(renewed, Some((first.id.clone(), online("b"))));
+    bed.sessions().close(&phone).await.expect("closed");
+    assert_ne!(open(bed, &phone, &online("c")).await, first);
+}
+
+pub async fn what_ended_is_told_until_it_is_forgotten(bed: &dyn Bed) {
+    let (ann, bob) = (user_of("a:1", "ann"), user("bob"));
+    let short = session(Active::Online, "", Duration::from_millis(50));
+    until(bed, &ann, |seen| seen.complete).await;
+    let ran_out = open(bed, &device(&ann, "phone"), &short).await;
+    let again = Duration::from_millis(30);
+    assert_eq!(ended(bed, again).await, std::slice::from_ref(&ran_out));
+    assert_eq!(ended(bed, HOLD).await, std::slice::from_ref(&ran_out), "nobody has heard of it");
+    assert_eq!(bed.sessions().ended(HOLD).await.expect("an answer"), [], "somebody hears of it");
+    let next = open(bed, &device(&ann, "phone"), &online("")).await;
+    bed.sessions().forget(&[ran_out]).await.expect("forgotten");
+
+    let first = open(bed, &device(&bob, "phone"), &online("")).await;
+    until(bed, &bob, |seen| seen.complete).await;
+    for session in [&first, &next] {
+        bed.sessions().close(&session.device).await.expect("closed");
+        bed.sessions().close(&session.device).await.expect("closed before");
+    }
+    let mut both = ended(bed, Duration::ZERO).await;
+    both.sort_by_key(|ended| ended.id != first.id);
+    assert_eq!(both, [first, next]);
+    bed.sessions().forget(&both).await.expect("forgotten");
+    bed.sessions().forget(&both).await.expect("forgotten before");
+    assert_eq!(bed.sessions().ended(HOLD).await.expect("an answer"), []);
+}
+
+pub async fn what_was_lost_has_not_ended(bed: &dyn Bed) {
+    let ann = user("ann");
+    let short = session(Active::Online, "", Duration::from_millis(50));
+    let ran_out = open(bed, &device(&ann, "phone"), &short).await;
+    let told = ended(bed, HOLD).await;
+    assert!(seen(bed, &ann).await.complete, "not before");
+    assert_eq!(told, [ran_out]);
+    bed.lose().await;
+    open(bed, &device(&ann, "phone"), &short).await;
+    let told = ended(bed, HOLD).await;
+    assert!(seen(bed, &ann).await.complete, "not before");
+    assert_eq!(told.len(), 1, "{told:?}");
+}
+
+pub async fn what_is_not_there_is_gone_once_the_state_is_complete(bed: &dyn Bed) {
+    let (ann, bob) = (user("ann"), user("bob"));
+    let lives = open(bed, &device(&ann, "phone"), &online("")).await;
+    let closed = open(bed, &device(&bob, "phone"), &online("")).await;
+    bed.sessions().close(&closed.device).await.expect("closed");
+    let other = Named { id: SessionId::fresh(), ..lives.clone() };
+    let never = Named { device: device(&user("eve"), "phone"), id: SessionId::fresh() };
+    let all = vec![lives, closed.clone(), other.clone(), never.clone()];
+    let before = bed.sessions().gone(all.clone()).await.expect("an answer");
+    assert!(before.is_empty() || seen(bed, &ann).await.complete);
+    until(bed, &ann, |seen| seen.complete).await;
+    until(bed, &bob, |seen| seen.complete).await;
+    until(bed, &user("eve"), |seen| seen.complete).await;
+    let mut gone = bed.sessions().gone(all).await.expect("an answer");
+    gone.sort_by_key(|named| named.device.user.1.clone());
+    assert_eq!(gone, [other, closed, never]);
+    bed.lose().await;
+    let doubted = bed.sessions().gone(gone).await.expect("an answer");
+    assert!(doubted.is_empty() || seen(bed, &ann).await.complete);
 }

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Doubt, MAX_SESSIONS, Opened, Seen, Sessions, StateError};
-use crate::session::{Device, Resource, Session, User};
+use super::{Doubt, ENDED, MAX_SESSIONS, Named, Opened, Seen, Sessions, StateError};
+use crate::session::{Device, Resource, Session, SessionId, User};
 
 /// Sessions in memory. They begin empty: until the longest lease is over, devices
 /// of the process before may come back.
@@ -20,17 +21,22 @@ pub struct MemorySessions {
 #[derive(Debug)]
 struct State {
     users: HashMap<User, BTreeMap<Resource, Held>>,
+    /// When sessions end, or are told again to have ended.
+    ends: BTreeMap<(Instant, u64), Named>,
+    /// Where each session is in that list.
+    due: HashMap<SessionId, (Instant, u64)>,
     /// The last sign of life.
     alive: Instant,
     /// Since when every lease could be renewed.
     since: Instant,
-    /// Counts the sessions that were opened.
+    /// Counts what happens to sessions: what comes later has a greater number.
     opened: u64,
 }
 
 #[derive(Debug)]
 struct Held {
     session: Session,
+    id: SessionId,
     ends: Instant,
     /// Which one it was to be opened.
     opened: u64,
@@ -39,7 +45,9 @@ struct Held {
 impl MemorySessions {
     pub fn new(doubt: Doubt) -> Self {
         let now = Instant::now();
-        let state = State { users: HashMap::new(), alive: now, since: now, opened: 0 };
+        let (users, due) = (HashMap::new(), HashMap::new());
+        let ends = BTreeMap::new();
+        let state = State { users, ends, due, alive: now, since: now, opened: 0 };
         Self { doubt, state: Mutex::new(state) }
     }
 
@@ -48,7 +56,14 @@ impl MemorySessions {
     pub fn lose(&self) {
         let (mut state, now) = self.state();
         state.users.clear();
+        state.ends.clear();
+        state.due.clear();
         state.since = now;
+    }
+
+    /// Whether every session that was there can have been renewed.
+    fn complete(&self, state: &State, now: Instant) -> bool {
+        now.duration_since(state.since) >= self.doubt.lasts
     }
 
     /// The state, after a sign of life.
@@ -63,43 +78,70 @@ impl MemorySessions {
     }
 }
 
+fn named(device: &Device, id: &SessionId) -> Named {
+    Named { device: device.clone(), id: id.clone() }
+}
+
+impl State {
+    /// Lets a session end then, or be told again to have ended.
+    fn ends_at(&mut self, ends: Instant, named: Named) {
+        self.opened += 1;
+        let (due, id) = ((ends, self.opened), named.id.clone());
+        self.ends.insert(due, named);
+        if let Some(before) = self.due.insert(id, due) {
+            self.ends.remove(&before);
+        }
+    }
+}
+
 #[async_trait]
 impl Sessions for MemorySessions {
-    async fn open(&self, device: &Device, session: &Session) -> Result<Opened, StateError> {
+    async fn open(
+        &self,
+        device: &Device,
+        session: &Session,
+        fresh: &SessionId,
+    ) -> Result<Opened, StateError> {
         let (mut state, now) = self.state();
         state.opened += 1;
         let opened = state.opened;
         let sessions = state.users.entry(device.user.clone()).or_default();
         sessions.retain(|_, held| held.ends > now);
-        if sessions.len() >= MAX_SESSIONS && !sessions.contains_key(&device.resource) {
+        let before = sessions.get(&device.resource).map(|held| held.id.clone());
+        if sessions.len() >= MAX_SESSIONS && before.is_none() {
             return Ok(Opened::TooMany);
         }
-        let held = Held { session: session.clone(), ends: now + session.lease.get(), opened };
+        let (id, ends) = (before.unwrap_or_else(|| fresh.clone()), now + session.lease.get());
+        let held = Held { session: session.clone(), id: id.clone(), ends, opened };
         sessions.insert(device.resource.clone(), held);
-        Ok(Opened::Done)
+        state.ends_at(ends, named(device, &id));
+        Ok(Opened::Done(id))
     }
 
-    async fn renew(&self, device: &Device) -> Result<Option<Session>, StateError> {
+    async fn renew(&self, device: &Device) -> Result<Option<(SessionId, Session)>, StateError> {
         let (mut state, now) = self.state();
         let sessions = state.users.get_mut(&device.user);
         let held = sessions.and_then(|sessions| sessions.get_mut(&device.resource));
-        Ok(held.filter(|held| held.ends > now).map(|held| {
-            held.ends = now + held.session.lease.get();
-            held.session.clone()
-        }))
+        let Some(held) = held.filter(|held| held.ends > now) else { return Ok(None) };
+        held.ends = now + held.session.lease.get();
+        let (id, session, ends) = (held.id.clone(), held.session.clone(), held.ends);
+        state.ends_at(ends, named(device, &id));
+        Ok(Some((id, session)))
     }
 
     async fn close(&self, device: &Device) -> Result<(), StateError> {
-        let (mut state, _) = self.state();
-        if let Some(sessions) = state.users.get_mut(&device.user) {
-            sessions.remove(&device.resource);
+        let (mut state, now) = self.state();
+        let sessions = state.users.get_mut(&device.user);
+        let held = sessions.and_then(|sessions| sessions.remove(&device.resource));
+        if let Some(Held { id, .. }) = held.filter(|held| held.ends > now) {
+            state.ends_at(now, named(device, &id));
         }
         Ok(())
     }
 
     async fn of_users(&self, users: &[User]) -> Result<Vec<Option<Seen>>, StateError> {
         let (state, now) = self.state();
-        let complete = now.duration_since(state.since) >= self.doubt.lasts;
+        let complete = self.complete(&state, now);
         let seen = |user: &User| {
             let sessions = state.users.get(user).into_iter().flat_map(BTreeMap::values);
             let mut live: Vec<&Held> = sessions.filter(|held| held.ends > now).collect();
@@ -108,6 +150,40 @@ impl Sessions for MemorySessions {
             Some(Seen { sessions, complete })
         };
         Ok(users.iter().map(seen).collect())
+    }
+
+    async fn ended(&self, hold: Duration) -> Result<Vec<Named>, StateError> {
+        let (mut state, now) = self.state();
+        if !self.complete(&state, now) {
+            return Ok(Vec::new());
+        }
+        let due = state.ends.iter().take_while(|((ends, _), _)| *ends <= now).take(ENDED);
+        let ended: Vec<_> = due.map(|(_, ended)| ended.clone()).collect();
+        for ended in &ended {
+            state.ends_at(now + hold, ended.clone());
+        }
+        Ok(ended)
+    }
+
+    async fn forget(&self, ended: &[Named]) -> Result<(), StateError> {
+        let (mut state, _) = self.state();
+        for Named { id, .. } in ended {
+            if let Some(due) = state.due.remove(id) {
+                state.ends.remove(&due);
+            }
+        }
+        Ok(())
+    }
+
+    async fn gone(&self, mut sessions: Vec<Named>) -> Result<Vec<Named>, StateError> {
+        let (state, now) = self.state();
+        let complete = self.complete(&state, now);
+        sessions.retain(|Named { device, id }| {
+            let held = state.users.get(&device.user);
+            let held = held.and_then(|sessions| sessions.get(&device.resource));
+            complete && held.is_none_or(|held| held.id != *id || held.ends <= now)
+        });
+        Ok(sessions)
     }
 
     async fn pulse(&self) -> Result<(), StateError> {

@@ -14,10 +14,13 @@ use async_trait::async_trait;
 pub use self::memory::MemorySessions;
 pub use self::redis::RedisSessions;
 
-use crate::session::{Device, Session, User};
+use crate::session::{Device, Session, SessionId, User};
 
 /// A user has at most so many sessions.
 pub const MAX_SESSIONS: usize = 20;
+
+/// How many sessions that have ended are given out at once, of each part of the state.
+pub const ENDED: usize = 200;
 
 /// How the loss of state is noticed.
 #[derive(Clone, Copy, Debug)]
@@ -31,9 +34,10 @@ pub struct Doubt {
 }
 
 /// What became of a session that was to be opened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Opened {
-    Done,
+    /// The id of the session: that of the one which it replaces, if that lives.
+    Done(SessionId),
     /// The user has [`MAX_SESSIONS`] on other devices.
     TooMany,
 }
@@ -45,6 +49,13 @@ pub struct Seen {
     pub sessions: Vec<Session>,
     /// Whether these are all; otherwise some may have been lost.
     pub complete: bool,
+}
+
+/// A session by its name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Named {
+    pub device: Device,
+    pub id: SessionId,
 }
 
 /// The state could not be asked; not an answer.
@@ -66,11 +77,17 @@ pub enum StateError {
 /// outcome. An operation that cannot reach the state fails; it never answers "none".
 #[async_trait]
 pub trait Sessions: Debug + Send + Sync {
-    /// Opens a session or replaces what is said of it; its lease begins anew.
-    async fn open(&self, device: &Device, session: &Session) -> Result<Opened, StateError>;
+    /// Opens a session, under the id `fresh`, or replaces what is said of the one that lives;
+    /// its lease begins anew.
+    async fn open(
+        &self,
+        device: &Device,
+        session: &Session,
+        fresh: &SessionId,
+    ) -> Result<Opened, StateError>;
 
     /// Lets the lease of a session begin anew. `None`: there is no such session.
-    async fn renew(&self, device: &Device) -> Result<Option<Session>, StateError>;
+    async fn renew(&self, device: &Device) -> Result<Option<(SessionId, Session)>, StateError>;
 
     /// Ends a session, if there is one.
     async fn close(&self, device: &Device) -> Result<(), StateError>;
@@ -78,6 +95,19 @@ pub trait Sessions: Debug + Send + Sync {
     /// The sessions of users, in their order. `None`: the part of the state that holds
     /// this user cannot be reached, while others can. Fails if none can.
     async fn of_users(&self, users: &[User]) -> Result<Vec<Option<Seen>>, StateError>;
+
+    /// Some of the sessions that have ended, by their lease or closed, and were not
+    /// [forgotten](Self::forget) yet. Nobody gets them again for as long as `hold`, then
+    /// somebody does. None while sessions may have ended because nobody could renew them.
+    /// Fails only if no part of the state can be reached.
+    async fn ended(&self, hold: Duration) -> Result<Vec<Named>, StateError>;
+
+    /// Those who had to hear of the end of these sessions have.
+    async fn forget(&self, ended: &[Named]) -> Result<(), StateError>;
+
+    /// Those of the sessions that are not there any more, or never were. None of them may
+    /// have been lost; where the state cannot tell, it names none.
+    async fn gone(&self, sessions: Vec<Named>) -> Result<Vec<Named>, StateError>;
 
     /// A sign of life: leases can be renewed. Some node must give one more often than
     /// the gap of [`Doubt`].

@@ -12,11 +12,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::join_all;
 use parlance_bus::{RedisLink, RedisUrl, is_lost};
+use parlance_types::{TenantId, UserId};
 use redis::{Cmd, ErrorKind, FromRedisValue, Script, ServerErrorKind, ToRedisArgs};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Doubt, MAX_SESSIONS, Opened, Seen, Sessions, StateError};
-use crate::session::{Active, Device, Lease, Session, Status, User};
+use super::{Doubt, ENDED, MAX_SESSIONS, Named, Opened, Seen, Sessions, StateError};
+use crate::session::{Active, Device, Lease, Resource, Session, SessionId, Status, User};
 
 /// Over how many shards users are spread.
 const SHARDS: usize = 16;
@@ -27,8 +28,8 @@ const DEADLINE: Duration = Duration::from_secs(1);
 /// The pause before an operation is repeated whose connection or server was lost.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// A session as the scripts write it: lease in ms, how it is used, status.
-type Row = (u64, u8, String);
+/// A session as the scripts write it: lease in ms, how it is used, id, status.
+type Row = (u64, u8, String, String);
 
 /// Sessions in Redis 7 or later. It must not evict keys (`noeviction`).
 #[derive(Debug)]
@@ -42,6 +43,8 @@ pub struct RedisSessions {
     renew: Code,
     close: Code,
     read: Code,
+    ended: Code,
+    forget: Code,
 }
 
 /// A script: its text, and the hash that names it where it is known.
@@ -100,6 +103,10 @@ impl Shard {
         format!("{space}:presence:{{{}}}", self.0)
     }
 
+    fn ends(self, space: &str) -> String {
+        format!("{space}:presence:{{{}}}:ends", self.0)
+    }
+
     /// The length keeps tenant and user apart, whatever they hold.
     fn key(self, space: &str, (tenant_id, user_id): &User) -> String {
         let (tenant, user) = (tenant_id.as_str(), user_id.as_str());
@@ -125,14 +132,39 @@ fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn session((lease, active, status): Row) -> Result<Session, StateError> {
+fn session((lease, active, id, status): Row) -> Result<(SessionId, Session), StateError> {
     let active = match active {
         1 => Active::Online,
         2 => Active::Away,
         _ => return Err(StateError::Impossible("use")),
     };
     let lease = Lease::stored(Duration::from_millis(lease));
-    Ok(Session { active, status: Status::stored(status), lease })
+    let session = Session { active, status: Status::stored(status), lease };
+    Ok((SessionId::stored(id), session))
+}
+
+/// A device as the list of ends names it, before the id of a session: lengths keep the parts
+/// apart, whatever they hold.
+fn named(Device { user: (tenant_id, user_id), resource }: &Device) -> String {
+    let (tenant, user, resource) = (tenant_id.as_str(), user_id.as_str(), resource.as_str());
+    format!("{}:{}:{}:{tenant}{user}{resource}", tenant.len(), user.len(), resource.len())
+}
+
+/// A session as the list of ends names it.
+fn entry(Named { device, id }: &Named) -> String {
+    format!("{}{}", named(device), id.as_str())
+}
+
+fn parse(entry: &str) -> Option<Named> {
+    let mut parts = entry.splitn(4, ':');
+    let mut length = || parts.next()?.parse().ok();
+    let (tenant, user, resource) = (length()?, length()?, length()?);
+    let (tenant, rest) = parts.next()?.split_at_checked(tenant)?;
+    let (user, rest) = rest.split_at_checked(user)?;
+    let (resource, id) = rest.split_at_checked(resource)?;
+    let user = (TenantId::new(tenant), UserId::new(user));
+    let device = Device { user, resource: Resource::stored(resource.to_owned()) };
+    Some(Named { device, id: SessionId::stored(id.to_owned()) })
 }
 
 impl RedisSessions {
@@ -147,6 +179,8 @@ impl RedisSessions {
             renew: Code::new(include_str!("redis/renew.lua")),
             close: Code::new(include_str!("redis/close.lua")),
             read: Code::new(include_str!("redis/read.lua")),
+            ended: Code::new(include_str!("redis/ended.lua")),
+            forget: Code::new(include_str!("redis/forget.lua")),
         })
     }
 
@@ -187,18 +221,49 @@ impl RedisSessions {
         }
     }
 
-    async fn read(&self, shard: Shard, users: &[&User]) -> Result<Vec<Seen>, StateError> {
+    /// A call about one device.
+    fn about<'a>(&self, code: &'a Code, device: &Device) -> Call<'a> {
+        let shard = Shard::of(&device.user);
+        let keys = [shard.key(&self.space, &device.user), shard.ends(&self.space)];
+        let mut call = self.call(code, shard, keys);
+        call.arg(device.resource.as_str());
+        call
+    }
+
+    /// Whether the sessions of a shard are complete, and those of each user.
+    async fn read(&self, shard: Shard, users: &[&User]) -> Result<(bool, Vec<Lives>), StateError> {
         let keys = users.iter().map(|user| shard.key(&self.space, user));
         let call = self.call(&self.read, shard, keys);
         let (complete, rows): (bool, Vec<Vec<Row>>) = self.run(&call).await?;
         if rows.len() != users.len() {
             return Err(StateError::Impossible("user"));
         }
-        let seen = |rows: Vec<Row>| {
-            let sessions = rows.into_iter().map(session).collect::<Result<_, _>>()?;
-            Ok(Seen { sessions, complete })
-        };
-        rows.into_iter().map(seen).collect()
+        let lives = |rows: Vec<Row>| rows.into_iter().map(session).collect();
+        Ok((complete, rows.into_iter().map(lives).collect::<Result<_, _>>()?))
+    }
+}
+
+/// The sessions of a user that live.
+type Lives = Vec<(SessionId, Session)>;
+
+/// What the shards answered that did; an error if none did.
+fn all_or_some<T>(answers: Vec<Result<Vec<T>, StateError>>) -> Result<Vec<T>, StateError> {
+    let (mut found, mut failed, mut answered) = (Vec::new(), None, false);
+    for (shard, answer) in answers.into_iter().enumerate() {
+        match answer {
+            Ok(some) => {
+                found.extend(some);
+                answered = true;
+            }
+            Err(error) => {
+                log(Shard(shard), &error);
+                failed = Some(error);
+            }
+        }
+    }
+    match failed {
+        Some(error) if !answered => Err(error),
+        _ => Ok(found),
     }
 }
 
@@ -217,34 +282,38 @@ fn log(shard: Shard, error: &StateError) {
 
 #[async_trait]
 impl Sessions for RedisSessions {
-    async fn open(&self, device: &Device, session: &Session) -> Result<Opened, StateError> {
-        let shard = Shard::of(&device.user);
+    async fn open(
+        &self,
+        device: &Device,
+        session: &Session,
+        fresh: &SessionId,
+    ) -> Result<Opened, StateError> {
         let active: u8 = match session.active {
             Active::Online => 1,
             Active::Away => 2,
         };
-        let mut call = self.call(&self.open, shard, [shard.key(&self.space, &device.user)]);
-        call.arg(device.resource.as_str())
-            .arg(millis(session.lease.get()))
+        let mut call = self.about(&self.open, device);
+        call.arg(millis(session.lease.get()))
             .arg(active)
             .arg(session.status.as_str())
-            .arg(MAX_SESSIONS);
-        let done: bool = self.run(&call).await?;
-        Ok(if done { Opened::Done } else { Opened::TooMany })
+            .arg(MAX_SESSIONS)
+            .arg(fresh.as_str())
+            .arg(named(device));
+        let id: String = self.run(&call).await?;
+        let opened = |id| Opened::Done(SessionId::stored(id));
+        Ok(if id.is_empty() { Opened::TooMany } else { opened(id) })
     }
 
-    async fn renew(&self, device: &Device) -> Result<Option<Session>, StateError> {
-        let shard = Shard::of(&device.user);
-        let mut call = self.call(&self.renew, shard, [shard.key(&self.space, &device.user)]);
-        call.arg(device.resource.as_str());
+    async fn renew(&self, device: &Device) -> Result<Option<(SessionId, Session)>, StateError> {
+        let mut call = self.about(&self.renew, device);
+        call.arg(named(device));
         let found: Vec<Row> = self.run(&call).await?;
         found.into_iter().next().map(session).transpose()
     }
 
     async fn close(&self, device: &Device) -> Result<(), StateError> {
-        let shard = Shard::of(&device.user);
-        let mut call = self.call(&self.close, shard, [shard.key(&self.space, &device.user)]);
-        call.arg(device.resource.as_str());
+        let mut call = self.about(&self.close, device);
+        call.arg(named(device));
         let _: bool = self.run(&call).await?;
         Ok(())
     }
@@ -262,9 +331,10 @@ impl Sessions for RedisSessions {
         // Over one connection, so that they go in one go.
         for (seen, shard, places) in join_all(reads).await {
             match seen {
-                Ok(seen) => {
-                    for (at, seen) in places.into_iter().zip(seen) {
-                        found[at] = Some(seen);
+                Ok((complete, seen)) => {
+                    for (at, lives) in places.into_iter().zip(seen) {
+                        let sessions = lives.into_iter().map(|(_, session)| session).collect();
+                        found[at] = Some(Seen { sessions, complete });
                     }
                 }
                 Err(error) => {
@@ -279,6 +349,45 @@ impl Sessions for RedisSessions {
         }
     }
 
+    async fn ended(&self, hold: Duration) -> Result<Vec<Named>, StateError> {
+        let ended = (0..SHARDS).map(|shard| async move {
+            let shard = Shard(shard);
+            let mut call = self.call(&self.ended, shard, [shard.ends(&self.space)]);
+            call.arg(ENDED).arg(millis(hold));
+            let ended: Vec<String> = self.run(&call).await?;
+            let parse = |entry: &String| parse(entry).ok_or(StateError::Impossible("end"));
+            ended.iter().map(parse).collect()
+        });
+        all_or_some(join_all(ended).await)
+    }
+
+    async fn forget(&self, ended: &[Named]) -> Result<(), StateError> {
+        let of_shards = by_shard(ended);
+        let forget = of_shards.into_iter().map(|(shard, ended)| async move {
+            let mut call = self.call(&self.forget, shard, [shard.ends(&self.space)]);
+            for ended in ended {
+                call.arg(entry(ended));
+            }
+            let _: i64 = self.run(&call).await?;
+            Ok(())
+        });
+        join_all(forget).await.into_iter().collect()
+    }
+
+    async fn gone(&self, sessions: Vec<Named>) -> Result<Vec<Named>, StateError> {
+        let of_shards = by_shard(&sessions);
+        let gone = of_shards.into_iter().map(|(shard, sessions)| async move {
+            let users: Vec<_> = sessions.iter().map(|session| &session.device.user).collect();
+            let (complete, found) = self.read(shard, &users).await?;
+            let gone = |(named, lives): (&Named, Lives)| {
+                let gone = complete && lives.iter().all(|(id, _)| *id != named.id);
+                gone.then(|| named.clone())
+            };
+            Ok(sessions.into_iter().zip(found).filter_map(gone).collect())
+        });
+        all_or_some(join_all(gone).await)
+    }
+
     async fn pulse(&self) -> Result<(), StateError> {
         // Every shard that is there hears it, whichever is not.
         let reads = (0..SHARDS).map(|shard| self.read(Shard(shard), &[]));
@@ -286,11 +395,32 @@ impl Sessions for RedisSessions {
     }
 }
 
+/// Sessions by the shards of their users.
+fn by_shard(sessions: &[Named]) -> BTreeMap<Shard, Vec<&Named>> {
+    let mut shards: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for session in sessions {
+        shards.entry(Shard::of(&session.device.user)).or_default().push(session);
+    }
+    shards
+}
+
 #[cfg(test)]
 mod tests {
-    use parlance_types::{TenantId, UserId};
-
     use super::*;
+
+    #[test]
+    fn a_session_in_the_list_of_ends_reads_as_it_was_written() {
+        for (tenant, user, resource) in [("a", "b", "c"), ("1:2", ":", "3"), ("ü{x}", "é:", "::")]
+        {
+            let user = (TenantId::new(tenant), UserId::new(user));
+            let device = Device { user, resource: Resource::stored(resource.to_owned()) };
+            let session = Named { device, id: SessionId::fresh() };
+            assert_eq!(parse(&entry(&session)), Some(session));
+        }
+        for bad in ["", "1:1:1", "1:1:1:a", "9:1:1:abc", "x:1:1:abc", "1:1:1:é"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn no_two_users_share_a_key() {

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use parlance_presence::session::{Active, Device, Lease, Resource, Session, Status, User};
+use parlance_presence::session::{
+    Active, Device, Lease, Resource, Session, SessionId, Status, User,
+};
 use parlance_presence::state::conformance::{Bed as _, DOUBT};
 use parlance_presence::state::{MAX_SESSIONS, Opened, Seen};
 use parlance_rpc::testing::eventually;
@@ -34,8 +36,9 @@ async fn settled(bed: &super::Redis) {
 }
 
 async fn open(bed: &super::Redis, resource: &str) {
-    let opened = bed.sessions().open(&device(resource), &online()).await.expect("an answer");
-    assert_eq!(opened, Opened::Done, "{resource}");
+    let (device, fresh) = (device(resource), SessionId::fresh());
+    let opened = bed.sessions().open(&device, &online(), &fresh).await.expect("an answer");
+    assert_eq!(opened, Opened::Done(fresh), "{resource}");
 }
 
 #[tokio::test]
@@ -66,6 +69,6 @@ async fn a_small_step_back_ends_no_session() {
     bed.set_back(DOUBT.gap / 2).await;
     assert_eq!(seen(&bed).await.sessions, [online()]);
     let renewed = bed.sessions().renew(&device("phone")).await.expect("an answer");
-    assert_eq!(renewed, Some(online()));
+    assert_eq!(renewed.map(|(_, session)| session), Some(online()));
     bed.clear().await;
 }

@@ -49,6 +49,17 @@ impl Redis {
         for admin in &self.admins {
             let mut admin = admin.clone();
             for key in self.keys(&mut admin).await {
+                if key.ends_with(":ends") {
+                    let mut ends = redis::cmd("ZRANGE");
+                    let ends: Vec<String> =
+                        ends.arg(&key).arg(0).arg(-1).query_async(&mut admin).await.expect("ends");
+                    for named in ends {
+                        let mut set = redis::cmd("ZINCRBY");
+                        set.arg(&key).arg(by).arg(named);
+                        set.query_async::<String>(&mut admin).await.expect("set");
+                    }
+                    continue;
+                }
                 let mut fields = redis::cmd("HGETALL");
                 let fields: BTreeMap<String, String> =
                     fields.arg(&key).query_async(&mut admin).await.expect("fields");

@@ -26,11 +26,11 @@ local function live(key)
   local found, count, last = {}, 0, 0
   local fields = redis.call('HGETALL', key)
   for i = 1, #fields, 2 do
-    local ends, opened, lease, active, status =
-      string.match(fields[i + 1], '^(%d+) (%d+) (%d+) (%d+) (.*)$')
+    local ends, opened, lease, active, id, status =
+      string.match(fields[i + 1], '^(%d+) (%d+) (%d+) (%d+) (%x+) (.*)$')
     if ends and tonumber(ends) > now and tonumber(ends) - tonumber(lease) <= now + gap then
       found[fields[i]] = { ends = tonumber(ends), opened = tonumber(opened),
-        lease = tonumber(lease), active = tonumber(active), status = status }
+        lease = tonumber(lease), active = tonumber(active), id = id, status = status }
       count = count + 1
       last = math.max(last, tonumber(ends))
     end
@@ -38,10 +38,12 @@ local function live(key)
   return found, count, last
 end
 
--- Writes a session whose lease begins now. `last`: when the user's other ones end.
-local function keep(key, resource, session, last)
+-- Writes a session whose lease begins now. `last`: when the user's other ones end;
+-- `named`: the device, as the list of ends in KEYS[3] names it.
+local function keep(key, resource, session, last, named)
   local ends = now + session.lease
-  redis.call('HSET', key, resource, string.format('%.0f %.0f %.0f %.0f %s', ends,
-    session.opened, session.lease, session.active, session.status))
+  redis.call('HSET', key, resource, string.format('%.0f %.0f %.0f %.0f %s %s', ends,
+    session.opened, session.lease, session.active, session.id, session.status))
   redis.call('PEXPIREAT', key, string.format('%.0f', math.max(ends, last)))
+  redis.call('ZADD', KEYS[3], string.format('%.0f', ends), named .. session.id)
 end

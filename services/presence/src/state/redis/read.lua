@@ -15,7 +15,7 @@ for i = 2, #KEYS do
   end)
   local sessions = {}
   for n, session in ipairs(sorted) do
-    sessions[n] = { session.lease, session.active, session.status }
+    sessions[n] = { session.lease, session.active, session.id, session.status }
   end
   users[#users + 1] = sessions
 end
