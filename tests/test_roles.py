@@ -30,6 +30,10 @@ POWERS = {
     "ban a member": ("owner", "admin"),
     "lift a ban": ("owner", "admin"),
     "list bans": ("owner", "admin"),
+    "mute a member": ("owner", "admin"),
+    "unmute a member": ("owner", "admin"),
+    "list mutes": ("owner", "admin"),
+    "mute an admin": ("owner",),
     "ban an admin": ("owner",),
     "remove an admin": ("owner",),
     "remove an owner": ("owner",),
@@ -73,9 +77,24 @@ class Room:
                 room_id=room, user_ids=[self.ids[name]]
             )
 
+        def mute(name):
+            return actor.moderation.MuteMembers, moderation_pb.MuteMembersRequest(
+                room_id=room, user_ids=[self.ids[name]]
+            )
+
         return {
             "ban a member": ban("member"),
             "ban an admin": ban("admin"),
+            "mute a member": mute("member"),
+            "mute an admin": mute("admin"),
+            "unmute a member": (
+                actor.moderation.UnmuteMembers,
+                moderation_pb.UnmuteMembersRequest(room_id=room, user_ids=[self.ids["member"]]),
+            ),
+            "list mutes": (
+                actor.moderation.ListMutes,
+                moderation_pb.ListMutesRequest(room_id=room),
+            ),
             "lift a ban": (actor.moderation.UnbanUsers, moderation_pb.UnbanUsersRequest(
                 room_id=room, user_ids=[self.ids["stranger"]]
             )),

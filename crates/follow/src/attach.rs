@@ -116,7 +116,12 @@ mod tests {
             epoch: EpochId("e".to_owned()),
             first_seq: 1,
             closed,
-            member: member.map(|joined| Membership { role: Role::Member, joined, cleared: 0 }),
+            member: member.map(|joined| Membership {
+                role: Role::Member,
+                joined,
+                cleared: 0,
+                muted_until: 0,
+            }),
         }
     }
 

@@ -15,7 +15,7 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use sha2::{Digest, Sha256};
 
-use crate::{Body, Effects, Kind, Rules, StoredEvent};
+use crate::{Body, Effects, Kind, MUTED_FOR_EVER, Rules, StoredEvent};
 
 /// What a payload says to those who keep the log, whatever else it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,6 +126,7 @@ fn effects(effects: pb::Effects) -> Effects {
         rules: effects.rules.map(rules),
         closed: effects.closed,
         first: effects.first_seq,
+        mutes: effects.mutes.into_iter().map(mute).collect(),
     }
 }
 
@@ -137,6 +138,12 @@ fn retention(rules: &pb::LogRules) -> Micros {
         .and_then(|micros| micros.checked_add(i64::from(retention.nanos / 1000)))
         .unwrap_or(0)
         .max(0)
+}
+
+/// Until when somebody is muted; a time that is none counts as the latest.
+fn mute(mute: pb::MemberMute) -> (UserId, Micros) {
+    let until = mute.until.map_or(0, |until| micros(&until).unwrap_or(MUTED_FOR_EVER));
+    (UserId::new(mute.user_id), until.min(MUTED_FOR_EVER))
 }
 
 /// A role; one that this version does not know counts as the least.

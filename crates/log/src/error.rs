@@ -5,8 +5,10 @@ use std::time::Duration;
 use parlance_bus::HighWaterError;
 use parlance_db::StoreError;
 use parlance_rpc::{Failure, Late, Reason, Refusal, Violation, status};
-use parlance_types::{MessageId, Seq};
+use parlance_types::{MessageId, Micros, Seq};
 use tonic::Status;
+
+use crate::{MUTED_FOR_EVER, codec};
 
 /// Why a request was refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,9 @@ pub enum Error {
     /// A position before the first event that is left.
     #[error("the room begins at {first} by now")]
     Pruned { first: Seq },
+
+    #[error("the caller is muted in the room")]
+    Muted { until: Micros },
 
     #[error("facts must continue version {applied}")]
     FactGap { applied: i64 },
@@ -92,6 +97,7 @@ impl Failure for Error {
             Self::Invalid { .. } => Reason::InvalidField,
             Self::Refused(reason, _) => *reason,
             Self::Pruned { .. } => Reason::PositionPruned,
+            Self::Muted { .. } => Reason::Muted,
             Self::FactGap { .. } => Reason::FactGap,
             Self::Store(error) => Reason::of_store(error.heals()),
             Self::HighWater(_) => Reason::of_store(true),
@@ -102,6 +108,9 @@ impl Failure for Error {
         match self {
             Self::Invalid { field, rule } => refusal.in_field(field, rule),
             Self::Pruned { first } => refusal.with("first_seq", first.to_string()),
+            Self::Muted { until } if *until < MUTED_FOR_EVER => {
+                refusal.with("until", codec::timestamp(*until).to_string())
+            }
             Self::FactGap { applied } => refusal.with("applied", applied.to_string()),
             _ => refusal,
         }

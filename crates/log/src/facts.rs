@@ -226,6 +226,12 @@ async fn obey(
         let update = log.conn().query(update).bind(log_id.0).bind(user_id.as_str());
         update.bind(*role as i16).execute().await?;
     }
+    let update = "UPDATE members SET muted_until = $3
+                  WHERE log_id = $1 AND user_id = $2";
+    for (user_id, until) in &effects.mutes {
+        let update = log.conn().query(update).bind(log_id.0).bind(user_id.as_str());
+        update.bind(*until).execute().await?;
+    }
     Ok(())
 }
 
@@ -252,7 +258,8 @@ async fn gain(
                 joined_seq = excluded.joined_seq, joined_time = excluded.joined_time,
                 read_seq = excluded.read_seq, read_ord = excluded.read_ord,
                 delivered_seq = excluded.delivered_seq, marked_unread = FALSE,
-                hidden_ord = -1, cleared_seq = 0, cleared_ord = 0"
+                hidden_ord = -1, cleared_seq = 0, cleared_ord = 0,
+                muted_until = 0"
     );
     let insert = log.conn().query(AssertSqlSafe(insert)).once();
     let mut insert = insert.bind(log_id.0).bind(tenant_id).bind(seq).bind(time).bind(ord);

@@ -165,6 +165,11 @@ impl<'c> Locked<'c> {
         self.id
     }
 
+    /// The time of the change.
+    pub const fn now(&self) -> Micros {
+        self.now
+    }
+
     /// The transaction of the change, for tables of the noun's own.
     pub const fn conn(&mut self) -> &mut Conn {
         self.conn
@@ -198,11 +203,13 @@ impl<'c> Locked<'c> {
 
     /// The present membership of a user.
     pub async fn member(&mut self, user_id: &UserId) -> Result<Option<Membership>, Error> {
-        let select = "SELECT role, joined_seq, cleared_seq FROM members
+        let select = "SELECT role, joined_seq, cleared_seq, muted_until FROM members
                       WHERE log_id = $1 AND user_id = $2";
         let select = self.conn.query(select).bind(self.id.0).bind(user_id.as_str());
-        let row: Option<(i16, Seq, Seq)> = select.fetch_optional().await?;
-        let stored = |(role, joined, cleared)| Membership::stored(self.id, role, joined, cleared);
+        let row: Option<(i16, Seq, Seq, Micros)> = select.fetch_optional().await?;
+        let stored = |(role, joined, cleared, muted_until)| {
+            Membership::stored(self.id, role, joined, cleared, muted_until)
+        };
         row.map(stored).transpose()
     }
 

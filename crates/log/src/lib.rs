@@ -36,7 +36,7 @@ pub use event::{Appended, NewEvent, Publish, RequestKey, StoredEvent};
 pub use facts::{Applied, Fact, FactBatch, LogIdentity, Source};
 pub use head::{Locked, Target};
 pub use kind::Kind;
-pub use member::{Effects, Membership, Rules};
+pub use member::{Effects, MUTED_FOR_EVER, Membership, Rules};
 pub use parlance_proto::message::v1::event::Body;
 pub use parlance_types::{History, MemberRule, Role, RoomKind};
 pub use prune::OnPrune;

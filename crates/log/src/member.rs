@@ -41,6 +41,8 @@ pub struct Effects {
     pub closed: bool,
     /// The first event that is left; 0: nothing is gone.
     pub first: Seq,
+    /// Members who may not write until then.
+    pub mutes: Vec<(UserId, Micros)>,
 }
 
 /// A present membership.
@@ -51,7 +53,12 @@ pub struct Membership {
     pub joined: Seq,
     /// Up to where the member cleared the history for themselves; 0: nowhere.
     pub cleared: Seq,
+    /// Until when the member may not write: `MUTED_FOR_EVER`, or a time that may be over.
+    pub muted_until: Micros,
 }
+
+/// The end of a mute that does not end by itself: the last moment of the year 9999.
+pub const MUTED_FOR_EVER: Micros = 253_402_300_799_999_999;
 
 impl Membership {
     pub(crate) fn stored(
@@ -59,8 +66,10 @@ impl Membership {
         role: i16,
         joined: Seq,
         cleared: Seq,
+        muted_until: Micros,
     ) -> Result<Self, Error> {
         let stored = Stored { table: "members", row: log_id };
-        Ok(Self { role: stored.value("role", Role::from_i16(role))?, joined, cleared })
+        let role = stored.value("role", Role::from_i16(role))?;
+        Ok(Self { role, joined, cleared, muted_until })
     }
 }

@@ -1,6 +1,6 @@
 //! The append of messages: checks, numbers and rows in one transaction.
 //!
-//! On Postgres it is one call of a function, see `append_messages_v1` in the
+//! On Postgres it is one call of a function, see `append_messages_v2` in the
 //! migrations; on SQLite the same steps from here. The suite holds the two equal.
 
 use std::collections::BTreeMap;
@@ -13,7 +13,8 @@ use parlance_types::{
 };
 
 use crate::{
-    Actor, Appended, EpochId, Error, Kind, Locked, NewEvent, RequestKey, StoredEvent, codec,
+    Actor, Appended, EpochId, Error, Kind, Locked, Membership, NewEvent, RequestKey, StoredEvent,
+    codec,
 };
 
 /// A message on its way into a log. What is wrong with it can only be known by the log.
@@ -67,6 +68,7 @@ stored_enum! {
         Closed = 4,
         NotAMember = 5,
         Restricted = 6,
+        Muted = 7,
     }
 }
 
@@ -75,6 +77,7 @@ stored_enum! {
 pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
     pub(crate) seq: Seq,
+    /// Of a sender who is muted: until when.
     pub(crate) time: Micros,
     pub(crate) epoch: EpochId,
     /// The tenant and room of the log, if there is one.
@@ -146,7 +149,7 @@ async fn call(conn: &mut Conn, now: Micros, entries: &[&Entry]) -> Result<Vec<Ou
     let counted: Vec<_> = entries.iter().map(|entry| entry.counted).collect();
     let payloads: Vec<_> = entries.iter().map(|entry| entry.payload.as_ref()).collect();
     let call = "SELECT r_verdict, r_seq, r_time, r_epoch, r_tenant, r_room
-                FROM append_messages_v1($1, $2, $3, $4, $5, $6, $7)";
+                FROM append_messages_v2($1, $2, $3, $4, $5, $6, $7)";
     let call = conn
         .query(call)
         .bind(now)
@@ -157,7 +160,7 @@ async fn call(conn: &mut Conn, now: Micros, entries: &[&Entry]) -> Result<Vec<Ou
         .bind_array(counted)
         .bind_array(payloads);
     let rows: Vec<Row> = call.fetch_all().await?;
-    let stored = Stored { table: "append_messages_v1", row: entries.len() };
+    let stored = Stored { table: "append_messages_v2", row: entries.len() };
     stored.value("rows", (rows.len() == entries.len()).then_some(()))?;
     rows.into_iter().map(outcome).collect()
 }
@@ -228,6 +231,9 @@ async fn judge(log: &mut Locked<'_>, entry: &Entry) -> Result<Outcome, Error> {
             if log.row.post_rule == MemberRule::Admins as i16 && member.role < Role::Admin =>
         {
             Verdict::Restricted
+        }
+        Some(Membership { muted_until: time, .. }) if time > log.now() => {
+            return Ok(Outcome { time, ..Outcome::of(Verdict::Muted) });
         }
         Some(_) => Verdict::Stored,
     }))

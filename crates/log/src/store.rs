@@ -61,6 +61,11 @@ impl Store {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// The time.
+    pub fn now(&self) -> Micros {
+        self.inner.clock.now()
+    }
+
     /// The database, for what nouns read beside the logs.
     pub fn db(&self) -> &Db {
         &self.inner.db

@@ -75,6 +75,16 @@ impl View {
         self.member.map_or(0, |member| member.cleared + 1).max(self.first_seq)
     }
 
+    /// Whether the viewer may write at this time, if they may at all.
+    pub fn may_write(&self, now: Micros) -> Result<(), Error> {
+        match self.member {
+            Some(Membership { muted_until: until, .. }) if until > now => {
+                Err(Error::Muted { until })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// What somebody who is not a member may see where the rules allow previews.
     pub fn preview(&self) -> Result<Visible, Error> {
         if self.rules.allow_preview {
@@ -112,7 +122,7 @@ macro_rules! view_columns {
         "h.tenant_id, h.room_id, h.kind, h.head, h.head_time, h.first_seq, h.closed_seq,
          h.post_rule, h.allow_preview, h.history,
          (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id,
-         m.role, m.joined_seq, m.cleared_seq"
+         m.role, m.joined_seq, m.cleared_seq, m.muted_until"
     };
 }
 
@@ -148,12 +158,13 @@ macro_rules! with_view {
                     ELSE m.joined_seq END AS shown",
             $crate::viewed!(),
             ") SELECT tenant_id, room_id, kind, head, head_time, first_seq, closed_seq, post_rule,
-                      allow_preview, history, epoch_id, role, joined_seq, cleared_seq, ",
+                      allow_preview, history, epoch_id, role, joined_seq, cleared_seq,
+                      muted_until, ",
             $nothing,
             " FROM viewed
               UNION ALL
               SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-                     NULL, ",
+                     NULL, NULL, ",
             $columns,
             " FROM ",
             $from
@@ -178,6 +189,7 @@ parlance_db::row! {
         role: Option<i16>,
         joined_seq: Option<Seq>,
         cleared_seq: Option<Seq>,
+        muted_until: Option<Micros>,
     }
 }
 
@@ -189,9 +201,12 @@ parlance_db::row! {
 
 impl ViewRow {
     fn view(self, log_id: LogId) -> Result<View, Error> {
-        let member = self.role.zip(self.joined_seq).zip(self.cleared_seq);
-        let stored = |((role, joined), cleared)| Membership::stored(log_id, role, joined, cleared);
-        let member = member.map(stored).transpose()?;
+        let member = match (self.role, self.joined_seq, self.cleared_seq, self.muted_until) {
+            (Some(role), Some(joined), Some(cleared), Some(muted)) => {
+                Some(Membership::stored(log_id, role, joined, cleared, muted)?)
+            }
+            _ => None,
+        };
         let stored = Stored { table: "heads", row: log_id };
         Ok(View {
             tenant_id: TenantId::new(self.tenant_id),
@@ -274,7 +289,12 @@ mod tests {
             epoch: EpochId::default(),
             first_seq: 1,
             closed: None,
-            member: joined.map(|joined| Membership { role: Role::Member, joined, cleared: 0 }),
+            member: joined.map(|joined| Membership {
+                role: Role::Member,
+                joined,
+                cleared: 0,
+                muted_until: 0,
+            }),
         }
     }
 

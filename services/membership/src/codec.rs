@@ -4,8 +4,8 @@ use parlance_proto::membership::v1 as pb;
 use parlance_proto::message::v1 as pb_message;
 use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::{
-    Effects, LeaveCause, MemberGrant, MemberRole, MembersJoined, MembersLeft, RolesChanged,
-    RoomClosed,
+    Effects, LeaveCause, MemberGrant, MemberMute, MemberRole, MembersJoined, MembersLeft,
+    RolesChanged, RoomClosed,
 };
 use parlance_rpc::Violation;
 use parlance_types::{Micros, Role, RoomKind, UserId};
@@ -16,6 +16,9 @@ use crate::membership::Outcome;
 use crate::roster::{Cause, Grant, Membership, Step};
 
 pub(crate) use parlance_proto::message::v1::Event;
+
+/// The last moment of the year 9999: until then is whoever is muted for ever.
+const LAST: Micros = 253_402_300_799_999_999;
 
 /// Reads the event of a room's creation, made by the room service.
 pub(crate) fn creation(encoded: &[u8]) -> Option<Event> {
@@ -63,6 +66,21 @@ const fn cause(cause: Cause) -> LeaveCause {
         Cause::Removed => LeaveCause::Removed,
         Cause::Switched => LeaveCause::Switched,
     }
+}
+
+/// Says of members that they may not write until then.
+pub(crate) fn mute(event: &mut Event, mutes: &[(UserId, Micros)]) {
+    let mute = |(user_id, until): &(UserId, Micros)| MemberMute {
+        user_id: user_id.as_str().to_owned(),
+        until: Some(timestamp((*until).min(LAST))),
+    };
+    event.effects.get_or_insert_default().mutes = mutes.iter().map(mute).collect();
+}
+
+/// Says of members that they may write again.
+pub(crate) fn unmute(event: &mut Event, users: &[UserId]) {
+    let mute = |user_id: &UserId| MemberMute { user_id: user_id.as_str().to_owned(), until: None };
+    event.effects.get_or_insert_default().mutes = users.iter().map(mute).collect();
 }
 
 /// The last event of a log.

@@ -3,7 +3,7 @@
 //! | folder | what | served |
 //! |---|---|---|
 //! | `membership` | joining, leaving, adding, removing, roles; who is where | to callers |
-//! | `moderation` | keeping users out | to callers |
+//! | `moderation` | keeping users out, or silent | to callers |
 //! | `user` | the directory of a tenant | to callers |
 //! | `seat` | the devices in live rooms, and the end of a room that nobody is in | to the suite |
 //! | `roster` | opening, ruling and closing the list of a room's members | to the suite |

@@ -23,6 +23,7 @@ mod membership {
 
 mod moderation {
     mod bans;
+    mod mutes;
     mod races;
 }
 

@@ -12,6 +12,7 @@ mod world;
 mod fact {
     mod apply_facts;
     mod facts;
+    mod mutes;
 }
 
 mod hide {

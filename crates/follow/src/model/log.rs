@@ -176,6 +176,7 @@ impl Log {
                 role: Role::Member,
                 joined: *joined,
                 cleared: 0,
+                muted_until: 0,
             }),
         }
     }

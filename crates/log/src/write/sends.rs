@@ -121,6 +121,7 @@ impl Writer {
                 Err(Error::room_not_found())
             }
             Verdict::NotAMember => Err(Error::not_a_member()),
+            Verdict::Muted => Err(Error::Muted { until: outcome.time }),
             Verdict::Restricted => {
                 let rule = "the room's rules let only owners and admins send";
                 Err(Error::Refused(Reason::PostingRestricted, rule))

@@ -13,7 +13,7 @@ use crate::handler::{Handler, MAX_LIST};
 use crate::roster::{FOR_EVER, Refused, Roster, Sanction, Viewer};
 use crate::wire::{change, name, open, position, reason, until};
 
-/// Who is kept out of which room.
+/// Who is kept out of which room, or silent there.
 #[derive(Clone, Debug)]
 pub struct ModerationGrpc(pub(crate) Handler);
 
@@ -56,6 +56,45 @@ impl ModerationService for ModerationGrpc {
             self.list(deadline, &caller, &room_id, Sanction::Ban, page).await?;
         let bans = bans.into_iter().map(codec::ban).collect();
         Ok(Response::new(pb::ListBansResponse { bans, next_page_token }))
+    }
+
+    async fn mute_members(
+        &self,
+        request: Request<pb::MuteMembersRequest>,
+    ) -> Result<Response<pb::MuteMembersResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let key = RequestKey::of(&caller, "MuteMembers", &request.request_id, &request)?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        let user_ids = others(&caller, request.user_ids)?;
+        let until = until(request.until)?.unwrap_or(FOR_EVER);
+        let reason = reason(request.reason)?;
+        let mute = Change::Mute { user_ids, until, reason };
+        change(&self.0, deadline, &caller, room_id, mute, key).await
+    }
+
+    async fn unmute_members(
+        &self,
+        request: Request<pb::UnmuteMembersRequest>,
+    ) -> Result<Response<pb::UnmuteMembersResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let key = RequestKey::of(&caller, "UnmuteMembers", &request.request_id, &request)?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        let user_ids = fields::ids("user_ids", request.user_ids, 1..=MAX_LIST, UserId::parse)?;
+        let unmute = Change::Unmute { user_ids };
+        change(&self.0, deadline, &caller, room_id, unmute, key).await
+    }
+
+    async fn list_mutes(
+        &self,
+        request: Request<pb::ListMutesRequest>,
+    ) -> Result<Response<pb::ListMutesResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let room_id = fields::room_id("room_id", request.room_id)?;
+        let page = Page { size: request.page_size, token: &request.page_token };
+        let (mutes, next_page_token) =
+            self.list(deadline, &caller, &room_id, Sanction::Mute, page).await?;
+        let mutes = mutes.into_iter().map(codec::mute).collect();
+        Ok(Response::new(pb::ListMutesResponse { mutes, next_page_token }))
     }
 }
 

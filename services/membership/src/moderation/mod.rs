@@ -1,4 +1,4 @@
-//! Moderation: who is kept out of a room, and until when.
+//! Moderation: who is kept out of a room, or silent there, and until when.
 
 use parlance_types::{Micros, Role, RoomKind, UserId};
 
@@ -13,6 +13,8 @@ pub(crate) mod store;
 pub(crate) enum Change {
     Ban { user_ids: Vec<UserId>, until: Micros, reason: String },
     Unban { user_ids: Vec<UserId> },
+    Mute { user_ids: Vec<UserId>, until: Micros, reason: String },
+    Unmute { user_ids: Vec<UserId> },
 }
 
 /// What was laid on a user.
@@ -73,6 +75,19 @@ pub(crate) fn ban(
     }
     locked.spare_an_owner(&lost)?;
     Ok(lost)
+}
+
+/// Whether the actor may mute all of these users.
+pub(crate) fn mute(
+    locked: &LockedRoster,
+    actor: Option<&UserId>,
+    user_ids: &[UserId],
+) -> Result<(), Refused> {
+    members_among(locked, actor, user_ids)?;
+    match user_ids.iter().find(|user_id| locked.present(user_id).is_none()) {
+        Some(stranger) => Err(Refused::no_member(stranger)),
+        None => Ok(()),
+    }
 }
 
 fn viewer<'a>(locked: &'a LockedRoster, actor: Option<&UserId>) -> Viewer<'a> {

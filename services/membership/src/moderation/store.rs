@@ -1,4 +1,4 @@
-//! Bans in SQL.
+//! Bans and mutes in SQL.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use parlance_outbox::enqueue;
 use parlance_rpc::Violation;
 use parlance_types::{LogId, Micros, UserId};
 
-use super::{Change, Laid, ban, codec, members_among};
+use super::{Change, Laid, ban, codec, members_among, mute};
 use crate::Error;
 use crate::roster::store::{Act, lose, members, owners, sanctions};
 use crate::roster::{LockedRoster, Roster, Sanction, State};
@@ -58,6 +58,26 @@ impl Act for Change {
                     enqueue(tx, log_id, &[codec::unbanned(actor, &lifted)]).await?;
                 }
                 Ok(codec::unban_reply(&lifted))
+            }
+            Self::Mute { user_ids, until, reason } => {
+                let locked = look(tx, roster, actor, user_ids).await?;
+                mute(&locked, actor, user_ids)?;
+                let laying = Laying { kind: Sanction::Mute, until: *until, reason, actor, now };
+                let muted = lay(tx, log_id, user_ids, &laying).await?;
+                if !muted.is_empty() {
+                    let event = codec::muted(actor, &muted, *until, reason);
+                    enqueue(tx, log_id, &[event]).await?;
+                }
+                Ok(codec::mute_reply())
+            }
+            Self::Unmute { user_ids } => {
+                let locked = look(tx, roster, actor, &[]).await?;
+                members_among(&locked, actor, &[])?;
+                let lifted = lift(tx, log_id, Sanction::Mute, user_ids, now).await?;
+                if !lifted.is_empty() {
+                    enqueue(tx, log_id, &[codec::unmuted(actor, &lifted)]).await?;
+                }
+                Ok(codec::unmute_reply(&lifted))
             }
         }
     }

@@ -17,7 +17,7 @@ stored_enum! {
 
 stored_enum! {
     /// What is laid on a user in a room.
-    Sanction { Ban = 1 }
+    Sanction { Ban = 1, Mute = 2 }
 }
 
 /// The end of what does not end by itself.

@@ -22,7 +22,6 @@ mod sanctions;
 
 pub(crate) use act::{Act, Asked};
 pub(crate) use open::Opening;
-use sanctions::keep_banned_out;
 pub(crate) use sanctions::sanctions;
 
 /// Members that are present. Not bound: indexes are of these rows only, and are found by
@@ -294,15 +293,17 @@ pub(crate) async fn take_all(
     steps: &[Step],
     now: Micros,
 ) -> Result<bool, Error> {
-    let mut ended = false;
+    let (mut ended, mut events) = (false, Vec::new());
     for step in steps {
+        let mut event = codec::event(actor, step);
         if let Step::Gained(newcomers) = step {
-            keep_banned_out(tx, roster, newcomers, now).await?;
+            let mutes = sanctions::judge(tx, roster, newcomers, now).await?;
+            codec::mute(&mut event, &mutes);
         }
         ended |= take(tx, roster, step, now).await?;
+        events.push(event);
     }
-    if !steps.is_empty() {
-        let mut events: Vec<_> = steps.iter().map(|step| codec::event(actor, step)).collect();
+    if !events.is_empty() {
         events.extend(ended.then(|| codec::closing(None)));
         enqueue(tx, roster.log_id, &events).await?;
     }

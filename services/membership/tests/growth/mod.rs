@@ -189,6 +189,28 @@ const WORK: &[(&str, Work)] = work! {
         let unban = pb::UnbanUsersRequest { room_id, user_ids: users, ..Default::default() };
         place.ann.moderation.clone().unban_users(unban).await.expect("lifted")
     },
+    "MuteMembers and UnmuteMembers": |_, place| {
+        let (room_id, users) = ("den".to_owned(), strings(&["bob", "rita", "zoe"]));
+        let mute = pb::MuteMembersRequest {
+            room_id: room_id.clone(),
+            user_ids: users.clone(),
+            ..Default::default()
+        };
+        place.ann.moderation.clone().mute_members(mute).await.expect("muted");
+        let unmute = pb::UnmuteMembersRequest { room_id, user_ids: users, ..Default::default() };
+        place.ann.moderation.clone().unmute_members(unmute).await.expect("lifted")
+    },
+    "ListMutes": |_, place| {
+        let mut request = pb::ListMutesRequest {
+            room_id: "den".to_owned(),
+            page_size: 20,
+            ..Default::default()
+        };
+        for _ in 0..2 {
+            let page = place.ann.moderation.clone().list_mutes(request.clone()).await;
+            request.page_token = page.expect("a page").into_inner().next_page_token;
+        }
+    },
     "ListBans": |_, place| {
         let mut request = pb::ListBansRequest {
             room_id: "den".to_owned(),
@@ -443,7 +465,7 @@ async fn beside_sanctions(db: Db) {
         let insert = "
             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $2)
             INSERT INTO sanctions (log_id, user_id, kind, until, reason, actor_id, create_time)
-            SELECT $1, 'm' || CAST(n.i AS TEXT), 1, (n.i % 2) * $3, '', '', 1 FROM n";
+            SELECT $1, 'm' || CAST(n.i AS TEXT), 1 + n.i / 2 % 2, (n.i % 2) * $3, '', '', 1 FROM n";
         let insert = growing.db.write(insert).bind(growing.place.den.0).bind(size);
         insert.bind(i64::MAX).execute().await.expect("filled");
     })

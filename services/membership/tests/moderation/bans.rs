@@ -71,6 +71,7 @@ fn bodies(world: &World, log: LogId) -> Vec<Body> {
     world.later_events(log).into_iter().filter_map(|event: Event| event.body).collect()
 }
 
+/// B-161.
 async fn a_ban_takes_members_out_and_keeps_all_out(db: Db) {
     let world = World::new(db);
     let log = world.channel("news", &[("ann", Owner), ("bob", Member)]).await;

@@ -52,7 +52,7 @@ pub(super) enum Delete<'t> {
 }
 
 /// Who sent a message; `None`: the system.
-fn is_of(target: &Target, actor: Option<&UserId>) -> bool {
+pub(super) fn is_of(target: &Target, actor: Option<&UserId>) -> bool {
     target.sender_id == actor.map_or("", UserId::as_str)
 }
 
@@ -141,7 +141,7 @@ mod tests {
             epoch: EpochId::default(),
             first_seq: 1,
             closed: None,
-            member: role.map(|role| Membership { role, joined: 5, cleared: 0 }),
+            member: role.map(|role| Membership { role, joined: 5, cleared: 0, muted_until: 0 }),
         }
     }
 

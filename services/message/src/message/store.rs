@@ -220,6 +220,7 @@ impl Change for Edit {
         let view = log.view(editor).await?;
         let target = log.message(message).await?;
         let target = change::edit(&view, editor, message, target.as_ref())?;
+        view.may_write(log.now())?;
         let before = codec::content(self.message_id, &target.payload)?;
         let reply_to = before.and_then(|content| content.reply_to());
         let edited = codec::edited(self.message_id, &content.replying_to(reply_to));
@@ -255,6 +256,9 @@ impl Change for Deletion {
             Delete::Now(target) => target,
             Delete::Already(seq) => return Ok(seq),
         };
+        if !change::is_of(target, actor) {
+            view.may_write(log.now())?;
+        }
         let event = NewEvent::new(actor, codec::deleted(self.message_id)).about(message);
         let (seq, _) = log.append(event).await?;
         blank(log, self.message_id.log_id, seq, target).await?;

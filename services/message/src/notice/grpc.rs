@@ -48,6 +48,10 @@ impl NoticeRelayService for NoticeRelayGrpc {
         let actor = Actor { tenant_id: caller.tenant_id, user: Some(user_id.clone()) };
         let room = deadline.bound(self.store.view_of_room(&actor, &room_id)).await?;
         room.visible_to(Some(&user_id))?;
+        // Who is muted may still stop.
+        if lasts.is_some() {
+            room.may_write(self.store.now())?;
+        }
         // Too many watch a channel to tell them who types.
         if room.kind != RoomKind::Channel {
             self.hub.tell(room.log_id, typing(&room, user_id, lasts));

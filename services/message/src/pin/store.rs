@@ -75,6 +75,7 @@ impl Change for Pin {
         let view = log.view(actor).await?;
         let found = log.message(message).await?;
         let target = target(&view, actor, message, found.as_ref())?;
+        view.may_write(log.now())?;
         if let Some(seq) = pinned(log, self.log_id(), message).await? {
             return Ok(seq);
         }
@@ -103,6 +104,7 @@ impl Change for Unpin {
         let view = log.view(actor).await?;
         let found = log.message(message).await?;
         target(&view, actor, message, found.as_ref())?;
+        view.may_write(log.now())?;
         if remove(log, self.log_id(), message).await? {
             let event = NewEvent::new(actor, unpinned_event(self.message_id)).about(message);
             log.append(event).await?;

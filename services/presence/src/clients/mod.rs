@@ -11,5 +11,10 @@ pub(crate) use roster::{Members, Rosters};
 pub(crate) use seats::Seats;
 
 /// Refusals that concern the caller of this service.
-const PASSES: &[Reason] =
-    &[Reason::RoomNotFound, Reason::NotAMember, Reason::RateLimited, Reason::Overloaded];
+const PASSES: &[Reason] = &[
+    Reason::RoomNotFound,
+    Reason::NotAMember,
+    Reason::Muted,
+    Reason::RateLimited,
+    Reason::Overloaded,
+];

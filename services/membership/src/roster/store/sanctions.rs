@@ -1,4 +1,4 @@
-//! Who is kept out. Every way into a room passes here.
+//! What was laid on users. Every way into a room passes here.
 
 use parlance_db::{Conn, StoreError};
 use parlance_types::{LogId, Micros, RoomKind, UserId};
@@ -22,24 +22,31 @@ pub(crate) async fn sanctions(
     Ok(found.into_iter().map(|(id, until, reason)| (UserId::new(id), until, reason)).collect())
 }
 
-/// Refuses newcomers who are banned. A ban that has ended counts no more.
-pub(super) async fn keep_banned_out(
+/// Refuses newcomers who are banned; those who are muted, and until when. What has ended
+/// counts no more.
+pub(super) async fn judge(
     tx: &mut Conn,
     roster: &Roster,
     newcomers: &[Grant],
     now: Micros,
-) -> Result<(), Error> {
-    // Nobody is banned from a direct room.
+) -> Result<Vec<(UserId, Micros)>, Error> {
+    // Nothing is laid on the users of a direct room.
     if roster.kind == RoomKind::Direct {
-        return Ok(());
+        return Ok(Vec::new());
     }
-    let user_ids = newcomers.iter().map(|grant| &grant.user_id);
-    let bans = sanctions(tx, roster.log_id, Sanction::Ban, user_ids).await?;
-    match bans.into_iter().find(|(_, until, _)| *until > now) {
-        Some((user_id, until, _)) => {
+    let select = "SELECT user_id, kind, until FROM (VALUES ($1, $2..)) w JOIN sanctions
+                    ON log_id = w.column1 AND user_id = w.column2
+                  ORDER BY user_id";
+    let user_ids = newcomers.iter().map(|grant| grant.user_id.as_str());
+    let found = tx.query(select).bind(roster.log_id.0).bind_list(user_ids).fetch_all();
+    let found: Vec<(String, i16, Micros)> = found.await?;
+    let mut mutes = Vec::new();
+    for (user_id, kind, until) in found.into_iter().filter(|(.., until)| *until > now) {
+        if kind == Sanction::Ban as i16 {
             let until = (until != FOR_EVER).then_some(until);
-            Err(Refused::Banned { user_id: user_id.into_string(), until }.into())
+            return Err(Refused::Banned { user_id, until }.into());
         }
-        None => Ok(()),
+        mutes.push((UserId::new(user_id), until));
     }
+    Ok(mutes)
 }
