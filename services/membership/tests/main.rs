@@ -46,5 +46,6 @@ mod seat {
 }
 
 mod user {
+    mod search;
     mod users;
 }

@@ -8,7 +8,8 @@ use parlance_proto::membership::v1::user_service_client::UserServiceClient;
 use parlance_proto::membership::v1::user_service_server::{UserService, UserServiceServer};
 use parlance_proto::membership::v1::{
     BatchGetUsersRequest, BatchGetUsersResponse, BatchUpsertUsersRequest, BatchUpsertUsersResponse,
-    GetUserRequest, GetUserResponse, UpsertUserRequest, UpsertUserResponse, User,
+    GetUserRequest, GetUserResponse, SearchUsersRequest, SearchUsersResponse, UpsertUserRequest,
+    UpsertUserResponse, User,
 };
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
 use parlance_proto::message::v1::stream_service_server::{StreamService, StreamServiceServer};
@@ -123,6 +124,13 @@ impl UserService for Fake {
         _: Request<BatchGetUsersRequest>,
     ) -> Result<Response<BatchGetUsersResponse>, Status> {
         Ok(Response::new(BatchGetUsersResponse::default()))
+    }
+
+    async fn search_users(
+        &self,
+        _: Request<SearchUsersRequest>,
+    ) -> Result<Response<SearchUsersResponse>, Status> {
+        Ok(Response::new(SearchUsersResponse::default()))
     }
 }
 

@@ -5,16 +5,16 @@ use std::collections::BTreeMap;
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::user_service_server::UserService;
 use parlance_rpc::{Caller, Deadline, Violation, detached, fields};
-use parlance_types::{UserId, fitting};
+use parlance_types::{Query, UserId, fitting};
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::{Profile, User};
+use super::{Prefix, Profile, User, folded};
 use crate::Error;
 use crate::codec::timestamp;
 use crate::handler::{Handler, MAX_LIST};
 use crate::roster::Refused;
-use crate::wire::open;
+use crate::wire::{name, open};
 
 /// The directory of a tenant's users.
 #[derive(Clone, Debug)]
@@ -79,6 +79,35 @@ impl UserService for UserGrpc {
             left_out_user_ids: left_out,
         }))
     }
+
+    async fn search_users(
+        &self,
+        request: Request<pb::SearchUsersRequest>,
+    ) -> Result<Response<pb::SearchUsersResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let prefix = prefix(request.prefix)?;
+        let size = fields::page_size(request.page_size)?.get();
+        let (kind, begins) = match &prefix {
+            Prefix::Name(name) => ("name", name),
+            Prefix::Id(id) => ("id", id),
+        };
+        let tenant = caller.tenant_id.as_str();
+        let query = Query::new(&["SearchUsers", tenant, name(&caller), kind, begins]);
+        let after: Option<(String, String)> =
+            fields::page_token(query.position(&request.page_token))?;
+        let actor = self.0.actor(deadline, &caller).await?;
+        let found = self.0.store.search(&actor.tenant_id, &prefix, after.as_ref(), size + 1);
+        let mut found = deadline.bound(found).await?;
+        let fit = fitting(found.iter().map(|user| encode(user).encoded_len())).min(size);
+        let more = found.len() > fit;
+        found.truncate(fit);
+        let last = found.last().filter(|_| more);
+        let token = |user: &User| query.token((folded(user.profile.name()), user.id.as_str()));
+        Ok(Response::new(pb::SearchUsersResponse {
+            next_page_token: last.map(token).unwrap_or_default(),
+            users: found.iter().map(encode).collect(),
+        }))
+    }
 }
 
 impl UserGrpc {
@@ -111,6 +140,20 @@ fn profile(field: &str, user: pb::User) -> Result<(UserId, Profile), Violation> 
     let invalid =
         |wrong: super::InvalidUser| Violation::new(format!("{field}.{}", wrong.field), wrong.rule);
     Ok((user_id, profile.map_err(invalid)?))
+}
+
+/// What to look for. What an id begins with is one.
+fn prefix(prefix: Option<pb::search_users_request::Prefix>) -> Result<Prefix, Violation> {
+    use pb::search_users_request::Prefix as Asked;
+    match prefix {
+        Some(Asked::NamePrefix(name)) => {
+            Profile::name_prefix(&name).map_err(|wrong| Violation::new(wrong.field, wrong.rule))
+        }
+        Some(Asked::UserIdPrefix(id)) => {
+            Ok(Prefix::Id(fields::user_id("user_id_prefix", id)?.into_string()))
+        }
+        None => Err(Violation::new("prefix", "must be set")),
+    }
 }
 
 /// 1 to 100 users to be written, each once.

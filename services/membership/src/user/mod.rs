@@ -18,6 +18,19 @@ pub(crate) struct Profile {
     metadata: Pairs,
 }
 
+/// What to look for in the directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Prefix {
+    /// Of the name, folded.
+    Name(String),
+    Id(String),
+}
+
+/// A name as it is looked for.
+pub(crate) fn folded(name: &str) -> String {
+    name.to_lowercase()
+}
+
 /// A user as stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct User {
@@ -57,6 +70,18 @@ impl Profile {
         let metadata = Pairs::parse(metadata)
             .map_err(|InvalidPairs(rule)| InvalidUser { field: "metadata", rule })?;
         Ok(Self { name, picture, metadata })
+    }
+
+    /// How the names begin that are looked for.
+    pub(crate) fn name_prefix(prefix: &str) -> Result<Prefix, InvalidUser> {
+        let invalid = |rule| Err(InvalidUser { field: "name_prefix", rule });
+        if prefix.contains('\0') {
+            return invalid("must not contain U+0000");
+        }
+        if !(1..=MAX_NAME_CHARS).contains(&prefix.chars().count()) {
+            return invalid("must have 1 to 256 characters");
+        }
+        Ok(Prefix::Name(folded(prefix)))
     }
 
     /// Takes a profile that was stored, so is known to be good.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use parlance_db::{StoreError, Stored};
 use parlance_types::{Pairs, TenantId, UserId};
 
-use super::{Profile, User};
+use super::{Prefix, Profile, User, folded};
 use crate::Error;
 use crate::store::{Store, ensure_users};
 
@@ -40,11 +40,12 @@ impl Store {
         let mut sorted: Vec<_> = users.iter().collect();
         sorted.sort_by(|(a, _), (b, _)| a.cmp(b));
         let upsert = concat!(
-            "INSERT INTO users (tenant_id, user_id, name, picture, metadata, create_time, update_time)
-             VALUES ($1, $2, $3, $4, $5, $6, $6)
+            "INSERT INTO users (tenant_id, user_id, name, picture, metadata, create_time, update_time,
+                                folded)
+             VALUES ($1, $2, $3, $4, $5, $6, $6, $7)
              ON CONFLICT (tenant_id, user_id) DO UPDATE SET name = excluded.name,
                picture = excluded.picture, metadata = excluded.metadata,
-               update_time = excluded.update_time
+               update_time = excluded.update_time, folded = excluded.folded
              RETURNING ",
             columns!()
         );
@@ -53,7 +54,8 @@ impl Store {
         for (user_id, profile) in sorted {
             let upsert = tx.query(upsert).bind(tenant_id.as_str()).bind(user_id.as_str());
             let upsert = upsert.bind(profile.name()).bind(profile.picture());
-            let row = upsert.bind(json(profile.metadata())).bind(now).fetch_one().await?;
+            let upsert = upsert.bind(json(profile.metadata())).bind(now);
+            let row = upsert.bind(folded(profile.name())).fetch_one().await?;
             stored.insert(user_id, user(row)?);
         }
         tx.commit().await?;
@@ -74,6 +76,46 @@ impl Store {
         Ok(())
     }
 
+    /// The first `limit` users whose name or id begins so, after the user with this name and
+    /// id.
+    pub(crate) async fn search(
+        &self,
+        tenant_id: &TenantId,
+        prefix: &Prefix,
+        after: Option<&(String, String)>,
+        limit: usize,
+    ) -> Result<Vec<User>, Error> {
+        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+        let select = match prefix {
+            Prefix::Name(prefix) => {
+                let select = concat!(
+                    "SELECT ",
+                    columns!(),
+                    " FROM users WHERE tenant_id = $1 AND folded < $2
+                        AND (folded, user_id) > ($3, $4)
+                      ORDER BY folded, user_id LIMIT $5"
+                );
+                let (name, id) = after.map_or((prefix.as_str(), ""), |(name, id)| (name, id));
+                let select = self.db.read(select).bind(tenant_id.as_str()).bind(end(prefix));
+                select.bind(name).bind(id).bind(limit)
+            }
+            Prefix::Id(prefix) => {
+                let select = concat!(
+                    "SELECT ",
+                    columns!(),
+                    " FROM users WHERE tenant_id = $1 AND user_id < $2
+                        AND user_id >= $3 AND user_id > $4
+                      ORDER BY user_id LIMIT $5"
+                );
+                let id = after.map_or("", |(_, id)| id);
+                let select = self.db.read(select).bind(tenant_id.as_str()).bind(end(prefix));
+                select.bind(prefix.as_str()).bind(id).bind(limit)
+            }
+        };
+        let found = select.fetch_all().await?;
+        Ok(found.into_iter().map(user).collect::<Result<_, _>>()?)
+    }
+
     /// Those of the users that exist.
     pub(crate) async fn users(
         &self,
@@ -91,4 +133,9 @@ impl Store {
         let keyed = |row| user(row).map(|user| (user.id.clone(), user));
         Ok(found.into_iter().map(keyed).collect::<Result<_, _>>()?)
     }
+}
+
+/// What all texts that begin so lie below.
+fn end(prefix: &str) -> String {
+    format!("{prefix}{}", char::MAX)
 }

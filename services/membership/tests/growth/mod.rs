@@ -256,6 +256,20 @@ const WORK: &[(&str, Work)] = work! {
         let request = pb::BatchGetUsersRequest { user_ids: strings(&crowd()) };
         place.ann.users.clone().batch_get_users(request).await.expect("users")
     },
+    "SearchUsers": |_, place| {
+        use pb::search_users_request::Prefix;
+        for prefix in [Prefix::UserIdPrefix("yan".to_owned()), Prefix::NamePrefix("ya".to_owned())] {
+            let mut request = pb::SearchUsersRequest {
+                prefix: Some(prefix),
+                page_size: 20,
+                ..Default::default()
+            };
+            for _ in 0..2 {
+                let page = place.ann.users.clone().search_users(request.clone()).await;
+                request.page_token = page.expect("a page").into_inner().next_page_token;
+            }
+        }
+    },
     "OpenRoster and CloseRoster": |_, place| {
         let log_id = LogId(Uuid::now_v7());
         let members = [("ann", Owner), ("rita", Member), ("zoe", Member)];
