@@ -291,11 +291,6 @@ impl<'c> Locked<'c> {
         Ok(())
     }
 
-    /// The time of the transaction.
-    pub(crate) const fn now(&self) -> Micros {
-        self.now
-    }
-
     pub(crate) const fn epoch(&self) -> &EpochId {
         &self.epoch.1
     }
