@@ -1,6 +1,6 @@
 //! The room service: names, settings and the lives of rooms.
 //!
-//! A folder for each noun: `room`, `live`, `list`, `metadata`, `operator`. `clients` calls the services below;
+//! A folder for each noun: `room`, `live`, `list`, `metadata`, `operator`, `tenant`. `clients` calls the services below;
 //! `wire` is what the handlers share.
 
 use parlance_db::{Db, Migrations, StoreError};
@@ -11,6 +11,7 @@ use parlance_proto::room::v1::metadata_service_server::MetadataServiceServer;
 use parlance_proto::room::v1::operator_service_server::OperatorServiceServer;
 use parlance_proto::room::v1::room_list_service_server::RoomListServiceServer;
 use parlance_proto::room::v1::room_service_server::RoomServiceServer;
+use parlance_proto::room::v1::tenant_settings_service_server::TenantSettingsServiceServer;
 use parlance_rpc::{Env, Served, Tasks, Transport, public};
 use parlance_types::LogId;
 
@@ -21,6 +22,7 @@ mod live;
 mod metadata;
 mod operator;
 mod room;
+mod tenant;
 mod wire;
 
 pub use error::Error;
@@ -32,6 +34,7 @@ use metadata::MetadataGrpc;
 use operator::OperatorGrpc;
 use room::store::Store;
 use room::{RoomGrpc, Rooms};
+use tenant::{TenantSettingsGrpc, Tenants};
 use wire::Callers;
 
 /// The schema of this service.
@@ -82,6 +85,7 @@ impl Service {
     /// What users, backends and operators call, once the auth layer has verified them.
     pub fn public(&self) -> Served {
         let Self { rooms, live, logs, callers, outbox, tasks } = self.clone();
+        let tenants = Tenants::new(rooms.store().db().clone(), tasks.clone());
         public![
             RoomServiceServer::new(RoomGrpc { rooms: rooms.clone(), callers: callers.clone() }),
             LiveRoomServiceServer::new(LiveRoomGrpc { live, callers: callers.clone() }),
@@ -90,6 +94,7 @@ impl Service {
                 callers: callers.clone(),
             }),
             RoomListServiceServer::new(RoomListGrpc { rooms, logs, callers }),
+            TenantSettingsServiceServer::new(TenantSettingsGrpc { tenants }),
             OperatorServiceServer::new(OperatorGrpc { outbox, tasks }),
         ]
     }

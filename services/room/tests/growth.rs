@@ -156,6 +156,15 @@ const WORK: &[(&str, Work)] = work! {
         let page = place.ann.lists.clone().list_my_rooms(list).await.expect("a page");
         assert_eq!(page.get_ref().rooms.len(), 1);
     },
+    "SetTenantSettings and GetTenantSettings": |suite, place| {
+        let mut operator = suite.caller(place.tenant, Principal::Operator).settings;
+        let set = pb::SetTenantSettingsRequest {
+            settings: Some(pb::TenantSettings { allowed_fields: vec![place.next("field")] }),
+            update_mask: Some(FieldMask { paths: vec!["allowed_fields".to_owned()] }),
+        };
+        operator.set_tenant_settings(set).await.expect("set");
+        operator.get_tenant_settings(pb::GetTenantSettingsRequest {}).await.expect("settings")
+    },
     "GetCounters": |suite, _| {
         suite.operators().get_counters(pb::GetCountersRequest {}).await.expect("counters")
     },

@@ -16,6 +16,7 @@ use parlance_proto::room::v1::metadata_service_client::MetadataServiceClient;
 use parlance_proto::room::v1::operator_service_client::OperatorServiceClient;
 use parlance_proto::room::v1::room_list_service_client::RoomListServiceClient;
 use parlance_proto::room::v1::room_service_client::RoomServiceClient;
+use parlance_proto::room::v1::tenant_settings_service_client::TenantSettingsServiceClient;
 use parlance_room::Service;
 use parlance_rpc::testing::{acme, called_by, caller, in_time, suite};
 pub(crate) use parlance_rpc::testing::{eventually, refused, violates};
@@ -31,6 +32,7 @@ pub(crate) struct Client {
     pub(crate) rooms: RoomServiceClient<Transport>,
     pub(crate) lists: RoomListServiceClient<Transport>,
     pub(crate) metadata: MetadataServiceClient<Transport>,
+    pub(crate) settings: TenantSettingsServiceClient<Transport>,
 }
 
 /// Seconds of the services' clock.
@@ -103,7 +105,8 @@ impl Harness {
         Client {
             rooms: RoomServiceClient::new(to.clone()),
             lists: RoomListServiceClient::new(to.clone()),
-            metadata: MetadataServiceClient::new(to),
+            metadata: MetadataServiceClient::new(to.clone()),
+            settings: TenantSettingsServiceClient::new(to),
         }
     }
 

@@ -16,6 +16,9 @@ mod list {
 mod metadata {
     mod patch_metadata;
 }
+mod tenant {
+    mod settings;
+}
 mod room {
     mod batch_delete_rooms;
     mod batch_get_rooms;

@@ -31,6 +31,7 @@ pub(crate) fn room(room: &Room) -> pb::Room {
         create_time: Some(timestamp(room.create_time)),
         update_time: Some(timestamp(room.update_time)),
         etag: room.etag(),
+        fields: room.fields.get().clone(),
         live: room.founding.live().map(live),
     }
 }
@@ -81,6 +82,7 @@ pub(crate) fn created_event(room: &Room) -> log::Event {
             picture: room.picture.as_str().to_owned(),
             description: room.description.as_str().to_owned(),
             metadata: room.metadata.get().clone(),
+            fields: room.fields.get().clone(),
         })),
         ..log::Event::default()
     }
@@ -97,6 +99,7 @@ pub(crate) fn updated_event(room: &Room, event: &RoomEvent) -> log::Event {
             picture: room.picture.as_str().to_owned(),
             description: room.description.as_str().to_owned(),
             metadata: room.metadata.get().clone(),
+            fields: room.fields.get().clone(),
             changed_fields: event.changed.iter().map(ToString::to_string).collect(),
         })),
         ..log::Event::default()

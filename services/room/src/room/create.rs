@@ -7,8 +7,8 @@ use parlance_types::{LogId, Pairs, RoomId, RoomKind, UserId};
 
 use super::repeat::{Asked, Changed};
 use super::{
-    Actor, Description, Founding, KeyOwners, Name, Pair, Picture, Room, Rooms, Settings, State,
-    UniqueId,
+    Actor, AllowedFields, Description, Fields, FieldsDraft, Founding, KeyOwners, Name, Pair,
+    Picture, Room, Rooms, Settings, State, UniqueId,
 };
 use crate::Error;
 
@@ -29,6 +29,7 @@ pub(crate) struct NewRoom {
     pub picture: Picture,
     pub description: Description,
     pub metadata: Pairs,
+    pub fields: FieldsDraft,
     pub settings: Settings,
     pub pair: Option<Pair>,
     pub founding: Founding,
@@ -45,6 +46,7 @@ impl NewRoom {
             picture: Picture::default(),
             description: Description::default(),
             metadata: Pairs::default(),
+            fields: FieldsDraft::default(),
             settings: Settings::of(kind),
             pair: None,
             founding,
@@ -86,7 +88,7 @@ impl Rooms {
         let Asked { actor, request, deadline } = asked;
         self.rosters.check(actor, new, *deadline).await?;
         for _ in 0..TRIES {
-            let room = self.plan(actor, new);
+            let room = self.plan(actor, new).await?;
             if self.store.insert(&room, request.as_ref()).await? {
                 self.finish_creation(&room, *deadline).await?;
                 return Ok(room);
@@ -123,10 +125,15 @@ impl Rooms {
     }
 
     /// The row of a room that is to be.
-    pub(crate) fn plan(&self, actor: &Actor, new: &NewRoom) -> Room {
+    pub(crate) async fn plan(&self, actor: &Actor, new: &NewRoom) -> Result<Room, Error> {
+        let allowed = if new.fields.is_empty() {
+            AllowedFields::default()
+        } else {
+            self.store.allowed_fields(&actor.tenant_id).await?
+        };
         let now = self.now();
         let made = || RoomId::new(self.fresh_id().to_string());
-        Room {
+        Ok(Room {
             tenant_id: actor.tenant_id.clone(),
             log_id: LogId(self.fresh_id()),
             room_id: new.room_id.clone().unwrap_or_else(made),
@@ -136,6 +143,7 @@ impl Rooms {
             picture: new.picture.clone(),
             description: new.description.clone(),
             metadata: new.metadata.clone(),
+            fields: Fields::new(allowed, &new.fields),
             key_owners: KeyOwners::of(&new.metadata, actor.user.as_ref()),
             settings: new.settings,
             creator: actor.user.clone(),
@@ -148,6 +156,6 @@ impl Rooms {
             deleter: None,
             create_time: now,
             update_time: now,
-        }
+        })
     }
 }

@@ -4,7 +4,8 @@ use parlance_rpc::Deadline;
 use parlance_types::{JoinRule, Pairs, Role, RoomKind, UserId};
 
 use super::{
-    Actor, Change, Field, Founding, Name, NewRoom, Pair, Picture, Room, Rooms, State, UniqueId,
+    Actor, Change, Field, FieldsDraft, Founding, Name, NewRoom, Pair, Picture, Room, Rooms, State,
+    UniqueId,
 };
 use crate::Error;
 
@@ -29,6 +30,7 @@ pub(crate) struct ChannelWish {
     pub picture: Picture,
     /// Of a new channel.
     pub metadata: Pairs,
+    pub fields: FieldsDraft,
 }
 
 /// How a room is found again.
@@ -106,6 +108,7 @@ impl Rooms {
                 name: wish.name.clone(),
                 picture: wish.picture.clone(),
                 metadata: wish.metadata.clone(),
+                fields: wish.fields.clone(),
                 ..NewRoom::bare(RoomKind::Channel, founding)
             };
             let key = Key::UniqueId(&wish.unique_id);
@@ -155,7 +158,7 @@ impl Rooms {
                 Some(room) => self.finish_deletion(&room, deadline).await?,
                 None => {
                     self.rosters.check(actor, new, deadline).await?;
-                    let room = self.plan(actor, new);
+                    let room = self.plan(actor, new).await?;
                     if self.store.insert(&room, None).await? {
                         self.finish_creation(&room, deadline).await?;
                         return Ok((room, true));

@@ -55,8 +55,10 @@ impl RoomService for RoomGrpc {
         let key = key("CreateRoom", &request, |request| &request.request_id)?;
         let (actor, deadline, request) = self.callers.open(request).await?;
         let new = decode::new_room(&actor, request)?;
+        let fields = new.fields.clone();
         let room = told(self.rooms.create(Asked { actor, request: key, deadline }, new).await?)?;
-        Ok(Response::new(pb::CreateRoomResponse { room: Some(room) }))
+        let ignored_fields = fields.ignored(&room.fields);
+        Ok(Response::new(pb::CreateRoomResponse { room: Some(room), ignored_fields }))
     }
 
     async fn get_or_create_direct_room(
@@ -76,9 +78,11 @@ impl RoomService for RoomGrpc {
     ) -> Result<Response<pb::GetOrCreateChannelResponse>, Status> {
         let (actor, deadline, request) = self.callers.open(request).await?;
         let wish = decode::channel_wish(request)?;
+        let fields = wish.fields.clone();
         let (room, created) = self.rooms.get_or_create_channel(actor, wish, deadline).await?;
+        let ignored_fields = fields.not_allowed(&room.fields);
         let room = Some(codec::room(&room));
-        Ok(Response::new(pb::GetOrCreateChannelResponse { room, created }))
+        Ok(Response::new(pb::GetOrCreateChannelResponse { room, created, ignored_fields }))
     }
 
     async fn get_room(
@@ -112,8 +116,10 @@ impl RoomService for RoomGrpc {
         let (actor, deadline, request) = self.callers.open(request).await?;
         let update = decode::update(&actor, request)?;
         let key = key.map(|key| key.in_room(update.room_id.clone()));
+        let fields = update.change.fields().cloned().unwrap_or_default();
         let room = told(self.rooms.update(Asked { actor, request: key, deadline }, update).await?)?;
-        Ok(Response::new(pb::UpdateRoomResponse { room: Some(room) }))
+        let ignored_fields = fields.ignored(&room.fields);
+        Ok(Response::new(pb::UpdateRoomResponse { room: Some(room), ignored_fields }))
     }
 
     async fn delete_room(

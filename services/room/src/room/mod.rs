@@ -6,6 +6,7 @@
 pub(crate) mod codec;
 mod create;
 mod delete;
+mod fields;
 mod get;
 mod get_or_create;
 mod grpc;
@@ -26,6 +27,7 @@ use parlance_types::{LogId, Micros, Pairs, Role, RoomId, RoomKind, TenantId, Use
 use serde::{Deserialize, Serialize};
 
 pub(crate) use create::{MAX_MEMBERS, NewRoom};
+pub(crate) use fields::{AllowedFields, Fields, FieldsDraft};
 pub(crate) use get::Names;
 pub(crate) use get_or_create::{ChannelWish, DirectWish};
 pub(crate) use grpc::{RoomGrpc, settings, wait};
@@ -94,6 +96,7 @@ pub(crate) struct Room {
     pub picture: Picture,
     pub description: Description,
     pub metadata: Pairs,
+    pub fields: Fields,
     /// Who set the keys of the metadata.
     pub key_owners: KeyOwners,
     pub settings: Settings,

@@ -6,7 +6,9 @@ use parlance_types::{
 };
 use uuid::Uuid;
 
-use super::{Description, Name, Pair, Picture, Room, Settings, State, UniqueId};
+use super::{
+    AllowedFields, Description, Fields, Name, Pair, Picture, Room, Settings, State, UniqueId,
+};
 
 /// The columns of [`RoomRow`], in the order in which an insert binds them.
 macro_rules! columns {
@@ -14,10 +16,23 @@ macro_rules! columns {
         "tenant_id, log_id, room_id, unique_id, kind, name, picture, description, metadata,
          post_rule, add_rule, remove_rule, join_rule, allow_preview, history, capacity,
          creator, pair_low, pair_high, founding, state, version, rules_version,
-         pushed_rules_version, deleter, create_time, update_time, key_owners, metadata_rule, retention"
+         pushed_rules_version, deleter, create_time, update_time, key_owners, metadata_rule,
+         retention, fields"
     };
 }
 pub(super) use columns;
+
+/// The columns of [`RoomRow`] with what the tenant allows, of one statement.
+macro_rules! selected {
+    () => {
+        concat!(
+            $crate::room::row::columns!(),
+            ", (SELECT s.allowed_fields FROM tenant_settings s
+                 WHERE s.tenant_id = rooms.tenant_id) AS allowed_fields"
+        )
+    };
+}
+pub(super) use selected;
 
 parlance_db::row! {
     pub(super) struct RoomRow {
@@ -51,6 +66,8 @@ parlance_db::row! {
         key_owners: String,
         metadata_rule: i16,
         retention: i64,
+        fields: String,
+        allowed_fields: Option<String>,
     }
 }
 
@@ -74,6 +91,12 @@ impl RoomRow {
         })
     }
 
+    fn fields(&self) -> Result<Fields, StoreError> {
+        let stored = self.stored();
+        let values = stored.value("fields", serde_json::from_str(&self.fields).ok())?;
+        Ok(Fields::stored(allowed(self.allowed_fields.as_deref())?, values))
+    }
+
     fn pair(&self) -> Option<Pair> {
         let (low, high) = (self.pair_low.as_ref()?, self.pair_high.as_ref()?);
         Pair::new(UserId::new(low.clone()), UserId::new(high.clone()))
@@ -88,6 +111,7 @@ impl TryFrom<RoomRow> for Room {
         Ok(Self {
             settings: row.settings()?,
             pair: row.pair(),
+            fields: row.fields()?,
             founding: stored.value("founding", serde_json::from_str(&row.founding).ok())?,
             metadata: Pairs::stored(
                 stored.value("metadata", serde_json::from_str(&row.metadata).ok())?,
@@ -111,6 +135,13 @@ impl TryFrom<RoomRow> for Room {
             update_time: row.update_time,
         })
     }
+}
+
+/// The fields that a tenant allows, as they are stored.
+pub(super) fn allowed(stored: Option<&str>) -> Result<AllowedFields, StoreError> {
+    let Some(text) = stored else { return Ok(AllowedFields::default()) };
+    let settings = Stored { table: "tenant_settings", row: "of a tenant" };
+    settings.value("allowed_fields", serde_json::from_str(text).ok())
 }
 
 /// What is stored as JSON: it cannot fail for these types.

@@ -10,8 +10,8 @@ use parlance_types::{Clock, LogId, Micros, RoomId, RoomKind, TenantId, UserId};
 use uuid::Uuid;
 
 use super::janitor::{ABANDONED_GRACE, GRACE};
-use super::row::{RoomRow, columns, json};
-use super::{Actor, Change, Pair, Room, State, UniqueId, codec};
+use super::row::{RoomRow, allowed, columns, json, selected};
+use super::{Actor, AllowedFields, Change, Pair, Room, State, UniqueId, codec};
 use crate::Error;
 
 /// The states in which the ids of a room are taken. Written out and not bound: the indexes
@@ -24,7 +24,7 @@ macro_rules! held {
 
 macro_rules! select {
     ($($condition:expr),+) => {
-        concat!("SELECT ", columns!(), " FROM rooms WHERE ", $($condition),+)
+        concat!("SELECT ", selected!(), " FROM rooms WHERE ", $($condition),+)
     };
 }
 
@@ -33,7 +33,7 @@ macro_rules! listed {
     ($id:literal) => {
         concat!(
             "SELECT ",
-            columns!(),
+            selected!(),
             " FROM (VALUES ($1, $2..)) w JOIN rooms ON tenant_id = w.column1 AND ",
             $id,
             " = w.column2"
@@ -45,20 +45,20 @@ const INSERT: &str = concat!(
     "INSERT INTO rooms (",
     columns!(),
     ", due_time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-     $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31) ON CONFLICT DO NOTHING"
+     $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32) ON CONFLICT DO NOTHING"
 );
 
 /// Locks a room in a state until the transaction ends, and reads it.
 const LOCK: &str = concat!(
     "UPDATE rooms SET version = version WHERE log_id = $1 AND state = $2 RETURNING ",
-    columns!()
+    selected!()
 );
 
 const UPDATE: &str = "
     UPDATE rooms SET name = $2, picture = $3, description = $4, metadata = $5, post_rule = $6,
         add_rule = $7, remove_rule = $8, join_rule = $9, allow_preview = $10, history = $11,
         capacity = $12, version = $13, rules_version = $14, update_time = $15, due_time = $16,
-        key_owners = $17, metadata_rule = $18, retention = $19
+        key_owners = $17, metadata_rule = $18, retention = $19, fields = $20
     WHERE log_id = $1";
 
 /// The rooms of all tenants, on disk.
@@ -104,6 +104,10 @@ impl Store {
         Self { db }
     }
 
+    pub(crate) const fn db(&self) -> &Db {
+        &self.db
+    }
+
     /// Takes away requests that were kept long enough, as one of the `tasks`.
     pub(crate) fn prune_requests(&self, tasks: &Tasks, clock: Arc<dyn Clock>) {
         prune("room requests", tasks, self.db.clone(), clock);
@@ -120,6 +124,14 @@ impl Store {
             None => None,
         };
         Ok(request.find(&mut self.db.reader().await?, life).await?)
+    }
+
+    /// The fields that a tenant allows.
+    pub(crate) async fn allowed_fields(&self, tenant: &TenantId) -> Result<AllowedFields, Error> {
+        let select = "SELECT allowed_fields FROM tenant_settings WHERE tenant_id = $1";
+        let select = self.db.read(select).bind(tenant.as_str());
+        let found: Option<(String,)> = select.fetch_optional().await?;
+        Ok(allowed(found.as_ref().map(|(names,)| names.as_str()))?)
     }
 
     /// The room that holds an id: in creation, there or in deletion.
@@ -251,6 +263,7 @@ impl Store {
             .bind(json(&room.key_owners))
             .bind(settings.metadata as i16)
             .bind(settings.retention)
+            .bind(json(&room.fields.to_store()))
             .bind(room.create_time.saturating_add(GRACE))
             .execute()
             .await?;
@@ -355,6 +368,7 @@ impl Store {
                 .bind(json(&room.key_owners))
                 .bind(settings.metadata as i16)
                 .bind(settings.retention)
+                .bind(json(&room.fields.to_store()))
                 .execute()
                 .await?;
             enqueue(&mut tx, log_id, &[event]).await?;

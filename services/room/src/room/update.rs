@@ -8,7 +8,7 @@ use parlance_types::{
 };
 
 use super::repeat::{Asked, Changed};
-use super::{Actor, Description, Name, Picture, Room, RoomEvent, Rooms, Settings};
+use super::{Actor, Description, FieldsDraft, Name, Picture, Room, RoomEvent, Rooms, Settings};
 use crate::Error;
 
 /// A new value of one field; `None` and an unset rule mean the kind's default.
@@ -18,6 +18,7 @@ pub(crate) enum Field {
     Picture(Picture),
     Description(Description),
     Metadata(Pairs),
+    Fields(FieldsDraft),
     Post(Option<MemberRule>),
     Add(Option<MemberRule>),
     Remove(Option<MemberRule>),
@@ -64,6 +65,7 @@ impl Field {
             Self::Picture(_) => "picture",
             Self::Description(_) => "description",
             Self::Metadata(_) => "metadata",
+            Self::Fields(_) => "fields",
             Self::Post(_) => "settings.post",
             Self::Add(_) => "settings.add",
             Self::Remove(_) => "settings.remove",
@@ -88,6 +90,7 @@ impl Field {
                 room.key_owners.take_over(&room.metadata, metadata, actor);
                 put(&mut room.metadata, metadata.clone())
             }
+            Self::Fields(fields) => room.fields.put(fields),
             Self::Post(rule) => put(&mut settings.post, rule.unwrap_or(default.post)),
             Self::Add(rule) => put(&mut settings.add, rule.unwrap_or(default.add)),
             Self::Remove(rule) => put(&mut settings.remove, rule.unwrap_or(default.remove)),
@@ -116,6 +119,14 @@ impl Change {
     fn lets_go(&self, room: &Room) -> bool {
         let other = |field: &Field| matches!(field, Field::Retention(seconds) if *seconds != room.settings.retention);
         self.fields.iter().any(other)
+    }
+
+    /// The values of fields that it gives.
+    pub(crate) fn fields(&self) -> Option<&FieldsDraft> {
+        self.fields.iter().find_map(|field| match field {
+            Field::Fields(fields) => Some(fields),
+            _ => None,
+        })
     }
 
     pub(crate) const fn is_empty(&self) -> bool {

@@ -8,12 +8,12 @@ use parlance_types::{History, JoinRule, MemberRule, Micros, RoomId, RoomKind, Us
 
 use crate::Error;
 use crate::room::{
-    Actor, Change, ChannelWish, Description, DirectWish, Field, Founding, LiveFounding,
+    Actor, Change, ChannelWish, Description, DirectWish, Field, FieldsDraft, Founding, LiveFounding,
     MAX_MEMBERS, Name, Names, NewRoom, Picture, SettingsDraft, UniqueId, Update,
 };
 
 /// The fields that an update may name, those of the settings by their whole path.
-const FIELDS: [&str; 4] = ["name", "picture", "description", "metadata"];
+const FIELDS: [&str; 5] = ["name", "picture", "description", "metadata", "fields"];
 const SETTINGS: [&str; 9] = [
     "settings.post",
     "settings.add",
@@ -71,6 +71,7 @@ pub(super) fn new_room(actor: &Actor, request: pb::CreateRoomRequest) -> Result<
         picture: Picture::parse("picture", request.picture)?,
         description: Description::parse("description", request.description)?,
         metadata: pairs("metadata", request.metadata)?,
+        fields: FieldsDraft::parse("fields", request.fields)?,
         settings: settings("settings", &request.settings.unwrap_or_default())?.resolve(kind),
         pair: None,
         founding: match kind {
@@ -116,6 +117,7 @@ pub(super) fn channel_wish(request: pb::GetOrCreateChannelRequest) -> Result<Cha
         name: Name::parse("name", request.name)?,
         picture: Picture::parse("picture", request.picture)?,
         metadata: pairs("metadata", request.metadata)?,
+        fields: FieldsDraft::parse("fields", request.fields)?,
     })
 }
 
@@ -201,6 +203,7 @@ fn field(path: &str, room: &pb::Room) -> Result<Field, Error> {
             Field::Description(Description::parse("room.description", text)?)
         }
         "metadata" => Field::Metadata(pairs("room.metadata", room.metadata.clone())?),
+        "fields" => Field::Fields(FieldsDraft::parse("room.fields", room.fields.clone())?),
         "settings.post" => Field::Post(settings()?.post),
         "settings.add" => Field::Add(settings()?.add),
         "settings.remove" => Field::Remove(settings()?.remove),
