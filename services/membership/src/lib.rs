@@ -2,6 +2,7 @@
 //!
 //! | folder | what | served |
 //! |---|---|---|
+//! | `member` | what is said of a member | to callers |
 //! | `membership` | joining, leaving, adding, removing, roles; who is where | to callers |
 //! | `moderation` | keeping users out, or silent | to callers |
 //! | `user` | the directory of a tenant | to callers |
@@ -19,6 +20,7 @@ use std::time::Duration;
 use parlance_db::{Db, Migrations, StoreError};
 pub use parlance_outbox::{LogVersion, Outbox};
 use parlance_proto::membership::v1::member_edit_service_server::MemberEditServiceServer;
+use parlance_proto::membership::v1::member_service_server::MemberServiceServer;
 use parlance_proto::membership::v1::membership_service_server::MembershipServiceServer;
 use parlance_proto::membership::v1::moderation_service_server::ModerationServiceServer;
 use parlance_proto::membership::v1::operator_service_server::OperatorServiceServer;
@@ -31,6 +33,7 @@ use parlance_rpc::{Env, Served, Tasks, Transport};
 mod codec;
 mod error;
 mod handler;
+mod member;
 mod membership;
 mod moderation;
 mod operator;
@@ -42,6 +45,7 @@ mod wire;
 
 use error::Error;
 use handler::Handler;
+use member::grpc::MemberGrpc;
 use membership::grpc::{MemberEditGrpc, MembershipGrpc};
 use moderation::grpc::ModerationGrpc;
 use operator::grpc::OperatorGrpc;
@@ -89,7 +93,13 @@ impl Service {
 
     /// What users, backends and operators call.
     pub fn public(&self) -> Served {
-        parlance_rpc::public!(self.users(), self.memberships(), self.moderation(), self.operators())
+        parlance_rpc::public!(
+            self.users(),
+            self.memberships(),
+            self.members(),
+            self.moderation(),
+            self.operators()
+        )
     }
 
     /// What the other services of the suite call.
@@ -107,6 +117,10 @@ impl Service {
 
     pub fn moderation(&self) -> ModerationServiceServer<ModerationGrpc> {
         ModerationServiceServer::new(ModerationGrpc(self.handler.clone()))
+    }
+
+    pub fn members(&self) -> MemberServiceServer<MemberGrpc> {
+        MemberServiceServer::new(MemberGrpc(self.handler.clone()))
     }
 
     pub fn operators(&self) -> OperatorServiceServer<OperatorGrpc> {

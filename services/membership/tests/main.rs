@@ -3,6 +3,10 @@
 mod growth;
 mod harness;
 
+mod member {
+    mod metadata;
+}
+
 mod membership {
     mod add_members;
     mod change_role;

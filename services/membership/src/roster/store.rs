@@ -350,7 +350,7 @@ async fn gain(
     let insert = AssertSqlSafe(format!(
         "INSERT INTO members (log_id, user_id, tenant_id, room_id, role, state, join_time)
          VALUES {gained} ON CONFLICT (log_id, user_id) DO UPDATE SET role = excluded.role,
-           state = excluded.state, join_time = excluded.join_time"
+           state = excluded.state, join_time = excluded.join_time, metadata = '{{}}'"
     ));
     let insert = tx.query(insert).bind(roster.log_id.0).bind(roster.tenant_id.as_str());
     let insert = insert.bind(roster.room_id.as_str()).bind(State::Present as i16).bind(now);
@@ -371,7 +371,7 @@ pub(crate) async fn lose(
     state: State,
     now: Micros,
 ) -> Result<bool, StoreError> {
-    let lose = "UPDATE members SET state = $1 FROM (VALUES ($2, $3..)) w
+    let lose = "UPDATE members SET state = $1, metadata = '{}' FROM (VALUES ($2, $3..)) w
                 WHERE log_id = w.column1 AND user_id = w.column2";
     let lose = tx.query(lose).bind(state as i16).bind(roster.log_id.0);
     lose.bind_list(user_ids.iter().map(UserId::as_str)).execute().await?;

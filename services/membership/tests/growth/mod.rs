@@ -240,6 +240,19 @@ const WORK: &[(&str, Work)] = work! {
     },
     "ListUserMemberships": |_, place| place.memberships("rita").await,
     "ListUserMemberships of one who is in few": |_, place| place.memberships("zoe").await,
+    "UpdateMemberMetadata": |_, place| {
+        let request = pb::UpdateMemberMetadataRequest {
+            room_id: "den".to_owned(),
+            set: [("key".to_owned(), place.next().to_string())].into(),
+            ..Default::default()
+        };
+        place.ann.member.clone().update_member_metadata(request).await.expect("updated")
+    },
+    "BatchGetMemberMetadata": |_, place| {
+        let (room_id, user_ids) = ("den".to_owned(), strings(&crowd()));
+        let request = pb::BatchGetMemberMetadataRequest { room_id, user_ids };
+        place.ann.member.clone().batch_get_member_metadata(request).await.expect("metadata")
+    },
     "UpsertUser": |_, place| {
         let request = pb::UpsertUserRequest { user: Some(named("ann")) };
         place.ann.users.clone().upsert_user(request).await.expect("written")

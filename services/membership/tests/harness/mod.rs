@@ -8,6 +8,7 @@ use parlance_membership::Service;
 use parlance_outbox::testing::Logs;
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::member_edit_service_client::MemberEditServiceClient;
+use parlance_proto::membership::v1::member_service_client::MemberServiceClient;
 use parlance_proto::membership::v1::membership_service_client::MembershipServiceClient;
 use parlance_proto::membership::v1::moderation_service_client::ModerationServiceClient;
 use parlance_proto::membership::v1::operator_service_client::OperatorServiceClient;
@@ -49,6 +50,7 @@ pub(crate) struct Clients {
     pub(crate) rosters: RosterServiceClient<Transport>,
     pub(crate) edits: MemberEditServiceClient<Transport>,
     pub(crate) seats: SeatServiceClient<Transport>,
+    pub(crate) member: MemberServiceClient<Transport>,
 }
 
 impl World {
@@ -91,7 +93,8 @@ impl World {
             moderation: ModerationServiceClient::new(transport.clone()),
             rosters: RosterServiceClient::new(transport.clone()),
             edits: MemberEditServiceClient::new(transport.clone()),
-            seats: SeatServiceClient::new(transport),
+            seats: SeatServiceClient::new(transport.clone()),
+            member: MemberServiceClient::new(transport),
         }
     }
 
