@@ -3,9 +3,10 @@
 import uuid
 
 from google.protobuf import field_mask_pb2
-from parlance_client import people, persist, refused
+from parlance_client import Client, people, persist, refused
 from subscriber import Subscriber
 
+from parlance.membership.v1 import member_service_pb2 as member_pb
 from parlance.membership.v1 import membership_service_pb2 as membership_pb
 from parlance.message.v1 import event_pb2, message_pb2
 from parlance.message.v1 import message_service_pb2 as message_pb
@@ -14,6 +15,7 @@ from parlance.presence.v1 import typing_service_pb2 as typing_pb
 from parlance.room.v1 import room_list_service_pb2 as list_pb
 from parlance.room.v1 import room_pb2
 from parlance.room.v1 import room_service_pb2 as room_pb
+from parlance.room.v1 import tenant_settings_service_pb2 as settings_pb
 
 
 def channel(client, unique_id):
@@ -48,6 +50,65 @@ def say(room_id, text="hello"):
     return message_pb.SendMessageRequest(
         room_id=room_id, content=message_pb2.MessageContent(text=text)
     )
+
+
+def test_the_list_of_my_rooms_is_narrowed_and_ordered_and_rooms_in_common_are_listed(server):
+    """B-032, B-034, B-047, B-049, B-062, B-090, B-198: over all services."""
+    anna_id, anna, boris_id, boris, clara_id, clara = people(server, "anna", "boris", "clara")
+    operator = Client(server.channel(), server.token("olga", role="operator"))
+    settings = settings_pb.SetTenantSettingsRequest(
+        settings=settings_pb.TenantSettings(allowed_fields=["topic"]),
+        update_mask=field_mask_pb2.FieldMask(paths=["allowed_fields"]),
+    )
+    persist(operator.settings.SetTenantSettings, settings)
+    create = room_pb.CreateRoomRequest(
+        kind=event_pb2.ROOM_KIND_GROUP,
+        name="Tea",
+        member_user_ids=[boris_id],
+        fields={"topic": "tea", "size": "7"},
+        request_id=uuid.uuid4().hex,
+    )
+    made = persist(anna.rooms.CreateRoom, create)
+    assert list(made.ignored_fields) == ["size"]
+    tea, ale = made.room.room_id, anna.create_group("Ale", [boris_id])
+    ours = direct(anna, clara_id)
+    boris.send(tea, "hello")
+
+    def found(**fields):
+        rooms, _ = listed(anna, include_empty=True, **fields)
+        return [entry.room.room_id for entry in rooms]
+
+    assert found(order=list_pb.MY_ROOMS_ORDER_NAME) == [ours, ale, tea]
+    assert found(order=list_pb.MY_ROOMS_ORDER_NAME, page_size=1) == [ours, ale, tea]
+    assert found(order=list_pb.MY_ROOMS_ORDER_CREATION) == [ours, ale, tea]
+    assert found(unread_only=True) == [tea]
+    assert found(kinds=[event_pb2.ROOM_KIND_DIRECT]) == [ours]
+    assert set(found(roles=[event_pb2.MEMBER_ROLE_OWNER])) == {tea, ale}
+    assert found(name_contains="te") == [tea] == found(fields={"topic": "tea"})
+    rooms, _ = listed(anna, include_empty=True, include_members=True)
+    members = {entry.room.room_id: sorted(entry.member_user_ids) for entry in rooms}
+    assert members[ours] == sorted([anna_id, clara_id]) and members[tea] == sorted([anna_id, boris_id])
+
+    def common(*others):
+        request = membership_pb.ListUserMembershipsRequest(with_user_ids=others)
+        page = persist(anna.members.ListUserMemberships, request)
+        return {membership.room_id for membership in page.memberships}
+
+    assert common(boris_id) == {tea, ale} and common(boris_id, clara_id) == set()
+    change = room_pb.UpdateRoomRequest(
+        room=room_pb2.Room(room_id=tea, name="Ale and tea"),
+        update_mask=field_mask_pb2.FieldMask(paths=["name"]),
+        add_user_ids=[clara_id],
+        remove_user_ids=[boris_id],
+        request_id=uuid.uuid4().hex,
+    )
+    persist(anna.rooms.UpdateRoom, change)
+    assert common(boris_id) == {ale} and common(clara_id) == {ours, tea}
+    said = member_pb.UpdateMemberMetadataRequest(room_id=tea, set={"seat": "1"})
+    assert persist(clara.member.UpdateMemberMetadata, said).member.user_id == clara_id
+    asked = member_pb.BatchGetMemberMetadataRequest(room_id=tea, user_ids=[anna_id, clara_id])
+    members = persist(anna.member.BatchGetMemberMetadata, asked).members
+    assert [dict(member.metadata) for member in members] == [{}, {"seat": "1"}]
 
 
 def test_the_list_of_my_rooms_has_each_kind_that_i_am_in_and_no_other(server):

@@ -14,6 +14,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from parlance.membership.v1 import (
     membership_service_pb2,
+    member_service_pb2_grpc,
     membership_service_pb2_grpc,
     moderation_service_pb2_grpc,
     user_service_pb2,
@@ -37,7 +38,7 @@ from parlance.presence.v1 import (
     session_service_pb2_grpc,
     typing_service_pb2_grpc,
 )
-from parlance.room.v1 import metadata_service_pb2_grpc
+from parlance.room.v1 import metadata_service_pb2_grpc, tenant_settings_service_pb2_grpc
 from parlance.room.v1 import room_list_service_pb2_grpc, room_service_pb2, room_service_pb2_grpc
 
 DEADLINE = 10.0
@@ -150,6 +151,7 @@ class Client:
         channel = grpc.intercept_channel(channel, _WithMetadata(metadata))
         self.users = user_service_pb2_grpc.UserServiceStub(channel)
         self.members = membership_service_pb2_grpc.MembershipServiceStub(channel)
+        self.member = member_service_pb2_grpc.MemberServiceStub(channel)
         self.moderation = moderation_service_pb2_grpc.ModerationServiceStub(channel)
         self.presence = presence_service_pb2_grpc.PresenceServiceStub(channel)
         self.sessions = session_service_pb2_grpc.SessionServiceStub(channel)
@@ -157,6 +159,7 @@ class Client:
         self.rooms = room_service_pb2_grpc.RoomServiceStub(channel)
         self.lists = room_list_service_pb2_grpc.RoomListServiceStub(channel)
         self.metadata = metadata_service_pb2_grpc.MetadataServiceStub(channel)
+        self.settings = tenant_settings_service_pb2_grpc.TenantSettingsServiceStub(channel)
         self.messages = message_service_pb2_grpc.MessageServiceStub(channel)
         self.marks = mark_service_pb2_grpc.MarkServiceStub(channel)
         self.inbox = inbox_service_pb2_grpc.InboxServiceStub(channel)

@@ -125,6 +125,29 @@ const WORK: &[(&str, Work)] = work! {
             pb::ListUserLogsRequest { user_id, skip_empty: true, ..Default::default() };
         world.internal(TENANT).user_logs.list_user_logs(request).await.expect("a list")
     },
+    "ListUserLogs with a filter": |world, place| {
+        let filter = pb::UserLogFilter { unread_only: true, ..Default::default() };
+        let request = pb::ListUserLogsRequest {
+            user_id: format!("{}-rita", place.name),
+            filter: Some(filter),
+            order: pb::UserLogOrder::Creation.into(),
+            ..Default::default()
+        };
+        world.internal(TENANT).user_logs.list_user_logs(request).await.expect("a list")
+    },
+    "ListUserLogs of some logs": |world, place| {
+        let request = pb::ListUserLogsRequest {
+            user_id: format!("{}-rita", place.name),
+            log_ids: vec![place.before[0].log_id.to_string()],
+            ..Default::default()
+        };
+        world.internal(TENANT).user_logs.list_user_logs(request).await.expect("a list")
+    },
+    "ListUserLogIds": |world, place| {
+        let user_id = format!("{}-rita", place.name);
+        let request = pb::ListUserLogIdsRequest { user_id, ..Default::default() };
+        world.internal(TENANT).user_logs.list_user_log_ids(request).await.expect("ids")
+    },
     "ListPins": |_, place| {
         let request = pb::ListPinsRequest { room_id: place.name.clone() };
         place.pins().list_pins(request).await.expect("pins")
@@ -368,7 +391,7 @@ async fn beside_members(db: Db) {
 
 /// What tells of all rooms of a user, or of the latest of them, looks at each.
 async fn beside_rooms_of_a_user(db: Db) {
-    let of_all = ["GetUnread", "ListUserLogs"];
+    let of_all = ["GetUnread", "ListUserLogs", "ListUserLogs with a filter", "ListUserLogIds"];
     let work: Vec<_> = WORK.iter().filter(|(what, _)| !of_all.contains(what)).copied().collect();
     compare_in(db, SIZES, &work, async |growing: &Growing<'_>, size| {
         growing.rooms(size, None).await;

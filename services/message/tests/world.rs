@@ -167,7 +167,9 @@ impl World {
         skip_empty: bool,
         limit: usize,
     ) -> Result<(Vec<UserLog>, Option<Walk>), Error> {
-        inbox::store::user_logs(&self.db, tenant_id, user_id, walk, skip_empty, limit).await
+        let filter = inbox::Filter { skip_empty, ..inbox::Filter::default() };
+        let page = inbox::store::user_logs(&self.db, tenant_id, user_id, walk, &filter, limit);
+        page.await.map(|page| (page.logs, page.next))
     }
 
     pub(crate) async fn unreads(&self, tenant_id: &TenantId, user_id: &UserId) -> Vec<Unread> {

@@ -156,6 +156,16 @@ const WORK: &[(&str, Work)] = work! {
         let page = place.ann.lists.clone().list_my_rooms(list).await.expect("a page");
         assert_eq!(page.get_ref().rooms.len(), 1);
     },
+    "ListMyRooms by name": |suite, place| {
+        let seen = UserLog { log_id: place.log_id.clone(), ..UserLog::default() };
+        suite.logs.state().page = ListUserLogsResponse { logs: vec![seen], ..Default::default() };
+        let list = pb::ListMyRoomsRequest {
+            order: pb::MyRoomsOrder::Name.into(),
+            ..Default::default()
+        };
+        let page = place.ann.lists.clone().list_my_rooms(list).await.expect("a page");
+        assert_eq!(page.get_ref().rooms.len(), 1);
+    },
     "SetTenantSettings and GetTenantSettings": |suite, place| {
         let mut operator = suite.caller(place.tenant, Principal::Operator).settings;
         let set = pb::SetTenantSettingsRequest {

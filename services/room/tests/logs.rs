@@ -94,11 +94,28 @@ impl UserLogService for FakeLogs {
         let (mut state, request) = (self.state(), request.into_inner());
         let mut page = state.page.clone();
         let most = PageSize::parse(request.page_size).expect("a size").get();
-        if page.logs.len() > most {
-            page.logs.truncate(most);
-            page.next_page_token = format!("after {most}");
+        if request.log_ids.is_empty() {
+            let began = request.page_token.strip_prefix("after ").map_or("0", |began| began);
+            let began = began.parse::<usize>().unwrap_or(0).min(page.logs.len());
+            page.logs.drain(..began);
+            if page.logs.len() > most {
+                page.logs.truncate(most);
+                page.next_page_token = format!("after {}", began + most);
+            }
+        } else {
+            page.logs.retain(|log| request.log_ids.contains(&log.log_id));
         }
         state.asked.push((caller.tenant_id.to_string(), request));
         Ok(Response::new(page))
+    }
+
+    async fn list_user_log_ids(
+        &self,
+        request: Request<pb::ListUserLogIdsRequest>,
+    ) -> Result<Response<pb::ListUserLogIdsResponse>, Status> {
+        parlance_rpc::internal(&request)?;
+        self.check()?;
+        let log_ids = self.state().page.logs.iter().map(|log| log.log_id.clone()).collect();
+        Ok(Response::new(pb::ListUserLogIdsResponse { log_ids }))
     }
 }

@@ -83,6 +83,13 @@ impl FakeRoster {
             .collect()
     }
 
+    /// The log of the one open roster that is of another room.
+    pub(crate) fn open_rosters_but(&self, room_id: &str) -> String {
+        let state = self.state();
+        let mut others = state.rosters.iter().filter(|(_, roster)| roster.room_id != room_id);
+        others.next().expect("another room").0.clone()
+    }
+
     /// The one open roster of a room id.
     pub(crate) fn of(&self, room_id: &str) -> (String, Roster) {
         let mut open = self.open_rosters(room_id);
@@ -276,6 +283,25 @@ impl RosterService for FakeRoster {
         _: Request<pb::GetRoomMembersRequest>,
     ) -> Result<Response<pb::GetRoomMembersResponse>, Status> {
         Err(Status::unimplemented("rooms list no members"))
+    }
+
+    async fn batch_get_members(
+        &self,
+        request: Request<pb::BatchGetMembersRequest>,
+    ) -> Result<Response<pb::BatchGetMembersResponse>, Status> {
+        let (_, request) = self.enter("BatchGetMembers", request).await?;
+        let members = |log_id: &String| {
+            let state = self.state();
+            let all = state.rosters.get(log_id).map(|roster| roster.members.clone());
+            let all = all.unwrap_or_default();
+            let most = usize::try_from(request.max_members).expect("positive");
+            pb::GetRoomMembersResponse {
+                user_ids: all.keys().take(most).cloned().collect(),
+                total_size: i64::try_from(all.len()).expect("few"),
+            }
+        };
+        let rooms = request.log_ids.iter().map(members).collect();
+        self.reply("BatchGetMembers", pb::BatchGetMembersResponse { rooms })
     }
 
     async fn ensure_user(

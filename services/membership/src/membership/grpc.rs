@@ -14,6 +14,9 @@ use crate::roster::{MemberFilter, Refused, Roster};
 use crate::wire::{change, name, open, position, reason};
 use crate::{Error, codec};
 
+/// With how many others rooms in common are looked for.
+const MAX_OTHERS: usize = 10;
+
 /// Who is in which room.
 #[derive(Clone, Debug)]
 pub struct MembershipGrpc(pub(crate) Handler);
@@ -141,18 +144,31 @@ impl MembershipService for MembershipGrpc {
             None => caller.require_user()?.clone(),
         };
         let size = fields::page_size(request.page_size)?.get();
-        let query = Query::new(&[
-            "ListUserMemberships",
-            caller.tenant_id.as_str(),
-            name(&caller),
-            user_id.as_str(),
-        ]);
+        let others =
+            fields::ids("with_user_ids", request.with_user_ids, 0..=MAX_OTHERS, UserId::parse)?;
+        if let Some(at) = others.iter().position(|other| *other == user_id) {
+            let rule = "must be another than the user";
+            return Err(Violation::new(format!("with_user_ids[{at}]"), rule).into());
+        }
+        let mut parts =
+            vec!["ListUserMemberships", caller.tenant_id.as_str(), name(&caller), user_id.as_str()];
+        parts.extend(others.iter().map(UserId::as_str));
+        let query = Query::new(&parts);
         let after = position(query, &request.page_token, RoomId::parse)?;
         if caller.user().is_some_and(|caller| *caller != user_id) {
             let refused = Refused::NotAllowed("users see their own memberships only");
             return Err(Error::from(refused).into());
         }
         let actor = self.0.actor(deadline, &caller).await?;
+        if !others.is_empty() {
+            let (tenant_id, after) = (&actor.tenant_id, after.as_ref());
+            let page = self.0.store.common_memberships(tenant_id, &user_id, &others, after, size);
+            let (page, next) = deadline.bound(page).await?;
+            return Ok(Response::new(pb::ListUserMembershipsResponse {
+                memberships: page.iter().map(codec::membership).collect(),
+                next_page_token: next.map(|next| query.token(next.as_str())).unwrap_or_default(),
+            }));
+        }
         let page = self.0.store.memberships(&actor.tenant_id, &user_id, after.as_ref(), size + 1);
         let mut page = deadline.bound(page).await?;
         let more = page.len() > size;

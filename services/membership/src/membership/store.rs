@@ -132,6 +132,59 @@ impl Store {
     }
 }
 
+/// How many memberships are looked at in one statement, and how many such a call makes.
+const LOOK: i64 = 100;
+const TURNS: usize = 5;
+
+impl Store {
+    /// The first `limit` present memberships of a user above `after`, by room id, in rooms in
+    /// which all of `others` are, too; and the room to go on after, if there may be more.
+    pub(crate) async fn common_memberships(
+        &self,
+        tenant_id: &TenantId,
+        user_id: &UserId,
+        others: &[UserId],
+        after: Option<&RoomId>,
+        limit: usize,
+    ) -> Result<(Vec<Membership>, Option<RoomId>), Error> {
+        // Counted, and not joined, where they are present: each is found by its key. An index
+        // of those present would be walked through for them.
+        let select = concat!(
+            "SELECT m.log_id, m.room_id, m.user_id, m.role, m.join_time,
+                    (SELECT COUNT(CASE WHEN o.",
+            present!(),
+            " THEN 1 END) FROM (VALUES ($2, $5..)) w JOIN members o
+                        ON o.log_id = m.log_id AND o.user_id = w.column2) AS others
+             FROM members m JOIN rosters r ON r.log_id = m.log_id AND NOT r.closed
+             WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.",
+            present!(),
+            " AND m.room_id > $3 ORDER BY m.room_id LIMIT $4"
+        );
+        let all = i64::try_from(others.len()).unwrap_or(i64::MAX);
+        let (mut found, mut last) = (Vec::new(), after.cloned());
+        for _ in 0..TURNS {
+            let select = self.db.read(select).bind(tenant_id.as_str()).bind(user_id.as_str());
+            let select = select.bind(last.as_ref().map_or("", RoomId::as_str)).bind(LOOK);
+            let select = select.bind_list(others.iter().map(UserId::as_str));
+            let rows: Vec<(Uuid, String, String, i16, Micros, i64)> = select.fetch_all().await?;
+            let seen = rows.len();
+            for (log_id, room_id, user_id, role, joined, others) in rows {
+                last = Some(RoomId::new(room_id.clone()));
+                if others == all {
+                    found.push(membership((log_id, room_id, user_id, role, joined))?);
+                }
+                if found.len() == limit {
+                    return Ok((found, last));
+                }
+            }
+            if i64::try_from(seen).is_ok_and(|seen| seen < LOOK) {
+                return Ok((found, None));
+            }
+        }
+        Ok((found, last))
+    }
+}
+
 /// What a change of a locked roster is decided by.
 async fn look(
     tx: &mut Conn,

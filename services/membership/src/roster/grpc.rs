@@ -144,6 +144,28 @@ impl RosterService for RosterGrpc {
         Ok(Response::new(reply))
     }
 
+    async fn batch_get_members(
+        &self,
+        request: Request<pb::BatchGetMembersRequest>,
+    ) -> Result<Response<pb::BatchGetMembersResponse>, Status> {
+        let (actor, deadline, request) = open(request)?;
+        let log_ids = fields::each("log_ids", request.log_ids, 1..=MAX_LIST, |field, id| {
+            fields::log_id(field, &id)
+        })?;
+        fields::once(log_ids.iter(), |at| format!("log_ids[{at}]"))?;
+        let most = usize::try_from(request.max_members).ok();
+        let most = most.filter(|most| (1..=MAX_LIST).contains(most));
+        let most = most.ok_or_else(|| Violation::new("max_members", "must be 1 to 100"))?;
+        let found = self.0.store.first_members(&actor.tenant_id, &log_ids, most);
+        let mut found = deadline.bound(found).await?;
+        let rooms = log_ids.iter().map(|log_id| {
+            let (user_ids, total_size) = found.remove(log_id).unwrap_or_default();
+            let user_ids = user_ids.into_iter().map(UserId::into_string).collect();
+            pb::GetRoomMembersResponse { user_ids, total_size }
+        });
+        Ok(Response::new(pb::BatchGetMembersResponse { rooms: rooms.collect() }))
+    }
+
     async fn ensure_user(
         &self,
         request: Request<pb::EnsureUserRequest>,

@@ -47,6 +47,8 @@ macro_rules! roster_columns {
     };
 }
 
+mod first;
+
 parlance_db::row! {
     /// A row of rosters.
     struct RosterRow {

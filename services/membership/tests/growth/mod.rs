@@ -11,6 +11,7 @@ use parlance_types::LogId;
 use uuid::Uuid;
 
 mod growing;
+mod people;
 mod seats;
 
 use crate::harness::{
@@ -157,18 +158,6 @@ const WORK: &[(&str, Work)] = work! {
         };
         place.ann.members.clone().remove_members(remove).await.expect("removed")
     },
-    "EditMembers": |_, place| {
-        let (some, others) = (&crowd()[2..12], &crowd()[12..22]);
-        for (add, remove) in [(some, &[] as &[&str]), (others, some), (&[], others)] {
-            let request = pb::EditMembersRequest {
-                room_id: "den".to_owned(),
-                log_id: place.den(),
-                add_user_ids: strings(add),
-                remove_user_ids: strings(remove),
-            };
-            place.room.edits.clone().edit_members(request).await.expect("edited");
-        }
-    },
     "AddMembers again": |_, place| {
         let request =
             pb::AddMembersRequest { request_id: "again".to_owned(), ..add("den", &["zoe"]) };
@@ -240,19 +229,6 @@ const WORK: &[(&str, Work)] = work! {
     },
     "ListUserMemberships": |_, place| place.memberships("rita").await,
     "ListUserMemberships of one who is in few": |_, place| place.memberships("zoe").await,
-    "UpdateMemberMetadata": |_, place| {
-        let request = pb::UpdateMemberMetadataRequest {
-            room_id: "den".to_owned(),
-            set: [("key".to_owned(), place.next().to_string())].into(),
-            ..Default::default()
-        };
-        place.ann.member.clone().update_member_metadata(request).await.expect("updated")
-    },
-    "BatchGetMemberMetadata": |_, place| {
-        let (room_id, user_ids) = ("den".to_owned(), strings(&crowd()));
-        let request = pb::BatchGetMemberMetadataRequest { room_id, user_ids };
-        place.ann.member.clone().batch_get_member_metadata(request).await.expect("metadata")
-    },
     "UpsertUser": |_, place| {
         let request = pb::UpsertUserRequest { user: Some(named("ann")) };
         place.ann.users.clone().upsert_user(request).await.expect("written")
@@ -379,7 +355,7 @@ async fn compare(db: Db, grow: impl AsyncFn(&Growing<'_>, i64)) {
         grow(&Growing { world: &world, db: &db, place: &place }, size).await;
         places.push(place);
     }
-    costs_the_same(&db, &world, &places, WORK).await;
+    costs_the_same(&db, &world, &places, &[WORK, people::WORK].concat()).await;
 }
 
 async fn beside_members(db: Db) {

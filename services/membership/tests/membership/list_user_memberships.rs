@@ -11,6 +11,8 @@ parlance_db::test_on_each_db!(
         pages_hold_every_room_once_by_id,
         rooms_left_or_closed_are_not_listed,
         users_see_their_own_and_services_everybodys,
+        rooms_in_common_are_those_in_which_all_are,
+        rooms_in_common_are_found_behind_many_others,
         a_token_is_bound_to_its_query,
         bad_fields_are_named,
 );
@@ -43,6 +45,60 @@ async fn pages_hold_every_room_once_by_id(db: Db) {
     let (rest, token) = page(&mut ann, request).await;
     walked.extend(rest);
     assert_eq!((walked, token), (rooms, String::new()));
+}
+
+fn with(others: &[&str]) -> pb::ListUserMembershipsRequest {
+    pb::ListUserMembershipsRequest { with_user_ids: strings(others), ..list("") }
+}
+
+/// B-062.
+async fn rooms_in_common_are_those_in_which_all_are(db: Db) {
+    let world = World::new(db);
+    let (bob, cleo) = (("bob", Member), ("cleo", Member));
+    world.group("a", &[("ann", Owner), bob]).await;
+    world.group("b", &[("ann", Owner), bob, cleo]).await;
+    world.group("c", &[("ann", Owner), cleo]).await;
+    world.group("d", &[("bob", Owner), cleo]).await;
+    let closed = world.group("e", &[("ann", Owner), bob]).await;
+    crate::harness::close(&world, closed).await;
+    world.direct("f", ["ann", "bob"]).await;
+    let mut ann = world.user("ann");
+    assert_eq!(page(&mut ann, with(&["bob"])).await, (strings(&["a", "b", "f"]), String::new()));
+    assert_eq!(page(&mut ann, with(&["bob", "cleo"])).await.0, ["b"]);
+    assert!(page(&mut ann, with(&["bob", "nobody"])).await.0.is_empty());
+    let leave = pb::LeaveRoomRequest { room_id: "a".to_owned(), ..Default::default() };
+    world.user("bob").members.leave_room(leave).await.expect("left");
+    assert_eq!(page(&mut ann, with(&["bob"])).await.0, ["b", "f"]);
+    let of_bob = pb::ListUserMembershipsRequest { user_id: "bob".to_owned(), ..with(&["cleo"]) };
+    assert_eq!(page(&mut world.service(), of_bob).await.0, ["b", "d"]);
+    let one = pb::ListUserMembershipsRequest { page_size: 1, ..with(&["bob"]) };
+    let (first, page_token) = page(&mut ann, one.clone()).await;
+    let (second, page_token) =
+        page(&mut ann, pb::ListUserMembershipsRequest { page_token, ..one.clone() }).await;
+    assert_eq!((&*first, &*second), (&strings(&["b"])[..], &strings(&["f"])[..]));
+    // There may be more behind the last one.
+    let end = page(&mut ann, pb::ListUserMembershipsRequest { page_token, ..one.clone() }).await;
+    assert_eq!(end, (Vec::new(), String::new()));
+    let other = pb::ListUserMembershipsRequest { with_user_ids: strings(&["cleo"]), ..one };
+    let (_, page_token) = page(&mut ann, other).await;
+    let mixed = pb::ListUserMembershipsRequest { page_token, ..with(&["bob"]) };
+    violates(ann.members.list_user_memberships(mixed).await, "page_token");
+    for (bad, at) in [(&["bob", "ann"][..], 1), (&["bob", "bob"], 1), (&["x\0"], 0)] {
+        let refused = ann.members.list_user_memberships(with(bad)).await;
+        violates(refused, &format!("with_user_ids[{at}]"));
+    }
+    let many: Vec<_> = (0..11).map(|n| n.to_string()).collect();
+    let many: Vec<_> = many.iter().map(String::as_str).collect();
+    violates(ann.members.list_user_memberships(with(&many)).await, "with_user_ids");
+}
+
+async fn rooms_in_common_are_found_behind_many_others(db: Db) {
+    let world = World::new(db);
+    for room in 0..120 {
+        world.group(&format!("{room:0>3}"), &[("ann", Owner)]).await;
+    }
+    world.group("x", &[("ann", Owner), ("bob", Member)]).await;
+    assert_eq!(page(&mut world.user("ann"), with(&["bob"])).await.0, ["x"]);
 }
 
 async fn rooms_left_or_closed_are_not_listed(db: Db) {

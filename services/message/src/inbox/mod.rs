@@ -58,6 +58,38 @@ pub struct UserLog {
     pub activity: Micros,
 }
 
+/// Which logs of a user are listed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// Logs without a message to show are not.
+    pub skip_empty: bool,
+    /// Kinds of rooms, each the bit of its number.
+    pub kinds: i64,
+    /// Roles of the user, each the bit of its number.
+    pub roles: i64,
+    /// Only logs with something unread, or flagged so.
+    pub unread_only: bool,
+    /// Only logs with activity since then.
+    pub since: Micros,
+}
+
+/// One page of a user's logs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listing<P> {
+    pub logs: Vec<UserLog>,
+    /// Where to go on; `None`: nowhere.
+    pub next: Option<P>,
+    /// How many logs there are, if this is the first page.
+    pub total: Option<i64>,
+}
+
+impl Default for Filter {
+    /// Every log.
+    fn default() -> Self {
+        Self { skip_empty: false, kinds: -1, roles: -1, unread_only: false, since: i64::MIN }
+    }
+}
+
 /// The inboxes of all users.
 #[derive(Clone, Debug)]
 pub struct Inbox {
@@ -104,15 +136,48 @@ impl Inbox {
 
     /// One page of a user's logs, latest activity first, and where to go on: down, then
     /// once more up through the logs that moved meanwhile. A log that moved may come twice,
-    /// none is missed. `skip_empty` leaves out logs without a message to show.
+    /// none is missed.
     pub async fn logs(
         &self,
         tenant_id: &TenantId,
         user: &UserId,
         walk: Option<Walk>,
-        skip_empty: bool,
+        filter: &Filter,
         limit: usize,
-    ) -> Result<(Vec<UserLog>, Option<Walk>), Error> {
-        store::user_logs(self.store.db(), tenant_id, user, walk, skip_empty, limit).await
+    ) -> Result<Listing<Walk>, Error> {
+        store::user_logs(self.store.db(), tenant_id, user, walk, filter, limit).await
+    }
+
+    /// One page of a user's logs by when they were made, the newest first.
+    pub async fn logs_by_creation(
+        &self,
+        tenant_id: &TenantId,
+        user: &UserId,
+        after: Option<LogId>,
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<Listing<LogId>, Error> {
+        store::by_creation(self.store.db(), tenant_id, user, after, filter, limit).await
+    }
+
+    /// Those of some logs that a user is in, in order of their ids.
+    pub async fn logs_named(
+        &self,
+        tenant_id: &TenantId,
+        user: &UserId,
+        logs: &[LogId],
+    ) -> Result<Vec<UserLog>, Error> {
+        store::named(self.store.db(), tenant_id, user, logs).await
+    }
+
+    /// The ids of a user's logs, of more than `limit` those that were made last.
+    pub async fn log_ids(
+        &self,
+        tenant_id: &TenantId,
+        user: &UserId,
+        filter: &Filter,
+        limit: usize,
+    ) -> Result<Vec<LogId>, Error> {
+        store::ids(self.store.db(), tenant_id, user, filter, limit).await
     }
 }

@@ -145,6 +145,27 @@ impl Rosters {
         }
     }
 
+    /// The first members of each of 1 to 100 rooms and their number, in the order of the rooms.
+    pub(crate) async fn first_members(
+        &self,
+        actor: &Actor,
+        log_ids: &[LogId],
+        most: i32,
+        deadline: Deadline,
+    ) -> Result<Vec<pb::GetRoomMembersResponse>, Error> {
+        let request = pb::BatchGetMembersRequest {
+            log_ids: log_ids.iter().copied().map(codec::log_id).collect(),
+            max_members: most,
+        };
+        let get = |mut to: Client, request| async move { to.batch_get_members(request).await };
+        let rooms = self.call(actor, deadline, request, get).await?.rooms;
+        if rooms.len() != log_ids.len() {
+            let what = "the reply has another number of rooms than asked for";
+            return Err(self.0.strange(what).into());
+        }
+        Ok(rooms)
+    }
+
     /// The role of the acting user in each of 1 to 100 rooms, in their order.
     pub(crate) async fn roles(
         &self,

@@ -39,6 +39,19 @@ impl UserLogs {
         })
     }
 
+    /// The ids of the acting user's logs.
+    pub(crate) async fn all_ids(
+        &self,
+        actor: &Actor,
+        request: pb::ListUserLogIdsRequest,
+        deadline: Deadline,
+    ) -> Result<Vec<LogId>, Error> {
+        let list = |mut to: Client, request| async move { to.list_user_log_ids(request).await };
+        let ids = self.0.call(&actor.tenant_id, actor.user.as_ref(), deadline, request, list);
+        let strange = |_| self.0.strange("the reply names a log that is not a UUID").into();
+        ids.await?.log_ids.iter().map(|log_id| log_id.parse().map_err(strange)).collect()
+    }
+
     /// The logs of a page, in its order.
     pub(crate) fn ids(&self, logs: &[pb::UserLog]) -> Result<Vec<LogId>, Error> {
         let strange = |_| self.0.strange("the reply names a log that is not a UUID").into();

@@ -5,11 +5,14 @@ use std::collections::{HashMap, HashSet};
 use parlance_rpc::{Deadline, fields};
 use parlance_types::{LogId, RoomId, RoomKind};
 
-use super::{Actor, Room, Rooms, State, UniqueId};
+use super::{Actor, Named, Room, Rooms, State, UniqueId};
 use crate::Error;
 
 /// The most rooms of one batch.
 const MAX_BATCH: usize = 100;
+
+/// How many rooms one statement names.
+const AT_ONCE: usize = 500;
 
 /// Rooms by their names, at most 100, each name once.
 #[derive(Clone, Debug)]
@@ -82,6 +85,19 @@ impl Rooms {
             .collect();
         rooms.retain(|room| !strange.contains(&room.log_id));
         Ok(rooms)
+    }
+
+    /// What rooms are called that are there, of whatever number.
+    pub(crate) async fn named(
+        &self,
+        actor: &Actor,
+        log_ids: &[LogId],
+    ) -> Result<Vec<Named>, Error> {
+        let mut named = Vec::new();
+        for some in log_ids.chunks(AT_ONCE) {
+            named.append(&mut self.store.named(&actor.tenant_id, some).await?);
+        }
+        Ok(named)
     }
 
     /// The rooms of these logs that are there, by log.

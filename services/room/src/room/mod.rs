@@ -35,6 +35,7 @@ pub(crate) use live::{LiveFounding, MAX_LIVE_ROOMS};
 pub(crate) use owners::KeyOwners;
 pub(crate) use repeat::{Asked, Changed};
 pub(crate) use rooms::Rooms;
+pub(crate) use row::Named;
 pub(crate) use settings::{LogRules, RosterRules, Settings, SettingsDraft};
 pub(crate) use text::{Description, Name, Picture, UniqueId};
 pub(crate) use update::{Change, Field, Update};

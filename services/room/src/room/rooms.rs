@@ -53,6 +53,10 @@ impl Rooms {
         deadline.bound(detached(self.tasks.track(work)))
     }
 
+    pub(crate) const fn rosters(&self) -> &Rosters {
+        &self.rosters
+    }
+
     /// A room that is there.
     pub(crate) async fn active(&self, actor: &Actor, room_id: &RoomId) -> Result<Room, Error> {
         let room = self.store.by_room_id(&actor.tenant_id, room_id).await?;

@@ -137,6 +137,34 @@ impl TryFrom<RoomRow> for Room {
     }
 }
 
+/// What a room is called, and its fields.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Named {
+    pub log_id: LogId,
+    pub name: Name,
+    pub fields: Fields,
+}
+
+parlance_db::row! {
+    pub(super) struct NamedRow {
+        log_id: Uuid,
+        name: String,
+        fields: String,
+        allowed_fields: Option<String>,
+    }
+}
+
+impl TryFrom<NamedRow> for Named {
+    type Error = StoreError;
+
+    fn try_from(row: NamedRow) -> Result<Self, StoreError> {
+        let stored = Stored { table: "rooms", row: row.log_id };
+        let values = stored.value("fields", serde_json::from_str(&row.fields).ok())?;
+        let fields = Fields::stored(allowed(row.allowed_fields.as_deref())?, values);
+        Ok(Self { log_id: LogId(row.log_id), name: Name::stored(row.name), fields })
+    }
+}
+
 /// The fields that a tenant allows, as they are stored.
 pub(super) fn allowed(stored: Option<&str>) -> Result<AllowedFields, StoreError> {
     let Some(text) = stored else { return Ok(AllowedFields::default()) };

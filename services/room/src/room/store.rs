@@ -10,7 +10,7 @@ use parlance_types::{Clock, LogId, Micros, RoomId, RoomKind, TenantId, UserId};
 use uuid::Uuid;
 
 use super::janitor::{ABANDONED_GRACE, GRACE};
-use super::row::{RoomRow, allowed, columns, json, selected};
+use super::row::{Named, NamedRow, RoomRow, allowed, columns, json, selected};
 use super::{Actor, AllowedFields, Change, Pair, Room, State, UniqueId, codec};
 use crate::Error;
 
@@ -197,6 +197,23 @@ impl Store {
     ) -> Result<Vec<Room>, Error> {
         let query = self.db.read(listed!("log_id")).bind(tenant_id.as_str());
         many(query.bind_list(log_ids.iter().map(|log_id| log_id.0))).await
+    }
+
+    /// What rooms are called that are there, and their fields.
+    pub(crate) async fn named(
+        &self,
+        tenant_id: &TenantId,
+        log_ids: &[LogId],
+    ) -> Result<Vec<Named>, Error> {
+        let select = "
+            SELECT log_id, name, fields, (SELECT s.allowed_fields FROM tenant_settings s
+                                           WHERE s.tenant_id = rooms.tenant_id) AS allowed_fields
+            FROM (VALUES ($1, $3..)) w JOIN rooms ON tenant_id = w.column1 AND log_id = w.column2
+            WHERE state = $2";
+        let query = self.db.read(select).bind(tenant_id.as_str()).bind(State::Active as i16);
+        let rows = query.bind_list(log_ids.iter().map(|log_id| log_id.0));
+        let rows: Vec<NamedRow> = rows.fetch_all().await?;
+        Ok(rows.into_iter().map(Named::try_from).collect::<Result<_, _>>()?)
     }
 
     /// Rooms that are there, by the ids of their logs.

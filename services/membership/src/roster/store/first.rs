@@ -1,0 +1,37 @@
+//! The first members of several rooms.
+
+use std::collections::BTreeMap;
+
+use parlance_types::{LogId, TenantId, UserId};
+
+use super::{Roster, RosterRow};
+use crate::Error;
+use crate::roster::MemberFilter;
+use crate::store::Store;
+
+impl Store {
+    /// The first `most` members of those of the logs that are open, with their number.
+    pub(crate) async fn first_members(
+        &self,
+        tenant_id: &TenantId,
+        log_ids: &[LogId],
+        most: usize,
+    ) -> Result<BTreeMap<LogId, (Vec<UserId>, i64)>, Error> {
+        let select = concat!(
+            "SELECT ",
+            roster_columns!(),
+            " FROM rosters WHERE tenant_id = $1 AND NOT closed AND log_id IN ($2..)"
+        );
+        let select = self.db.read(select).bind(tenant_id.as_str());
+        let open = select.bind_list(log_ids.iter().map(|log_id| log_id.0)).fetch_all().await?;
+        let open: Vec<Roster> =
+            open.into_iter().map(RosterRow::roster).collect::<Result<_, _>>()?;
+        let mut found = BTreeMap::new();
+        for roster in open {
+            let members = self.members(&roster, &MemberFilter::default(), None, most).await?;
+            let user_ids = members.into_iter().map(|member| member.user_id).collect();
+            found.insert(roster.log_id, (user_ids, roster.member_count));
+        }
+        Ok(found)
+    }
+}
