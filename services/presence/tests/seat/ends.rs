@@ -2,22 +2,21 @@
 
 use std::time::Duration;
 
-use parlance_proto::membership::v1 as pb_rooms;
-use parlance_proto::membership::v1::roster_service_client::RosterServiceClient;
+use parlance_proto::membership::v1::ListSeatsRequest;
 use parlance_proto::membership::v1::seat_service_client::SeatServiceClient;
 use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::subscribe_response::Frame;
-use parlance_proto::message::v1::{Event, LeaveCause, RoomCreated, RoomKind, SubscribeResponse};
+use parlance_proto::message::v1::{Event, LeaveCause, SubscribeResponse};
 use parlance_proto::presence::v1 as pb;
+use parlance_proto::room::v1::live_room_service_client::LiveRoomServiceClient;
+use parlance_proto::room::v1::{EnterRoomRequest, NewLiveRoom};
+use parlance_rpc::Principal;
 use parlance_rpc::testing::called_by;
-use parlance_rpc::{Principal, Transport};
 use parlance_types::UserId;
-use prost::Message as _;
 use tokio::time::Instant;
 use tonic::Streaming;
-use uuid::Uuid;
 
-use crate::harness::{Client, DOUBT, World, caller, eventually, next, on, opening};
+use crate::harness::{Client, DOUBT, World, acme, caller, eventually, next, on, opening};
 
 crate::test_in_each_mode!(
     a_session_that_runs_out_takes_its_seats_along,
@@ -31,50 +30,18 @@ crate::test_in_each_mode!(
 
 const SHORT: Duration = Duration::from_millis(400);
 
-/// What the services below are asked as, for a user or for nobody.
-fn below(world: &World, user: Option<&str>) -> Transport {
-    let principal = Principal::Internal(user.map(UserId::new));
-    called_by(world.membership.internal(), caller("acme", principal), None)
-}
-
-/// Opens a live room that waits for whoever comes.
-async fn live(world: &World, room: &str) -> String {
-    let log_id = Uuid::now_v7().to_string();
-    let created = RoomCreated { kind: RoomKind::Live.into(), ..RoomCreated::default() };
-    let created = Event { body: Some(Body::RoomCreated(created)), ..Event::default() };
+/// Enters a live room, which waits an hour for whoever comes; creates it if it is not there.
+async fn enter(world: &World, user: &str, room: &str, resource: &str, session_id: &str) {
+    let to = called_by(world.room.public(), acme(user), None);
     let hour = prost_types::Duration { seconds: 3600, nanos: 0 };
-    let request = pb_rooms::OpenRosterRequest {
-        log_id: log_id.clone(),
+    let request = EnterRoomRequest {
         room_id: room.to_owned(),
-        kind: RoomKind::Live.into(),
-        rules: Some(pb_rooms::RosterRules {
-            join: pb_rooms::JoinRule::Anyone.into(),
-            add: pb_rooms::MemberRule::Admins.into(),
-            remove: pb_rooms::MemberRule::Admins.into(),
-            capacity: 100,
-        }),
-        rules_version: 1,
-        created_event: created.encode_to_vec(),
-        live: Some(pb_rooms::LiveRoster {
-            destroy_delay: Some(hour),
-            empty_timeout: Some(hour),
-            ..pb_rooms::LiveRoster::default()
-        }),
-        ..pb_rooms::OpenRosterRequest::default()
-    };
-    RosterServiceClient::new(below(world, None)).open_roster(request).await.expect("opened");
-    log_id
-}
-
-async fn enter(world: &World, user: &str, log_id: &str, resource: &str, session_id: &str) {
-    let mut seats = SeatServiceClient::new(below(world, Some(user)));
-    let request = pb_rooms::EnterSeatRequest {
-        log_id: log_id.to_owned(),
         resource: resource.to_owned(),
         session_id: session_id.to_owned(),
-        max_rooms: 5,
+        create_if_missing: true,
+        room: Some(NewLiveRoom { destroy_delay: Some(hour), ..NewLiveRoom::default() }),
     };
-    seats.enter_seat(request).await.expect("entered");
+    LiveRoomServiceClient::new(to).enter_room(request).await.expect("entered");
 }
 
 /// Opens a session that lives for so long, and gives its id.
@@ -92,8 +59,9 @@ async fn close(world: &World, user: &str, resource: &str) {
 
 /// The devices that have seats.
 async fn seated(world: &World) -> Vec<String> {
-    let mut seats = SeatServiceClient::new(below(world, None));
-    let reply = seats.list_seats(pb_rooms::ListSeatsRequest::default()).await.expect("seats");
+    let internal = caller("acme", Principal::Internal(None));
+    let mut seats = SeatServiceClient::new(called_by(world.membership.internal(), internal, None));
+    let reply = seats.list_seats(ListSeatsRequest::default()).await.expect("seats");
     let seats = reply.into_inner().seats;
     seats.into_iter().map(|seat| format!("{}'s {}", seat.user_id, seat.resource)).collect()
 }
@@ -114,22 +82,19 @@ async fn left(frames: &mut Streaming<SubscribeResponse>) -> (Vec<String>, LeaveC
 }
 
 /// A room in which Bob stays and watches who leaves.
-async fn watched(world: &World) -> (String, Streaming<SubscribeResponse>) {
+async fn watched(world: &World) -> Streaming<SubscribeResponse> {
     world.settle().await;
-    let den = live(world, "den").await;
     let held = open(&mut world.user("bob"), "desk", Duration::from_mins(1)).await;
-    enter(world, "bob", &den, "desk", &held).await;
-    let frames = world.follow("bob", "den").await;
-    (den, frames)
+    enter(world, "bob", "den", "desk", &held).await;
+    world.follow("bob", "den").await
 }
 
 /// B-089.
 async fn a_session_that_runs_out_takes_its_seats_along(world: World) -> World {
-    let (den, mut frames) = watched(&world).await;
-    let lounge = live(&world, "lounge").await;
+    let mut frames = watched(&world).await;
     let held = open(&mut world.user("ann"), "phone", SHORT).await;
     let began = Instant::now();
-    for room in [&den, &lounge] {
+    for room in ["den", "lounge"] {
         enter(&world, "ann", room, "phone", &held).await;
     }
     assert_eq!(left(&mut frames).await, (vec!["ann".to_owned()], LeaveCause::LeaseEnded));
@@ -139,10 +104,10 @@ async fn a_session_that_runs_out_takes_its_seats_along(world: World) -> World {
 }
 
 async fn who_closes_a_session_has_left(world: World) -> World {
-    let (den, mut frames) = watched(&world).await;
+    let mut frames = watched(&world).await;
     for resource in ["phone", "laptop"] {
         let held = open(&mut world.user("ann"), resource, Duration::from_mins(1)).await;
-        enter(&world, "ann", &den, resource, &held).await;
+        enter(&world, "ann", "den", resource, &held).await;
     }
     close(&world, "ann", "phone").await;
     until_seated(&world, &["ann's laptop", "bob's desk"]).await;
@@ -153,13 +118,13 @@ async fn who_closes_a_session_has_left(world: World) -> World {
 }
 
 async fn a_reconnect_within_the_lease_is_no_leave(world: World) -> World {
-    let (den, mut frames) = watched(&world).await;
+    let mut frames = watched(&world).await;
     let mut ann = world.user("ann");
     let held = open(&mut ann, "phone", Duration::from_mins(1)).await;
-    enter(&world, "ann", &den, "phone", &held).await;
+    enter(&world, "ann", "den", "phone", &held).await;
     for _ in 0..50 {
         assert_eq!(open(&mut ann, "phone", Duration::from_mins(1)).await, held);
-        enter(&world, "ann", &den, "phone", &held).await;
+        enter(&world, "ann", "den", "phone", &held).await;
     }
     close(&world, "ann", "phone").await;
     // The first leave that is told is this one.
@@ -168,18 +133,18 @@ async fn a_reconnect_within_the_lease_is_no_leave(world: World) -> World {
 }
 
 async fn the_end_of_an_old_session_leaves_the_seat_of_a_newer_one(world: World) -> World {
-    let (den, mut frames) = watched(&world).await;
+    let mut frames = watched(&world).await;
     let mut ann = world.user("ann");
     for _ in 0..50 {
         let held = open(&mut ann, "phone", Duration::from_mins(1)).await;
-        enter(&world, "ann", &den, "phone", &held).await;
+        enter(&world, "ann", "den", "phone", &held).await;
         let held_too = open(&mut ann, "tablet", Duration::from_mins(1)).await;
-        enter(&world, "ann", &den, "tablet", &held_too).await;
+        enter(&world, "ann", "den", "tablet", &held_too).await;
         close(&world, "ann", "phone").await;
         let again = open(&mut ann, "phone", Duration::from_mins(1)).await;
         assert_ne!(again, held);
         // The end of the session before may be told before this, or after.
-        enter(&world, "ann", &den, "phone", &again).await;
+        enter(&world, "ann", "den", "phone", &again).await;
     }
     close(&world, "ann", "tablet").await;
     until_seated(&world, &["ann's phone", "bob's desk"]).await;
@@ -189,16 +154,16 @@ async fn the_end_of_an_old_session_leaves_the_seat_of_a_newer_one(world: World) 
 }
 
 async fn after_a_loss_who_comes_back_stays_and_who_does_not_leaves(world: World) -> World {
-    let (den, mut frames) = watched(&world).await;
+    let mut frames = watched(&world).await;
     for user in ["ann", "eve"] {
         let held = open(&mut world.user(user), "phone", Duration::from_mins(1)).await;
-        enter(&world, user, &den, "phone", &held).await;
+        enter(&world, user, "den", "phone", &held).await;
     }
     let lost = Instant::now();
     world.lose().await;
     for (user, resource) in [("ann", "phone"), ("bob", "desk")] {
         let held = open(&mut world.user(user), resource, Duration::from_mins(1)).await;
-        enter(&world, user, &den, resource, &held).await;
+        enter(&world, user, "den", resource, &held).await;
     }
     assert_eq!(left(&mut frames).await, (vec!["eve".to_owned()], LeaveCause::LeaseEnded));
     assert!(lost.elapsed() >= DOUBT, "not while it may only have been lost");
@@ -207,11 +172,11 @@ async fn after_a_loss_who_comes_back_stays_and_who_does_not_leaves(world: World)
 }
 
 async fn another_node_ends_what_a_dead_one_held(mut world: World) -> World {
-    let (den, mut frames) = watched(&world).await;
+    let mut frames = watched(&world).await;
     let (dead, tasks) = world.fresh();
     let mut ann = on(&dead, caller("acme", Principal::User(UserId::new("ann"))));
     let held = open(&mut ann, "phone", SHORT).await;
-    enter(&world, "ann", &den, "phone", &held).await;
+    enter(&world, "ann", "den", "phone", &held).await;
     tasks.close().await;
     drop((ann, dead));
     world.node();
@@ -220,8 +185,8 @@ async fn another_node_ends_what_a_dead_one_held(mut world: World) -> World {
 }
 
 async fn a_seat_of_a_session_that_never_was_ends(world: World) -> World {
-    let (den, mut frames) = watched(&world).await;
-    enter(&world, "eve", &den, "phone", "made up").await;
+    let mut frames = watched(&world).await;
+    enter(&world, "eve", "den", "phone", "made up").await;
     assert_eq!(left(&mut frames).await, (vec!["eve".to_owned()], LeaveCause::LeaseEnded));
     assert_eq!(seated(&world).await, ["bob's desk"]);
     world

@@ -121,7 +121,7 @@ impl LiveRooms {
             let from = self.log_of(actor, from).await?.ok_or(Error::SeatNotFound)?;
             new.founding.come_from(from);
         }
-        let room = self.rooms.plan(actor, &new);
+        let room = self.rooms.plan(actor, &new).await?;
         if !self.rooms.store().insert(&room, None).await? {
             return Ok(None);
         }

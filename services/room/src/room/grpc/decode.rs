@@ -8,8 +8,8 @@ use parlance_types::{History, JoinRule, MemberRule, Micros, RoomId, RoomKind, Us
 
 use crate::Error;
 use crate::room::{
-    Actor, Change, ChannelWish, Description, DirectWish, Field, FieldsDraft, Founding, LiveFounding,
-    MAX_MEMBERS, Name, Names, NewRoom, Picture, SettingsDraft, UniqueId, Update,
+    Actor, Change, ChannelWish, Description, DirectWish, Field, FieldsDraft, Founding,
+    LiveFounding, MAX_MEMBERS, Name, Names, NewRoom, Picture, SettingsDraft, UniqueId, Update,
 };
 
 /// The fields that an update may name, those of the settings by their whole path.
