@@ -18,7 +18,7 @@ async fn is_noted(world: &World, user: &str) -> bool {
 
 #[tokio::test]
 async fn when_users_were_last_seen_is_written_and_read_over_new_connections() {
-    linked(|world, link| async move {
+    Box::pin(linked(|world, link| async move {
         world.settle().await;
         let came = AtomicU32::new(0);
         let works = || async {
@@ -26,6 +26,6 @@ async fn when_users_were_last_seen_is_written_and_read_over_new_connections() {
         };
         link.is_left_behind(works).await;
         world
-    })
+    }))
     .await;
 }

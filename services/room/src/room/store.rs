@@ -99,6 +99,8 @@ async fn many(query: Query<'_>) -> Result<Vec<Room>, Error> {
     Ok(rows.into_iter().map(Room::try_from).collect::<Result<_, _>>()?)
 }
 
+mod due;
+
 impl Store {
     pub(crate) const fn new(db: Db) -> Self {
         Self { db }
@@ -223,18 +225,6 @@ impl Store {
         let query = self.db.read(select).bind(after.0).bind(State::Active as i16).bind(limit);
         let rows: Vec<(Uuid,)> = query.fetch_all().await?;
         Ok(rows.into_iter().map(|(log_id,)| LogId(log_id)).collect())
-    }
-
-    /// Rooms that the janitor should look at, the longest due first.
-    pub(crate) async fn due(&self, now: Micros, limit: i64) -> Result<Vec<Room>, Error> {
-        let query = self.db.read(select!("due_time <= $1 ORDER BY due_time LIMIT $2"));
-        many(query.bind(now).bind(limit)).await
-    }
-
-    /// Rooms that the janitor would look at only after `time`.
-    pub(crate) async fn due_after(&self, time: Micros, limit: i64) -> Result<Vec<Room>, Error> {
-        let query = self.db.read(select!("due_time > $1 ORDER BY due_time LIMIT $2"));
-        many(query.bind(time).bind(limit)).await
     }
 
     /// Stores a room that is to be, with the request that asks for it. `false`: one of its
@@ -467,26 +457,6 @@ impl Store {
         let note = self.db.write(note).bind(State::Deleted as i16).bind(now);
         let note = note.bind(RoomKind::Live as i16);
         note.bind_list(ended.iter().map(|log_id| log_id.0)).execute().await?;
-        Ok(())
-    }
-
-    /// Lets the janitor look again at `until`, if there is still something left.
-    pub(crate) async fn postpone(
-        &self,
-        log_id: LogId,
-        state: State,
-        until: Micros,
-    ) -> Result<(), Error> {
-        self.db
-            .write(
-                "UPDATE rooms SET due_time = $3
-                 WHERE log_id = $1 AND state = $2 AND due_time IS NOT NULL",
-            )
-            .bind(log_id.0)
-            .bind(state as i16)
-            .bind(until)
-            .execute()
-            .await?;
         Ok(())
     }
 }
