@@ -86,8 +86,7 @@ async fn a_muted_member_reads_and_marks_and_deletes_their_own_and_no_more(db: Db
     let request = pb::ListMessagesRequest { room_id: "lobby".to_owned(), ..Default::default() };
     let page = bob.messages.list_messages(request).await.expect("a page").into_inner();
     assert_eq!(page.messages.len(), 3);
-    let mark =
-        pb::MarkReadRequest { room_id: "lobby".to_owned(), seq: others.seq, ..Default::default() };
+    let mark = pb::MarkReadRequest { room_id: "lobby".to_owned(), seq: others.seq };
     bob.marks.mark_read(mark).await.expect("marked");
     delete(&mut bob, &own.message_id).await;
     send(&mut ann, "lobby", "others write on").await;
