@@ -5,6 +5,11 @@ SHELL := bash
 
 VENV := .tools/venv/bin
 SERVERS := scripts/with-postgres scripts/with-redis --cluster
+# Where `test` keeps the programs for the clients while Rust builds its own.
+BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/programs
+NAMES := parlance parlance-message parlance-membership parlance-room parlance-presence
+# All but examples in comments, of which there are none.
+RUST_TESTS := --workspace --lib --bins --tests
 TESTS := PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/python -m pytest -n 2 --dist loadfile tests
 
 .PHONY: help
@@ -37,7 +42,11 @@ build: ## Build everything
 
 .PHONY: test
 test: setup lint ## Run every check and every test; installs what they need
-	$(SERVERS) $(MAKE) --no-print-directory rust-tests client-tests
+	cargo build --package parlance --bins --message-format short
+	mkdir -p $(BUILT) && cp -f $(addprefix $(dir $(BUILT))debug/,$(NAMES)) $(BUILT)
+	cargo test $(RUST_TESTS) --no-run
+	TEST_PARLANCE_BINARY=$(BUILT)/parlance $(SERVERS) \
+	  $(MAKE) --no-print-directory --jobs 2 --output-sync=target rust-tests client-tests
 
 .PHONY: test-rust
 test-rust: setup ## Run the Rust tests, on SQLite and private servers
@@ -47,10 +56,11 @@ test-rust: setup ## Run the Rust tests, on SQLite and private servers
 test-clients: setup ## Run the clients in Python, Go, Node and Java against the real server
 	scripts/with-postgres $(MAKE) --no-print-directory client-tests
 
-# These two expect what $(SERVERS) sets.
+# These two expect what $(SERVERS) sets. Much of what they do is to wait, so that `test` runs
+# them side by side.
 .PHONY: rust-tests client-tests
 rust-tests:
-	cargo test --workspace
+	cargo test $(RUST_TESTS)
 client-tests:
 	$(TESTS)
 

@@ -138,7 +138,7 @@ pub(crate) fn options() -> Options {
 pub(crate) async fn embedded<F: Future<Output = World>>(test: impl FnOnce(World) -> F) {
     let home = Home::Memory(Arc::new(MemorySessions::new(doubt())));
     testing::on_sqlite(MIGRATIONS, async |db| {
-        Box::pin(test(World::new(db, home).await)).await.stop().await;
+        Box::pin(Box::pin(test(World::new(db, home).await)).await.stop()).await;
     })
     .await;
 }
@@ -148,7 +148,7 @@ pub(crate) async fn distributed<F: Future<Output = World>>(test: impl FnOnce(Wor
     let url = redis_url("TEST_REDIS_URL");
     let home = Home::Redis { url, space: uuid::Uuid::new_v4().simple().to_string() };
     testing::on_postgres(MIGRATIONS, async |db| {
-        Box::pin(test(World::new(db, home.clone()).await)).await.stop().await;
+        Box::pin(Box::pin(test(World::new(db, home.clone()).await)).await.stop()).await;
         home.lose().await;
     })
     .await;
@@ -160,7 +160,7 @@ pub(crate) async fn linked<F: Future<Output = World>>(
 ) {
     let home = Home::Memory(Arc::new(MemorySessions::new(doubt())));
     testing::on_linked_postgres(MIGRATIONS, async |db, link| {
-        Box::pin(test(World::new(db, home).await, link)).await.stop().await;
+        Box::pin(Box::pin(test(World::new(db, home).await, link)).await.stop()).await;
     })
     .await;
 }
@@ -172,7 +172,7 @@ pub(crate) async fn on_a_cluster<F: Future<Output = World>>(
     let cluster = RedisCluster::start().await;
     let home = Home::Cluster(cluster.url());
     testing::on_sqlite(MIGRATIONS, async |db| {
-        Box::pin(test(World::new(db, home).await, cluster)).await.stop().await;
+        Box::pin(Box::pin(test(World::new(db, home).await, cluster)).await.stop()).await;
     })
     .await;
 }
