@@ -93,7 +93,7 @@ pub(crate) fn begin(
 fn misses(view: &View, joined: Seq, seq: Seq) -> bool {
     let theirs = if view.rules.history == History::SinceJoin { joined } else { 1 };
     let cleared = view.member.map_or(0, |member| member.cleared);
-    seq > 0 && theirs.max(cleared + 1).max(seq + 1) < view.first_seq
+    seq > 0 && theirs.max(cleared.max(seq).saturating_add(1)) < view.first_seq
 }
 
 #[cfg(test)]

@@ -74,7 +74,7 @@ impl Cursor {
             (Some(_), History::SinceJoin) => self.joined.max(self.shown),
             _ => self.shown,
         };
-        (self.position + 1 < from).then(|| {
+        (self.position.saturating_add(1) < from).then(|| {
             let skipped = Out::Skipped { from: self.position + 1, to: from - 1 };
             self.position = from - 1;
             self.time = None;

@@ -344,7 +344,7 @@ impl<W> LogState<W> {
             return Pull::End(End::Removed(lost));
         }
         batch.extend(cursor.skip(live.history));
-        if cursor.position() + 1 < live.first {
+        if cursor.position().saturating_add(1) < live.first {
             return Pull::Stale;
         }
         batch.extend(cursor.catch_up());

@@ -120,7 +120,7 @@ impl Listing {
             Position::Latest => false,
             Position::Before(seq) | Position::Around(seq) => seq < first,
             // From the beginning on, whatever it is, there is always something.
-            Position::After(seq) => seq > 0 && seq + 1 < first,
+            Position::After(seq) => seq > 0 && seq < first - 1,
         };
         if pruned && self.page_token.is_empty() { Err(Error::Pruned { first }) } else { Ok(()) }
     }
