@@ -76,10 +76,10 @@ macro_rules! unread {
 }
 
 macro_rules! unread_columns {
-    () => {
+    ($counted:expr) => {
         concat!(
             "w.head, w.head_time, w.hidden, w.marked_unread, w.read_seq, ",
-            counted!(),
+            $counted,
             " AS unread, (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id"
         )
     };
@@ -89,9 +89,9 @@ mod list;
 
 pub use list::{by_creation, ids, named, user_logs};
 
-const UNREAD: &str = unread!(unread_columns!(), of_user!());
+const UNREAD: &str = unread!(unread_columns!(counted!()), of_user!());
 const UNREAD_IN: &str = unread!(
-    unread_columns!(),
+    unread_columns!(counted!()),
     "(VALUES ($2, $3..)) a
        JOIN heads h ON h.log_id = a.column2
        JOIN members m ON m.log_id = a.column2 AND m.user_id = a.column1

@@ -4,11 +4,11 @@ use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::seat_service_client::SeatServiceClient;
 use parlance_proto::message::v1::LeaveCause;
 use parlance_rpc::{Below, Deadline, Internal, Peer, Transport, of_no_tenant};
-use parlance_types::{TenantId, UserId};
+use parlance_types::{Resource, SessionId, TenantId, UserId};
 
 use super::PASSES;
 use crate::Error;
-use crate::session::{Device, Resource, SessionId};
+use crate::session::Device;
 use crate::state::Named;
 
 type Client = SeatServiceClient<Transport>;
@@ -57,9 +57,9 @@ impl Seats {
         let named = |seat: pb::Seat| Named {
             device: Device {
                 user: (TenantId::new(seat.tenant_id), UserId::new(seat.user_id)),
-                resource: Resource::stored(seat.resource),
+                resource: Resource::new(seat.resource),
             },
-            id: SessionId::stored(seat.session_id),
+            id: SessionId::new(seat.session_id),
         };
         let mut held: Vec<_> = reply.seats.into_iter().map(named).collect();
         // A session has a seat in each of its rooms.

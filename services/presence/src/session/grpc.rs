@@ -9,7 +9,9 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Response, Status};
 
-use super::{Active, Device, Devices, InvalidSession, Lease, Resource, Session, SessionId, User};
+use parlance_types::{Resource, SessionId};
+
+use super::{Active, Device, Devices, InvalidSession, Lease, Session, User};
 use crate::wire::{Frames, Streams, user};
 use crate::{Error, Leases};
 
@@ -36,7 +38,7 @@ fn part<T>(field: &str, part: Result<T, InvalidSession>) -> Result<T, Error> {
 }
 
 fn resource(resource: String) -> Result<Resource, Error> {
-    part("resource", Resource::parse(resource))
+    Ok(fields::id("resource", Resource::parse(resource))?)
 }
 
 /// What is said of a device.

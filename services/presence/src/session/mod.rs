@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use moka::sync::Cache;
 use parlance_rpc::Deadline;
-use parlance_types::{TenantId, UserId};
+use parlance_types::{Resource, SessionId, TenantId, UserId};
 
 pub use grpc::SessionGrpc;
 pub(crate) use last_seen::LastSeen;
@@ -19,21 +19,11 @@ use crate::clients::Rosters;
 use crate::state::{Opened, Sessions};
 use crate::{Error, Leases};
 
-/// The longest name of a device, and the longest status, in bytes.
-const MAX_RESOURCE: usize = 128;
+/// The longest status, in bytes.
 const MAX_STATUS: usize = 64;
 
 /// A user of a tenant.
 pub type User = (TenantId, UserId);
-
-/// Names a device among those of its user.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Resource(String);
-
-/// Names a session for as long as it lives: what is opened again in time keeps it. What ended
-/// never comes back under its id.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SessionId(String);
 
 /// What a user says with a session.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -87,41 +77,9 @@ pub(crate) struct Devices {
     existing: Cache<User, ()>,
 }
 
-impl Resource {
-    pub fn parse(resource: String) -> Result<Self, InvalidSession> {
-        let fits = (1..=MAX_RESOURCE).contains(&resource.len());
-        if fits && !resource.chars().any(char::is_control) {
-            Ok(Self(resource))
-        } else {
-            let rule = format!("must have 1 to {MAX_RESOURCE} bytes and no control characters");
-            Err(InvalidSession(rule))
-        }
-    }
-
-    /// Takes a name that was checked before.
-    pub const fn stored(resource: String) -> Self {
-        Self(resource)
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl SessionId {
-    /// An id that no session had.
-    pub fn fresh() -> Self {
-        Self(format!("{:032x}", rand::random::<u128>()))
-    }
-
-    /// Takes an id that was made before.
-    pub const fn stored(id: String) -> Self {
-        Self(id)
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
+/// An id that no session had.
+pub fn fresh_id() -> SessionId {
+    SessionId::new(format!("{:032x}", rand::random::<u128>()))
 }
 
 impl Status {
@@ -186,7 +144,7 @@ impl Devices {
             self.rosters.ensure_user(&device.user, deadline).await?;
             self.existing.insert(device.user.clone(), ());
         }
-        match self.sessions.open(device, session, &SessionId::fresh()).await? {
+        match self.sessions.open(device, session, &fresh_id()).await? {
             Opened::Done(id) => {
                 // So that who closes it at once was seen; a slow database delays nobody.
                 let noted = self.last_seen.note(&device.user);
@@ -220,10 +178,6 @@ mod tests {
 
     #[test]
     fn what_is_said_of_a_session_has_bounds() {
-        assert!(Resource::parse("x".repeat(128)).is_ok());
-        for bad in [String::new(), "x".repeat(129), "a\0b".to_owned()] {
-            assert!(Resource::parse(bad).is_err());
-        }
         assert!(Status::parse("é".repeat(32)).is_ok());
         assert!(Status::parse("é".repeat(33)).is_err() && Status::parse("\0".to_owned()).is_err());
         let seconds = |seconds| Lease::parse(Some(Duration::from_secs(seconds)), Leases::default());

@@ -4,11 +4,11 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
-use parlance_types::{TenantId, UserId};
+use parlance_types::{Resource, TenantId, UserId};
 use tokio::time::{Instant, sleep};
 
 use super::{Doubt, MAX_SESSIONS, Named, Opened, Seen, Sessions};
-use crate::session::{Active, Device, Lease, Resource, Session, SessionId, Status, User};
+use crate::session::{Active, Device, Lease, Session, Status, User, fresh_id};
 
 /// How the state under test is to be laid out: short, so that tests are.
 pub const DOUBT: Doubt = Doubt { gap: Duration::from_secs(2), lasts: Duration::from_millis(500) };
@@ -85,7 +85,7 @@ fn online(status: &str) -> Session {
 }
 
 async fn open(bed: &dyn Bed, device: &Device, session: &Session) -> Named {
-    let fresh = SessionId::fresh();
+    let fresh = fresh_id();
     match bed.sessions().open(device, session, &fresh).await.expect("an answer") {
         Opened::Done(id) => Named { device: device.clone(), id },
         Opened::TooMany => panic!("too many sessions"),
@@ -185,7 +185,7 @@ pub async fn a_user_has_a_bounded_number_of_sessions(bed: &dyn Bed) {
     for n in 0..MAX_SESSIONS {
         open(bed, &nth(n), &online("")).await;
     }
-    let (nth_more, fresh) = (nth(MAX_SESSIONS), SessionId::fresh());
+    let (nth_more, fresh) = (nth(MAX_SESSIONS), fresh_id());
     let more = bed.sessions().open(&nth_more, &online(""), &fresh).await.expect("an answer");
     assert_eq!(more, Opened::TooMany);
     open(bed, &nth(0), &online("again")).await;
@@ -342,8 +342,8 @@ pub async fn what_is_not_there_is_gone_once_the_state_is_complete(bed: &dyn Bed)
     let lives = open(bed, &device(&ann, "phone"), &online("")).await;
     let closed = open(bed, &device(&bob, "phone"), &online("")).await;
     bed.sessions().close(&closed.device).await.expect("closed");
-    let other = Named { id: SessionId::fresh(), ..lives.clone() };
-    let never = Named { device: device(&user("eve"), "phone"), id: SessionId::fresh() };
+    let other = Named { id: fresh_id(), ..lives.clone() };
+    let never = Named { device: device(&user("eve"), "phone"), id: fresh_id() };
     let all = vec![lives, closed.clone(), other.clone(), never.clone()];
     let before = bed.sessions().gone(all.clone()).await.expect("an answer");
     assert!(before.is_empty() || seen(bed, &ann).await.complete);

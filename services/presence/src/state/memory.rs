@@ -8,7 +8,8 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{Doubt, ENDED, MAX_SESSIONS, Named, Opened, Seen, Sessions, StateError};
-use crate::session::{Device, Resource, Session, SessionId, User};
+use crate::session::{Device, Session, User};
+use parlance_types::{Resource, SessionId};
 
 /// Sessions in memory. They begin empty: until the longest lease is over, devices
 /// of the process before may come back.

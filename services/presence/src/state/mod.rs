@@ -14,7 +14,8 @@ use async_trait::async_trait;
 pub use self::memory::MemorySessions;
 pub use self::redis::RedisSessions;
 
-use crate::session::{Device, Session, SessionId, User};
+use crate::session::{Device, Session, User};
+use parlance_types::SessionId;
 
 /// A user has at most so many sessions.
 pub const MAX_SESSIONS: usize = 20;

@@ -12,12 +12,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::future::join_all;
 use parlance_bus::{RedisLink, RedisUrl, is_lost};
-use parlance_types::{TenantId, UserId};
+use parlance_types::{Resource, SessionId, TenantId, UserId};
 use redis::{Cmd, ErrorKind, FromRedisValue, Script, ServerErrorKind, ToRedisArgs};
 use tokio::time::{Instant, timeout_at};
 
 use super::{Doubt, ENDED, MAX_SESSIONS, Named, Opened, Seen, Sessions, StateError};
-use crate::session::{Active, Device, Lease, Resource, Session, SessionId, Status, User};
+use crate::session::{Active, Device, Lease, Session, Status, User};
 
 /// Over how many shards users are spread.
 const SHARDS: usize = 16;
@@ -140,7 +140,7 @@ fn session((lease, active, id, status): Row) -> Result<(SessionId, Session), Sta
     };
     let lease = Lease::stored(Duration::from_millis(lease));
     let session = Session { active, status: Status::stored(status), lease };
-    Ok((SessionId::stored(id), session))
+    Ok((SessionId::new(id), session))
 }
 
 /// A device as the list of ends names it, before the id of a session: lengths keep the parts
@@ -163,8 +163,8 @@ fn parse(entry: &str) -> Option<Named> {
     let (user, rest) = rest.split_at_checked(user)?;
     let (resource, id) = rest.split_at_checked(resource)?;
     let user = (TenantId::new(tenant), UserId::new(user));
-    let device = Device { user, resource: Resource::stored(resource.to_owned()) };
-    Some(Named { device, id: SessionId::stored(id.to_owned()) })
+    let device = Device { user, resource: Resource::new(resource.to_owned()) };
+    Some(Named { device, id: SessionId::new(id.to_owned()) })
 }
 
 impl RedisSessions {
@@ -300,7 +300,7 @@ impl Sessions for RedisSessions {
             .arg(fresh.as_str())
             .arg(named(device));
         let id: String = self.run(&call).await?;
-        let opened = |id| Opened::Done(SessionId::stored(id));
+        let opened = |id| Opened::Done(SessionId::new(id));
         Ok(if id.is_empty() { Opened::TooMany } else { opened(id) })
     }
 
@@ -407,14 +407,15 @@ fn by_shard(sessions: &[Named]) -> BTreeMap<Shard, Vec<&Named>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session::fresh_id;
 
     #[test]
     fn a_session_in_the_list_of_ends_reads_as_it_was_written() {
         for (tenant, user, resource) in [("a", "b", "c"), ("1:2", ":", "3"), ("ü{x}", "é:", "::")]
         {
             let user = (TenantId::new(tenant), UserId::new(user));
-            let device = Device { user, resource: Resource::stored(resource.to_owned()) };
-            let session = Named { device, id: SessionId::fresh() };
+            let device = Device { user, resource: Resource::new(resource.to_owned()) };
+            let session = Named { device, id: fresh_id() };
             assert_eq!(parse(&entry(&session)), Some(session));
         }
         for bad in ["", "1:1:1", "1:1:1:a", "9:1:1:abc", "x:1:1:abc", "1:1:1:é"] {

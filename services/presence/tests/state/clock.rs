@@ -2,13 +2,11 @@
 
 use std::time::Duration;
 
-use parlance_presence::session::{
-    Active, Device, Lease, Resource, Session, SessionId, Status, User,
-};
+use parlance_presence::session::{Active, Device, Lease, Session, Status, User, fresh_id};
 use parlance_presence::state::conformance::{Bed as _, DOUBT};
 use parlance_presence::state::{MAX_SESSIONS, Opened, Seen};
 use parlance_rpc::testing::eventually;
-use parlance_types::{TenantId, UserId};
+use parlance_types::{Resource, TenantId, UserId};
 use tokio::time::Instant;
 
 const HOUR: Duration = Duration::from_hours(1);
@@ -36,7 +34,7 @@ async fn settled(bed: &super::Redis) {
 }
 
 async fn open(bed: &super::Redis, resource: &str) {
-    let (device, fresh) = (device(resource), SessionId::fresh());
+    let (device, fresh) = (device(resource), fresh_id());
     let opened = bed.sessions().open(&device, &online(), &fresh).await.expect("an answer");
     assert_eq!(opened, Opened::Done(fresh), "{resource}");
 }

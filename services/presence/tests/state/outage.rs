@@ -4,13 +4,11 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use parlance_bus::testing::{Proxy, RedisCluster, RedisServer};
-use parlance_presence::session::{
-    Active, Device, Lease, Resource, Session, SessionId, Status, User,
-};
+use parlance_presence::session::{Active, Device, Lease, Session, Status, User, fresh_id};
 use parlance_presence::state::conformance::{Bed as _, DOUBT};
 use parlance_presence::state::{RedisSessions, Seen, Sessions as _};
 use parlance_rpc::testing::{eventually, in_time};
-use parlance_types::{TenantId, UserId};
+use parlance_types::{Resource, TenantId, UserId};
 use tokio::time::Instant;
 
 fn ann() -> User {
@@ -65,7 +63,7 @@ async fn after_a_failover_behind_one_address_sessions_are_kept_on_the_new_master
     let address = Proxy::to(&master.url()).await;
     let sessions = RedisSessions::open(address.url(), "test", DOUBT).expect("an address");
     let said = session("phone");
-    sessions.open(&phone(), &said, &SessionId::fresh()).await.expect("opened");
+    sessions.open(&phone(), &said, &fresh_id()).await.expect("opened");
     replica.until(&["KEYS", "test:presence:*acme*"], "ann").await;
     address.lead_to(&replica.url());
     replica.take_over(&master).await;

@@ -6,6 +6,7 @@ use parlance_proto::membership::v1::member_edit_service_client::MemberEditServic
 use parlance_rpc::{Below, Deadline, Internal, Peer, Reason, Transport};
 use parlance_types::UserId;
 
+use super::call;
 use crate::Error;
 use crate::room::{Actor, Room, codec};
 
@@ -50,11 +51,6 @@ impl Members {
             remove_user_ids: ids(remove),
         };
         let edit = |mut to: Client, request| async move { to.edit_members(request).await };
-        let (tenant_id, user) = (&actor.tenant_id, actor.user.as_ref());
-        match self.0.call(tenant_id, user, deadline, request, edit).await {
-            Ok(_) => Ok(()),
-            Err(error) if error.given() == Some(Reason::RoomNotFound) => Err(Error::RoomNotFound),
-            Err(error) => Err(Error::Call(error)),
-        }
+        call(&self.0, actor, deadline, request, edit).await.map(drop)
     }
 }

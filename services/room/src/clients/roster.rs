@@ -5,8 +5,8 @@ use parlance_proto::membership::v1::roster_service_client::RosterServiceClient;
 use parlance_rpc::{Below, Deadline, Internal, Peer, Reason, Transport};
 use parlance_types::{LogId, Role, UserId};
 use prost::Message as _;
-use tonic::{Request, Response, Status};
 
+use super::call;
 use crate::Error;
 use crate::room::{Actor, NewRoom, Room, codec};
 
@@ -34,25 +34,6 @@ impl Rosters {
         Self(Peer::new(Below::Membership, Client::new(membership), internal, PASSES))
     }
 
-    async fn call<M, R, F, W>(
-        &self,
-        actor: &Actor,
-        deadline: Deadline,
-        message: M,
-        rpc: F,
-    ) -> Result<R, Error>
-    where
-        M: Clone,
-        F: Fn(Client, Request<M>) -> W,
-        W: Future<Output = Result<Response<R>, Status>>,
-    {
-        let reply = self.0.call(&actor.tenant_id, actor.user.as_ref(), deadline, message, rpc);
-        reply.await.map_err(|error| match error.given() {
-            Some(Reason::LogNotFound | Reason::RoomNotFound) => Error::NoRoster,
-            _ => Error::Call(error),
-        })
-    }
-
     /// Fails as `open` would, and changes nothing.
     pub(crate) async fn check(
         &self,
@@ -66,14 +47,14 @@ impl Rosters {
             ensure_user_ids: new.founding.ensure().to_vec(),
         };
         let check = |mut to: Client, request| async move { to.check_roster(request).await };
-        self.call(actor, deadline, request, check).await?;
+        call(&self.0, actor, deadline, request, check).await?;
         Ok(())
     }
 
     /// Lets the acting user come into being.
     pub(crate) async fn ensure_user(&self, actor: &Actor, deadline: Deadline) -> Result<(), Error> {
         let ensure = |mut to: Client, request| async move { to.ensure_user(request).await };
-        self.call(actor, deadline, pb::EnsureUserRequest {}, ensure).await?;
+        call(&self.0, actor, deadline, pb::EnsureUserRequest {}, ensure).await?;
         Ok(())
     }
 
@@ -91,7 +72,7 @@ impl Rosters {
             live: room.founding.live().map(codec::live_roster),
         };
         let open = |mut to: Client, request| async move { to.open_roster(request).await };
-        self.call(&room.founder(), deadline, request, open).await?;
+        call(&self.0, &room.founder(), deadline, request, open).await?;
         Ok(())
     }
 
@@ -114,7 +95,7 @@ impl Rosters {
             readmit_removed,
         };
         let ensure = |mut to: Client, request| async move { to.ensure_members(request).await };
-        self.call(actor, deadline, request, ensure).await?;
+        call(&self.0, actor, deadline, request, ensure).await?;
         Ok(())
     }
 
@@ -126,7 +107,7 @@ impl Rosters {
             rules_version: room.rules_version,
         };
         let set = |mut to: Client, request| async move { to.set_roster_rules(request).await };
-        self.call(&room.founder(), deadline, request, set).await?;
+        call(&self.0, &room.founder(), deadline, request, set).await?;
         Ok(())
     }
 
@@ -139,7 +120,7 @@ impl Rosters {
     ) -> Result<(), Error> {
         let request = pb::CloseRosterRequest { log_id: codec::log_id(log_id) };
         let close = |mut to: Client, request| async move { to.close_roster(request).await };
-        match self.call(actor, deadline, request, close).await {
+        match call(&self.0, actor, deadline, request, close).await {
             Ok(_) | Err(Error::NoRoster) => Ok(()),
             Err(error) => Err(error),
         }
@@ -158,7 +139,7 @@ impl Rosters {
             max_members: most,
         };
         let get = |mut to: Client, request| async move { to.batch_get_members(request).await };
-        let rooms = self.call(actor, deadline, request, get).await?.rooms;
+        let rooms = call(&self.0, actor, deadline, request, get).await?.rooms;
         if rooms.len() != log_ids.len() {
             let what = "the reply has another number of rooms than asked for";
             return Err(self.0.strange(what).into());
@@ -178,7 +159,7 @@ impl Rosters {
             user_id: actor.user.as_ref().ok_or(Error::UserRequired)?.to_string(),
         };
         let get = |mut to: Client, request| async move { to.batch_get_roles(request).await };
-        let roles = self.call(actor, deadline, request, get).await?.roles;
+        let roles = call(&self.0, actor, deadline, request, get).await?.roles;
         if roles.len() != log_ids.len() {
             let what = "the reply has another number of roles than asked for";
             return Err(self.0.strange(what).into());

@@ -4,8 +4,8 @@ use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::seat_service_client::SeatServiceClient;
 use parlance_rpc::{Below, Deadline, Internal, Peer, Reason, Transport, of_no_tenant};
 use parlance_types::{LogId, Resource};
-use tonic::{Request, Response, Status};
 
+use super::call;
 use crate::Error;
 use crate::live::Device;
 use crate::room::{Actor, MAX_LIVE_ROOMS, codec};
@@ -49,25 +49,6 @@ impl Seats {
         Self(Peer::new(Below::Membership, Client::new(membership), internal, PASSES))
     }
 
-    async fn call<M, R, F, W>(
-        &self,
-        actor: &Actor,
-        deadline: Deadline,
-        message: M,
-        rpc: F,
-    ) -> Result<R, Error>
-    where
-        M: Clone,
-        F: Fn(Client, Request<M>) -> W,
-        W: Future<Output = Result<Response<R>, Status>>,
-    {
-        let reply = self.0.call(&actor.tenant_id, actor.user.as_ref(), deadline, message, rpc);
-        reply.await.map_err(|error| match error.given() {
-            Some(Reason::LogNotFound) => Error::NoRoster,
-            _ => Error::Call(error),
-        })
-    }
-
     fn taken(&self, membership: Option<pb::Membership>, from_ended: bool) -> Result<Taken, Error> {
         match membership {
             Some(membership) => Ok(Taken { membership, from_ended }),
@@ -90,7 +71,7 @@ impl Seats {
             max_rooms: MAX_LIVE_ROOMS,
         };
         let enter = |mut to: Client, request| async move { to.enter_seat(request).await };
-        let reply = self.call(actor, deadline, request, enter).await?;
+        let reply = call(&self.0, actor, deadline, request, enter).await?;
         self.taken(reply.membership, false)
     }
 
@@ -110,7 +91,7 @@ impl Seats {
             session_id: device.session_id.to_string(),
         };
         let switch = |mut to: Client, request| async move { to.switch_seat(request).await };
-        let reply = self.call(actor, deadline, request, switch).await?;
+        let reply = call(&self.0, actor, deadline, request, switch).await?;
         self.taken(reply.membership, reply.from_ended)
     }
 
@@ -125,7 +106,7 @@ impl Seats {
         let log_id = codec::log_id(log_id);
         let request = pb::LeaveSeatRequest { log_id, resource: resource.to_string() };
         let leave = |mut to: Client, request| async move { to.leave_seat(request).await };
-        Ok(self.call(actor, deadline, request, leave).await?.ended)
+        Ok(call(&self.0, actor, deadline, request, leave).await?.ended)
     }
 
     /// Ends all seats of a device.
@@ -137,7 +118,7 @@ impl Seats {
     ) -> Result<Vec<Left>, Error> {
         let request = pb::LeaveSeatsRequest { resource: resource.to_string() };
         let leave = |mut to: Client, request| async move { to.leave_seats(request).await };
-        let left = self.call(actor, deadline, request, leave).await?.left;
+        let left = call(&self.0, actor, deadline, request, leave).await?.left;
         let left = left.into_iter().map(|pb::LeftSeat { log_id, room_id, ended }| {
             Ok(Left { log_id: self.log_id(&log_id)?, room_id, ended })
         });
@@ -148,7 +129,7 @@ impl Seats {
     pub(crate) async fn check_limit(&self, actor: &Actor, deadline: Deadline) -> Result<(), Error> {
         let request = pb::CheckSeatLimitRequest { max_rooms: MAX_LIVE_ROOMS };
         let check = |mut to: Client, request| async move { to.check_seat_limit(request).await };
-        self.call(actor, deadline, request, check).await?;
+        call(&self.0, actor, deadline, request, check).await?;
         Ok(())
     }
 

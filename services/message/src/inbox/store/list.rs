@@ -56,11 +56,12 @@ macro_rules! visible {
     };
 }
 
-/// Those of some logs that a filter lets pass. Kinds and roles are bits by their numbers.
+/// Those of some logs that a filter lets pass. Kinds and roles are bits by their numbers. A
+/// filter that needs the count counts once: what is materialized is not worked out again.
 macro_rules! passing {
     ($logs:expr) => {
         concat!(
-            "(SELECT h.log_id, h.room_id, h.head, h.head_time, h.ord, h.deleted, m.role, m.read_seq,
+            "(WITH w AS (SELECT h.log_id, h.room_id, h.head, h.head_time, h.ord, h.deleted, m.role, m.read_seq,
                      m.marked_unread, FALSE AS hidden, ",
             since!(),
             " AS since, ",
@@ -76,9 +77,11 @@ macro_rules! passing {
             activity!(),
             " >= $9 AND ($3 OR ",
             last_message!("h.log_id", visible!(), "h.head"),
-            " IS NOT NULL)) w WHERE (NOT $10 OR w.marked_unread OR (",
+            " IS NOT NULL)), counted AS MATERIALIZED
+               (SELECT w.*, CASE WHEN $10 THEN ",
             counted!(),
-            ") > 0)"
+            " END AS counted FROM w) SELECT * FROM counted) w
+              WHERE (NOT $10 OR w.marked_unread OR w.counted > 0)"
         )
     };
 }
@@ -88,7 +91,7 @@ macro_rules! page {
     ($logs:expr, $total:literal, $from:literal, $order:literal) => {
         concat!(
             "SELECT w.log_id, w.room_id, ",
-            unread_columns!(),
+            unread_columns!(concat!("COALESCE(w.counted, ", counted!(), ")")),
             ", w.activity, w.role, w.total, ",
             message_columns!("w.log_id"),
             "  FROM (SELECT w.*, ",
