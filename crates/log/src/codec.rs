@@ -8,6 +8,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1 as pb;
+use parlance_rpc::fields;
 use parlance_types::{
     History, LogId, MemberRule, MessageId, Micros, Role, RoomId, RoomKind, Seq, UserId,
 };
@@ -94,12 +95,6 @@ pub fn timestamp(time: Micros) -> prost_types::Timestamp {
     prost_types::Timestamp { seconds: time.div_euclid(1_000_000), nanos }
 }
 
-/// A point in time from the wire; `None` if it is none.
-pub fn micros(time: &prost_types::Timestamp) -> Option<Micros> {
-    let nanos = u32::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
-    time.seconds.checked_mul(1_000_000)?.checked_add(i64::from(nanos / 1000))
-}
-
 /// The part of an event that is known only once it has its place.
 fn place(log_id: LogId, event: &StoredEvent) -> pb::Event {
     pb::Event {
@@ -142,7 +137,7 @@ fn retention(rules: &pb::LogRules) -> Micros {
 
 /// Until when somebody is muted; a time that is none counts as the latest.
 fn mute(mute: pb::MemberMute) -> (UserId, Micros) {
-    let until = mute.until.map_or(0, |until| micros(&until).unwrap_or(MUTED_FOR_EVER));
+    let until = mute.until.map_or(0, |until| fields::micros(&until).unwrap_or(MUTED_FOR_EVER));
     (UserId::new(mute.user_id), until.min(MUTED_FOR_EVER))
 }
 

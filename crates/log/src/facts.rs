@@ -226,11 +226,13 @@ async fn obey(
         let update = log.conn().query(update).bind(log_id.0).bind(user_id.as_str());
         update.bind(*role as i16).execute().await?;
     }
-    let update = "UPDATE members SET muted_until = $3
-                  WHERE log_id = $1 AND user_id = $2";
-    for (user_id, until) in &effects.mutes {
-        let update = log.conn().query(update).bind(log_id.0).bind(user_id.as_str());
-        update.bind(*until).execute().await?;
+    // One event mutes its users until one time; only those who join bring times of their own.
+    for mutes in effects.mutes.chunk_by(|(_, a), (_, b)| a == b) {
+        let update = "UPDATE members SET muted_until = $1
+                      WHERE (log_id, user_id) IN (VALUES ($2, $3..))";
+        let update = log.conn().query(update).bind(mutes[0].1).bind(log_id.0);
+        let muted = mutes.iter().map(|(user_id, _)| user_id.as_str());
+        update.bind_list(muted).execute().await?;
     }
     Ok(())
 }

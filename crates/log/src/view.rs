@@ -137,6 +137,24 @@ macro_rules! viewed {
     };
 }
 
+/// The arms of a CASE that say from which event on a member `m` of a log `h` sees it; NULL for
+/// who is none. The parameter is [`History::All`].
+#[macro_export]
+macro_rules! shown {
+    ($all:literal) => {
+        concat!(
+            "WHEN m.cleared_seq >= h.first_seq
+              AND (h.history = ",
+            $all,
+            "  OR m.cleared_seq >= m.joined_seq) THEN m.cleared_seq + 1
+             WHEN h.history = ",
+            $all,
+            " AND m.joined_seq IS NOT NULL OR m.joined_seq < h.first_seq THEN h.first_seq
+             ELSE m.joined_seq"
+        )
+    };
+}
+
 /// A statement that reads a view of the log $1 and, in the same snapshot, rows of what the
 /// viewer $2 sees: `columns` of what stands after `from`. There `(SELECT shown FROM viewed)` is
 /// the first event that they see, so that nothing else is read; NULL for those who see nothing.
@@ -150,12 +168,9 @@ macro_rules! with_view {
         concat!(
             "WITH viewed AS (SELECT ",
             $crate::view_columns!(),
-            ", CASE WHEN $2 = '' THEN h.first_seq
-                    WHEN m.cleared_seq >= h.first_seq
-                     AND (h.history = $3 OR m.cleared_seq >= m.joined_seq) THEN m.cleared_seq + 1
-                    WHEN h.history = $3 AND m.joined_seq IS NOT NULL THEN h.first_seq
-                    WHEN m.joined_seq < h.first_seq THEN h.first_seq
-                    ELSE m.joined_seq END AS shown",
+            ", CASE WHEN $2 = '' THEN h.first_seq ",
+            $crate::shown!("$3"),
+            " END AS shown",
             $crate::viewed!(),
             ") SELECT tenant_id, room_id, kind, head, head_time, first_seq, closed_seq, post_rule,
                       allow_preview, history, epoch_id, role, joined_seq, cleared_seq,

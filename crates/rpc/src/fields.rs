@@ -7,8 +7,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use parlance_types::{
-    InvalidId, InvalidPageToken, InvalidPairs, LogId, MessageId, PageSize, Pairs, RequestId,
-    RoomId, UserId,
+    InvalidId, InvalidPageToken, InvalidPairs, LogId, MessageId, Micros, PageSize, Pairs,
+    RequestId, RoomId, UserId,
 };
 use tonic::Status;
 
@@ -149,6 +149,12 @@ pub fn page_token<T>(position: Result<T, InvalidPageToken>) -> Result<T, Violati
 /// Free key-value pairs.
 pub fn pairs(field: &str, pairs: BTreeMap<String, String>) -> Result<Pairs, Violation> {
     Pairs::parse(pairs).map_err(|InvalidPairs(rule)| Violation::new(field, rule))
+}
+
+/// A point in time; `None` if it is none.
+pub fn micros(time: &prost_types::Timestamp) -> Option<Micros> {
+    let nanos = u32::try_from(time.nanos).ok().filter(|nanos| *nanos < 1_000_000_000)?;
+    time.seconds.checked_mul(1_000_000)?.checked_add(i64::from(nanos / 1000))
 }
 
 /// A span of time, if one was given.

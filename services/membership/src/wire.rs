@@ -72,10 +72,9 @@ pub(crate) fn reason(reason: String) -> Result<String, Violation> {
 
 /// The end of something, if it has one.
 pub(crate) fn until(until: Option<Timestamp>) -> Result<Option<Micros>, Violation> {
-    let micros = |Timestamp { seconds, nanos }: Timestamp| {
-        let nanos = i64::from(nanos);
-        let within = (0..=LAST_SECOND).contains(&seconds) && (0..1_000_000_000).contains(&nanos);
-        within.then(|| seconds * 1_000_000 + nanos / 1000)
+    let micros = |time: Timestamp| {
+        let within = (0..=LAST_SECOND).contains(&time.seconds);
+        fields::micros(&time).filter(|_| within)
     };
     let wrong = || Violation::new("until", "must be a time from 1970 to 9999");
     until.map(|until| micros(until).ok_or_else(wrong)).transpose()

@@ -37,7 +37,7 @@ mod roster {
     mod views;
 }
 
-mod seat {
+pub(crate) mod seat {
     mod due;
     mod end_seats;
     mod enter_seat;
@@ -45,7 +45,7 @@ mod seat {
     mod lists;
     mod open_roster;
     mod races;
-    mod rooms;
+    pub(crate) mod rooms;
     mod switch_seat;
 }
 

@@ -15,8 +15,8 @@
 
 use std::sync::Arc;
 
-use parlance_log::codec::micros;
 use parlance_log::{CursorCheck, Error, View};
+use parlance_rpc::fields;
 use parlance_types::{LogId, RoomId, RoomKind, Seq, TenantId, UserId};
 
 use super::{Inner, Subscription, count};
@@ -143,7 +143,7 @@ impl Inner {
         if given.seq == 0 {
             return Ok(looked);
         }
-        let was = given.time.as_ref().and_then(micros);
+        let was = given.time.as_ref().and_then(fields::micros);
         // To the millisecond, which is what some clients keep of a time.
         let other = there.zip(was).is_some_and(|(is, was)| is.abs_diff(was) >= 1000);
         let check = match frames::parse_epoch(log_id, &given.epoch) {

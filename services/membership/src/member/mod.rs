@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use parlance_types::{Role, RoomKind, UserId};
 
-use crate::roster::{LockedRoster, Refused};
+use crate::roster::{LockedRoster, Refused, Viewer, keep_strangers_out};
 
 /// The most that is said of a member.
 const MAX_KEYS: usize = 8;
@@ -36,12 +36,10 @@ fn may_update(
     actor: Option<&UserId>,
     user_id: &UserId,
 ) -> Result<(), Refused> {
+    let viewer = actor.map_or(Viewer::Tenant, |actor| Viewer::User(locked.rows.get(actor)));
+    keep_strangers_out(&locked.roster, viewer)?;
     if let Some(actor) = actor {
-        let stranger = match locked.roster.kind {
-            RoomKind::Direct if !locked.rows.contains_key(actor) => Refused::RoomNotFound,
-            _ => Refused::NotAMember,
-        };
-        let own = locked.present(actor).ok_or(stranger)?;
+        let own = locked.present(actor).ok_or(Refused::NotAMember)?;
         let moderates = own.role >= Role::Admin && locked.roster.kind != RoomKind::Direct;
         if actor != user_id && !moderates {
             return Err(Refused::NotAllowed("only owners and admins change what others say"));

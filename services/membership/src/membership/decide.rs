@@ -22,7 +22,12 @@ pub(crate) fn decide(
     if locked.roster.kind == RoomKind::Direct && !matches!(change, Change::Leave { .. }) {
         return Err(Refused::DirectRoom);
     }
-    if locked.roster.kind == RoomKind::Live && matches!(change, Change::Join | Change::Add { .. }) {
+    let adds = match change {
+        Change::Join | Change::Add { .. } => true,
+        Change::Edit { add, .. } => !add.is_empty(),
+        _ => false,
+    };
+    if locked.roster.kind == RoomKind::Live && adds {
         return Err(Refused::LiveRoom);
     }
     match (change, actor) {

@@ -35,7 +35,10 @@ impl Act for Change {
         let log_id = roster.log_id;
         match self {
             Self::Ban { user_ids, until, reason } => {
-                let locked = look(tx, roster, actor, user_ids).await?;
+                let mut locked = look(tx, roster, actor, user_ids).await?;
+                let named: Vec<_> = user_ids.iter().collect();
+                locked.known = known_users(tx, &locked.roster.tenant_id, &named).await?;
+                locked.owners = owners(tx, log_id).await?;
                 let lost = ban(&locked, actor, user_ids)?;
                 let laying = Laying { kind: Sanction::Ban, until: *until, reason, actor, now };
                 let banned = lay(tx, log_id, user_ids, &laying).await?;
@@ -109,19 +112,16 @@ impl Store {
     }
 }
 
-/// What moderating these users is decided by.
+/// What moderating these users is decided by, but for what only a ban looks at.
 async fn look(
     tx: &mut Conn,
     roster: Roster,
     actor: Option<&UserId>,
     user_ids: &[UserId],
 ) -> Result<LockedRoster, StoreError> {
-    let named: Vec<_> = user_ids.iter().collect();
-    let concerned: Vec<_> = named.iter().copied().chain(actor).collect();
+    let concerned: Vec<_> = user_ids.iter().chain(actor).collect();
     let rows = members(tx, roster.log_id, &concerned).await?;
-    let known = known_users(tx, &roster.tenant_id, &named).await?;
-    let owners = owners(tx, roster.log_id).await?;
-    Ok(LockedRoster { roster, rows, known, owners })
+    Ok(LockedRoster { roster, rows, known: BTreeSet::new(), owners: 0 })
 }
 
 /// Lays the same on all of the users; those for whom that changes anything.

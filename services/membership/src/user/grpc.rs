@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::user_service_server::UserService;
 use parlance_rpc::{Caller, Deadline, Violation, detached, fields};
-use parlance_types::{Query, UserId, fitting};
+use parlance_types::{InvalidPageToken, Query, UserId, fitting};
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::{Prefix, Profile, User, folded};
+use super::{Prefix, Profile, User};
 use crate::Error;
 use crate::codec::timestamp;
 use crate::handler::{Handler, MAX_LIST};
@@ -95,17 +95,23 @@ impl UserService for UserGrpc {
         let query = Query::new(&["SearchUsers", tenant, name(&caller), kind, begins]);
         let after: Option<(String, String)> =
             fields::page_token(query.position(&request.page_token))?;
+        // What is in a token may be forged.
+        let after = after.map(|(name, id)| match UserId::parse(id) {
+            Ok(id) if !name.contains('\0') => Ok((name, id)),
+            _ => Err(InvalidPageToken),
+        });
+        let after = fields::page_token(after.transpose())?;
         let actor = self.0.actor(deadline, &caller).await?;
         let found = self.0.store.search(&actor.tenant_id, &prefix, after.as_ref(), size + 1);
         let mut found = deadline.bound(found).await?;
-        let fit = fitting(found.iter().map(|user| encode(user).encoded_len())).min(size);
+        let fit = fitting(found.iter().map(|(user, _)| encode(user).encoded_len())).min(size);
         let more = found.len() > fit;
         found.truncate(fit);
         let last = found.last().filter(|_| more);
-        let token = |user: &User| query.token((folded(user.profile.name()), user.id.as_str()));
+        let token = |(user, name): &(User, String)| query.token((name, user.id.as_str()));
         Ok(Response::new(pb::SearchUsersResponse {
             next_page_token: last.map(token).unwrap_or_default(),
-            users: found.iter().map(encode).collect(),
+            users: found.iter().map(|(user, _)| encode(user)).collect(),
         }))
     }
 }

@@ -77,25 +77,26 @@ impl Store {
     }
 
     /// The first `limit` users whose name or id begins so, after the user with this name and
-    /// id.
+    /// id, each with the name by which they stand in this order.
     pub(crate) async fn search(
         &self,
         tenant_id: &TenantId,
         prefix: &Prefix,
-        after: Option<&(String, String)>,
+        after: Option<&(String, UserId)>,
         limit: usize,
-    ) -> Result<Vec<User>, Error> {
+    ) -> Result<Vec<(User, String)>, Error> {
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let select = match prefix {
             Prefix::Name(prefix) => {
                 let select = concat!(
                     "SELECT ",
                     columns!(),
-                    " FROM users WHERE tenant_id = $1 AND folded < $2
+                    ", folded FROM users WHERE tenant_id = $1 AND folded < $2
                         AND (folded, user_id) > ($3, $4)
                       ORDER BY folded, user_id LIMIT $5"
                 );
-                let (name, id) = after.map_or((prefix.as_str(), ""), |(name, id)| (name, id));
+                let (name, id) =
+                    after.map_or((prefix.as_str(), ""), |(name, id)| (name, id.as_str()));
                 let select = self.db.read(select).bind(tenant_id.as_str()).bind(end(prefix));
                 select.bind(name).bind(id).bind(limit)
             }
@@ -103,17 +104,21 @@ impl Store {
                 let select = concat!(
                     "SELECT ",
                     columns!(),
-                    " FROM users WHERE tenant_id = $1 AND user_id < $2
+                    ", folded FROM users WHERE tenant_id = $1 AND user_id < $2
                         AND user_id >= $3 AND user_id > $4
                       ORDER BY user_id LIMIT $5"
                 );
-                let id = after.map_or("", |(_, id)| id);
+                let id = after.map_or("", |(_, id)| id.as_str());
                 let select = self.db.read(select).bind(tenant_id.as_str()).bind(end(prefix));
                 select.bind(prefix.as_str()).bind(id).bind(limit)
             }
         };
-        let found = select.fetch_all().await?;
-        Ok(found.into_iter().map(user).collect::<Result<_, _>>()?)
+        let found: Vec<(String, String, String, String, i64, i64, String)> =
+            select.fetch_all().await?;
+        let named = |(id, name, picture, metadata, created, updated, folded)| {
+            Ok::<_, StoreError>((user((id, name, picture, metadata, created, updated))?, folded))
+        };
+        Ok(found.into_iter().map(named).collect::<Result<_, _>>()?)
     }
 
     /// Those of the users that exist.

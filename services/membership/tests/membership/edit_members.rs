@@ -9,6 +9,7 @@ use uuid::Uuid;
 use crate::harness::{
     Admin, Member, Owner, World, bad_ids, effects, refused, refused_naming, strings, violates,
 };
+use crate::seat::rooms::{enter, live};
 
 parlance_db::test_on_each_db!(
     parlance_membership::MIGRATIONS =>
@@ -17,9 +18,23 @@ parlance_db::test_on_each_db!(
         what_adding_or_removing_refuses_refuses_all,
         who_goes_makes_room_for_who_comes,
         it_is_of_one_life_of_the_room,
+        nobody_is_put_into_a_live_room,
         editing_is_internal,
         bad_fields_are_named,
 );
+
+async fn nobody_is_put_into_a_live_room(db: Db) {
+    let world = World::new(db);
+    let den = live(&world, "den", 60).await;
+    for user in ["ann", "bob"] {
+        enter(&world, user, den, "phone").await;
+    }
+    world.know("acme", &["eve"]).await;
+    let mut for_ann = world.room_service("acme", Some("ann")).edits;
+    refused(for_ann.edit_members(edit(den, &["eve"], &["bob"])).await, Reason::LiveRoom);
+    for_ann.edit_members(edit(den, &[], &["bob"])).await.expect("removed");
+    assert_eq!(world.roles("den").await, [("ann".to_owned(), Owner)]);
+}
 
 fn edit(log_id: LogId, add: &[&str], remove: &[&str]) -> pb::EditMembersRequest {
     pb::EditMembersRequest {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parlance_db::Db;
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::search_users_request::Prefix;
-use parlance_types::MAX_ANSWER;
+use parlance_types::{MAX_ANSWER, Query};
 use prost::Message as _;
 
 use crate::harness::{Clients, World, violates};
@@ -152,6 +152,12 @@ async fn bad_fields_are_named(db: Db) {
     }
     let request = pb::SearchUsersRequest { page_size: -1, ..by_name("a") };
     violates(ann.search_users(request).await, "page_size");
+    // Of the right query, with what no user is called.
+    let query = Query::new(&["SearchUsers", "acme", "ann", "name", "a"]);
+    for forged in [query.token(("a\0", "ann")), query.token(("a", "a\0")), query.token(("a", ""))] {
+        let request = pb::SearchUsersRequest { page_token: forged, ..by_name("a") };
+        violates(ann.search_users(request).await, "page_token");
+    }
     let page_token = "x".to_owned();
     violates(
         ann.search_users(pb::SearchUsersRequest { page_token, ..by_name("a") }).await,

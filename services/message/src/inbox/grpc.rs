@@ -1,7 +1,7 @@
 //! `InboxService` and `UserLogService`.
 
 use parlance_follow::frames::stands;
-use parlance_log::codec::{micros, role_to_pb, room_kind, timestamp};
+use parlance_log::codec::{role_to_pb, room_kind, timestamp};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::inbox_service_server::InboxService;
 use parlance_proto::stored;
@@ -154,7 +154,7 @@ fn filter(skip_empty: bool, filter: &pb::UserLogFilter) -> Result<Filter, Violat
     let kinds =
         bits(kinds).ok_or_else(|| Violation::new("filter.kinds", "must be kinds of rooms"))?;
     let roles = bits(roles).ok_or_else(|| Violation::new("filter.roles", "must be roles"))?;
-    let since = filter.active_since.as_ref().map(micros);
+    let since = filter.active_since.as_ref().map(fields::micros);
     let since = since.unwrap_or(Some(i64::MIN));
     let since = since.ok_or_else(|| Violation::new("filter.active_since", "must be a time"))?;
     let unread_only = filter.unread_only;

@@ -6,11 +6,10 @@ use std::task::{Context, Poll};
 
 use futures::Stream;
 use parlance_follow::{Ended, Follow, Frames, Hub, Refused, Start, TooManyStreams, Wanted};
-use parlance_log::codec::micros;
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1::{Cursor, RoomCursor, StreamStart, SubscribeRequest};
 use parlance_proto::stored::stream_service_server::{StreamService, StreamServiceServer};
-use parlance_rpc::{Principal, Reason, Refusal, caller, hold, violation};
+use parlance_rpc::{Principal, Reason, Refusal, caller, fields, hold, violation};
 use parlance_types::RoomId;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
@@ -149,7 +148,7 @@ fn after(at: usize, cursor: Cursor) -> Result<Start, Status> {
     if epoch.len() > 256 || epoch.chars().any(char::is_control) {
         return Err(violation(field("epoch"), "must be as the server gave it").into());
     }
-    if time.as_ref().is_some_and(|time| micros(time).is_none()) {
+    if time.as_ref().is_some_and(|time| fields::micros(time).is_none()) {
         return Err(violation(field("time"), "must be as the server gave it").into());
     }
     Ok(Start::After(cursor))

@@ -20,8 +20,9 @@ use parlance_types::SessionId;
 /// A user has at most so many sessions.
 pub const MAX_SESSIONS: usize = 20;
 
-/// How many sessions that have ended are given out at once, of each part of the state.
-pub const ENDED: usize = 200;
+/// How many sessions that have ended are given out at once, of each part of the state: so few
+/// that whoever takes them from all parts can tell of them before others get them.
+pub const ENDED: usize = 50;
 
 /// How the loss of state is noticed.
 #[derive(Clone, Copy, Debug)]

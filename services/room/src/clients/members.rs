@@ -21,6 +21,7 @@ const PASSES: &[Reason] = &[
     Reason::Banned,
     Reason::RoomFull,
     Reason::LastOwner,
+    Reason::LiveRoom,
     Reason::RateLimited,
     Reason::Overloaded,
 ];

@@ -33,6 +33,9 @@ impl Store {
         if due.is_empty() {
             due = self.due(AHEAD, ahead).await?;
         }
+        if due.is_empty() {
+            return Ok(Vec::new());
+        }
         due.sort_unstable();
         let mut tx = self.db.begin().await?;
         let mut closed = Vec::new();

@@ -49,10 +49,7 @@ macro_rules! last_message {
 /// From where on a member `m` of a log `h` sees it.
 macro_rules! visible {
     () => {
-        "CASE WHEN m.cleared_seq >= h.first_seq
-               AND (h.history = $5 OR m.cleared_seq >= m.joined_seq) THEN m.cleared_seq + 1
-              WHEN h.history = $5 OR m.joined_seq < h.first_seq THEN h.first_seq
-              ELSE m.joined_seq END"
+        concat!("CASE ", parlance_log::shown!("$5"), " END")
     };
 }
 

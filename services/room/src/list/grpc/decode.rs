@@ -2,7 +2,7 @@
 
 use parlance_proto::message::v1 as log;
 use parlance_proto::room::v1 as pb;
-use parlance_rpc::fields::{self, length};
+use parlance_rpc::fields::{self, length, micros};
 use parlance_types::Query;
 
 use crate::Error;
@@ -43,11 +43,8 @@ pub(super) fn wish(actor: &Actor, request: pb::ListMyRoomsRequest) -> Result<Wis
     }
     let order = pb::MyRoomsOrder::try_from(request.order);
     let order = order.map_err(|_| Error::invalid("order", "must be a known order"))?;
-    if let Some(time) = &request.active_since {
-        let nanos = (0..1_000_000_000).contains(&time.nanos);
-        if !nanos || time.seconds.checked_mul(1_000_000).is_none() {
-            return Err(Error::invalid("active_since", "must be a time"));
-        }
+    if request.active_since.as_ref().is_some_and(|time| micros(time).is_none()) {
+        return Err(Error::invalid("active_since", "must be a time"));
     }
     let asked =
         pb::ListMyRoomsRequest { page_size: 0, page_token: String::new(), ..request.clone() };
