@@ -15,6 +15,9 @@ from suite import ROOT
 
 TOOLS = ROOT / ".tools"
 
+# What runs for seconds is not worth a thorough compilation, which takes all processors from others.
+BRIEFLY = {"JAVA_TOOL_OPTIONS": "-XX:TieredStopAtLevel=1 -XX:+UseSerialGC"}
+
 
 def go(folder):
     """The command of the Go peer, built in `folder` with code generated from the contracts."""
@@ -44,7 +47,7 @@ def java(folder):
     shutil.copytree(ROOT / "tests" / "java", source)
     maven = ["mvn", "--quiet", "--batch-mode", "--offline"]
     maven += [f"-Dmaven.repo.local={TOOLS / 'java' / 'm2'}", f"-Dprotos={ROOT / 'proto'}"]
-    subprocess.run([*maven, "compile"], cwd=source, check=True)
+    subprocess.run([*maven, "compile"], cwd=source, env={**os.environ, **BRIEFLY}, check=True)
     libraries = source / "target" / "libraries"
     return ["java", "-cp", f"{source / 'target' / 'classes'}:{libraries}/*", "Peer"]
 
@@ -61,7 +64,7 @@ class Peer:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "NODE_PATH": str(TOOLS / "node" / "node_modules")},
+            env={**os.environ, **BRIEFLY, "NODE_PATH": str(TOOLS / "node" / "node_modules")},
         )
         self._changed = threading.Condition()
         self._lines = []

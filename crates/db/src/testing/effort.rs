@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use sqlx::{Connection, PgConnection, Sqlite};
+use tokio::sync::Mutex;
 
 use super::TestSchema;
 use crate::{Db, Pool};
@@ -18,9 +19,11 @@ const RUNS: usize = 5;
 #[derive(Clone, Debug)]
 pub enum Effort {
     Steps(Arc<AtomicU64>),
-    /// Of a database of the test's own.
+    /// Of a database of the test's own, asked from another one, so that the question does not
+    /// count itself. One connection for all questions: to make one is far more work than what
+    /// is measured.
     Pages {
-        url: String,
+        admin: Arc<Mutex<PgConnection>>,
         database: String,
     },
 }
@@ -37,9 +40,10 @@ impl Effort {
                 Self::Steps(steps)
             }
             Db::Postgres(db) => {
-                let url = TestSchema::new().url;
+                let admin = PgConnection::connect(&TestSchema::new().url).await;
+                let admin = Arc::new(Mutex::new(admin.expect("connect to Postgres")));
                 let database = db.options.get_database().expect("a database").to_owned();
-                Self::Pages { url, database }
+                Self::Pages { admin, database }
             }
         }
     }
@@ -54,16 +58,14 @@ impl Effort {
     async fn so_far(&self) -> u64 {
         match self {
             Self::Steps(steps) => steps.load(Ordering::Relaxed),
-            Self::Pages { url, database } => {
-                // From another database, so that it does not count itself.
-                let mut admin = PgConnection::connect(url).await.expect("connect to Postgres");
+            Self::Pages { admin, database } => {
                 let pages = sqlx::query_scalar(
                     "SELECT COALESCE(SUM(s.shared_blks_hit + s.shared_blks_read), 0)::BIGINT
                        FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
                       WHERE d.datname = $1",
                 );
-                let pages: i64 = pages.bind(database).fetch_one(&mut admin).await.expect("a sum");
-                admin.close().await.expect("closed");
+                let mut admin = admin.lock().await;
+                let pages: i64 = pages.bind(database).fetch_one(&mut *admin).await.expect("a sum");
                 u64::try_from(pages).expect("not negative")
             }
         }
