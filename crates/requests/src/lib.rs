@@ -174,3 +174,6 @@ async fn prune_all(db: &Db, now: Micros) -> Result<(), StoreError> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
