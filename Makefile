@@ -73,7 +73,10 @@ replay: setup ## Replay a whole corpus of dialogues, on SQLite, a private Postgr
 ROUNDS := 10
 soak: setup ## Kill, pause and roll replicas under load, ROUNDS (10) times as often as the tests; attack servers
 	PARLANCE_SOAK=$(ROUNDS) scripts/with-postgres cargo test --package parlance-cluster --test faults -- --nocapture
-	PARLANCE_SOAK=3 PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/python -m pytest -rP tests/test_edges.py tests/soak_edges.py
+	# How much slower others become is judged of the programs as they are delivered.
+	cargo build --release --package parlance --bins
+	TEST_PARLANCE_BINARY=$(PROGRAMS)/parlance PARLANCE_SOAK=3 PATH="$(CURDIR)/.tools/bin:$$PATH" \
+	  $(VENV)/python -m pytest -rP tests/test_edges.py tests/soak_edges.py
 
 .PHONY: lint
 lint: setup ## Check format, lints, dependencies, contracts, layers and SQL

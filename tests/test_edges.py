@@ -8,6 +8,7 @@ import time
 import uuid
 
 import grpc
+import pytest
 from honest import GROWTH, SOAK
 from hostile import Hostile, message
 from parlance_client import open_channel
@@ -154,21 +155,23 @@ def test_without_a_token_little_is_held_and_not_for_long(edge, beside):
         assert grown < GROWTH, f"{grown:.0f} MiB more"
 
 
-def test_edits_in_flight_hold_up_nobody_of_another_tenant(edge, beside):
-    """Of one user: in a soak almost as many as one may have."""
-    edge.service().upsert_users(["editor"])
-    editor, token = edge.user("editor"), edge.token("editor")
-    edits = []
-    for room in [editor.create_group("edited") for _ in range(8)]:
-        request = message_pb.EditMessageRequest(
-            message_id=editor.send(room, "first").message_id,
+@pytest.mark.parametrize("path", [EDIT, LIST])
+def test_calls_in_flight_hold_up_nobody_of_another_tenant(edge, beside, path):
+    """Edits or pages, of one user: in a soak almost as many as one may have."""
+    edge.service().upsert_users(["busy"])
+    busy, token = edge.user("busy"), edge.token("busy")
+    requests = []
+    for room in [busy.create_group("busy") for _ in range(8)]:
+        edit = message_pb.EditMessageRequest(
+            message_id=busy.send(room, "first").message_id,
             content=message_pb2.MessageContent(text="again and again"),
         )
-        edits.append(message(request.SerializeToString()))
-    edits *= 15 if SOAK else 3
+        page = message_pb.ListMessagesRequest(room_id=room)
+        requests.append(message((edit if path == EDIT else page).SerializeToString()))
+    requests *= 15 if SOAK else 3
     with beside(edge), contextlib.ExitStack() as stack:
-        hostile = [stack.enter_context(Hostile(edge)) for _ in edits[:8]]
-        calls = {it: [it.call(EDIT, edit, token, grpc_timeout="60S") for edit in edits] for it in hostile}
+        hostile = [stack.enter_context(Hostile(edge)) for _ in range(8)]
+        calls = {it: [it.call(path, ask, token, grpc_timeout="60S") for ask in requests] for it in hostile}
         for it in hostile:
             it.wait(lambda: len(it.ended(calls[it])) == len(calls[it]))
             assert OK in it.status.values()

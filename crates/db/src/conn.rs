@@ -17,6 +17,7 @@ use crate::StoreError;
 use crate::error::Trouble;
 use crate::pool::{Condition, Line};
 use crate::query::{On, Query};
+use crate::shares::Share;
 use crate::sqlite::{MEND, is_damage};
 
 /// How long a connection may take to show that it lives, after it was left in the middle of
@@ -89,6 +90,9 @@ pub struct Lent<DB: Driver> {
     unfit: bool,
     /// Where it is told that the connection fell silent, or the database is damaged.
     condition: Condition,
+    /// What its caller has of the pool. Last, so that it is given back after the connection, to
+    /// which whoever waits for one comes first.
+    share: Option<Share>,
 }
 
 enum Held<DB: Driver> {
@@ -103,7 +107,14 @@ impl<DB: Driver> Lent<DB> {
     }
 
     const fn new(line: Held<DB>, limit: Duration, condition: Condition) -> Self {
-        Self { line: Some(line), limit, open: false, asked: false, unfit: false, condition }
+        let line = Some(line);
+        Self { line, limit, open: false, asked: false, unfit: false, condition, share: None }
+    }
+
+    /// The same connection as a part of what its caller may have at once.
+    pub(crate) fn with(mut self, share: Option<Share>) -> Self {
+        self.share = share;
+        self
     }
 
     pub(crate) const fn limit(&self) -> Duration {
@@ -198,6 +209,7 @@ impl<DB: Driver> Drop for Lent<DB> {
             drop(Object::take(conn));
         } else if self.open || self.asked {
             let (open, condition) = (self.open, self.condition.clone());
+            let share = self.share.take();
             tokio::spawn(async move {
                 let lives = async {
                     if open { DB::run(&mut conn, "ROLLBACK").await } else { conn.ping().await }
@@ -206,9 +218,12 @@ impl<DB: Driver> Drop for Lent<DB> {
                 if lives.is_err() {
                     condition.noticed_silence();
                 }
-                if !matches!(lives, Ok(Ok(()))) {
+                if matches!(lives, Ok(Ok(()))) {
+                    drop(conn);
+                } else {
                     drop(Object::take(conn));
                 }
+                drop(share);
             });
         }
     }

@@ -36,6 +36,7 @@ mod pool;
 mod postgres;
 mod query;
 mod row;
+mod shares;
 mod sqlite;
 #[cfg(feature = "testing")]
 pub mod testing;

@@ -11,6 +11,7 @@ use sqlx::{ConnectOptions as _, Connection};
 use tokio::time::timeout;
 
 use crate::conn::{Driver, Lent};
+use crate::shares::Shares;
 use crate::{StoreError, WAIT_TIMEOUT};
 
 /// How long a connection may be idle and still count as alive.
@@ -84,8 +85,12 @@ type Options<DB> = <<DB as sqlx::Database>::Connection as Connection>::Options;
 /// Connections with the same options, at most so many at once. One that comes back is lent
 /// again as it is: a question whether it lives would be one more round trip for each statement,
 /// so only one that was not in use for a while is asked.
+///
+/// Whoever waits for one waits for a statement of each other caller, not for all that those want:
+/// see [`Shares`].
 pub struct Pool<DB: Driver> {
     lines: managed::Pool<Lines<DB>>,
+    shares: Shares,
     /// How long a statement on them may take.
     limit: Duration,
 }
@@ -107,7 +112,8 @@ impl<DB: Driver> Pool<DB> {
         // The one that came back last: what it read lies in its caches.
         let config = PoolConfig { queue_mode: QueueMode::Lifo, ..PoolConfig::new(most) };
         let lines = managed::Pool::builder(Lines { options, condition }).config(config).build();
-        Self { lines: lines.expect("no timeouts of its own"), limit }
+        let (lines, shares) = (lines.expect("no timeouts of its own"), Shares::new(most));
+        Self { lines, shares, limit }
     }
 
     /// As many connections with other options.
@@ -120,7 +126,11 @@ impl<DB: Driver> Pool<DB> {
     /// Takes a connection for as long as the result is held.
     pub(crate) async fn lend(&self) -> Result<Lent<DB>, StoreError> {
         self.lines.manager().condition.check()?;
-        Ok(self.take().await?)
+        let lent = timeout(WAIT_TIMEOUT, async {
+            let share = self.shares.take().await;
+            Ok(self.take().await?.with(share))
+        });
+        lent.await.map_err(|_| sqlx::Error::PoolTimedOut)?
     }
 
     /// The same while the database is being opened.
@@ -153,7 +163,7 @@ impl<DB: Driver> Pool<DB> {
 
 impl<DB: Driver> Clone for Pool<DB> {
     fn clone(&self) -> Self {
-        Self { lines: self.lines.clone(), limit: self.limit }
+        Self { lines: self.lines.clone(), shares: self.shares.clone(), limit: self.limit }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who calls: put into the request by the auth layer, read by handlers.
 
 use http::Extensions;
-use parlance_types::{Micros, RequestId, TenantId, UserId};
+use parlance_types::{Micros, RequestId, TenantId, UserId, Whose};
 use tonic::{Request, Status};
 
 use crate::{Reason, Refusal};
@@ -51,6 +51,17 @@ impl Caller {
             Principal::Operator => Some(Party::Operator(self.subject.clone())),
             Principal::Internal(_) => None,
         }
+    }
+
+    /// Whose its work is, where callers take turns.
+    pub(crate) fn whose(&self) -> Whose {
+        let caller = match &self.principal {
+            Principal::User(user) | Principal::Internal(Some(user)) => format!("user {user}"),
+            Principal::ServiceFor(_) | Principal::Service => format!("service {}", self.subject),
+            Principal::Operator => format!("operator {}", self.subject),
+            Principal::Internal(None) => "suite".to_owned(),
+        };
+        Whose { tenant: self.tenant_id.as_str().into(), caller: caller.into() }
     }
 
     /// The user whose rights count; `None` when the caller acts for the tenant.

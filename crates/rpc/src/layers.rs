@@ -13,7 +13,7 @@ use crate::faults::CatchPanics;
 use crate::input::BadInput;
 use crate::observe::Observe;
 use crate::step::{Last, Next, Step, StepLayer, Steps};
-use crate::{Auth, Deadlines, RateLimit, Shed, TenantRate, Transport, in_process};
+use crate::{Auth, Caller, Deadlines, RateLimit, Shed, TenantRate, Transport, in_process};
 
 /// The largest request of a caller, in bytes; every public server is built with
 /// it (`max_decoding_message_size`).
@@ -85,8 +85,26 @@ impl Layers {
             .layer(StepLayer(self.service_rate.clone()))
             .layer(StepLayer(self.tenant_rate.clone()))
             .layer(StepLayer(self.shed.clone()))
+            .layer(StepLayer(Named))
             .service(Last(routes.prepare()));
         BoxCloneSyncService::new(Steps::new(services))
+    }
+}
+
+/// The step that lets the work on a request know whose it is.
+#[derive(Clone, Debug)]
+struct Named;
+
+impl Step for Named {
+    async fn run<N: Next>(
+        &self,
+        request: Request<Body>,
+        next: &N,
+    ) -> Result<Response<Body>, N::Error> {
+        match request.extensions().get::<Caller>().map(Caller::whose) {
+            Some(whose) => whose.does(next.call(request)).await,
+            None => next.call(request).await,
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector};
 use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
 use opentelemetry::{Context, global};
+use parlance_types::Whose;
 use tonic::metadata::MetadataMap;
 use tracing::Instrument;
 use uuid::Uuid;
@@ -65,14 +66,16 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 }
 
 /// Lets `work`, run in a task of its own, belong to the request that the present
-/// task handles: its log lines and its calls carry the ids of the request.
+/// task handles: its log lines and its calls carry the ids of the request, and it is the same
+/// caller's.
 pub fn carry<W: Future>(work: W) -> impl Future<Output = W::Output> {
-    let trace = CURRENT.try_with(Trace::clone).ok();
+    let (trace, whose) = (CURRENT.try_with(Trace::clone).ok(), Whose::of_task());
     let carried = async move {
-        match trace {
-            Some(trace) => CURRENT.scope(trace, work).await,
-            // Outside of a request there is nothing to carry.
-            None => work.await,
+        // Outside of a request there is nothing to carry.
+        match (trace, whose) {
+            (Some(trace), Some(whose)) => CURRENT.scope(trace, whose.does(work)).await,
+            (Some(trace), None) => CURRENT.scope(trace, work).await,
+            (None, _) => work.await,
         }
     };
     carried.in_current_span()

@@ -5,6 +5,7 @@ mod ids;
 mod page;
 mod pairs;
 mod stored;
+mod whose;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use ids::{
@@ -13,3 +14,4 @@ pub use ids::{
 pub use page::{InvalidPageToken, MAX_ANSWER, PageSize, Query, fitting};
 pub use pairs::{InvalidPairs, Pairs};
 pub use stored::{History, JoinRule, MemberRule, Role, RoomKind};
+pub use whose::Whose;

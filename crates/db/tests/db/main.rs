@@ -6,3 +6,4 @@ mod postgres;
 mod queries;
 mod silence;
 mod sqlite;
+mod turns;
