@@ -5,6 +5,8 @@ import uuid
 from google.protobuf import field_mask_pb2
 from parlance_client import people, persist, refused
 
+from parlance.membership.v1 import invitation_service_pb2 as invitation_pb
+from parlance.membership.v1 import invite_link_service_pb2 as link_pb
 from parlance.membership.v1 import membership_service_pb2 as membership_pb
 from parlance.membership.v1 import moderation_service_pb2 as moderation_pb
 from parlance.message.v1 import event_pb2, message_pb2
@@ -23,6 +25,8 @@ ROLES = {
 POWERS = {
     "send": ("owner", "admin", "member"),
     "add": ("owner", "admin", "member"),
+    "invite": ("owner", "admin", "member"),
+    "make a link": ("owner", "admin"),
     "update the room": ("owner", "admin"),
     "patch the metadata": ("owner", "admin"),
     "delete another's message": ("owner", "admin"),
@@ -111,6 +115,13 @@ class Room:
             "add": (actor.members.AddMembers, membership_pb.AddMembersRequest(
                 room_id=room, user_ids=[self.ids["stranger"]]
             )),
+            "invite": (actor.invitations.InviteUsers, invitation_pb.InviteUsersRequest(
+                room_id=room, user_ids=[self.ids["stranger"]]
+            )),
+            "make a link": (
+                actor.links.CreateInviteLink,
+                link_pb.CreateInviteLinkRequest(room_id=room),
+            ),
             "update the room": (actor.rooms.UpdateRoom, room_pb.UpdateRoomRequest(
                 room=room_pb2.Room(room_id=room, name="another name"),
                 update_mask=field_mask_pb2.FieldMask(paths=["name"]),

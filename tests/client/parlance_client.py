@@ -13,6 +13,9 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from parlance.membership.v1 import (
+    invitation_service_pb2_grpc,
+    invite_link_service_pb2_grpc,
+    join_request_service_pb2_grpc,
     membership_service_pb2,
     member_service_pb2_grpc,
     membership_service_pb2_grpc,
@@ -153,6 +156,9 @@ class Client:
         self.members = membership_service_pb2_grpc.MembershipServiceStub(channel)
         self.member = member_service_pb2_grpc.MemberServiceStub(channel)
         self.moderation = moderation_service_pb2_grpc.ModerationServiceStub(channel)
+        self.invitations = invitation_service_pb2_grpc.InvitationServiceStub(channel)
+        self.requests = join_request_service_pb2_grpc.JoinRequestServiceStub(channel)
+        self.links = invite_link_service_pb2_grpc.InviteLinkServiceStub(channel)
         self.presence = presence_service_pb2_grpc.PresenceServiceStub(channel)
         self.sessions = session_service_pb2_grpc.SessionServiceStub(channel)
         self.typing = typing_service_pb2_grpc.TypingServiceStub(channel)

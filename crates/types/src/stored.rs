@@ -27,7 +27,7 @@ stored_enum! {
     RoomKind { Direct = 1, Group = 2, Channel = 3, Live = 5 }
 
     /// Who may become a member by themselves.
-    JoinRule { Anyone = 1, AddedOnly = 2 }
+    JoinRule { Anyone = 1, AddedOnly = 2, Request = 3 }
 
     /// Which members may do something.
     #[derive(Default)]

@@ -6,7 +6,7 @@ use parlance_rpc::{Cut, Failure, Late, Reason, Refusal, Violation, status};
 use tonic::Status;
 
 use crate::codec;
-use crate::roster::Refused;
+use crate::roster::{Pending, Refused};
 
 /// Why the membership service refused or failed a request.
 #[derive(Debug, thiserror::Error)]
@@ -67,8 +67,13 @@ impl Failure for Error {
         match self {
             Self::Invalid(violation) => violation.detail(refusal),
             Self::Refused(
-                Refused::UserNotFound { user_id } | Refused::MemberNotFound { user_id },
+                Refused::UserNotFound { user_id }
+                | Refused::MemberNotFound { user_id }
+                | Refused::RequestNotFound { user_id },
             ) => refusal.with("user_id", user_id),
+            Self::Refused(Refused::TooManyPending { user_id: Some(user_id), .. }) => {
+                refusal.with("user_id", user_id.as_str())
+            }
             Self::Refused(Refused::Banned { user_id, until }) => {
                 let refusal = refusal.with("user_id", user_id);
                 match until {
@@ -94,7 +99,7 @@ const fn reason(refused: &Refused) -> Reason {
         Refused::MemberNotFound { .. } => Reason::MemberNotFound,
         Refused::NotAMember => Reason::NotAMember,
         Refused::NotAllowed(_) => Reason::NotAllowed,
-        Refused::JoinRestricted => Reason::JoinRestricted,
+        Refused::JoinRestricted | Refused::TakesNoRequests => Reason::JoinRestricted,
         Refused::RemovedFromRoom => Reason::RemovedFromRoom,
         Refused::Banned { .. } => Reason::Banned,
         Refused::LastOwner => Reason::LastOwner,
@@ -104,5 +109,11 @@ const fn reason(refused: &Refused) -> Reason {
         Refused::RoomLimit { .. } => Reason::RoomLimit,
         Refused::SeatNotFound => Reason::SeatNotFound,
         Refused::RoomIdTaken => Reason::RoomIdTaken,
+        Refused::InvitationNotFound => Reason::InvitationNotFound,
+        Refused::RequestNotFound { .. } => Reason::JoinRequestNotFound,
+        Refused::TooManyPending { kind: Pending::Invitation, .. } => Reason::TooManyInvitations,
+        Refused::TooManyPending { kind: Pending::Request, .. } => Reason::TooManyJoinRequests,
+        Refused::LinkNotFound => Reason::InviteLinkNotFound,
+        Refused::TooManyLinks => Reason::TooManyInviteLinks,
     }
 }

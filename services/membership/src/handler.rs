@@ -84,13 +84,24 @@ impl Handler {
         actor: &Actor,
         room_id: &RoomId,
     ) -> Result<Roster, Error> {
+        self.roster_seen(deadline, actor, room_id, may_read).await
+    }
+
+    /// The roster of a room that the actor may look at like this.
+    pub(crate) async fn roster_seen(
+        &self,
+        deadline: Deadline,
+        actor: &Actor,
+        room_id: &RoomId,
+        may: impl FnOnce(&Roster, Viewer<'_>) -> Result<(), Refused>,
+    ) -> Result<Roster, Error> {
         let seen = self.store.roster_seen_by(&actor.tenant_id, room_id, actor.user.as_ref());
         let (roster, row) = deadline.bound(seen).await?.ok_or(Refused::RoomNotFound)?;
         let viewer = match &actor.user {
             Some(_) => Viewer::User(row.as_ref()),
             None => Viewer::Tenant,
         };
-        may_read(&roster, viewer)?;
+        may(&roster, viewer)?;
         Ok(roster)
     }
 

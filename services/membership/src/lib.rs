@@ -5,6 +5,9 @@
 //! | `member` | what is said of a member | to callers |
 //! | `membership` | joining, leaving, adding, removing, roles; who is where | to callers |
 //! | `moderation` | keeping users out, or silent | to callers |
+//! | `invitation` | asking users into a room, and their answers | to callers |
+//! | `join_request` | users who ask to be let in, and the room's answers | to callers |
+//! | `invite_link` | links by which users come in | to callers |
 //! | `user` | the directory of a tenant | to callers |
 //! | `seat` | the devices in live rooms, and the end of a room that nobody is in | to the suite |
 //! | `roster` | opening, ruling and closing the list of a room's members | to the suite |
@@ -19,6 +22,9 @@ use std::time::Duration;
 
 use parlance_db::{Db, Migrations, StoreError};
 pub use parlance_outbox::{LogVersion, Outbox};
+use parlance_proto::membership::v1::invitation_service_server::InvitationServiceServer;
+use parlance_proto::membership::v1::invite_link_service_server::InviteLinkServiceServer;
+use parlance_proto::membership::v1::join_request_service_server::JoinRequestServiceServer;
 use parlance_proto::membership::v1::member_edit_service_server::MemberEditServiceServer;
 use parlance_proto::membership::v1::member_service_server::MemberServiceServer;
 use parlance_proto::membership::v1::membership_service_server::MembershipServiceServer;
@@ -33,6 +39,9 @@ use parlance_rpc::{Env, Served, Tasks, Transport};
 mod codec;
 mod error;
 mod handler;
+mod invitation;
+mod invite_link;
+mod join_request;
 mod member;
 mod membership;
 mod moderation;
@@ -45,6 +54,9 @@ mod wire;
 
 use error::Error;
 use handler::Handler;
+use invitation::grpc::InvitationGrpc;
+use invite_link::grpc::InviteLinkGrpc;
+use join_request::grpc::JoinRequestGrpc;
 use member::grpc::MemberGrpc;
 use membership::grpc::{MemberEditGrpc, MembershipGrpc};
 use moderation::grpc::ModerationGrpc;
@@ -98,6 +110,9 @@ impl Service {
             self.memberships(),
             self.members(),
             self.moderation(),
+            self.invitations(),
+            self.join_requests(),
+            self.invite_links(),
             self.operators()
         )
     }
@@ -117,6 +132,18 @@ impl Service {
 
     pub fn moderation(&self) -> ModerationServiceServer<ModerationGrpc> {
         ModerationServiceServer::new(ModerationGrpc(self.handler.clone()))
+    }
+
+    pub fn invitations(&self) -> InvitationServiceServer<InvitationGrpc> {
+        InvitationServiceServer::new(InvitationGrpc(self.handler.clone()))
+    }
+
+    pub fn join_requests(&self) -> JoinRequestServiceServer<JoinRequestGrpc> {
+        JoinRequestServiceServer::new(JoinRequestGrpc(self.handler.clone()))
+    }
+
+    pub fn invite_links(&self) -> InviteLinkServiceServer<InviteLinkGrpc> {
+        InviteLinkServiceServer::new(InviteLinkGrpc(self.handler.clone()))
     }
 
     pub fn members(&self) -> MemberServiceServer<MemberGrpc> {

@@ -10,9 +10,11 @@ use tonic::{Request, Response, Status};
 
 use crate::Error;
 use crate::handler::Handler;
-use crate::roster::store::{Act, Asked};
+use crate::roster::store::{Act, Asked, Waiting};
+use crate::roster::{Pending, may_add};
 
 const MAX_REASON_CHARS: usize = 256;
+const MAX_TEXT_CHARS: usize = 500;
 
 /// The last second of the year 9999, after which a time has no text.
 const LAST_SECOND: i64 = 253_402_300_799;
@@ -43,6 +45,44 @@ pub(crate) async fn change<R: Message + Default>(
     Ok(Response::new(reply.map_err(Error::from)?))
 }
 
+/// A page of what waits for an answer, and the token of the page after it: in a room, if it is
+/// named, for those who let in there; else of the caller in all rooms.
+pub(crate) async fn pending(
+    handler: &Handler,
+    deadline: Deadline,
+    caller: &Caller,
+    kind: Pending,
+    (room_id, page_size, page_token): (String, i32, String),
+) -> Result<(Vec<Waiting>, String), Status> {
+    let size = fields::page_size(page_size)?.get();
+    let room_id = fields::given(room_id).map(|id| fields::room_id("room_id", id)).transpose()?;
+    let actor = handler.actor(deadline, caller).await?;
+    let (tenant, name, listed) = (caller.tenant_id.as_str(), name(caller), format!("{kind:?}"));
+    let store = &handler.store;
+    let (query, mut found) = if let Some(room_id) = &room_id {
+        let roster = handler.roster_seen(deadline, &actor, room_id, may_add).await?;
+        let log_id = roster.log_id.to_string();
+        let query = Query::new(&["pending", tenant, name, &listed, &log_id]);
+        let after = position(query, &page_token, UserId::parse)?;
+        let found = store.pending_in(roster.log_id, kind, after.as_ref(), size + 1);
+        (query, deadline.bound(found).await?)
+    } else {
+        let user_id = caller.require_user()?;
+        let query = Query::new(&["pending", tenant, name, &listed]);
+        let after = position(query, &page_token, RoomId::parse)?;
+        let found = store.pending_of(&caller.tenant_id, user_id, kind, after.as_ref(), size + 1);
+        (query, deadline.bound(found).await?)
+    };
+    let more = found.len() > size;
+    found.truncate(size);
+    let last = found.last().filter(|_| more);
+    let next = last.map(|last| match room_id {
+        Some(_) => query.token(last.user_id.as_str()),
+        None => query.token(last.room_id.as_str()),
+    });
+    Ok((found, next.unwrap_or_default()))
+}
+
 /// Who a page token was made for.
 pub(crate) fn name(caller: &Caller) -> &str {
     caller.user().map_or("", UserId::as_str)
@@ -70,12 +110,23 @@ pub(crate) fn reason(reason: String) -> Result<String, Violation> {
     Ok(reason)
 }
 
+/// What is said to something.
+pub(crate) fn text(text: String) -> Result<String, Violation> {
+    if text.contains('\0') {
+        return Err(Violation::new("text", "must not contain U+0000"));
+    }
+    if text.chars().count() > MAX_TEXT_CHARS {
+        return Err(Violation::new("text", "must have at most 500 characters"));
+    }
+    Ok(text)
+}
+
 /// The end of something, if it has one.
-pub(crate) fn until(until: Option<Timestamp>) -> Result<Option<Micros>, Violation> {
+pub(crate) fn until(field: &str, until: Option<Timestamp>) -> Result<Option<Micros>, Violation> {
     let micros = |time: Timestamp| {
         let within = (0..=LAST_SECOND).contains(&time.seconds);
         fields::micros(&time).filter(|_| within)
     };
-    let wrong = || Violation::new("until", "must be a time from 1970 to 9999");
+    let wrong = || Violation::new(field, "must be a time from 1970 to 9999");
     until.map(|until| micros(until).ok_or_else(wrong)).transpose()
 }

@@ -3,6 +3,21 @@
 mod growth;
 mod harness;
 
+mod invitation {
+    mod invitations;
+    mod races;
+}
+
+mod invite_link {
+    mod links;
+    mod races;
+}
+
+mod join_request {
+    mod join_requests;
+    mod races;
+}
+
 mod member {
     mod metadata;
 }
@@ -26,7 +41,7 @@ mod membership {
 }
 
 mod moderation {
-    mod bans;
+    pub(crate) mod bans;
     mod mutes;
     mod races;
 }

@@ -28,7 +28,7 @@ pub enum Error {
     #[error("{0}")]
     NotAllowed(&'static str),
 
-    #[error("members of the channel are added only")]
+    #[error("members of the channel are added, or ask to be let in")]
     JoinRestricted,
 
     #[error("a direct room has nothing to update")]

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use parlance_types::{Role, RoomKind, UserId};
 
-use crate::roster::{LockedRoster, Refused, Viewer, keep_strangers_out};
+use crate::roster::{LockedRoster, Refused, keep_strangers_out};
 
 /// The most that is said of a member.
 const MAX_KEYS: usize = 8;
@@ -36,8 +36,7 @@ fn may_update(
     actor: Option<&UserId>,
     user_id: &UserId,
 ) -> Result<(), Refused> {
-    let viewer = actor.map_or(Viewer::Tenant, |actor| Viewer::User(locked.rows.get(actor)));
-    keep_strangers_out(&locked.roster, viewer)?;
+    keep_strangers_out(&locked.roster, locked.viewer(actor))?;
     if let Some(actor) = actor {
         let own = locked.present(actor).ok_or(Refused::NotAMember)?;
         let moderates = own.role >= Role::Admin && locked.roster.kind != RoomKind::Direct;

@@ -1,6 +1,6 @@
 //! What is said of members in SQL.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use parlance_db::{Conn, StoreError, Stored};
 use parlance_outbox::enqueue;
@@ -9,8 +9,8 @@ use parlance_types::{LogId, Micros, UserId};
 
 use super::{Update, grpc, may_update};
 use crate::Error;
-use crate::roster::store::{Act, members};
-use crate::roster::{LockedRoster, Roster, State};
+use crate::roster::store::{Act, look};
+use crate::roster::{Roster, State};
 use crate::store::Store;
 
 type Said = BTreeMap<UserId, BTreeMap<String, String>>;
@@ -24,9 +24,7 @@ impl Act for Update {
         _: Micros,
     ) -> Result<Vec<u8>, Error> {
         let log_id = roster.log_id;
-        let named: Vec<_> = actor.into_iter().chain([&self.user_id]).collect();
-        let rows = members(tx, log_id, &named).await?;
-        let locked = LockedRoster { roster, rows, known: BTreeSet::new(), owners: 0 };
+        let locked = look(tx, roster, actor.into_iter().chain([&self.user_id])).await?;
         may_update(&locked, actor, &self.user_id)?;
         let before = metadata(tx, log_id, &[&self.user_id]).await?.into_values().next();
         let too_many = || Violation::new("set", "must leave the member with at most 8 keys");

@@ -1,11 +1,11 @@
 //! The rules: who may change a roster, and what a change comes to.
 
-use parlance_types::{JoinRule, MemberRule, Micros, Role, RoomKind, UserId};
+use parlance_types::{JoinRule, Micros, Role, RoomKind, UserId};
 
 use super::{Change, Decision, Outcome};
 use crate::roster::{
-    Cause, Grant, LockedRoster, MemberRow, Membership, Refused, Roster, State, Step, Viewer, fit,
-    keep_strangers_out,
+    Cause, Grant, LockedRoster, MemberRow, Membership, Refused, State, Step, fit,
+    keep_strangers_out, may_add,
 };
 
 /// Decides a change that `actor` wants; `None` is a service that acts for the tenant.
@@ -15,10 +15,7 @@ pub(crate) fn decide(
     change: &Change,
     now: Micros,
 ) -> Result<Decision, Refused> {
-    keep_strangers_out(
-        &locked.roster,
-        actor.map_or(Viewer::Tenant, |actor| Viewer::User(locked.rows.get(actor))),
-    )?;
+    keep_strangers_out(&locked.roster, locked.viewer(actor))?;
     if locked.roster.kind == RoomKind::Direct && !matches!(change, Change::Leave { .. }) {
         return Err(Refused::DirectRoom);
     }
@@ -56,13 +53,12 @@ fn join(locked: &LockedRoster, actor: &UserId, now: Micros) -> Result<Decision, 
     match locked.rows.get(actor) {
         Some(row) if row.state == State::Present => return already(row),
         Some(row) if row.state == State::Removed => return Err(Refused::RemovedFromRoom),
-        _ if roster.rules.join == JoinRule::AddedOnly => return Err(Refused::JoinRestricted),
+        _ if roster.rules.join != JoinRule::Anyone => return Err(Refused::JoinRestricted),
         _ => fit(roster, 1)?,
     }
-    let row = newcomer(roster, 0, now);
-    let membership = Membership::of(&roster.room_id, actor, &row);
+    let (grant, membership) = roster.newcomer(actor, 0, now);
     Ok(Decision {
-        steps: vec![Step::Gained(vec![Grant { user_id: actor.clone(), role: row.role }])],
+        steps: vec![Step::Gained(vec![grant])],
         outcome: Outcome::Joined { membership, already: false },
     })
 }
@@ -91,12 +87,7 @@ fn add(
     now: Micros,
 ) -> Result<Decision, Refused> {
     let roster = &locked.roster;
-    entitled(
-        locked,
-        actor,
-        roster.rules.add,
-        "the room's rules do not let the caller add members",
-    )?;
+    may_add(roster, locked.viewer(actor))?;
     let (mut added, mut already, mut gained) = (Vec::new(), Vec::new(), Vec::new());
     for user_id in user_ids {
         if locked.present(user_id).is_some() {
@@ -106,9 +97,9 @@ fn add(
         if !locked.known.contains(user_id) {
             return Err(Refused::no_user(user_id));
         }
-        let row = newcomer(roster, gained.len(), now);
-        gained.push(Grant { user_id: user_id.clone(), role: row.role });
-        added.push(Membership::of(&roster.room_id, user_id, &row));
+        let (grant, membership) = roster.newcomer(user_id, gained.len(), now);
+        gained.push(grant);
+        added.push(membership);
     }
     fit(roster, gained.len())?;
     added.sort_by(|a, b| a.user_id.cmp(&b.user_id));
@@ -122,8 +113,7 @@ fn remove(
     user_ids: &[UserId],
     reason: &str,
 ) -> Result<Decision, Refused> {
-    let otherwise = "the room's rules do not let the caller remove members";
-    let own = entitled(locked, actor, locked.roster.rules.remove, otherwise)?;
+    let own = may_remove(locked, actor)?;
     for user_id in user_ids {
         let row = locked.present(user_id).ok_or_else(|| Refused::no_member(user_id))?;
         if row.role > Role::Member && own.is_some_and(|own| own < Role::Owner) {
@@ -202,21 +192,14 @@ fn succeed(
     Ok(Grant { user_id: successor.clone(), role: Role::Owner })
 }
 
-/// The actor's role, if the rule lets it; `None` for who acts for the tenant.
-fn entitled(
-    locked: &LockedRoster,
-    actor: Option<&UserId>,
-    rule: MemberRule,
-    otherwise: &'static str,
-) -> Result<Option<Role>, Refused> {
+/// The actor's role, if the room's remove rule lets it; `None` for who acts for the tenant.
+fn may_remove(locked: &LockedRoster, actor: Option<&UserId>) -> Result<Option<Role>, Refused> {
     let Some(actor) = actor else { return Ok(None) };
     let own = locked.present(actor).ok_or(Refused::NotAMember)?.role;
-    if rule.allows(own) { Ok(Some(own)) } else { Err(Refused::NotAllowed(otherwise)) }
-}
-
-/// Somebody who comes in, after so many others who come in at once.
-fn newcomer(roster: &Roster, others: usize, now: Micros) -> MemberRow {
-    MemberRow { role: roster.role_of_newcomer(others), state: State::Present, joined: now }
+    if locked.roster.rules.remove.allows(own) {
+        return Ok(Some(own));
+    }
+    Err(Refused::NotAllowed("the room's rules do not let the caller remove members"))
 }
 
 #[cfg(test)]

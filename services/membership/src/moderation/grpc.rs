@@ -10,7 +10,7 @@ use tonic::{Request, Response, Status};
 use super::{Change, Laid, codec, entitled};
 use crate::Error;
 use crate::handler::{Handler, MAX_LIST};
-use crate::roster::{FOR_EVER, Refused, Roster, Sanction, Viewer};
+use crate::roster::{FOR_EVER, Roster, Sanction, Viewer};
 use crate::wire::{change, name, open, position, reason, until};
 
 /// Who is kept out of which room, or silent there.
@@ -27,7 +27,7 @@ impl ModerationService for ModerationGrpc {
         let key = RequestKey::of(&caller, "BanUsers", &request.request_id, &request)?;
         let room_id = fields::room_id("room_id", request.room_id)?;
         let user_ids = others(&caller, request.user_ids)?;
-        let until = until(request.until)?.unwrap_or(FOR_EVER);
+        let until = until("until", request.until)?.unwrap_or(FOR_EVER);
         let reason = reason(request.reason)?;
         let ban = Change::Ban { user_ids, until, reason };
         change(&self.0, deadline, &caller, room_id, ban, key).await
@@ -66,7 +66,7 @@ impl ModerationService for ModerationGrpc {
         let key = RequestKey::of(&caller, "MuteMembers", &request.request_id, &request)?;
         let room_id = fields::room_id("room_id", request.room_id)?;
         let user_ids = others(&caller, request.user_ids)?;
-        let until = until(request.until)?.unwrap_or(FOR_EVER);
+        let until = until("until", request.until)?.unwrap_or(FOR_EVER);
         let reason = reason(request.reason)?;
         let mute = Change::Mute { user_ids, until, reason };
         change(&self.0, deadline, &caller, room_id, mute, key).await
@@ -140,15 +140,8 @@ impl ModerationGrpc {
         room_id: &RoomId,
     ) -> Result<Roster, Error> {
         let actor = self.0.actor(deadline, caller).await?;
-        let store = &self.0.store;
-        let seen = store.roster_seen_by(&actor.tenant_id, room_id, actor.user.as_ref());
-        let (roster, row) = deadline.bound(seen).await?.ok_or(Refused::RoomNotFound)?;
-        let viewer = match &actor.user {
-            Some(_) => Viewer::User(row.as_ref()),
-            None => Viewer::Tenant,
-        };
-        entitled(&roster, viewer)?;
-        Ok(roster)
+        let may = |roster: &Roster, viewer: Viewer<'_>| entitled(roster, viewer).map(drop);
+        self.0.roster_seen(deadline, &actor, room_id, may).await
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn members_among(
     actor: Option<&UserId>,
     user_ids: &[UserId],
 ) -> Result<Vec<UserId>, Refused> {
-    let own = entitled(&locked.roster, viewer(locked, actor))?;
+    let own = entitled(&locked.roster, locked.viewer(actor))?;
     let mut found = Vec::new();
     for user_id in user_ids {
         if let Some(row) = locked.present(user_id) {
@@ -88,8 +88,4 @@ pub(crate) fn mute(
         Some(stranger) => Err(Refused::no_member(stranger)),
         None => Ok(()),
     }
-}
-
-fn viewer<'a>(locked: &'a LockedRoster, actor: Option<&UserId>) -> Viewer<'a> {
-    actor.map_or(Viewer::Tenant, |actor| Viewer::User(locked.rows.get(actor)))
 }

@@ -9,8 +9,8 @@ use parlance_types::{LogId, Micros, UserId};
 
 use super::{Change, Laid, ban, codec, members_among, mute};
 use crate::Error;
-use crate::roster::store::{Act, lose, members, owners, sanctions};
-use crate::roster::{LockedRoster, Roster, Sanction, State};
+use crate::roster::store::{Act, look, lose, owners, pending, sanctions};
+use crate::roster::{Roster, Sanction, State};
 use crate::store::{Store, known_users};
 
 type Row = (String, Micros, String, String, Micros);
@@ -35,13 +35,14 @@ impl Act for Change {
         let log_id = roster.log_id;
         match self {
             Self::Ban { user_ids, until, reason } => {
-                let mut locked = look(tx, roster, actor, user_ids).await?;
+                let mut locked = look(tx, roster, user_ids.iter().chain(actor)).await?;
                 let named: Vec<_> = user_ids.iter().collect();
                 locked.known = known_users(tx, &locked.roster.tenant_id, &named).await?;
                 locked.owners = owners(tx, log_id).await?;
                 let lost = ban(&locked, actor, user_ids)?;
                 let laying = Laying { kind: Sanction::Ban, until: *until, reason, actor, now };
                 let banned = lay(tx, log_id, user_ids, &laying).await?;
+                pending::settle(tx, &locked.roster, user_ids.iter()).await?;
                 // Who is a member is not banned yet: their ban is new.
                 if !banned.is_empty() {
                     let mut events = vec![codec::banned(actor, &banned, &lost, *until, reason)];
@@ -54,7 +55,7 @@ impl Act for Change {
                 Ok(codec::ban_reply(&lost))
             }
             Self::Unban { user_ids } => {
-                let locked = look(tx, roster, actor, &[]).await?;
+                let locked = look(tx, roster, actor).await?;
                 members_among(&locked, actor, &[])?;
                 let lifted = lift(tx, log_id, Sanction::Ban, user_ids, now).await?;
                 if !lifted.is_empty() {
@@ -63,7 +64,7 @@ impl Act for Change {
                 Ok(codec::unban_reply(&lifted))
             }
             Self::Mute { user_ids, until, reason } => {
-                let locked = look(tx, roster, actor, user_ids).await?;
+                let locked = look(tx, roster, user_ids.iter().chain(actor)).await?;
                 mute(&locked, actor, user_ids)?;
                 let laying = Laying { kind: Sanction::Mute, until: *until, reason, actor, now };
                 let muted = lay(tx, log_id, user_ids, &laying).await?;
@@ -74,7 +75,7 @@ impl Act for Change {
                 Ok(codec::mute_reply())
             }
             Self::Unmute { user_ids } => {
-                let locked = look(tx, roster, actor, &[]).await?;
+                let locked = look(tx, roster, actor).await?;
                 members_among(&locked, actor, &[])?;
                 let lifted = lift(tx, log_id, Sanction::Mute, user_ids, now).await?;
                 if !lifted.is_empty() {
@@ -110,18 +111,6 @@ impl Store {
         };
         Ok(found.into_iter().map(laid).collect())
     }
-}
-
-/// What moderating these users is decided by, but for what only a ban looks at.
-async fn look(
-    tx: &mut Conn,
-    roster: Roster,
-    actor: Option<&UserId>,
-    user_ids: &[UserId],
-) -> Result<LockedRoster, StoreError> {
-    let concerned: Vec<_> = user_ids.iter().chain(actor).collect();
-    let rows = members(tx, roster.log_id, &concerned).await?;
-    Ok(LockedRoster { roster, rows, known: BTreeSet::new(), owners: 0 })
 }
 
 /// Lays the same on all of the users; those for whom that changes anything.

@@ -282,6 +282,7 @@ fn rules(rules: Option<pb::RosterRules>) -> Result<Rules, Violation> {
     let join = match pb::JoinRule::try_from(rules.join) {
         Ok(pb::JoinRule::Anyone) => JoinRule::Anyone,
         Ok(pb::JoinRule::AddedOnly) => JoinRule::AddedOnly,
+        Ok(pb::JoinRule::Request) => JoinRule::Request,
         _ => return Err(Violation::new("rules.join", "must be a rule")),
     };
     let add = member_rule("rules.add", rules.add)?;

@@ -20,6 +20,11 @@ stored_enum! {
     Sanction { Ban = 1, Mute = 2 }
 }
 
+stored_enum! {
+    /// What waits for an answer before a user is a member.
+    Pending { Invitation = 1, Request = 2 }
+}
+
 /// The end of what does not end by itself.
 pub(crate) const FOR_EVER: Micros = Micros::MAX;
 
@@ -45,6 +50,10 @@ pub(crate) struct Roster {
     pub(crate) closed: bool,
     /// Of a live room only.
     pub(crate) live: Option<Live>,
+    /// How many invitations wait for an answer.
+    pub(crate) invited: i64,
+    /// How many requests to join do.
+    pub(crate) asking: i64,
 }
 
 /// The longest that a live room waits for somebody.
@@ -171,6 +180,27 @@ impl Roster {
         }
     }
 
+    /// What a user is who comes in, after so many others who come in at once.
+    pub(crate) fn newcomer(
+        &self,
+        user_id: &UserId,
+        others: usize,
+        now: Micros,
+    ) -> (Grant, Membership) {
+        let role = self.role_of_newcomer(others);
+        let row = MemberRow { role, state: State::Present, joined: now };
+        let membership = Membership::of(&self.room_id, user_id, &row);
+        (Grant { user_id: user_id.clone(), role }, membership)
+    }
+
+    /// How many of these wait for an answer.
+    pub(crate) const fn waiting(&self, kind: Pending) -> i64 {
+        match kind {
+            Pending::Invitation => self.invited,
+            Pending::Request => self.asking,
+        }
+    }
+
     /// Whether it has an owner as long as anybody is in. A live room need not: its owner's
     /// connection may break, and nobody would be asked for a successor.
     pub(crate) const fn keeps_an_owner(&self) -> bool {
@@ -203,6 +233,11 @@ impl LockedRoster {
     /// What the roster keeps of a user who is a member now.
     pub(crate) fn present(&self, user_id: &UserId) -> Option<&MemberRow> {
         self.rows.get(user_id).filter(|row| row.state == State::Present)
+    }
+
+    /// How the actor looks at the roster; nobody is who acts for the tenant.
+    pub(crate) fn viewer(&self, actor: Option<&UserId>) -> Viewer<'_> {
+        actor.map_or(Viewer::Tenant, |actor| Viewer::User(self.rows.get(actor)))
     }
 
     /// Refuses to take all owners from members who stay, where somebody must own the room.
@@ -248,8 +283,11 @@ pub(crate) enum Refused {
     #[error("{0}")]
     NotAllowed(&'static str),
 
-    #[error("members of this room are added, they cannot join")]
+    #[error("members of this room are added or ask to be let in, they cannot join")]
     JoinRestricted,
+
+    #[error("the room is none of those in which users ask to be let in")]
+    TakesNoRequests,
 
     #[error("the user was removed from the room and can only be added again")]
     RemovedFromRoom,
@@ -277,6 +315,26 @@ pub(crate) enum Refused {
 
     #[error("another open room holds the id")]
     RoomIdTaken,
+
+    #[error("the user is not invited into the room")]
+    InvitationNotFound,
+
+    #[error("the user {user_id:?} has not asked to join the room")]
+    RequestNotFound { user_id: String },
+
+    /// A room, or a user in all rooms, has as many as it may.
+    #[error("{} waits for as many answers as it may", of_whom(user_id.as_ref()))]
+    TooManyPending { kind: Pending, user_id: Option<UserId> },
+
+    #[error("there is no such link, or it has ended")]
+    LinkNotFound,
+
+    #[error("the room has as many links as it may")]
+    TooManyLinks,
+}
+
+fn of_whom(user_id: Option<&UserId>) -> String {
+    user_id.map_or("the room".to_owned(), |user_id| format!("the user {:?}", user_id.as_str()))
 }
 
 impl Refused {
@@ -286,6 +344,10 @@ impl Refused {
 
     pub(crate) fn no_member(user_id: &UserId) -> Self {
         Self::MemberNotFound { user_id: user_id.as_str().to_owned() }
+    }
+
+    pub(crate) fn no_request(user_id: &UserId) -> Self {
+        Self::RequestNotFound { user_id: user_id.as_str().to_owned() }
     }
 }
 
@@ -311,6 +373,33 @@ pub(crate) fn may_read(roster: &Roster, viewer: Viewer<'_>) -> Result<(), Refuse
     match viewer {
         Viewer::Tenant | Viewer::User(Some(MemberRow { state: State::Present, .. })) => Ok(()),
         Viewer::User(_) => Err(Refused::NotAMember),
+    }
+}
+
+/// Whether a viewer may let others in: in groups and channels, as the room's add rule says.
+pub(crate) fn may_add(roster: &Roster, viewer: Viewer<'_>) -> Result<(), Refused> {
+    in_groups_and_channels(roster, viewer)?;
+    match viewer {
+        Viewer::Tenant => Ok(()),
+        Viewer::User(Some(row)) if row.state == State::Present => {
+            let otherwise = "the room's rules do not let the caller add members";
+            if roster.rules.add.allows(row.role) {
+                Ok(())
+            } else {
+                Err(Refused::NotAllowed(otherwise))
+            }
+        }
+        Viewer::User(_) => Err(Refused::NotAMember),
+    }
+}
+
+/// Refuses what is done in groups and channels only.
+pub(crate) fn in_groups_and_channels(roster: &Roster, viewer: Viewer<'_>) -> Result<(), Refused> {
+    keep_strangers_out(roster, viewer)?;
+    match roster.kind {
+        RoomKind::Group | RoomKind::Channel => Ok(()),
+        RoomKind::Direct => Err(Refused::DirectRoom),
+        RoomKind::Live => Err(Refused::LiveRoom),
     }
 }
 
@@ -369,7 +458,7 @@ pub(crate) fn enter(
             State::Removed => return Err(Refused::RemovedFromRoom),
             State::Left | State::Stayed => row.role.max(roster.role_of_newcomer(0)),
         },
-        None if roster.rules.join == JoinRule::AddedOnly => return Err(Refused::JoinRestricted),
+        None if roster.rules.join != JoinRule::Anyone => return Err(Refused::JoinRestricted),
         None => roster.role_of_newcomer(0),
     };
     fit(roster, 1)?;

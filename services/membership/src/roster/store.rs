@@ -18,11 +18,13 @@ mod act;
 mod ended;
 pub(crate) mod live;
 mod open;
+pub(crate) mod pending;
 mod sanctions;
 
 pub(crate) use act::{Act, Asked};
 pub(crate) use open::Opening;
-pub(crate) use sanctions::sanctions;
+pub(crate) use pending::Waiting;
+pub(crate) use sanctions::{judge, sanctions};
 
 /// Members that are present. Not bound: indexes are of these rows only, and are found by
 /// their condition.
@@ -43,7 +45,7 @@ const _: () = assert!(MAX_LIST == 100);
 macro_rules! roster_columns {
     () => {
         "rosters.log_id, rosters.tenant_id, rosters.room_id, kind, join_rule, add_rule, remove_rule,
-         capacity, member_count, closed, destroy_delay, single_device"
+         capacity, member_count, closed, destroy_delay, single_device, invited, asking"
     };
 }
 
@@ -64,6 +66,8 @@ parlance_db::row! {
     closed: bool,
     destroy_delay: Option<i64>,
     single_device: bool,
+    invited: i64,
+    asking: i64,
 }
 }
 
@@ -96,6 +100,8 @@ impl RosterRow {
             live: self
                 .destroy_delay
                 .map(|destroy_delay| Live { destroy_delay, single_device: self.single_device }),
+            invited: self.invited,
+            asking: self.asking,
         })
     }
 }
@@ -127,8 +133,7 @@ impl Store {
         ensure_users(&mut tx, &actor.tenant_id, &user_ids.iter().collect(), now).await?;
         let roster = lock_log(&mut tx, &actor.tenant_id, log_id).await?;
         let roster = roster.filter(|roster| !roster.closed).ok_or(Error::LogNotFound)?;
-        let rows = members(&mut tx, log_id, &user_ids.iter().collect::<Vec<_>>()).await?;
-        let locked = LockedRoster { roster, rows, known: BTreeSet::new(), owners: 0 };
+        let locked = look(&mut tx, roster, user_ids).await?;
         let gained = admit(&locked, user_ids, readmit)?;
         if !gained.is_empty() {
             let steps = [Step::Gained(gained)];
@@ -275,6 +280,17 @@ pub(crate) async fn members(
     found.into_iter().map(keyed).collect()
 }
 
+/// A locked roster with what it keeps of those of the users who are or were members.
+pub(crate) async fn look(
+    tx: &mut Conn,
+    roster: Roster,
+    user_ids: impl IntoIterator<Item = &UserId>,
+) -> Result<LockedRoster, StoreError> {
+    let user_ids: Vec<_> = user_ids.into_iter().collect();
+    let rows = members(tx, roster.log_id, &user_ids).await?;
+    Ok(LockedRoster { roster, rows, known: BTreeSet::new(), owners: 0 })
+}
+
 /// How many present members are owners, counted up to [`OWNERS`].
 pub(crate) async fn owners(tx: &mut Conn, log_id: LogId) -> Result<i64, StoreError> {
     let count = concat!(
@@ -299,8 +315,10 @@ pub(crate) async fn take_all(
     for step in steps {
         let mut event = codec::event(actor, step);
         if let Step::Gained(newcomers) = step {
-            let mutes = sanctions::judge(tx, roster, newcomers, now).await?;
+            let user_ids = || newcomers.iter().map(|grant| &grant.user_id);
+            let mutes = judge(tx, roster, user_ids(), now).await?;
             codec::mute(&mut event, &mutes);
+            pending::settle(tx, roster, user_ids()).await?;
         }
         ended |= take(tx, roster, step, now).await?;
         events.push(event);

@@ -10,6 +10,7 @@ use parlance_proto::message::v1::{FactSource, MemberRole, RoomKind};
 use parlance_types::LogId;
 use uuid::Uuid;
 
+mod asking;
 mod growing;
 mod people;
 mod seats;
@@ -27,6 +28,7 @@ test_on_each_db!(parlance_membership::MIGRATIONS, crate::growth, on_own_postgres
     beside_earlier_lives_of_a_room,
     beside_users,
     beside_sanctions,
+    beside_pending,
     beside_request_ids,
     beside_facts,
     beside_seats,
@@ -51,6 +53,8 @@ struct Place {
     /// The group "den": Ann owns it, Bob is an admin, Zoe a member.
     den: LogId,
     news: LogId,
+    /// A channel in which users ask to be let in; Ann owns it.
+    club: LogId,
     /// In a group of her own before what grows, and one after it.
     rita: Clients,
     ann: Clients,
@@ -75,6 +79,8 @@ impl Place {
         };
         let den = open(RoomKind::Group, "den", rules(), &members).await;
         let news = open(RoomKind::Channel, "news", anyone(), &members[..1]).await;
+        let on_request = pb::RosterRules { join: pb::JoinRule::Request.into(), ..rules() };
+        let club = open(RoomKind::Channel, "club", on_request, &members[..1]).await;
         open(RoomKind::Group, "vault", rules(), &members[2..3]).await;
         let (lounge, porch) =
             (seats::live(world, tenant, "lounge").await, seats::live(world, tenant, "porch").await);
@@ -82,6 +88,7 @@ impl Place {
             tenant,
             den,
             news,
+            club,
             lounge,
             porch,
             rita: world.user_of(tenant, "rita"),
@@ -355,7 +362,7 @@ async fn compare(db: Db, grow: impl AsyncFn(&Growing<'_>, i64)) {
         grow(&Growing { world: &world, db: &db, place: &place }, size).await;
         places.push(place);
     }
-    costs_the_same(&db, &world, &places, &[WORK, people::WORK].concat()).await;
+    costs_the_same(&db, &world, &places, &[WORK, people::WORK, asking::WORK].concat()).await;
 }
 
 async fn beside_members(db: Db) {
@@ -430,6 +437,7 @@ async fn beside_request_ids(db: Db) {
     .await;
 }
 
+use asking::beside_pending;
 use growing::Growing;
 use seats::{beside_live_rooms, beside_seats, due_rooms_cost_each_the_same};
 

@@ -7,6 +7,9 @@ use parlance_db::Db;
 use parlance_membership::Service;
 use parlance_outbox::testing::Logs;
 use parlance_proto::membership::v1 as pb;
+use parlance_proto::membership::v1::invitation_service_client::InvitationServiceClient;
+use parlance_proto::membership::v1::invite_link_service_client::InviteLinkServiceClient;
+use parlance_proto::membership::v1::join_request_service_client::JoinRequestServiceClient;
 use parlance_proto::membership::v1::member_edit_service_client::MemberEditServiceClient;
 use parlance_proto::membership::v1::member_service_client::MemberServiceClient;
 use parlance_proto::membership::v1::membership_service_client::MembershipServiceClient;
@@ -47,6 +50,9 @@ pub(crate) struct Clients {
     pub(crate) users: UserServiceClient<Transport>,
     pub(crate) members: MembershipServiceClient<Transport>,
     pub(crate) moderation: ModerationServiceClient<Transport>,
+    pub(crate) invitations: InvitationServiceClient<Transport>,
+    pub(crate) requests: JoinRequestServiceClient<Transport>,
+    pub(crate) links: InviteLinkServiceClient<Transport>,
     pub(crate) rosters: RosterServiceClient<Transport>,
     pub(crate) edits: MemberEditServiceClient<Transport>,
     pub(crate) seats: SeatServiceClient<Transport>,
@@ -91,6 +97,9 @@ impl World {
             users: UserServiceClient::new(transport.clone()),
             members: MembershipServiceClient::new(transport.clone()),
             moderation: ModerationServiceClient::new(transport.clone()),
+            invitations: InvitationServiceClient::new(transport.clone()),
+            requests: JoinRequestServiceClient::new(transport.clone()),
+            links: InviteLinkServiceClient::new(transport.clone()),
             rosters: RosterServiceClient::new(transport.clone()),
             edits: MemberEditServiceClient::new(transport.clone()),
             seats: SeatServiceClient::new(transport.clone()),

@@ -38,7 +38,7 @@ const NOW: i64 = 1000;
 
 const SECOND: i64 = 1_000_000;
 
-pub(super) fn ban(room: &str, users: &[&str]) -> pb::BanUsersRequest {
+pub(crate) fn ban(room: &str, users: &[&str]) -> pb::BanUsersRequest {
     pb::BanUsersRequest { room_id: room.to_owned(), user_ids: strings(users), ..Default::default() }
 }
 

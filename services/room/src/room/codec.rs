@@ -197,6 +197,7 @@ const fn join_rule(rule: JoinRule) -> roster::JoinRule {
     match rule {
         JoinRule::Anyone => roster::JoinRule::Anyone,
         JoinRule::AddedOnly => roster::JoinRule::AddedOnly,
+        JoinRule::Request => roster::JoinRule::Request,
     }
 }
 

@@ -201,7 +201,7 @@ impl Rooms {
         let mut role = None;
         if actor.user.is_some() {
             role = self.role(actor, &room, deadline).await?;
-            if role.is_none() && room.settings.join == JoinRule::AddedOnly {
+            if role.is_none() && room.settings.join != JoinRule::Anyone {
                 return Err(Error::JoinRestricted);
             }
         }

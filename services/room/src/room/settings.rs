@@ -76,10 +76,11 @@ impl SettingsDraft {
         Ok(self)
     }
 
-    /// Decides what was left open.
-    pub(crate) fn resolve(self, kind: RoomKind) -> Settings {
+    /// Decides what was left open; `at` is where the rules stand in the request.
+    pub(crate) fn resolve(self, at: &str, kind: RoomKind) -> Result<Settings, Error> {
         let default = Settings::of(kind);
-        Settings {
+        check_join(at, self.join, kind)?;
+        Ok(Settings {
             post: self.post.unwrap_or(default.post),
             add: self.add.unwrap_or(default.add),
             remove: self.remove.unwrap_or(default.remove),
@@ -89,8 +90,16 @@ impl SettingsDraft {
             capacity: self.capacity.unwrap_or(default.capacity),
             metadata: self.metadata.unwrap_or(default.metadata),
             retention: self.retention,
-        }
+        })
     }
+}
+
+/// Refuses that users ask to be let into a room that one enters.
+pub(crate) fn check_join(at: &str, join: Option<JoinRule>, kind: RoomKind) -> Result<(), Error> {
+    if join == Some(JoinRule::Request) && kind == RoomKind::Live {
+        return Err(Error::invalid(format!("{at}.join"), "must not be on request in a live room"));
+    }
+    Ok(())
 }
 
 impl Settings {
@@ -131,12 +140,24 @@ mod tests {
 
     #[test]
     fn what_is_unspecified_takes_the_default_of_the_kind() {
-        let group = SettingsDraft::default().resolve(RoomKind::Group);
+        let resolve = |draft: SettingsDraft, kind| draft.resolve("settings", kind).expect("good");
+        let group = resolve(SettingsDraft::default(), RoomKind::Group);
         assert_eq!((group.join, group.capacity), (JoinRule::AddedOnly, 1000));
         let channel = SettingsDraft { post: Some(MemberRule::Admins), ..SettingsDraft::default() };
-        let channel = channel.resolve(RoomKind::Channel);
+        let channel = resolve(channel, RoomKind::Channel);
         assert_eq!((channel.join, channel.post), (JoinRule::Anyone, MemberRule::Admins));
         assert_eq!(channel.capacity, 100_000);
+    }
+
+    #[test]
+    fn nobody_asks_to_be_let_into_a_live_room() {
+        let join = Some(JoinRule::Request);
+        let draft = SettingsDraft { join, ..SettingsDraft::default() };
+        assert!(draft.resolve("settings", RoomKind::Live).is_err());
+        for kind in [RoomKind::Group, RoomKind::Channel] {
+            let settings = draft.resolve("settings", kind).expect("good");
+            assert_eq!(settings.join, JoinRule::Request);
+        }
     }
 
     #[test]

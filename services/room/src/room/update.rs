@@ -8,6 +8,7 @@ use parlance_types::{
 };
 
 use super::repeat::{Asked, Changed};
+use super::settings::check_join;
 use super::{Actor, Description, FieldsDraft, Name, Picture, Room, RoomEvent, Rooms, Settings};
 use crate::Error;
 
@@ -115,6 +116,14 @@ impl Change {
         self.etag = Some(etag);
     }
 
+    /// Fails if a rule is none of rooms of this kind.
+    fn check_rules(&self, kind: RoomKind) -> Result<(), Error> {
+        self.fields.iter().try_for_each(|field| match field {
+            Field::Join(join) => check_join("room.settings", *join, kind),
+            _ => Ok(()),
+        })
+    }
+
     /// Whether it says anew for how long events are kept: what is gone comes not back.
     fn lets_go(&self, room: &Room) -> bool {
         let other = |field: &Field| matches!(field, Field::Retention(seconds) if *seconds != room.settings.retention);
@@ -203,6 +212,7 @@ impl Rooms {
         if room.kind == RoomKind::Direct {
             return Err(Error::DirectRoom);
         }
+        change.check_rules(room.kind)?;
         change.check(room)?;
         // Who may change people is judged where they are changed.
         if actor.is_tenant() || change.is_empty() {

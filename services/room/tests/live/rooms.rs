@@ -8,7 +8,7 @@ use parlance_proto::room::v1 as pb;
 use parlance_proto::room::v1::live_room_service_client::LiveRoomServiceClient;
 use parlance_rpc::testing::{acme, called_by, caller};
 use parlance_rpc::{Principal, Reason, Transport};
-use prost_types::Duration;
+use prost_types::{Duration, FieldMask};
 
 use crate::beside_membership::beside;
 use crate::harness::{Harness, delete, eventually, get, group, refused, violates};
@@ -321,6 +321,8 @@ async fn what_is_wrong_with_a_request_is_named(db: Db) {
         let with =
             |room: pb::NewLiveRoom| pb::EnterRoomRequest { room: Some(room), ..good.clone() };
         let late = Some(Duration { seconds: 10_801, nanos: 0 });
+        let join = membership::JoinRule::Request.into();
+        let settings = Some(pb::RoomSettings { join, ..pb::RoomSettings::default() });
         for (field, request) in [
             ("room_id", enter("", false)),
             ("room_id", enter("a\0", true)),
@@ -329,6 +331,10 @@ async fn what_is_wrong_with_a_request_is_named(db: Db) {
             (
                 "room.name",
                 with(pb::NewLiveRoom { name: "x".repeat(257), ..pb::NewLiveRoom::default() }),
+            ),
+            (
+                "room.settings.join",
+                with(pb::NewLiveRoom { settings, ..pb::NewLiveRoom::default() }),
             ),
             (
                 "room.destroy_delay",
@@ -346,6 +352,13 @@ async fn what_is_wrong_with_a_request_is_named(db: Db) {
         let mut nobody = Live::new(called_by(suite.service.public(), nobody, None));
         refused(nobody.enter_room(good).await, Reason::UserRequired);
         assert!(stories(&suite).is_empty());
+        ann.enter_room(enter("den", true)).await.expect("entered");
+        let request = pb::UpdateRoomRequest {
+            room: Some(pb::Room { room_id: "den".to_owned(), settings, ..pb::Room::default() }),
+            update_mask: Some(FieldMask { paths: vec!["settings.join".to_owned()] }),
+            ..pb::UpdateRoomRequest::default()
+        };
+        violates(suite.user("ann").rooms.update_room(request).await, "room.settings.join");
     })
     .await;
 }

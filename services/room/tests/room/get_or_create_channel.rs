@@ -126,17 +126,21 @@ async fn a_full_channel_is_refused(db: Db) {
 
 async fn a_channel_of_added_members_lets_only_those_in(db: Db) {
     let suite = Harness::new(db).await;
-    let join = JoinRule::AddedOnly.into();
-    let request = pb::CreateRoomRequest {
-        kind: RoomKind::Channel.into(),
-        unique_id: "news".to_owned(),
-        settings: Some(pb::RoomSettings { join, ..pb::RoomSettings::default() }),
-        ..group("", &["bob"])
-    };
-    create(&mut suite.user("ann"), request).await;
-    enter(&mut suite.user("bob"), channel("news")).await;
-    let reply = suite.user("cid").rooms.get_or_create_channel(channel("news")).await;
-    refused(reply, Reason::JoinRestricted);
+    for (unique_id, join) in [("news", JoinRule::AddedOnly), ("club", JoinRule::Request)] {
+        let join = join.into();
+        let request = pb::CreateRoomRequest {
+            kind: RoomKind::Channel.into(),
+            unique_id: unique_id.to_owned(),
+            settings: Some(pb::RoomSettings { join, ..pb::RoomSettings::default() }),
+            ..group("", &["bob"])
+        };
+        let room = create(&mut suite.user("ann"), request).await;
+        assert_eq!(room.settings.expect("settings").join, join);
+        assert_eq!(suite.roster.of(&room.room_id).1.rules.join, join);
+        enter(&mut suite.user("bob"), channel(unique_id)).await;
+        let reply = suite.user("cid").rooms.get_or_create_channel(channel(unique_id)).await;
+        refused(reply, Reason::JoinRestricted);
+    }
 }
 
 async fn a_service_creates_and_finds_without_joining(db: Db) {

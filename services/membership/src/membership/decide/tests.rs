@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use parlance_types::{LogId, RoomId, TenantId};
+use parlance_types::{LogId, MemberRule, RoomId, TenantId};
 use proptest::prelude::*;
 
 use super::*;
-use crate::roster::Rules;
+use crate::roster::{Roster, Rules};
 
 const USERS: usize = 5;
 const CAPACITY: i32 = 4;
@@ -45,7 +45,8 @@ fn turns() -> impl Strategy<Value = Vec<Turn>> {
 }
 
 fn rules() -> impl Strategy<Value = Rules> {
-    let join = prop_oneof![Just(JoinRule::Anyone), Just(JoinRule::AddedOnly)];
+    let joins = [JoinRule::Anyone, JoinRule::AddedOnly, JoinRule::Request];
+    let join = proptest::sample::select(joins.to_vec());
     let rule = || prop_oneof![Just(MemberRule::Members), Just(MemberRule::Admins)];
     (join, rule(), rule()).prop_map(|(join, add, remove)| Rules {
         join,
@@ -66,6 +67,8 @@ fn group(rules: Rules) -> LockedRoster {
         member_count: 1,
         closed: false,
         live: None,
+        invited: 0,
+        asking: 0,
     };
     let owner = MemberRow { role: Role::Owner, state: State::Present, joined: 0 };
     let rows = BTreeMap::from([(user(0), owner)]);

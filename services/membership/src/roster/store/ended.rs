@@ -1,7 +1,7 @@
 //! What a roster that was closed leaves behind: memberships, which end afterwards in bounded
 //! steps, so that neither the closing nor the lists of its members' rooms cost with them.
 
-use parlance_db::{Conn, StoreError};
+use parlance_db::StoreError;
 use parlance_types::LogId;
 use uuid::Uuid;
 
@@ -14,6 +14,16 @@ const ROSTERS: i64 = 100;
 
 /// How many memberships end in one step.
 const STEP: u32 = 1000;
+
+/// What goes with them: devices in a live room, what waits for an answer, links.
+const CLEAR: [&str; 3] = [
+    "DELETE FROM seats WHERE log_id = $1 AND (user_id, resource) IN
+         (SELECT s.user_id, s.resource FROM seats s WHERE s.log_id = $1 LIMIT $2)",
+    "DELETE FROM pending WHERE log_id = $1 AND (kind, user_id) IN
+         (SELECT p.kind, p.user_id FROM pending p WHERE p.log_id = $1 LIMIT $2)",
+    "DELETE FROM invite_links WHERE log_id = $1 AND link_id IN
+         (SELECT l.link_id FROM invite_links l WHERE l.log_id = $1 LIMIT $2)",
+];
 
 impl Store {
     /// Ends the memberships of rosters that were closed.
@@ -40,8 +50,11 @@ impl Store {
         );
         let end = tx.query(end).bind(log_id.0).bind(State::Stayed as i16).bind(i64::from(STEP));
         let mut more = end.execute().await? == u64::from(STEP);
-        if !more {
-            more = clear_some(&mut tx, log_id).await?;
+        for clear in CLEAR {
+            if !more {
+                let cleared = tx.query(clear).bind(log_id.0).bind(i64::from(STEP));
+                more = cleared.execute().await? == u64::from(STEP);
+            }
         }
         if !more {
             let note = "UPDATE rosters SET peopled = FALSE WHERE log_id = $1";
@@ -50,12 +63,4 @@ impl Store {
         tx.commit().await?;
         Ok(more)
     }
-}
-
-/// Takes some devices out of a closed live room; whether there may be more.
-async fn clear_some(tx: &mut Conn, log_id: LogId) -> Result<bool, StoreError> {
-    let clear = "DELETE FROM seats WHERE log_id = $1 AND (user_id, resource) IN
-                     (SELECT s.user_id, s.resource FROM seats s WHERE s.log_id = $1 LIMIT $2)";
-    let cleared = tx.query(clear).bind(log_id.0).bind(i64::from(STEP)).execute().await?;
-    Ok(cleared == u64::from(STEP))
 }

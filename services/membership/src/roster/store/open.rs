@@ -48,6 +48,8 @@ impl Store {
             member_count: 0,
             closed: false,
             live: new.live.as_ref().map(|new| new.live),
+            invited: 0,
+            asking: 0,
         };
         let empty = new.live.as_ref().filter(|_| new.members.is_empty());
         let destroy_time = empty.map(|new| now.saturating_add(new.empty_timeout));

@@ -4,7 +4,7 @@ use parlance_db::{Conn, StoreError};
 use parlance_types::{LogId, Micros, RoomKind, UserId};
 
 use crate::Error;
-use crate::roster::{FOR_EVER, Grant, Refused, Roster, Sanction};
+use crate::roster::{FOR_EVER, Refused, Roster, Sanction};
 
 /// What was laid on those of the users, ended or not.
 pub(crate) async fn sanctions(
@@ -24,10 +24,10 @@ pub(crate) async fn sanctions(
 
 /// Refuses newcomers who are banned; those who are muted, and until when. What has ended
 /// counts no more.
-pub(super) async fn judge(
+pub(crate) async fn judge(
     tx: &mut Conn,
     roster: &Roster,
-    newcomers: &[Grant],
+    newcomers: impl Iterator<Item = &UserId>,
     now: Micros,
 ) -> Result<Vec<(UserId, Micros)>, Error> {
     // Nothing is laid on the users of a direct room.
@@ -37,7 +37,7 @@ pub(super) async fn judge(
     let select = "SELECT user_id, kind, until FROM (VALUES ($1, $2..)) w JOIN sanctions
                     ON log_id = w.column1 AND user_id = w.column2
                   ORDER BY user_id";
-    let user_ids = newcomers.iter().map(|grant| grant.user_id.as_str());
+    let user_ids = newcomers.map(UserId::as_str);
     let found = tx.query(select).bind(roster.log_id.0).bind_list(user_ids).fetch_all();
     let found: Vec<(String, i16, Micros)> = found.await?;
     let mut mutes = Vec::new();

@@ -66,7 +66,7 @@ fn new_room(
         description: Description::parse("room.description", room.description)?,
         metadata: fields::pairs("room.metadata", room.metadata)?,
         settings: settings("room.settings", &room.settings.unwrap_or_default())?
-            .resolve(RoomKind::Live),
+            .resolve("room.settings", RoomKind::Live)?,
         ..NewRoom::bare(RoomKind::Live, founding)
     })
 }

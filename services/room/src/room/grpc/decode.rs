@@ -72,7 +72,8 @@ pub(super) fn new_room(actor: &Actor, request: pb::CreateRoomRequest) -> Result<
         description: Description::parse("description", request.description)?,
         metadata: pairs("metadata", request.metadata)?,
         fields: FieldsDraft::parse("fields", request.fields)?,
-        settings: settings("settings", &request.settings.unwrap_or_default())?.resolve(kind),
+        settings: settings("settings", &request.settings.unwrap_or_default())?
+            .resolve("settings", kind)?,
         pair: None,
         founding: match kind {
             RoomKind::Live => Founding::of_live(None, live(&request.live.unwrap_or_default())?),
@@ -239,6 +240,7 @@ pub(crate) fn settings(at: &str, settings: &pb::RoomSettings) -> Result<Settings
             Ok(roster::JoinRule::Unspecified) => None,
             Ok(roster::JoinRule::Anyone) => Some(JoinRule::Anyone),
             Ok(roster::JoinRule::AddedOnly) => Some(JoinRule::AddedOnly),
+            Ok(roster::JoinRule::Request) => Some(JoinRule::Request),
             Err(_) => return Err(unknown("join")),
         },
         allow_preview: settings.allow_preview,
