@@ -63,6 +63,7 @@ BOUND = re.compile(
     r"|Cache::(?:new|builder)\(|: Share \{|\bconst (?:MOST|HELD|WAITING|LANES|AT_ONCE|OPEN_STREAMS): "
 )
 ROWS = {
+    "crates/db/src/shares.rs": "connections for reads",
     "crates/follow/src/hub/mod.rs": "rings",
     "crates/log/src/write/lanes.rs": "lanes",
     "crates/log/src/write/mod.rs": "places in a queue",
