@@ -55,13 +55,9 @@ impl Caller {
 
     /// Whose its work is, where callers take turns.
     pub(crate) fn whose(&self) -> Whose {
-        let caller = match &self.principal {
-            Principal::User(user) | Principal::Internal(Some(user)) => format!("user {user}"),
-            Principal::ServiceFor(_) | Principal::Service => format!("service {}", self.subject),
-            Principal::Operator => format!("operator {}", self.subject),
-            Principal::Internal(None) => "suite".to_owned(),
-        };
-        Whose { tenant: self.tenant_id.as_str().into(), caller: caller.into() }
+        // What the suite does for a user is that user's.
+        let party = self.party().or_else(|| self.user().cloned().map(Party::User));
+        Whose { tenant: self.tenant_id.as_str().into(), caller: format!("{party:?}").into() }
     }
 
     /// The user whose rights count; `None` when the caller acts for the tenant.

@@ -11,7 +11,7 @@ pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use ids::{
     InvalidId, LogId, MessageId, RequestId, Resource, RoomId, Seq, SessionId, TenantId, UserId,
 };
-pub use page::{InvalidPageToken, MAX_ANSWER, PageSize, Query, fitting};
+pub use page::{InvalidPageToken, MAX_ANSWER, PageSize, Query, cut, fitting};
 pub use pairs::{InvalidPairs, Pairs};
 pub use stored::{History, JoinRule, MemberRule, Role, RoomKind};
 pub use whose::Whose;

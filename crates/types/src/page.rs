@@ -51,6 +51,14 @@ pub fn fitting(sizes: impl IntoIterator<Item = usize>) -> usize {
     sizes.into_iter().take_while(fits).count().max(1)
 }
 
+/// Cuts what was read beyond a page of this size; the last entry of the page, if there is more.
+/// One entry beyond is enough to tell.
+pub fn cut<T>(found: &mut Vec<T>, size: usize) -> Option<&T> {
+    let more = found.len() > size;
+    found.truncate(size);
+    found.last().filter(|_| more)
+}
+
 /// A page token that was not made for this query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("was not made for this query")]

@@ -3,7 +3,7 @@
 use parlance_db::Stored;
 use parlance_requests::RequestKey;
 use parlance_rpc::{Caller, Deadline, Violation, caller, fields};
-use parlance_types::{InvalidId, InvalidPageToken, Micros, Query, RoomId, UserId};
+use parlance_types::{InvalidId, InvalidPageToken, Micros, Query, RoomId, UserId, cut};
 use prost::Message;
 use prost_types::Timestamp;
 use tonic::{Request, Response, Status};
@@ -73,9 +73,7 @@ pub(crate) async fn pending(
         let found = store.pending_of(&caller.tenant_id, user_id, kind, after.as_ref(), size + 1);
         (query, deadline.bound(found).await?)
     };
-    let more = found.len() > size;
-    found.truncate(size);
-    let last = found.last().filter(|_| more);
+    let last = cut(&mut found, size);
     let next = last.map(|last| match room_id {
         Some(_) => query.token(last.user_id.as_str()),
         None => query.token(last.room_id.as_str()),
@@ -101,22 +99,20 @@ pub(crate) fn position<T>(
 
 /// Why something was done.
 pub(crate) fn reason(reason: String) -> Result<String, Violation> {
-    if reason.contains('\0') {
-        return Err(Violation::new("reason", "must not contain U+0000"));
-    }
-    if reason.chars().count() > MAX_REASON_CHARS {
-        return Err(Violation::new("reason", "must have at most 256 characters"));
-    }
-    Ok(reason)
+    said("reason", reason, MAX_REASON_CHARS)
 }
 
 /// What is said to something.
 pub(crate) fn text(text: String) -> Result<String, Violation> {
+    said("text", text, MAX_TEXT_CHARS)
+}
+
+fn said(field: &str, text: String, most: usize) -> Result<String, Violation> {
     if text.contains('\0') {
-        return Err(Violation::new("text", "must not contain U+0000"));
+        return Err(Violation::new(field, "must not contain U+0000"));
     }
-    if text.chars().count() > MAX_TEXT_CHARS {
-        return Err(Violation::new("text", "must have at most 500 characters"));
+    if text.chars().count() > most {
+        return Err(Violation::new(field, format!("must have at most {most} characters")));
     }
     Ok(text)
 }

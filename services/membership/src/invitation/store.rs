@@ -7,7 +7,7 @@ use parlance_types::{Micros, UserId};
 use super::{Change, accept, codec, invite};
 use crate::Error;
 use crate::roster::store::{Act, judge, look, pending, take_all};
-use crate::roster::{Pending, Refused, Roster, Step, in_groups_and_channels, may_add};
+use crate::roster::{Pending, Refused, Roster, Step};
 use crate::store::known_users;
 
 const KIND: Pending = Pending::Invitation;
@@ -61,10 +61,7 @@ async fn revoke(
     user_ids: &[UserId],
 ) -> Result<Vec<u8>, Error> {
     let log_id = roster.log_id;
-    let locked = look(tx, roster, actor).await?;
-    may_add(&locked.roster, locked.viewer(actor))?;
-    let user_ids: Vec<_> = user_ids.iter().collect();
-    let revoked = pending::end(tx, log_id, KIND, &user_ids).await?;
+    let revoked = pending::refuse(tx, roster, actor, KIND, user_ids).await?;
     if !revoked.is_empty() {
         enqueue(tx, log_id, &[codec::ended(actor, &revoked, true)]).await?;
     }
@@ -90,9 +87,7 @@ async fn accept_own(
 
 async fn decline_own(tx: &mut Conn, roster: Roster, user_id: &UserId) -> Result<Vec<u8>, Error> {
     let log_id = roster.log_id;
-    let locked = look(tx, roster, [user_id]).await?;
-    in_groups_and_channels(&locked.roster, locked.viewer(Some(user_id)))?;
-    let declined = pending::end(tx, log_id, KIND, &[user_id]).await?;
+    let declined = pending::give_up(tx, roster, KIND, user_id).await?;
     if !declined.is_empty() {
         enqueue(tx, log_id, &[codec::ended(Some(user_id), &declined, false)]).await?;
     }

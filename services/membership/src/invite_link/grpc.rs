@@ -3,7 +3,7 @@
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::invite_link_service_server::InviteLinkService;
 use parlance_rpc::{Violation, fields};
-use parlance_types::{InvalidPageToken, Query};
+use parlance_types::{InvalidPageToken, Query, cut};
 use tonic::{Request, Response, Status};
 
 use super::{Change, LinkId, MAX_USES, Token, codec, may_link};
@@ -61,9 +61,7 @@ impl InviteLinkService for InviteLinkGrpc {
         let after = fields::page_token(after)?.map_or(String::new(), |LinkId(id)| id);
         let found = self.0.store.links(roster.log_id, &after, size + 1);
         let mut found = deadline.bound(found).await?;
-        let more = found.len() > size;
-        found.truncate(size);
-        let last = found.last().filter(|_| more);
+        let last = cut(&mut found, size);
         let next_page_token = last.map(|link| query.token(&link.id)).unwrap_or_default();
         let links = found.into_iter().map(|link| codec::link(&roster, link)).collect();
         Ok(Response::new(pb::ListInviteLinksResponse { links, next_page_token }))

@@ -6,7 +6,7 @@ use parlance_types::{Micros, UserId};
 use super::{Change, approve, ask, codec};
 use crate::Error;
 use crate::roster::store::{Act, Waiting, judge, look, pending, take_all};
-use crate::roster::{Pending, Refused, Roster, Step, in_groups_and_channels, may_add};
+use crate::roster::{Pending, Refused, Roster, Step};
 
 const KIND: Pending = Pending::Request;
 
@@ -22,10 +22,16 @@ impl Act for Change {
             (Self::Ask { text }, Some(user_id)) => {
                 ask_to_join(tx, roster, user_id, text, now).await
             }
-            (Self::Withdraw, Some(user_id)) => withdraw(tx, roster, user_id).await,
+            (Self::Withdraw, Some(user_id)) => {
+                pending::give_up(tx, roster, KIND, user_id).await?;
+                Ok(codec::withdraw_reply())
+            }
             (Self::Ask { .. } | Self::Withdraw, None) => Err(Refused::TakesNoRequests.into()),
             (Self::Approve { user_ids }, _) => let_in(tx, roster, actor, user_ids, now).await,
-            (Self::Deny { user_ids }, _) => deny(tx, roster, actor, user_ids).await,
+            (Self::Deny { user_ids }, _) => {
+                let denied = pending::refuse(tx, roster, actor, KIND, user_ids).await?;
+                Ok(codec::deny_reply(&denied))
+            }
         }
     }
 }
@@ -58,13 +64,6 @@ async fn ask_to_join(
     }))
 }
 
-async fn withdraw(tx: &mut Conn, roster: Roster, user_id: &UserId) -> Result<Vec<u8>, Error> {
-    let locked = look(tx, roster, [user_id]).await?;
-    in_groups_and_channels(&locked.roster, locked.viewer(Some(user_id)))?;
-    pending::end(tx, locked.roster.log_id, KIND, &[user_id]).await?;
-    Ok(codec::withdraw_reply())
-}
-
 /// Whoever is a member by it has no request any more.
 async fn let_in(
     tx: &mut Conn,
@@ -81,17 +80,4 @@ async fn let_in(
         take_all(tx, &locked.roster, actor, &steps, now).await?;
     }
     Ok(codec::approve_reply(&approved))
-}
-
-async fn deny(
-    tx: &mut Conn,
-    roster: Roster,
-    actor: Option<&UserId>,
-    user_ids: &[UserId],
-) -> Result<Vec<u8>, Error> {
-    let locked = look(tx, roster, actor).await?;
-    may_add(&locked.roster, locked.viewer(actor))?;
-    let user_ids: Vec<_> = user_ids.iter().collect();
-    let denied = pending::end(tx, locked.roster.log_id, KIND, &user_ids).await?;
-    Ok(codec::deny_reply(&denied))
 }

@@ -5,7 +5,7 @@ use parlance_proto::membership::v1::member_edit_service_server::MemberEditServic
 use parlance_proto::membership::v1::membership_service_server::MembershipService;
 use parlance_requests::RequestKey;
 use parlance_rpc::{Caller, Deadline, Violation, fields};
-use parlance_types::{Query, RoomId, UserId};
+use parlance_types::{Query, RoomId, UserId, cut};
 use tonic::{Request, Response, Status};
 
 use super::Change;
@@ -124,9 +124,7 @@ impl MembershipService for MembershipGrpc {
         let filter = MemberFilter { user_ids, roles };
         let page = self.0.store.members(&roster, &filter, after.as_ref(), size + 1);
         let mut page = deadline.bound(page).await?;
-        let more = page.len() > size;
-        page.truncate(size);
-        let last = page.last().filter(|_| more);
+        let last = cut(&mut page, size);
         Ok(Response::new(pb::ListRoomMembersResponse {
             next_page_token: last.map(|m| query.token(m.user_id.as_str())).unwrap_or_default(),
             members: page.iter().map(codec::membership).collect(),
@@ -171,9 +169,7 @@ impl MembershipService for MembershipGrpc {
         }
         let page = self.0.store.memberships(&actor.tenant_id, &user_id, after.as_ref(), size + 1);
         let mut page = deadline.bound(page).await?;
-        let more = page.len() > size;
-        page.truncate(size);
-        let last = page.last().filter(|_| more);
+        let last = cut(&mut page, size);
         Ok(Response::new(pb::ListUserMembershipsResponse {
             next_page_token: last.map(|m| query.token(m.room_id.as_str())).unwrap_or_default(),
             memberships: page.iter().map(codec::membership).collect(),

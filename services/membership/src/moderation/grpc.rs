@@ -4,7 +4,7 @@ use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::moderation_service_server::ModerationService;
 use parlance_requests::RequestKey;
 use parlance_rpc::{Caller, Deadline, Violation, fields};
-use parlance_types::{Query, RoomId, UserId};
+use parlance_types::{Query, RoomId, UserId, cut};
 use tonic::{Request, Response, Status};
 
 use super::{Change, Laid, codec, entitled};
@@ -123,9 +123,7 @@ impl ModerationGrpc {
         let store = &self.0.store;
         let found = store.laid(&roster, kind, after.as_ref(), size + 1);
         let mut found = deadline.bound(found).await?;
-        let more = found.len() > size;
-        found.truncate(size);
-        let last = found.last().filter(|_| more);
+        let last = cut(&mut found, size);
         let token = last.map(|laid| query.token(laid.user_id.as_str())).unwrap_or_default();
         let now = store.clock.now();
         found.retain(|laid| laid.until > now);

@@ -10,7 +10,7 @@ use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::seat_service_server::SeatService;
 use parlance_proto::message::v1::LeaveCause;
 use parlance_rpc::{Deadline, Violation, detached, fields, internal};
-use parlance_types::{LogId, Query, Resource, SessionId, TenantId, UserId};
+use parlance_types::{LogId, Query, Resource, SessionId, TenantId, UserId, cut};
 use tonic::{Request, Response, Status};
 
 use super::{Endings, Left, MAX_SEATS, Place, Seat, Switch, Switched};
@@ -163,9 +163,7 @@ impl SeatService for SeatGrpc {
         let after = fields::page_token(query.position(&request.page_token))?;
         let after = after.map(place).transpose()?.unwrap_or_else(Place::first);
         let mut seats = deadline.bound(self.0.store.seats(&after, size + 1)).await?;
-        let more = seats.len() > size;
-        seats.truncate(size);
-        let last = seats.last().filter(|_| more).map(|seat| &seat.at);
+        let last = cut(&mut seats, size).map(|seat| &seat.at);
         let token = last.map(|Place { log_id, user_id, resource }| {
             query.token((log_id.to_string(), user_id.as_str(), resource.as_str()))
         });

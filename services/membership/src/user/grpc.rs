@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::user_service_server::UserService;
 use parlance_rpc::{Caller, Deadline, Violation, detached, fields};
-use parlance_types::{InvalidPageToken, Query, UserId, fitting};
+use parlance_types::{InvalidPageToken, Query, UserId, cut, fitting};
 use prost::Message;
 use tonic::{Request, Response, Status};
 
@@ -105,9 +105,7 @@ impl UserService for UserGrpc {
         let found = self.0.store.search(&actor.tenant_id, &prefix, after.as_ref(), size + 1);
         let mut found = deadline.bound(found).await?;
         let fit = fitting(found.iter().map(|(user, _)| encode(user).encoded_len())).min(size);
-        let more = found.len() > fit;
-        found.truncate(fit);
-        let last = found.last().filter(|_| more);
+        let last = cut(&mut found, fit);
         let token = |(user, name): &(User, String)| query.token((name, user.id.as_str()));
         Ok(Response::new(pb::SearchUsersResponse {
             next_page_token: last.map(token).unwrap_or_default(),

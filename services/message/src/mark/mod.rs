@@ -9,7 +9,7 @@ use std::sync::Arc;
 use futures::future::BoxFuture;
 use moka::sync::Cache;
 use parlance_log::{Actor, EpochId, Error, RoomKind, Store, View};
-use parlance_types::{LogId, PageSize, Query, RoomId, Seq, UserId};
+use parlance_types::{LogId, PageSize, Query, RoomId, Seq, UserId, cut};
 
 use crate::message::OnRead;
 
@@ -135,9 +135,7 @@ impl Marker {
         // One more than asked for tells whether there is a next page.
         let (after, size) = (at.unwrap_or_default(), size.get());
         let mut members = store::page(db, view.log_id, &after, size + 1).await?;
-        let more = members.len() > size;
-        members.truncate(size);
-        let last = members.last().filter(|_| more);
+        let last = cut(&mut members, size);
         let next = last.map(|last| query.token(last.user_id.as_str()));
         Ok((members, next.unwrap_or_default()))
     }

@@ -6,8 +6,9 @@ use std::collections::BTreeSet;
 use parlance_db::{AssertSqlSafe, Conn, StoreError, rows};
 use parlance_types::{LogId, Micros, RoomId, TenantId, UserId};
 
+use super::look;
 use crate::Error;
-use crate::roster::{Pending, Refused, Roster};
+use crate::roster::{Pending, Refused, Roster, in_groups_and_channels, may_add};
 use crate::store::Store;
 
 /// The most of a kind that wait in a room, and of a user in all rooms.
@@ -114,7 +115,7 @@ pub(crate) async fn found(
 }
 
 /// Ends what waits for users; those for whom it did, in their order.
-pub(crate) async fn end(
+async fn end(
     tx: &mut Conn,
     log_id: LogId,
     kind: Pending,
@@ -130,6 +131,32 @@ pub(crate) async fn end(
         count(tx, log_id, kind, -i64::try_from(ended.len()).unwrap_or(i64::MAX)).await?;
     }
     Ok(user_ids.iter().filter(|id| ended.contains(id.as_str())).copied().cloned().collect())
+}
+
+/// Ends what waits for users, for somebody who may let them in.
+pub(crate) async fn refuse(
+    tx: &mut Conn,
+    roster: Roster,
+    actor: Option<&UserId>,
+    kind: Pending,
+    user_ids: &[UserId],
+) -> Result<Vec<UserId>, Error> {
+    let locked = look(tx, roster, actor).await?;
+    may_add(&locked.roster, locked.viewer(actor))?;
+    let user_ids: Vec<_> = user_ids.iter().collect();
+    Ok(end(tx, locked.roster.log_id, kind, &user_ids).await?)
+}
+
+/// Ends what waits for a user, for that user.
+pub(crate) async fn give_up(
+    tx: &mut Conn,
+    roster: Roster,
+    kind: Pending,
+    user_id: &UserId,
+) -> Result<Vec<UserId>, Error> {
+    let locked = look(tx, roster, [user_id]).await?;
+    in_groups_and_channels(&locked.roster, locked.viewer(Some(user_id)))?;
+    Ok(end(tx, locked.roster.log_id, kind, &[user_id]).await?)
 }
 
 /// Ends whatever waits for users who become members, or are kept out from now on.
