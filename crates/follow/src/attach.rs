@@ -53,6 +53,9 @@ pub(crate) struct Reset {
 /// Admits a viewer who may follow the log; the event that made them a member, 0 for one who
 /// acts for nobody.
 pub(crate) fn admit(view: &View, user: Option<&UserId>) -> Result<Seq, Refused> {
+    if let (None, Some(until)) = (view.closed, view.suspended) {
+        return Err(Refused::Suspended { until });
+    }
     match (view.closed, user, view.member) {
         (Some(_), ..) => Err(Refused::RoomNotFound),
         (None, None, _) => Ok(0),
@@ -98,7 +101,7 @@ fn misses(view: &View, joined: Seq, seq: Seq) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use parlance_log::{EpochId, Membership, Role, Rules};
+    use parlance_log::{Blocked, EpochId, Membership, Role, Rules};
     use parlance_types::{LogId, RoomId, TenantId};
     use uuid::Uuid;
 
@@ -116,12 +119,9 @@ mod tests {
             epoch: EpochId("e".to_owned()),
             first_seq: 1,
             closed,
-            member: member.map(|joined| Membership {
-                role: Role::Member,
-                joined,
-                cleared: 0,
-                muted_until: 0,
-            }),
+            member: member.map(|joined| Membership::new(Role::Member, joined)),
+            suspended: None,
+            blocked: Blocked::default(),
         }
     }
 
@@ -135,6 +135,11 @@ mod tests {
             (view(RoomKind::Direct, None, None), Some(&ann), Err(Refused::RoomNotFound)),
             (view(RoomKind::Group, Some(2), Some(10)), Some(&ann), Err(Refused::RoomNotFound)),
             (view(RoomKind::Group, None, Some(10)), None, Err(Refused::RoomNotFound)),
+            (
+                View { suspended: Some(7), ..view(RoomKind::Group, Some(2), None) },
+                Some(&ann),
+                Err(Refused::Suspended { until: 7 }),
+            ),
         ];
         for (view, user, admitted) in cases {
             assert_eq!(admit(&view, user), admitted);

@@ -67,8 +67,15 @@ impl Batch {
 
     pub(crate) fn extend(&mut self, outs: impl IntoIterator<Item = Out>) {
         for out in outs {
-            if let Out::Event(frame) = &out {
-                self.bytes += frame.bytes().len();
+            match (&out, self.outs.last_mut()) {
+                (Out::Event(frame), _) => self.bytes += frame.bytes().len(),
+                (Out::Skipped { from, to }, Some(Out::Skipped { to: last, .. }))
+                    if *last + 1 == *from =>
+                {
+                    *last = *to;
+                    continue;
+                }
+                _ => {}
             }
             self.outs.push(out);
         }

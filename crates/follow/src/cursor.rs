@@ -3,7 +3,7 @@
 //! A cursor leaves no hole: every number after the place where it began is in exactly one
 //! event or skipped range, in ascending order.
 
-use parlance_log::{EpochId, History, Kind, View};
+use parlance_log::{Blocked, EpochId, History, Kind, View};
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1 as pb;
 use parlance_types::{LogId, Micros, Seq, UserId};
@@ -23,6 +23,8 @@ pub(crate) struct Cursor {
     /// The first event that was stored, and that the user had not cleared for themselves,
     /// when the stream was attached.
     shown: Seq,
+    /// Whose messages and edits the user does not see.
+    blocked: Blocked,
     position: Seq,
     /// The time of the event at the position, if it was put out.
     time: Option<Micros>,
@@ -51,7 +53,13 @@ impl Cursor {
     /// is viewed now.
     pub(crate) fn new(view: &View, user: Option<UserId>, joined: Seq, position: Seq) -> Self {
         let (epoch, shown, head) = (view.epoch.clone(), view.shown(), view.head);
-        Self { epoch, user, joined, shown, position, time: None, head, caught_up: false }
+        let (blocked, time, caught_up) = (view.blocked.clone(), None, false);
+        Self { epoch, user, joined, shown, blocked, position, time, head, caught_up }
+    }
+
+    /// Leaves out what these users write from here on, and nobody else.
+    pub(crate) fn block(&mut self, blocked: Blocked) {
+        self.blocked = blocked;
     }
 
     /// Everything up to here was put out.
@@ -113,10 +121,20 @@ impl Cursor {
     /// if that is gone.
     fn out(&self, place: &Place, first: Seq, entry: &Entry) -> Out {
         let gone = |target| target < first.max(self.shown);
+        if self.hides(entry) {
+            return Out::Skipped { from: entry.seq, to: entry.seq };
+        }
         if entry.kind != Kind::Edit || !entry.target.is_some_and(gone) {
             return Out::Event(entry.frame.clone());
         }
         let skipped = Out::Skipped { from: entry.seq, to: entry.seq };
         entry.tombstone(place).map_or(skipped, |blank| Out::Event(blank.frame))
+    }
+
+    /// Whether the user has blocked who wrote this. Only who has blocked anybody pays for it.
+    fn hides(&self, entry: &Entry) -> bool {
+        let written = matches!(entry.kind, Kind::Message | Kind::Edit);
+        let is_blocked = |sender: UserId| self.blocked.has(sender.as_str());
+        written && !self.blocked.is_empty() && entry.actor().is_some_and(is_blocked)
     }
 }

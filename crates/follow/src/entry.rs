@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use parlance_log::{Effects, Kind, StoredEvent, codec};
 use parlance_proto::frame::Frame;
-use parlance_types::{LogId, Micros, RoomId, Seq};
+use parlance_types::{LogId, Micros, RoomId, Seq, UserId};
 
 /// Memory that an event takes beside its bytes: a short message takes less than this.
 const OVERHEAD: usize = 160;
@@ -61,10 +61,19 @@ impl Entry {
         }
     }
 
+    /// Who brought it about.
+    pub(crate) fn actor(&self) -> Option<UserId> {
+        codec::envelope(self.payload()).ok()?.actor
+    }
+
+    fn payload(&self) -> &[u8] {
+        let bytes = self.frame.bytes();
+        &bytes[bytes.len() - self.payload_len..]
+    }
+
     /// The same event without its content.
     pub(crate) fn tombstone(&self, place: &Place) -> Result<Self, prost::DecodeError> {
-        let bytes = self.frame.bytes();
-        let payload = codec::tombstone(&bytes[bytes.len() - self.payload_len..])?;
+        let payload = codec::tombstone(self.payload())?;
         let payload_len = payload.len();
         let event = StoredEvent { seq: self.seq, time: self.time, payload };
         let frame = codec::frame(place.log_id, &place.room_id, &event);

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use parlance_types::Micros;
+
 /// The log could not be read; not an answer.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("could not read the log")]
@@ -27,6 +29,8 @@ pub enum Refused {
     RoomNotFound,
     #[error("the caller is not a member of the room")]
     NotAMember,
+    #[error("the caller is suspended")]
+    Suspended { until: Micros },
 }
 
 /// Why a room is not attached to a stream.

@@ -429,7 +429,7 @@ impl<W> LogState<W> {
 
 #[cfg(test)]
 mod tests {
-    use parlance_log::{RoomKind, Rules};
+    use parlance_log::{Blocked, RoomKind, Rules};
     use parlance_types::{LogId, RoomId, TenantId};
     use uuid::Uuid;
 
@@ -458,6 +458,8 @@ mod tests {
             first_seq: 1,
             closed: None,
             member: None,
+            suspended: None,
+            blocked: Blocked::default(),
         }
     }
 

@@ -15,9 +15,10 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use parlance_log::Blocked;
 use parlance_proto::frame::Frame;
 use parlance_rpc::Held;
-use parlance_types::{LogId, Micros, RoomId, Seq, TenantId, UserId};
+use parlance_types::{LogId, Micros, RoomId, RoomKind, Seq, TenantId, UserId};
 use tokio::task::JoinSet;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
@@ -93,6 +94,16 @@ struct Listing {
     done: bool,
 }
 
+/// What is said of the user in every room.
+#[derive(Debug, Default)]
+struct Said {
+    /// It may be out of date.
+    due: bool,
+    running: bool,
+    /// Whom the user has blocked, once it was read: rooms that are attached know as much.
+    blocked: Option<Blocked>,
+}
+
 /// Blocks to read for rooms that are behind their ring.
 #[derive(Debug, Default)]
 struct Reading {
@@ -122,7 +133,8 @@ pub(super) struct Subscriber {
     joining: Joining,
     reading: Reading,
     listing: Listing,
-    /// Hears of the user's list of rooms.
+    said: Said,
+    /// Hears of the user's list of rooms, and of what is said of them.
     following: Option<Following>,
     ongoing: Ongoing,
     present: Present,
@@ -143,6 +155,7 @@ impl Subscriber {
             joining: Joining::new(follow.all_my_rooms),
             reading: Reading::default(),
             listing: Listing { due: follow.all_my_rooms, ..Listing::default() },
+            said: Said::default(),
             following: None,
             ongoing: Ongoing::default(),
             present: Present::default(),
@@ -199,7 +212,8 @@ impl Subscriber {
         while let Some(log_id) = self.spare.pop_front() {
             self.queue(log_id);
         }
-        self.listing.due |= mail.rooms_changed;
+        self.listing.due |= mail.rooms_changed && self.follow.all_my_rooms;
+        self.said.due |= mail.rooms_changed;
         while !self.chunk.is_full()
             && let Some(log_id) = self.ready.pop_front()
         {
@@ -303,6 +317,13 @@ impl Subscriber {
 impl Room {
     fn id(&self) -> &RoomId {
         &self.attached.subscription.log.place.room_id
+    }
+
+    /// Leaves out what these users write from here on: in a direct room, nothing.
+    fn block(&mut self, blocked: &Blocked) {
+        if self.attached.kind != RoomKind::Direct {
+            self.attached.cursor.block(blocked.clone());
+        }
     }
 
     fn log_id(&self) -> LogId {

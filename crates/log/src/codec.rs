@@ -16,7 +16,7 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use sha2::{Digest, Sha256};
 
-use crate::{Body, Effects, Kind, MUTED_FOR_EVER, Rules, StoredEvent};
+use crate::{Body, Effects, FOR_EVER, Kind, Projection, Rules, StoredEvent};
 
 /// What a payload says to those who keep the log, whatever else it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -135,10 +135,25 @@ fn retention(rules: &pb::LogRules) -> Micros {
         .max(0)
 }
 
-/// Until when somebody is muted; a time that is none counts as the latest.
 fn mute(mute: pb::MemberMute) -> (UserId, Micros) {
-    let until = mute.until.map_or(0, |until| fields::micros(&until).unwrap_or(MUTED_FOR_EVER));
-    (UserId::new(mute.user_id), until.min(MUTED_FOR_EVER))
+    (UserId::new(mute.user_id), until(mute.until))
+}
+
+/// Until when somebody is kept from something; a time that is none counts as the latest.
+fn until(until: Option<prost_types::Timestamp>) -> Micros {
+    until.map_or(0, |until| fields::micros(&until).unwrap_or(FOR_EVER)).min(FOR_EVER)
+}
+
+/// Reads what a silent fact says.
+pub fn projection(projection: pb::Projection) -> Projection {
+    let changes = |changes: Vec<pb::BlockChange>| {
+        changes.into_iter().map(|change| (UserId::new(change.user_id), change.blocked)).collect()
+    };
+    Projection {
+        peer_blocks: changes(projection.peer_blocks),
+        suspended_until: projection.suspension.map(|suspension| until(suspension.until)),
+        blocks: changes(projection.blocks),
+    }
 }
 
 /// A role; one that this version does not know counts as the least.

@@ -8,7 +8,7 @@ use parlance_rpc::{Failure, Late, Reason, Refusal, Violation, status};
 use parlance_types::{MessageId, Micros, Seq};
 use tonic::Status;
 
-use crate::{MUTED_FOR_EVER, codec};
+use crate::{FOR_EVER, codec};
 
 /// Why a request was refused or failed.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +27,9 @@ pub enum Error {
 
     #[error("the caller is muted in the room")]
     Muted { until: Micros },
+
+    #[error("the caller is suspended")]
+    Suspended { until: Micros },
 
     #[error("facts must continue version {applied}")]
     FactGap { applied: i64 },
@@ -51,6 +54,10 @@ impl Error {
 
     pub const fn message_not_found() -> Self {
         Self::Refused(Reason::MessageNotFound, "the message does not exist")
+    }
+
+    pub const fn blocked() -> Self {
+        Self::Refused(Reason::Blocked, "the other member of the room has blocked the caller")
     }
 
     pub const fn not_a_member() -> Self {
@@ -98,6 +105,7 @@ impl Failure for Error {
             Self::Refused(reason, _) => *reason,
             Self::Pruned { .. } => Reason::PositionPruned,
             Self::Muted { .. } => Reason::Muted,
+            Self::Suspended { .. } => Reason::Suspended,
             Self::FactGap { .. } => Reason::FactGap,
             Self::Store(error) => Reason::of_store(error.heals()),
             Self::HighWater(_) => Reason::of_store(true),
@@ -108,7 +116,7 @@ impl Failure for Error {
         match self {
             Self::Invalid { field, rule } => refusal.in_field(field, rule),
             Self::Pruned { first } => refusal.with("first_seq", first.to_string()),
-            Self::Muted { until } if *until < MUTED_FOR_EVER => {
+            Self::Muted { until } | Self::Suspended { until } if *until < FOR_EVER => {
                 refusal.with("until", codec::timestamp(*until).to_string())
             }
             Self::FactGap { applied } => refusal.with("applied", applied.to_string()),

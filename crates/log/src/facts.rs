@@ -9,8 +9,11 @@ use parlance_types::{LogId, Micros, Role, RoomId, RoomKind, Seq, TenantId, UserI
 use crate::change::{Executed, Transaction};
 use crate::codec::Envelope;
 use crate::head::{self, HeadRow, PRESENT_EPOCH};
+use crate::person::{self, OWN};
 use crate::write::{Party, Who};
-use crate::{Effects, Error, Kind, Locked, NewEvent, Rules, codec, prune, purge, room_id};
+use crate::{
+    Effects, Error, Kind, Locked, NewEvent, Projection, Rules, codec, prune, purge, room_id,
+};
 
 /// Who numbers facts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,17 +23,32 @@ pub enum Source {
 }
 
 /// One change of a source, as one or more event payloads.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fact {
     pub version: i64,
+    /// None in a silent fact.
     pub events: Vec<Bytes>,
+    /// What a silent fact says.
+    pub silent: Option<Projection>,
 }
 
 /// What a log is. Never changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogIdentity {
-    pub room_id: RoomId,
-    pub kind: RoomKind,
+pub enum LogIdentity {
+    /// A room's.
+    Room { room_id: RoomId, kind: RoomKind },
+    /// A user's own: it has silent facts alone.
+    Own(UserId),
+}
+
+impl LogIdentity {
+    /// What the head keeps of it: an id, and a kind.
+    fn stored(&self) -> (&str, i16) {
+        match self {
+            Self::Room { room_id, kind } => (room_id.as_str(), *kind as i16),
+            Self::Own(user_id) => (user_id.as_str(), OWN),
+        }
+    }
 }
 
 /// Facts of one source for one log, in contiguous ascending order of version.
@@ -79,27 +97,45 @@ impl Transaction for FactBatch {
             return Err(Error::log_not_found());
         }
         let before = *applied(&mut log.row, self.source);
-        let mut users = BTreeSet::new();
+        let (mut users, mut said) = (BTreeSet::new(), Vec::new());
         for fact in self.facts.iter().filter(|fact| fact.version > before) {
             let applied = applied(&mut log.row, self.source);
             if fact.version != *applied + 1 {
                 return Err(Error::FactGap { applied: before });
             }
             *applied = fact.version;
-            for event in &fact.events {
-                if log.row.closed_seq.is_none() {
-                    append(&mut log, event, &mut users).await?;
+            if log.row.closed_seq.is_some() {
+                continue;
+            }
+            match &fact.silent {
+                Some(silent) if log.row.kind == OWN => said.push(silent),
+                Some(silent) => person::bar(&mut log, &silent.peer_blocks).await?,
+                None if log.row.kind == OWN => {
+                    return Err(Error::invalid("facts", "must be silent in a user's own log"));
+                }
+                None => {
+                    for event in &fact.events {
+                        if log.row.closed_seq.is_none() {
+                            append(&mut log, event, &mut users).await?;
+                        }
+                    }
                 }
             }
         }
+        // Only after the head is saved: rows of users are the last that are locked.
+        let own = (!said.is_empty()).then(|| UserId::new(&log.row.room_id));
         let closed = log.row.closed_seq.is_some();
         let applied = *applied(&mut log.row, self.source);
         let done = Applied { applied, head: log.row.head, closed };
         if done.applied == before {
             return Ok(Executed { done: Ok(done), appended: None, closed });
         }
-        let appended = log.save(users.iter().cloned().collect()).await?;
-        bump_user_heads(conn, &self.tenant_id, &users).await?;
+        let appended = log.save(users.iter().chain(&own).cloned().collect()).await?;
+        let told = bump_user_heads(conn, &self.tenant_id, &users).await?;
+        person::greet(conn, self.log_id, &told).await?;
+        if let Some(user_id) = &own {
+            person::say(conn, &self.tenant_id, user_id, &said).await?;
+        }
         Ok(Executed { done: Ok(done), appended, closed })
     }
 }
@@ -127,8 +163,10 @@ async fn lock<'c>(
     // Locked only now: another may have created it meanwhile.
     let row = head::lock(conn, batch.log_id, None).await?.ok_or(Error::log_not_found())?;
     let mut log = Locked::of(conn, batch.log_id, row, now).await?;
-    if log.row.head == 0 {
-        room_id::take(log.conn(), &batch.tenant_id, &identity.room_id, batch.log_id).await?;
+    if let LogIdentity::Room { room_id, .. } = identity
+        && log.row.head == 0
+    {
+        room_id::take(log.conn(), &batch.tenant_id, room_id, batch.log_id).await?;
         // In the epoch that holds under the lock, which may have begun since the insert.
         log.enter_epoch(1).await?;
     }
@@ -160,13 +198,13 @@ async fn insert_head(
                            applied_membership, applied_room)
         VALUES ($1, $2, $3, $4, 0, $5, 0, 1, 1, 0, 0, $6, $7, $8, $9, 0, 0)
         ON CONFLICT (log_id) DO NOTHING";
-    let rules = Rules::default();
+    let (rules, (id, kind)) = (Rules::default(), identity.stored());
     let insert = conn
         .query(insert)
         .bind(batch.log_id.0)
         .bind(batch.tenant_id.as_str())
-        .bind(identity.room_id.as_str())
-        .bind(identity.kind as i16)
+        .bind(id)
+        .bind(kind)
         .bind(now)
         .bind(rules.post as i16)
         .bind(rules.allow_preview)
@@ -273,24 +311,26 @@ async fn gain(
 }
 
 /// Tells streams of these users that their list of rooms changed. The last locks that
-/// are taken, in order of user.
+/// are taken, in order of user. Gives what was said of those of whom something was.
 async fn bump_user_heads(
     conn: &mut Conn,
     tenant_id: &TenantId,
     users: &BTreeSet<UserId>,
-) -> Result<(), Error> {
+) -> Result<Vec<(String, i64, Micros, bool)>, Error> {
     if users.is_empty() {
-        return Ok(());
+        return Ok(Vec::new());
     }
     let heads = rows(2, users.len(), "($1, $+, 1)");
     let insert = format!(
         "INSERT INTO user_heads (tenant_id, user_id, version) VALUES {heads}
-         ON CONFLICT (tenant_id, user_id) DO UPDATE SET version = user_heads.version + 1"
+         ON CONFLICT (tenant_id, user_id) DO UPDATE SET version = user_heads.version + 1
+         RETURNING user_id, said, suspended_until, has_blocks"
     );
     let mut insert = conn.query(AssertSqlSafe(insert)).once().bind(tenant_id.as_str());
     for user_id in users {
         insert = insert.bind(user_id.as_str());
     }
-    insert.execute().await?;
-    Ok(())
+    let mut told: Vec<(String, i64, Micros, bool)> = insert.fetch_all().await?;
+    told.retain(|(_, said, ..)| *said > 0);
+    Ok(told)
 }

@@ -6,6 +6,9 @@ use parlance_db::{AssertSqlSafe, Conn, Stored, rows};
 use parlance_types::{LogId, Micros, RoomId, RoomKind, Seq, TenantId, UserId};
 use uuid::Uuid;
 
+use crate::member::MemberRow;
+use crate::person::Blocked;
+use crate::view::suspended;
 use crate::{
     Appended, EpochId, Error, Kind, Membership, NewEvent, RequestKey, Rules, StoredEvent, View,
 };
@@ -111,6 +114,7 @@ impl HeadRow {
         log_id: LogId,
         epoch: EpochId,
         member: Option<Membership>,
+        now: Micros,
     ) -> Result<View, Error> {
         let stored = Stored { table: "heads", row: log_id };
         Ok(View {
@@ -124,7 +128,9 @@ impl HeadRow {
             epoch,
             first_seq: self.first_seq,
             closed: self.closed_seq,
+            suspended: suspended(member.as_ref(), now),
             member,
+            blocked: Blocked::default(),
         })
     }
 }
@@ -203,23 +209,21 @@ impl<'c> Locked<'c> {
 
     /// The present membership of a user.
     pub async fn member(&mut self, user_id: &UserId) -> Result<Option<Membership>, Error> {
-        let select = "SELECT role, joined_seq, cleared_seq, muted_until FROM members
-                      WHERE log_id = $1 AND user_id = $2";
+        let select = "SELECT role, joined_seq, cleared_seq, muted_until, suspended_until,
+                             has_blocks, peer_blocked
+                        FROM members WHERE log_id = $1 AND user_id = $2";
         let select = self.conn.query(select).bind(self.id.0).bind(user_id.as_str());
-        let row: Option<(i16, Seq, Seq, Micros)> = select.fetch_optional().await?;
-        let stored = |(role, joined, cleared, muted_until)| {
-            Membership::stored(self.id, role, joined, cleared, muted_until)
-        };
-        row.map(stored).transpose()
+        let row: Option<MemberRow> = select.fetch_optional().await?;
+        row.map(|row| row.membership(self.id)).transpose()
     }
 
-    /// What `viewer` may see of the log.
+    /// What `viewer` may see of the log, as far as blocks do not matter.
     pub async fn view(&mut self, viewer: Option<&UserId>) -> Result<View, Error> {
         let member = match viewer {
             Some(viewer) => self.member(viewer).await?,
             None => None,
         };
-        self.row.view(self.id, self.epoch.1.clone(), member)
+        self.row.view(self.id, self.epoch.1.clone(), member, self.now)
     }
 
     /// A message, deleted or not; `None` where the log holds none.
@@ -319,7 +323,7 @@ impl<'c> Locked<'c> {
             .bind(row.applied_membership)
             .bind(row.applied_room);
         save.execute().await?;
-        Ok((!self.events.is_empty()).then(|| Appended {
+        Ok((!self.events.is_empty() || !users.is_empty()).then(|| Appended {
             tenant_id: TenantId::new(self.row.tenant_id),
             log_id: self.id,
             room_id: RoomId::new(self.row.room_id),

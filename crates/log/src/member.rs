@@ -53,23 +53,58 @@ pub struct Membership {
     pub joined: Seq,
     /// Up to where the member cleared the history for themselves; 0: nowhere.
     pub cleared: Seq,
-    /// Until when the member may not write: `MUTED_FOR_EVER`, or a time that may be over.
+    /// Until when the member may not write: `FOR_EVER`, or a time that may be over.
     pub muted_until: Micros,
+    /// Until when the user is kept out of everything, likewise.
+    pub suspended_until: Micros,
+    /// Whether the messages of users whom the member has blocked are kept from them here.
+    pub has_blocks: bool,
+    /// Whether the other member of a direct room has blocked this one.
+    pub peer_blocked: bool,
 }
 
-/// The end of a mute that does not end by itself: the last moment of the year 9999.
-pub const MUTED_FOR_EVER: Micros = 253_402_300_799_999_999;
+/// The end of what does not end by itself: the last moment of the year 9999.
+pub const FOR_EVER: Micros = 253_402_300_799_999_999;
+
+parlance_db::row! {
+    /// What a [`Membership`] is made from.
+    pub(crate) struct MemberRow {
+        pub(crate) role: i16,
+        pub(crate) joined_seq: Seq,
+        pub(crate) cleared_seq: Seq,
+        pub(crate) muted_until: Micros,
+        pub(crate) suspended_until: Micros,
+        pub(crate) has_blocks: bool,
+        pub(crate) peer_blocked: bool,
+    }
+}
+
+impl MemberRow {
+    pub(crate) fn membership(self, log_id: LogId) -> Result<Membership, Error> {
+        let stored = Stored { table: "members", row: log_id };
+        Ok(Membership {
+            role: stored.value("role", Role::from_i16(self.role))?,
+            joined: self.joined_seq,
+            cleared: self.cleared_seq,
+            muted_until: self.muted_until,
+            suspended_until: self.suspended_until,
+            has_blocks: self.has_blocks,
+            peer_blocked: self.peer_blocked,
+        })
+    }
+}
 
 impl Membership {
-    pub(crate) fn stored(
-        log_id: LogId,
-        role: i16,
-        joined: Seq,
-        cleared: Seq,
-        muted_until: Micros,
-    ) -> Result<Self, Error> {
-        let stored = Stored { table: "members", row: log_id };
-        let role = stored.value("role", Role::from_i16(role))?;
-        Ok(Self { role, joined, cleared, muted_until })
+    /// A member with a role since an event, of whom nothing else is said.
+    pub const fn new(role: Role, joined: Seq) -> Self {
+        Self {
+            role,
+            joined,
+            cleared: 0,
+            muted_until: 0,
+            suspended_until: 0,
+            has_blocks: false,
+            peer_blocked: false,
+        }
     }
 }

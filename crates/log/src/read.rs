@@ -7,6 +7,7 @@ use parlance_types::{LogId, Micros, RoomId, Seq, TenantId, UserId};
 use uuid::Uuid;
 
 use crate::kind::PRUNED;
+use crate::person::OWN;
 use crate::{EpochId, Error, StoredEvent};
 
 /// How many keys one statement asks for.
@@ -65,17 +66,27 @@ pub struct LogFacts {
     pub log_id: LogId,
     pub membership: i64,
     pub room: i64,
+    /// Whether it is a room's: else it is a user's own.
+    pub is_room: bool,
 }
 
 /// Up to `limit` logs by id, those after `after`. Of one that was purged it is known that it
 /// has all.
 pub(crate) async fn facts(db: &Db, after: LogId, limit: i64) -> Result<Vec<LogFacts>, Error> {
-    let select = "SELECT log_id, applied_membership, applied_room FROM heads WHERE log_id > $1
+    let select = "SELECT log_id, applied_membership, applied_room, kind <> $3 FROM heads
+                   WHERE log_id > $1
                   UNION ALL
-                  SELECT log_id, applied_membership, applied_room FROM purged WHERE log_id > $1
+                  SELECT log_id, applied_membership, applied_room, TRUE FROM purged
+                   WHERE log_id > $1
                   ORDER BY log_id LIMIT $2";
-    let rows: Vec<(Uuid, i64, i64)> = db.read(select).bind(after.0).bind(limit).fetch_all().await?;
-    let facts = |(log_id, membership, room)| LogFacts { log_id: LogId(log_id), membership, room };
+    let select = db.read(select).bind(after.0).bind(limit).bind(OWN);
+    let rows: Vec<(Uuid, i64, i64, bool)> = select.fetch_all().await?;
+    let facts = |(log_id, membership, room, is_room)| LogFacts {
+        log_id: LogId(log_id),
+        membership,
+        room,
+        is_room,
+    };
     Ok(rows.into_iter().map(facts).collect())
 }
 

@@ -1,6 +1,6 @@
 //! The append of messages: checks, numbers and rows in one transaction.
 //!
-//! On Postgres it is one call of a function, see `append_messages_v2` in the
+//! On Postgres it is one call of a function, see `append_messages_v3` in the
 //! migrations; on SQLite the same steps from here. The suite holds the two equal.
 
 use std::collections::BTreeMap;
@@ -69,6 +69,8 @@ stored_enum! {
         NotAMember = 5,
         Restricted = 6,
         Muted = 7,
+        Blocked = 8,
+        Suspended = 9,
     }
 }
 
@@ -77,7 +79,7 @@ stored_enum! {
 pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
     pub(crate) seq: Seq,
-    /// Of a sender who is muted: until when.
+    /// Of a sender who is muted or suspended: until when.
     pub(crate) time: Micros,
     pub(crate) epoch: EpochId,
     /// The tenant and room of the log, if there is one.
@@ -149,7 +151,7 @@ async fn call(conn: &mut Conn, now: Micros, entries: &[&Entry]) -> Result<Vec<Ou
     let counted: Vec<_> = entries.iter().map(|entry| entry.counted).collect();
     let payloads: Vec<_> = entries.iter().map(|entry| entry.payload.as_ref()).collect();
     let call = "SELECT r_verdict, r_seq, r_time, r_epoch, r_tenant, r_room
-                FROM append_messages_v2($1, $2, $3, $4, $5, $6, $7)";
+                FROM append_messages_v3($1, $2, $3, $4, $5, $6, $7)";
     let call = conn
         .query(call)
         .bind(now)
@@ -160,13 +162,13 @@ async fn call(conn: &mut Conn, now: Micros, entries: &[&Entry]) -> Result<Vec<Ou
         .bind_array(counted)
         .bind_array(payloads);
     let rows: Vec<Row> = call.fetch_all().await?;
-    let stored = Stored { table: "append_messages_v2", row: entries.len() };
+    let stored = Stored { table: "append_messages_v3", row: entries.len() };
     stored.value("rows", (rows.len() == entries.len()).then_some(()))?;
     rows.into_iter().map(outcome).collect()
 }
 
 fn outcome((verdict, seq, time, epoch, tenant_id, room_id): Row) -> Result<Outcome, Error> {
-    let stored = Stored { table: "append_messages_v1", row: verdict };
+    let stored = Stored { table: "append_messages_v3", row: verdict };
     Ok(Outcome {
         verdict: stored.value("r_verdict", Verdict::from_i16(verdict))?,
         seq: seq.unwrap_or_default(),
@@ -227,6 +229,9 @@ async fn judge(log: &mut Locked<'_>, entry: &Entry) -> Result<Outcome, Error> {
         // Strangers do not learn that a direct room is there.
         None if log.row.kind == RoomKind::Direct as i16 => Verdict::NoLog,
         None => Verdict::NotAMember,
+        Some(Membership { suspended_until: time, .. }) if time > log.now() => {
+            return Ok(Outcome { time, ..Outcome::of(Verdict::Suspended) });
+        }
         Some(member)
             if log.row.post_rule == MemberRule::Admins as i16 && member.role < Role::Admin =>
         {
@@ -235,6 +240,7 @@ async fn judge(log: &mut Locked<'_>, entry: &Entry) -> Result<Outcome, Error> {
         Some(Membership { muted_until: time, .. }) if time > log.now() => {
             return Ok(Outcome { time, ..Outcome::of(Verdict::Muted) });
         }
+        Some(Membership { peer_blocked: true, .. }) => Verdict::Blocked,
         Some(_) => Verdict::Stored,
     }))
 }

@@ -15,8 +15,8 @@ use crate::prune::{self, OnPrune, Pruning};
 use crate::room_id::Resolver;
 use crate::write::Writers;
 use crate::{
-    Applied, Change, CursorCheck, Entry, EpochId, Error, FactBatch, Head, LogFacts, Options,
-    Publish, Sent, StoredEvent, View, ViewRow, epoch, read, view,
+    Applied, Change, CursorCheck, Entry, EpochId, Error, FactBatch, Head, LogFacts, LogIdentity,
+    Options, Person, Publish, Sent, StoredEvent, View, ViewRow, epoch, person, read, view,
 };
 
 /// How long the last beat may take: a database that is away is not waited for.
@@ -127,7 +127,30 @@ impl Store {
     ///
     /// Fails with `FactGap` and `Invalid`; refused with LOG_NOT_FOUND, ROOM_ID_TAKEN.
     pub async fn apply(&self, batch: FactBatch) -> Result<Applied, Error> {
-        self.inner.writers.run(batch).await
+        let own = match &batch.identity {
+            Some(LogIdentity::Own(user_id)) => Some((batch.tenant_id.clone(), user_id.clone())),
+            _ => None,
+        };
+        let applied = self.inner.writers.run(batch).await?;
+        if let Some((tenant_id, user_id)) = own {
+            // Of a repeat, too: the first one may not have come to it.
+            person::spread(&self.inner.db, &tenant_id, &user_id).await?;
+        }
+        Ok(applied)
+    }
+
+    /// Finishes what [`apply`](Self::apply) did not of what was said of users. To be called
+    /// every few seconds.
+    pub async fn spread(&self) -> Result<(), Error> {
+        for (tenant_id, user_id) in person::unspread(&self.inner.db).await? {
+            person::spread(&self.inner.db, &tenant_id, &user_id).await?;
+        }
+        Ok(())
+    }
+
+    /// What was said last of a user.
+    pub async fn person(&self, tenant_id: &TenantId, user_id: &UserId) -> Result<Person, Error> {
+        person::person(&self.inner.db, tenant_id, user_id).await
     }
 
     /// Ends the memberships of logs that were closed.
@@ -216,8 +239,8 @@ impl Store {
         viewer: Option<&UserId>,
         at: Seq,
     ) -> Result<Option<(View, Option<Micros>)>, Error> {
-        let found = view::view(&self.inner.db, log_id, viewer, at).await?;
-        self.forget_closed(found.as_ref().map(|(view, _)| view)).await;
+        let mut found = view::view(&self.inner.db, log_id, viewer, at, self.now()).await?;
+        self.look_closer(found.as_mut().map(|(view, _)| view), viewer).await?;
         Ok(found)
     }
 
@@ -233,15 +256,29 @@ impl Store {
     where
         Joined<Option<ViewRow>, Option<R>>: Row,
     {
-        let found = view::view_with(&self.inner.db, log_id, viewer, select, bind).await?;
-        self.forget_closed(found.as_ref().map(|(view, _)| view)).await;
+        let now = self.now();
+        let found = view::view_with(&self.inner.db, log_id, viewer, now, select, bind);
+        let mut found = found.await?;
+        self.look_closer(found.as_mut().map(|(view, _)| view), viewer).await?;
         Ok(found)
     }
 
-    async fn forget_closed(&self, view: Option<&View>) {
-        if let Some(view) = view.filter(|view| view.closed.is_some()) {
+    /// What few views need: a log that is closed is looked up again, and whom the viewer blocked
+    /// is read.
+    async fn look_closer(
+        &self,
+        view: Option<&mut View>,
+        viewer: Option<&UserId>,
+    ) -> Result<(), Error> {
+        let Some(view) = view else { return Ok(()) };
+        if view.closed.is_some() {
             self.inner.resolver.forget(view.tenant_id.clone(), view.room_id.clone()).await;
         }
+        let has_blocks = view.member.is_some_and(|member| member.has_blocks);
+        if let (true, Some(viewer)) = (has_blocks, viewer) {
+            view.blocked = person::blocked(&self.inner.db, &view.tenant_id, viewer).await?;
+        }
+        Ok(())
     }
 
     /// The events `from..=to` that are stored, in order.

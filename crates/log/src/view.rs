@@ -4,6 +4,8 @@ use parlance_db::{Db, Joined, Query, Row, Stored};
 use parlance_rpc::Reason;
 use parlance_types::{History, LogId, MessageId, Micros, RoomId, RoomKind, Seq, TenantId, UserId};
 
+use crate::member::MemberRow;
+use crate::person::Blocked;
 use crate::{Actor, EpochId, Error, Membership, Rules};
 
 /// What a viewer may see of a log, read together with the log's head in one statement.
@@ -26,6 +28,10 @@ pub struct View {
     pub closed: Option<Seq>,
     /// The viewer's membership; `None` for strangers and for viewers who are nobody.
     pub member: Option<Membership>,
+    /// Until when the viewer is suspended, if they are.
+    pub suspended: Option<Micros>,
+    /// Whose messages the viewer does not see.
+    pub blocked: Blocked,
 }
 
 /// The part of a log that a viewer may see: both ends included.
@@ -62,6 +68,9 @@ impl View {
         if self.closed.is_some() {
             return Err(Error::room_not_found());
         }
+        if let Some(until) = self.suspended {
+            return Err(Error::Suspended { until });
+        }
         let joined = match (&self.member, user) {
             (Some(member), Some(_)) if self.rules.history == History::SinceJoin => member.joined,
             (Some(_), _) | (None, None) => 1,
@@ -81,8 +90,14 @@ impl View {
             Some(Membership { muted_until: until, .. }) if until > now => {
                 Err(Error::Muted { until })
             }
+            Some(Membership { peer_blocked: true, .. }) => Err(Error::blocked()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether a message is kept from the viewer, who has blocked its sender.
+    pub fn hides(&self, sender: Option<&UserId>) -> bool {
+        sender.is_some_and(|sender| self.blocked.has(sender.as_str()))
     }
 
     /// What somebody who is not a member may see where the rules allow previews.
@@ -122,7 +137,8 @@ macro_rules! view_columns {
         "h.tenant_id, h.room_id, h.kind, h.head, h.head_time, h.first_seq, h.closed_seq,
          h.post_rule, h.allow_preview, h.history,
          (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id,
-         m.role, m.joined_seq, m.cleared_seq, m.muted_until"
+         m.role, m.joined_seq, m.cleared_seq, m.muted_until, m.suspended_until, m.has_blocks,
+         m.peer_blocked"
     };
 }
 
@@ -174,12 +190,12 @@ macro_rules! with_view {
             $crate::viewed!(),
             ") SELECT tenant_id, room_id, kind, head, head_time, first_seq, closed_seq, post_rule,
                       allow_preview, history, epoch_id, role, joined_seq, cleared_seq,
-                      muted_until, ",
+                      muted_until, suspended_until, has_blocks, peer_blocked, ",
             $nothing,
             " FROM viewed
               UNION ALL
               SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-                     NULL, NULL, ",
+                     NULL, NULL, NULL, NULL, NULL, ",
             $columns,
             " FROM ",
             $from
@@ -205,6 +221,9 @@ parlance_db::row! {
         joined_seq: Option<Seq>,
         cleared_seq: Option<Seq>,
         muted_until: Option<Micros>,
+        suspended_until: Option<Micros>,
+        has_blocks: Option<bool>,
+        peer_blocked: Option<bool>,
     }
 }
 
@@ -215,13 +234,17 @@ parlance_db::row! {
 }
 
 impl ViewRow {
-    fn view(self, log_id: LogId) -> Result<View, Error> {
-        let member = match (self.role, self.joined_seq, self.cleared_seq, self.muted_until) {
-            (Some(role), Some(joined), Some(cleared), Some(muted)) => {
-                Some(Membership::stored(log_id, role, joined, cleared, muted)?)
-            }
-            _ => None,
-        };
+    fn view(self, log_id: LogId, now: Micros) -> Result<View, Error> {
+        let row = self.role.map(|role| MemberRow {
+            role,
+            joined_seq: self.joined_seq.unwrap_or_default(),
+            cleared_seq: self.cleared_seq.unwrap_or_default(),
+            muted_until: self.muted_until.unwrap_or_default(),
+            suspended_until: self.suspended_until.unwrap_or_default(),
+            has_blocks: self.has_blocks.unwrap_or_default(),
+            peer_blocked: self.peer_blocked.unwrap_or_default(),
+        });
+        let member = row.map(|row| row.membership(log_id)).transpose()?;
         let stored = Stored { table: "heads", row: log_id };
         Ok(View {
             tenant_id: TenantId::new(self.tenant_id),
@@ -234,9 +257,16 @@ impl ViewRow {
             epoch: EpochId(self.epoch_id),
             first_seq: self.first_seq,
             closed: self.closed_seq,
+            suspended: suspended(member.as_ref(), now),
             member,
+            blocked: Blocked::default(),
         })
     }
+}
+
+/// Until when a member is suspended, if they are at this time.
+pub(crate) fn suspended(member: Option<&Membership>, now: Micros) -> Option<Micros> {
+    member.map(|member| member.suspended_until).filter(|until| *until > now)
 }
 
 /// The viewer as a statement takes it: no user has an empty id.
@@ -257,11 +287,12 @@ pub(crate) async fn view(
     log_id: LogId,
     user: Option<&UserId>,
     at: Seq,
+    now: Micros,
 ) -> Result<Option<(View, Option<Micros>)>, Error> {
     let select = db.read(SELECT).bind(log_id.0).bind(viewer(user)).bind(at);
     let row: Option<Joined<ViewRow, AtRow>> = select.fetch_optional().await?;
     let Some(Joined(row, AtRow { at_time })) = row else { return Ok(None) };
-    Ok(Some((row.view(log_id)?, at_time)))
+    Ok(Some((row.view(log_id, now)?, at_time)))
 }
 
 /// What a viewer may see of a log, and the rows that a statement of [`with_view!`] reads with
@@ -270,6 +301,7 @@ pub(crate) async fn view_with<R>(
     db: &Db,
     log_id: LogId,
     user: Option<&UserId>,
+    now: Micros,
     select: &'static str,
     bind: impl FnOnce(Query<'_>) -> Query<'_>,
 ) -> Result<Option<(View, Vec<R>)>, Error>
@@ -282,7 +314,8 @@ where
         view = view.or(viewed);
         rows.extend(row);
     }
-    Ok(view.map(|view: ViewRow| view.view(log_id)).transpose()?.map(|view| (view, rows)))
+    let view = view.map(|view: ViewRow| view.view(log_id, now)).transpose()?;
+    Ok(view.map(|view| (view, rows)))
 }
 
 #[cfg(test)]
@@ -304,12 +337,9 @@ mod tests {
             epoch: EpochId::default(),
             first_seq: 1,
             closed: None,
-            member: joined.map(|joined| Membership {
-                role: Role::Member,
-                joined,
-                cleared: 0,
-                muted_until: 0,
-            }),
+            member: joined.map(|joined| Membership::new(Role::Member, joined)),
+            suspended: None,
+            blocked: Blocked::default(),
         }
     }
 

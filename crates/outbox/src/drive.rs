@@ -7,9 +7,7 @@ use std::time::Duration;
 use parlance_db::{Db, StoreError};
 use parlance_proto::membership::v1::OutboxCounters;
 use parlance_proto::message::v1::fact_service_client::FactServiceClient;
-use parlance_proto::message::v1::{
-    ApplyFactsRequest, ApplyFactsResponse, Fact, FactSource, LogIdentity,
-};
+use parlance_proto::message::v1::{ApplyFactsRequest, ApplyFactsResponse, Fact, FactSource};
 use parlance_rpc::{Below, CallError, Deadline, Internal, Peer, Reason, Transport};
 use parlance_types::{LogId, Seq};
 use prost::Message as _;
@@ -258,12 +256,11 @@ impl Outbox {
         facts: Vec<Fact>,
         deadline: Deadline,
     ) -> Result<ApplyFactsResponse, CallError> {
-        let identity = LogIdentity { room_id: log.room_id.clone(), kind: log.kind };
         let request = ApplyFactsRequest {
             log_id: log_id.0.to_string(),
             source: self.source.into(),
             facts,
-            identity: Some(identity),
+            identity: Some(log.identity.clone()),
         };
         let apply = |mut client: FactServiceClient<_>, request| async move {
             client.apply_facts(request).await

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use parlance_db::{Conn, Db, StoreError};
-use parlance_proto::message::v1::{Event, Fact, RoomKind};
-use parlance_types::{LogId, RoomId, TenantId};
+use parlance_proto::message::v1::{Event, Fact, LogIdentity, Projection, RoomKind};
+use parlance_types::{LogId, RoomId, TenantId, UserId};
 use prost::Message as _;
 use uuid::Uuid;
 
@@ -22,6 +22,16 @@ pub struct OutboxLog {
     pub tenant_id: TenantId,
     pub room_id: RoomId,
     pub kind: RoomKind,
+}
+
+/// The kind of a log that is of no room: a user's own. Its id of a room is the user's.
+const OWN: RoomKind = RoomKind::Unspecified;
+
+impl OutboxLog {
+    /// The own log of a user, which has silent facts alone.
+    pub fn own(log_id: LogId, tenant_id: TenantId, user_id: &UserId) -> Self {
+        Self { log_id, tenant_id, room_id: RoomId::new(user_id.as_str()), kind: OWN }
+    }
 }
 
 /// Makes the caller a source of a log, with no facts yet. Part of the caller's
@@ -46,20 +56,32 @@ pub async fn register(tx: &mut Conn, log: &OutboxLog) -> Result<(), StoreError> 
 ///
 /// A log that was not registered is a bug.
 pub async fn enqueue(tx: &mut Conn, log_id: LogId, events: &[Event]) -> Result<i64, StoreError> {
+    let events = events.iter().map(prost::Message::encode_to_vec).collect();
+    put(tx, log_id, Fact { events, ..Fact::default() }).await
+}
+
+/// Stores the next fact of a log likewise, a silent one: no event tells of it.
+pub async fn enqueue_silent(
+    tx: &mut Conn,
+    log_id: LogId,
+    silent: Projection,
+) -> Result<i64, StoreError> {
+    put(tx, log_id, Fact { silent: Some(silent), ..Fact::default() }).await
+}
+
+async fn put(tx: &mut Conn, log_id: LogId, fact: Fact) -> Result<i64, StoreError> {
     let next = "UPDATE outbox_logs SET version = version + 1 WHERE log_id = $1 RETURNING version";
     let (version,): (i64,) = tx.query(next).bind(log_id.0).fetch_one().await?;
-    let events = events.iter().map(prost::Message::encode_to_vec).collect();
     let insert = tx.query("INSERT INTO outbox (log_id, version, fact) VALUES ($1, $2, $3)");
     let insert = insert.bind(log_id.0).bind(version);
-    insert.bind(Fact { version, events }.encode_to_vec()).execute().await?;
+    insert.bind(Fact { version, ..fact }.encode_to_vec()).execute().await?;
     Ok(version)
 }
 
 /// Where a log stands.
 pub(crate) struct Standing {
     pub(crate) tenant_id: TenantId,
-    pub(crate) room_id: String,
-    pub(crate) kind: i32,
+    pub(crate) identity: LogIdentity,
     pub(crate) version: i64,
     pub(crate) applied: i64,
 }
@@ -71,7 +93,12 @@ pub(crate) async fn standing(db: &Db, log_id: LogId) -> Result<Option<Standing>,
         db.read(select).bind(log_id.0).fetch_optional().await?;
     Ok(row.map(|(tenant_id, room_id, kind, version, applied)| {
         let tenant_id = TenantId::new(tenant_id);
-        Standing { tenant_id, room_id, kind, version, applied }
+        let identity = if kind == i32::from(OWN) {
+            LogIdentity { user_id: room_id, ..LogIdentity::default() }
+        } else {
+            LogIdentity { room_id, kind, ..LogIdentity::default() }
+        };
+        Standing { tenant_id, identity, version, applied }
     }))
 }
 
@@ -83,6 +110,8 @@ pub struct LogVersion {
     pub version: i64,
     /// The last one that the log is known to have.
     pub applied: i64,
+    /// Whether it is a room's: else it is a user's own.
+    pub is_room: bool,
 }
 
 /// Up to `limit` logs by id, those after `after`.
@@ -91,11 +120,16 @@ pub(crate) async fn versions(
     after: LogId,
     limit: i64,
 ) -> Result<Vec<LogVersion>, StoreError> {
-    let select = "SELECT log_id, version, applied FROM outbox_logs
+    let select = "SELECT log_id, version, applied, kind FROM outbox_logs
                   WHERE log_id > $1 ORDER BY log_id LIMIT $2";
-    let rows: Vec<(Uuid, i64, i64)> = db.read(select).bind(after.0).bind(limit).fetch_all().await?;
-    let version =
-        |(log_id, version, applied)| LogVersion { log_id: LogId(log_id), version, applied };
+    let rows: Vec<(Uuid, i64, i64, i32)> =
+        db.read(select).bind(after.0).bind(limit).fetch_all().await?;
+    let version = |(log_id, version, applied, kind)| LogVersion {
+        log_id: LogId(log_id),
+        version,
+        applied,
+        is_room: kind != i32::from(OWN),
+    };
     Ok(rows.into_iter().map(version).collect())
 }
 

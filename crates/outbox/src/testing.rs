@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use parlance_proto::message::v1::fact_service_server::{FactService, FactServiceServer};
 use parlance_proto::message::v1::{
-    ApplyFactsRequest, ApplyFactsResponse, Event, FactSource, LogIdentity,
+    ApplyFactsRequest, ApplyFactsResponse, Event, FactSource, LogIdentity, Projection,
 };
 use parlance_rpc::{Reason, Refusal, Transport, in_process};
 use parlance_types::LogId;
@@ -39,6 +39,8 @@ pub struct Log {
     pub identity: LogIdentity,
     pub applied: HashMap<FactSource, i64>,
     pub events: Vec<Event>,
+    /// What silent facts said.
+    pub silent: Vec<Projection>,
     pub closed: bool,
 }
 
@@ -81,6 +83,13 @@ impl Logs {
     /// Never answers calls for this log.
     pub fn hang_on(&self, log_id: LogId) {
         self.state().stuck.push(log_id);
+    }
+
+    /// The own log of a user as it is now; empty if there is none.
+    pub fn own_log(&self, user_id: &str) -> Log {
+        let state = self.state();
+        let own = state.logs.values().find(|log| log.identity.user_id == user_id);
+        own.cloned().unwrap_or_default()
     }
 
     /// A log as it is now; empty if there is none.
@@ -153,6 +162,7 @@ impl State {
             if log.closed {
                 continue;
             }
+            log.silent.extend(fact.silent);
             for event in fact.events {
                 let event = Event::decode(event.as_slice())
                     .map_err(|_| Status::invalid_argument("event"))?;

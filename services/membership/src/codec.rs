@@ -15,7 +15,7 @@ use prost_types::Timestamp;
 use crate::membership::Outcome;
 use crate::roster::{Cause, Grant, Membership, Step};
 
-pub(crate) use parlance_proto::message::v1::Event;
+pub(crate) use parlance_proto::message::v1::{Event, Projection};
 
 /// The last moment of the year 9999: until then is whoever is muted for ever.
 const LAST: Micros = 253_402_300_799_999_999;
@@ -81,6 +81,27 @@ pub(crate) fn mute(event: &mut Event, mutes: &[(UserId, Micros)]) {
 pub(crate) fn unmute(event: &mut Event, users: &[UserId]) {
     let mute = |user_id: &UserId| MemberMute { user_id: user_id.as_str().to_owned(), until: None };
     event.effects.get_or_insert_default().mutes = users.iter().map(mute).collect();
+}
+
+/// Says of a user until when they are suspended; `None`: no longer.
+pub(crate) fn suspension(until: Option<Micros>) -> Projection {
+    let until = until.map(|until| timestamp(until.min(LAST)));
+    Projection { suspension: Some(pb_message::Suspension { until }), ..Projection::default() }
+}
+
+/// Says of a user that they blocked somebody, or unblocked them.
+pub(crate) fn block(other: &UserId, blocked: bool) -> Projection {
+    Projection { blocks: vec![block_change(other, blocked)], ..Projection::default() }
+}
+
+/// Says of members of a direct room that the other one blocked them, or unblocked them.
+pub(crate) fn peer_blocks(members: &[UserId], blocked: bool) -> Projection {
+    let peer_blocks = members.iter().map(|member| block_change(member, blocked)).collect();
+    Projection { peer_blocks, ..Projection::default() }
+}
+
+fn block_change(user_id: &UserId, blocked: bool) -> pb_message::BlockChange {
+    pb_message::BlockChange { user_id: user_id.as_str().to_owned(), blocked }
 }
 
 /// The last event of a log.

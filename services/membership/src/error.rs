@@ -81,6 +81,16 @@ impl Failure for Error {
                     None => refusal,
                 }
             }
+            Self::Refused(Refused::Suspended { user_id, until }) => {
+                let refusal = match user_id {
+                    Some(user_id) => refusal.with("user_id", user_id),
+                    None => refusal,
+                };
+                match until {
+                    Some(until) => refusal.with("until", codec::timestamp(*until).to_string()),
+                    None => refusal,
+                }
+            }
             _ => refusal,
         }
     }
@@ -102,6 +112,8 @@ const fn reason(refused: &Refused) -> Reason {
         Refused::JoinRestricted | Refused::TakesNoRequests => Reason::JoinRestricted,
         Refused::RemovedFromRoom => Reason::RemovedFromRoom,
         Refused::Banned { .. } => Reason::Banned,
+        Refused::Suspended { .. } => Reason::Suspended,
+        Refused::TooManyBlocks => Reason::TooManyBlocks,
         Refused::LastOwner => Reason::LastOwner,
         Refused::DirectRoom => Reason::DirectRoom,
         Refused::RoomFull { .. } => Reason::RoomFull,

@@ -9,6 +9,7 @@ use parlance_types::{LogId, RoomId, TenantId, UserId};
 
 use crate::Error;
 use crate::roster::{Refused, Roster, Viewer, may_read};
+use crate::store::person::not_suspended;
 use crate::store::{Done, Store};
 
 /// How much longer a caller waits for what ends in time by itself, and tells more than a
@@ -105,7 +106,8 @@ impl Handler {
         Ok(roster)
     }
 
-    /// Who acts. A user comes into being at the first call.
+    /// Who acts. A user comes into being at the first call, and one who is suspended does not
+    /// act.
     pub(crate) async fn actor(&self, deadline: Deadline, caller: &Caller) -> Result<Actor, Error> {
         let actor = Actor::of(caller);
         if let Some(user_id) = &actor.user
@@ -114,5 +116,20 @@ impl Handler {
             deadline.bound(self.store.ensure_user(&actor.tenant_id, user_id)).await?;
         }
         Ok(actor)
+    }
+
+    /// Refuses an actor who is suspended, for whom another service of the suite asks.
+    pub(crate) async fn not_suspended(
+        &self,
+        deadline: Deadline,
+        tenant_id: &TenantId,
+        user_id: Option<&UserId>,
+    ) -> Result<(), Error> {
+        let look = async {
+            let mut conn = self.store.db.reader().await?;
+            let now = self.store.clock.now();
+            not_suspended(&mut conn, tenant_id, user_id.into_iter(), now).await
+        };
+        if user_id.is_some() { deadline.bound(look).await } else { Ok(()) }
     }
 }

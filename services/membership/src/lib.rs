@@ -2,9 +2,10 @@
 //!
 //! | folder | what | served |
 //! |---|---|---|
+//! | `block` | whom users have blocked | to callers |
 //! | `member` | what is said of a member | to callers |
 //! | `membership` | joining, leaving, adding, removing, roles; who is where | to callers |
-//! | `moderation` | keeping users out, or silent | to callers |
+//! | `moderation` | keeping users out of rooms or of everything, or silent | to callers |
 //! | `invitation` | asking users into a room, and their answers | to callers |
 //! | `join_request` | users who ask to be let in, and the room's answers | to callers |
 //! | `invite_link` | links by which users come in | to callers |
@@ -22,6 +23,7 @@ use std::time::Duration;
 
 use parlance_db::{Db, Migrations, StoreError};
 pub use parlance_outbox::{LogVersion, Outbox};
+use parlance_proto::membership::v1::block_service_server::BlockServiceServer;
 use parlance_proto::membership::v1::invitation_service_server::InvitationServiceServer;
 use parlance_proto::membership::v1::invite_link_service_server::InviteLinkServiceServer;
 use parlance_proto::membership::v1::join_request_service_server::JoinRequestServiceServer;
@@ -36,6 +38,7 @@ use parlance_proto::membership::v1::user_service_server::UserServiceServer;
 use parlance_proto::message::v1::FactSource;
 use parlance_rpc::{Env, Served, Tasks, Transport};
 
+mod block;
 mod codec;
 mod error;
 mod handler;
@@ -52,6 +55,7 @@ mod store;
 mod user;
 mod wire;
 
+use block::grpc::BlockGrpc;
 use error::Error;
 use handler::Handler;
 use invitation::grpc::InvitationGrpc;
@@ -113,6 +117,7 @@ impl Service {
             self.invitations(),
             self.join_requests(),
             self.invite_links(),
+            self.blocks(),
             self.operators()
         )
     }
@@ -144,6 +149,10 @@ impl Service {
 
     pub fn invite_links(&self) -> InviteLinkServiceServer<InviteLinkGrpc> {
         InviteLinkServiceServer::new(InviteLinkGrpc(self.handler.clone()))
+    }
+
+    pub fn blocks(&self) -> BlockServiceServer<BlockGrpc> {
+        BlockServiceServer::new(BlockGrpc(self.handler.clone()))
     }
 
     pub fn members(&self) -> MemberServiceServer<MemberGrpc> {

@@ -1,5 +1,7 @@
 //! What the stores of all nouns stand on.
 
+pub(crate) mod person;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 

@@ -3,6 +3,10 @@
 mod growth;
 mod harness;
 
+mod block {
+    mod blocks;
+}
+
 mod invitation {
     mod invitations;
     mod races;
@@ -44,6 +48,7 @@ mod moderation {
     pub(crate) mod bans;
     mod mutes;
     mod races;
+    mod suspensions;
 }
 
 mod roster {

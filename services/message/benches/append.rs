@@ -256,8 +256,8 @@ async fn create(store: &Store, tenant: &str, room: usize) -> LogId {
         tenant_id: TenantId::new(tenant),
         log_id,
         source: Source::Membership,
-        facts: vec![Fact { version: 1, events: vec![event.into()] }],
-        identity: Some(LogIdentity {
+        facts: vec![Fact { version: 1, events: vec![event.into()], silent: None }],
+        identity: Some(LogIdentity::Room {
             room_id: RoomId::new(room.to_string()),
             kind: RoomKind::Group,
         }),

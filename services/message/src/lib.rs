@@ -74,6 +74,9 @@ pub const ON_PRUNE: OnPrune = &[unpin_pruned];
 /// How often it is looked for what logs are to let go of.
 const PRUNE: Duration = Duration::from_secs(5);
 
+/// How often it is looked for users of whom something is not said everywhere yet.
+const SPREAD: Duration = Duration::from_secs(5);
+
 /// How the service is laid out.
 #[derive(Clone, Debug, Default)]
 pub struct Config {
@@ -156,6 +159,12 @@ impl Service {
             async move { store.prune(ON_PRUNE).await }
         };
         self.env.tasks.every("pruned logs", PRUNE, Arc::default(), prune);
+        let store = self.store.clone();
+        let spread = move || {
+            let store = store.clone();
+            async move { store.spread().await }
+        };
+        self.env.tasks.every("what is said of users", SPREAD, Arc::default(), spread);
         if self.store.has_high_water() {
             let store = self.store.clone();
             let beat = move || {

@@ -16,7 +16,7 @@ use parlance_types::{MessageId, Seq};
 use uuid::Uuid;
 
 use crate::harness::{Client, TENANT, World, delete, edit, get, saying, send, unread};
-use crate::rooms::{Room, joined, plan};
+use crate::rooms::{Own, Room, joined, plan};
 use crate::stream::harness::latest;
 
 test_on_each_db!(parlance_message::MIGRATIONS, crate::growth, on_own_postgres =>
@@ -42,6 +42,9 @@ struct Place {
     ann: Client,
     mia: Client,
     rita: Client,
+    /// Reads, and has blocked somebody who wrote nothing.
+    bea: Client,
+    bea_says: Own,
     /// The messages before what grows.
     before: Vec<MessageId>,
     /// What is marked, deleted and pinned next: of those after what grows.
@@ -52,12 +55,14 @@ struct Place {
 
 impl Place {
     async fn new(world: &World, name: &str) -> Self {
-        let users = ["ann", "mia", "rita"].map(|user| format!("{name}-{user}"));
+        let users = ["ann", "mia", "rita", "bea"].map(|user| format!("{name}-{user}"));
         let room = plan(name).owned(&users.each_ref().map(String::as_str)).make(world).await;
-        let [ann, mia, rita] = users.map(|user| world.user(&user));
+        let bea_says = Own::of(world, &users[3]);
+        bea_says.block("zed", true).await;
+        let [ann, mia, rita, bea] = users.map(|user| world.user(&user));
         let (before, name) = (Vec::new(), name.to_owned());
         let (next, cleared) = (AtomicI64::new(0), AtomicI64::new(2));
-        let mut place = Self { name, room, ann, mia, rita, before, next, cleared };
+        let mut place = Self { name, room, ann, mia, rita, bea, bea_says, before, next, cleared };
         for _ in 0..60 {
             let seq = send(&mut place.ann.clone(), &place.name, "before").await.seq;
             place.before.push(MessageId { log_id: place.room.log_id, seq });
@@ -90,10 +95,18 @@ impl Place {
     }
 
     async fn page(&self, position: Option<Position>) -> pb::ListMessagesResponse {
+        self.page_of(&self.rita, position).await
+    }
+
+    async fn page_of(
+        &self,
+        reader: &Client,
+        position: Option<Position>,
+    ) -> pb::ListMessagesResponse {
         let (room_id, page_size) = (self.name.clone(), 100);
         let request =
             pb::ListMessagesRequest { room_id, page_size, position, ..Default::default() };
-        self.rita.clone().messages.list_messages(request).await.expect("a page").into_inner()
+        reader.clone().messages.list_messages(request).await.expect("a page").into_inner()
     }
 }
 
@@ -113,8 +126,16 @@ const WORK: &[(&str, Work)] = work! {
         let seq = place.before[50].seq;
         assert_eq!(place.page(Some(Position::AroundSeq(seq))).await.messages.len(), 100);
     },
+    "the latest page of who has blocked somebody": |_, place| {
+        assert_eq!(place.page_of(&place.bea, None).await.messages.len(), 100);
+    },
+    "a block and its end": |_, place| {
+        place.bea_says.block("yan", true).await;
+        place.bea_says.block("yan", false).await
+    },
     "GetMessage": |_, place| get(&mut place.rita.clone(), &place.before[1].to_string()).await,
     "GetUnread": |_, place| unread(&mut place.rita.clone()).await,
+    "GetUnread of who has blocked somebody": |_, place| unread(&mut place.bea.clone()).await,
     "GetUnread of some rooms": |_, place| {
         let request = pb::GetUnreadRequest { room_ids: place.hundred(), these_only: true };
         place.rita.clone().inbox.get_unread(request).await.expect("unread")

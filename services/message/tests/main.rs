@@ -11,8 +11,10 @@ mod world;
 
 mod fact {
     mod apply_facts;
+    mod blocks;
     mod facts;
     mod mutes;
+    mod suspensions;
 }
 
 mod hide {

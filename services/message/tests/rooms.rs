@@ -4,13 +4,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use bytes::Bytes;
-use parlance_log::{Fact, FactBatch, LogIdentity, Source, Store, codec};
+use parlance_log::{Applied, Fact, FactBatch, LogIdentity, Projection, Source, Store, codec};
 use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::{
     Effects, Event, HistoryVisibility, LogRules, MemberGrant, MemberRole, MembersJoined,
     MembersLeft, PostRule, RolesChanged, RoomClosed, RoomCreated, RoomKind, RoomUpdated,
 };
-use parlance_types::{LogId, RoomId, Seq, TenantId};
+use parlance_types::{LogId, Micros, RoomId, Seq, TenantId, UserId};
 use prost::Message as _;
 use uuid::Uuid;
 
@@ -98,8 +98,11 @@ impl Plan {
         let created = RoomCreated { kind: kind.into(), ..RoomCreated::default() };
         let events = vec![event(ruled(rules), Body::RoomCreated(created)), joined(members)];
         let kind = codec::room_kind(kind).expect("a kind");
-        let identity = Some(LogIdentity { room_id: id, kind });
-        FactBatch { identity, ..facts(tenant_id, log_id, vec![Fact { version: 1, events }]) }
+        let identity = Some(LogIdentity::Room { room_id: id, kind });
+        FactBatch {
+            identity,
+            ..facts(tenant_id, log_id, vec![Fact { version: 1, events, ..Fact::default() }])
+        }
     }
 
     /// Makes the room: its first message will have seq 3.
@@ -141,10 +144,57 @@ impl Room {
 
     /// Applies the next fact; gives the head.
     pub(crate) async fn happen(&self, event: Bytes) -> Seq {
+        self.tell(Fact { events: vec![event], ..Fact::default() }).await
+    }
+
+    /// Says of a direct room that one of its members blocked the other, or unblocked them.
+    pub(crate) async fn block_peer(&self, blocked_id: &str, blocked: bool) -> Seq {
+        let peer_blocks = vec![(UserId::new(blocked_id), blocked)];
+        let silent = Some(Projection { peer_blocks, ..Projection::default() });
+        self.tell(Fact { silent, ..Fact::default() }).await
+    }
+
+    async fn tell(&self, fact: Fact) -> Seq {
         let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
-        let fact = Fact { version, events: vec![event] };
+        let fact = Fact { version, ..fact };
         let batch = facts(self.tenant_id.clone(), self.log_id, vec![fact]);
         self.store.apply(batch).await.expect("apply a fact").head
+    }
+}
+
+/// A user's own log, and the store that its facts go into.
+#[derive(Clone, Debug)]
+pub(crate) struct Own {
+    log_id: LogId,
+    user_id: UserId,
+    store: Store,
+    version: Arc<AtomicI64>,
+}
+
+impl Own {
+    /// The log, of which nothing was said yet.
+    pub(crate) fn of(on: &impl AsRef<Store>, user: &str) -> Self {
+        let (log_id, user_id) = (LogId(Uuid::now_v7()), UserId::new(user));
+        Self { log_id, user_id, store: on.as_ref().clone(), version: Arc::default() }
+    }
+
+    pub(crate) async fn suspend(&self, until: Micros) -> Applied {
+        let suspended_until = Some(until);
+        self.say(Projection { suspended_until, ..Projection::default() }).await
+    }
+
+    pub(crate) async fn block(&self, other: &str, blocked: bool) -> Applied {
+        let blocks = vec![(UserId::new(other), blocked)];
+        self.say(Projection { blocks, ..Projection::default() }).await
+    }
+
+    /// Applies the next fact.
+    pub(crate) async fn say(&self, silent: Projection) -> Applied {
+        let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
+        let fact = Fact { version, silent: Some(silent), ..Fact::default() };
+        let identity = Some(LogIdentity::Own(self.user_id.clone()));
+        let batch = FactBatch { identity, ..facts(TenantId::new(TENANT), self.log_id, vec![fact]) };
+        self.store.apply(batch).await.expect("apply a fact")
     }
 }
 

@@ -143,7 +143,7 @@ impl World {
     }
 
     pub(crate) async fn flag_unread(&self, log_id: LogId, user_id: &str) -> Result<(), Error> {
-        mark::store::flag(&self.db, log_id, &user(user_id)).await
+        mark::store::flag(&self.db, log_id, &user(user_id), self.store.now()).await
     }
 
     /// A page as `viewer` sees it; nobody sees all.
@@ -156,7 +156,9 @@ impl World {
     ) -> Vec<Message> {
         let viewer = viewer.map(user);
         let page = message::store::page(&self.store, log_id, viewer.as_ref(), range, limit);
-        page.await.expect("a page").map(|(_, messages)| messages).unwrap_or_default()
+        let Some((view, mut messages)) = page.await.expect("a page") else { return Vec::new() };
+        messages.retain(|message| !view.hides(message.sender.as_ref()));
+        messages
     }
 
     pub(crate) async fn user_logs(
@@ -205,6 +207,7 @@ pub(crate) fn facts(log_id: LogId, effects: &[(i64, pb::Effects)]) -> FactBatch 
     let fact = |(version, effects): &(i64, pb::Effects)| Fact {
         version: *version,
         events: vec![updated(effects.clone())],
+        ..Fact::default()
     };
     rooms::facts(tenant(), log_id, effects.iter().map(fact).collect())
 }

@@ -3,7 +3,7 @@
 //! A room is in three of them: its settings with room, its members with membership, its log
 //! with message. It comes into being in this order, so a log without members, or members
 //! without a room, came about by files of different times: nobody could use it, and nothing
-//! would ever mend it. A log that lacks facts gets them again.
+//! would ever mend it. A log that lacks facts gets them again. A user's own log is of no room.
 
 use std::error::Error;
 use std::iter::Peekable;
@@ -175,7 +175,8 @@ impl Misfits<'_> {
         let exists = log.is_some();
         self.logs += u64::from(exists);
         self.memberless += u64::from(roster.is_none() && (exists || is_active));
-        self.roomless += u64::from(room.is_none() && (exists || roster.is_some()));
+        let is_room = log.is_none_or(|log| log.is_room) && roster.is_none_or(|of| of.is_room);
+        self.roomless += u64::from(is_room && room.is_none() && (exists || roster.is_some()));
         self.lost += u64::from(!exists && roster.is_some_and(|roster| roster.applied > 0));
     }
 
@@ -197,12 +198,17 @@ impl Misfits<'_> {
 mod tests {
     use super::*;
 
-    fn at(version: i64, applied: i64) -> LogVersion {
-        LogVersion { log_id: LogId(uuid::Uuid::nil()), version, applied }
+    const fn at(version: i64, applied: i64) -> LogVersion {
+        LogVersion { log_id: LogId(uuid::Uuid::nil()), version, applied, is_room: true }
+    }
+
+    /// A log that is a user's own.
+    const fn own(version: i64, applied: i64) -> LogVersion {
+        LogVersion { is_room: false, ..at(version, applied) }
     }
 
     const LOG: Option<LogFacts> =
-        Some(LogFacts { log_id: LogId(uuid::Uuid::nil()), membership: 1, room: 0 });
+        Some(LogFacts { log_id: LogId(uuid::Uuid::nil()), membership: 1, room: 0, is_room: true });
 
     #[test]
     fn a_room_of_which_only_a_part_is_there_is_beyond_mending() {
@@ -211,6 +217,9 @@ mod tests {
             // Creations that were not finished, or given up.
             (None, None, Some(at(0, 0)), false, None),
             (None, Some(at(1, 0)), Some(at(0, 0)), false, None),
+            // A user's own log is of no room.
+            (LOG.map(|log| LogFacts { is_room: false, ..log }), Some(own(1, 1)), None, false, None),
+            (None, Some(own(1, 0)), None, false, None),
             (LOG, None, Some(at(0, 0)), true, Some("membership.db lacks")),
             (None, None, Some(at(0, 0)), true, Some("membership.db lacks")),
             (LOG, Some(at(1, 1)), None, false, Some("room.db lacks")),

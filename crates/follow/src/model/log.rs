@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use parlance_log::testing::{deleted, edited, sent};
 use parlance_log::{
-    EpochId, History, Kind, Membership, Role, RoomKind, Rules, StoredEvent, View, codec,
+    Blocked, EpochId, History, Kind, Membership, Role, RoomKind, Rules, StoredEvent, View, codec,
 };
 use parlance_proto::message::v1 as pb;
 use parlance_types::{LogId, MessageId, RoomId, Seq, TenantId, UserId};
@@ -172,12 +172,9 @@ impl Log {
             epoch: self.epoch(),
             first_seq: self.first.max(1),
             closed: None,
-            member: member.map(|joined| Membership {
-                role: Role::Member,
-                joined: *joined,
-                cleared: 0,
-                muted_until: 0,
-            }),
+            member: member.map(|joined| Membership::new(Role::Member, *joined)),
+            suspended: None,
+            blocked: Blocked::default(),
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use parlance_log::EpochId;
+use parlance_log::{EpochId, Person};
 use parlance_types::{LogId, RoomId, Seq};
 
 use crate::blocks::Block;
@@ -15,12 +15,15 @@ use crate::hub::Attached;
 pub(super) enum Done {
     Attached(RoomId, Result<Attached, NotAttached>),
     Listed(Result<List, Unavailable>),
+    /// What is said of the user.
+    Person(Result<Person, Unavailable>),
     /// The rooms that were asked for.
     Present(Vec<LogId>, Result<(), Unavailable>),
     Block(LogId, Result<Arc<Block>, Unavailable>),
     /// The time to try again has come.
     Attach(RoomId),
     List,
+    AskPerson,
     TellPresent(Vec<LogId>),
     Pull(LogId),
 }

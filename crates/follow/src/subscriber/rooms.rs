@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
+use parlance_log::Person;
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1 as pb;
 use parlance_types::{LogId, RoomId};
@@ -18,10 +19,10 @@ use crate::hub::{Attached, Target};
 impl Subscriber {
     /// Registers what the stream is to follow.
     pub(super) fn begin(&mut self) {
+        // Before anything is read, so that no later change is missed.
+        let (tenant_id, user) = (&self.follow.tenant_id, self.follow.user.as_ref());
+        self.following = user.map(|user| self.hub.follow_rooms(tenant_id, user, &self.mailbox));
         if self.follow.all_my_rooms {
-            // Before the list is read, so that no later change is missed.
-            let (tenant_id, user) = (&self.follow.tenant_id, self.follow.user.as_ref());
-            self.following = user.map(|user| self.hub.follow_rooms(tenant_id, user, &self.mailbox));
             return;
         }
         for (at, wanted) in std::mem::take(&mut self.follow.rooms).into_iter().enumerate() {
@@ -45,6 +46,10 @@ impl Subscriber {
         if self.listing.due && !self.listing.running {
             (self.listing.due, self.listing.running) = (false, true);
             self.list();
+        }
+        if self.said.due && !self.said.running {
+            (self.said.due, self.said.running) = (false, true);
+            self.ask();
         }
         while let Some(target) = self.joining.next(self.hub.options.attaching) {
             let (hub, mailbox) = (Arc::clone(&self.hub), Arc::clone(&self.mailbox));
@@ -72,6 +77,29 @@ impl Subscriber {
         });
     }
 
+    /// Asks what is said of the user.
+    fn ask(&mut self) {
+        let (hub, tenant_id) = (Arc::clone(&self.hub), self.follow.tenant_id.clone());
+        let Some(user) = self.follow.user.clone() else { return };
+        self.jobs.spawn(async move {
+            let ask = async || hub.ask_in_turn(hub.store()?.person(&tenant_id, &user)).await;
+            Done::Person(ask().await)
+        });
+    }
+
+    /// Obeys what is said of the user.
+    fn obey(&mut self, person: Person) {
+        let until = person.suspended_until;
+        if until > self.hub.clock.now() {
+            self.end(Some(Refused::Suspended { until }.into()));
+            return;
+        }
+        for room in self.rooms.values_mut() {
+            room.block(&person.blocked);
+        }
+        self.said.blocked = Some(person.blocked);
+    }
+
     pub(super) fn done(&mut self, done: Done) {
         match done {
             Done::Attached(room_id, attached) => {
@@ -94,6 +122,16 @@ impl Subscriber {
                 tracing::warn!(error, "could not list the rooms of a user; trying again");
                 self.later(Done::List);
             }
+            Done::Person(Ok(person)) => {
+                self.said.running = false;
+                self.obey(person);
+            }
+            Done::Person(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "could not read what is said of a user; trying again");
+                self.later(Done::AskPerson);
+            }
+            Done::AskPerson => (self.said.running, self.said.due) = (false, true),
             Done::Attach(room_id) => self.joining.wait(room_id),
             Done::List => (self.listing.running, self.listing.due) = (false, true),
             Done::Present(log_ids, told) => self.told_present(log_ids, told),
@@ -133,19 +171,27 @@ impl Subscriber {
             self.present.due.push(log_id);
         }
         let (queued, waits) = (false, false);
-        let room = Room { attached, reported: position, queued, waits, block: None, holes: 0 };
+        let mut room = Room { attached, reported: position, queued, waits, block: None, holes: 0 };
+        if let Some(blocked) = &self.said.blocked {
+            room.block(blocked);
+        }
         self.rooms.insert(log_id, room);
         self.queue(log_id);
     }
 
     fn refused(&mut self, room_id: &RoomId, refused: Refused) {
+        if matches!(refused, Refused::Suspended { .. }) {
+            // So it is in every other room.
+            self.end(Some(refused.into()));
+            return;
+        }
         match self.joining.refused(room_id, refused) {
             Some(Origin::Named(_)) => self.chunk.put(closed(room_id, refused)),
             Some(Origin::Followed) => {
                 // Which event it was is not known: the ring that knew is gone.
                 let reason = match refused {
                     Refused::RoomNotFound => ClosedReason::RoomDeleted,
-                    Refused::NotAMember => ClosedReason::Removed,
+                    Refused::NotAMember | Refused::Suspended { .. } => ClosedReason::Removed,
                 };
                 self.chunk.put(frames::closed(room_id, 0, reason));
                 self.listing.due |= self.follow.all_my_rooms;
@@ -212,7 +258,7 @@ impl Subscriber {
 fn closed(room_id: &RoomId, refused: Refused) -> Frame {
     let reason = match refused {
         Refused::RoomNotFound => ClosedReason::RoomNotFound,
-        Refused::NotAMember => ClosedReason::NotAMember,
+        Refused::NotAMember | Refused::Suspended { .. } => ClosedReason::NotAMember,
     };
     frames::closed(room_id, 0, reason)
 }

@@ -137,7 +137,7 @@ impl Writer {
 
 /// The end of a log, where a change that is found made must be.
 async fn tail(db: &Db, log_id: LogId) -> Option<Appended> {
-    let view = view::view(db, log_id, None, 0).await.ok()??.0;
+    let view = view::view(db, log_id, None, 0, 0).await.ok()??.0;
     let events = read::events(db, log_id, view.head - TAIL + 1, view.head).await.ok()?;
     let View { tenant_id, room_id, epoch, .. } = view;
     let users = Vec::new();

@@ -122,6 +122,8 @@ impl Writer {
             }
             Verdict::NotAMember => Err(Error::not_a_member()),
             Verdict::Muted => Err(Error::Muted { until: outcome.time }),
+            Verdict::Suspended => Err(Error::Suspended { until: outcome.time }),
+            Verdict::Blocked => Err(Error::blocked()),
             Verdict::Restricted => {
                 let rule = "the room's rules let only owners and admins send";
                 Err(Error::Refused(Reason::PostingRestricted, rule))

@@ -10,6 +10,7 @@ use prost::Message as _;
 use prost_types::Timestamp;
 
 use super::Laid;
+use super::suspension::SuspendedUser;
 use crate::codec::{self, Event, by, timestamp, user_ids};
 use crate::roster::FOR_EVER;
 
@@ -90,6 +91,23 @@ pub(super) fn mute(laid: Laid) -> pb::Mute {
         reason: laid.reason,
         actor_id: laid.actor_id,
         create_time: Some(timestamp(laid.created)),
+    }
+}
+
+pub(super) fn suspend_reply() -> Vec<u8> {
+    pb::SuspendUserResponse {}.encode_to_vec()
+}
+
+pub(super) fn reinstate_reply(reinstated: bool) -> Vec<u8> {
+    pb::ReinstateUserResponse { reinstated }.encode_to_vec()
+}
+
+pub(super) fn suspended_user(user: SuspendedUser) -> pb::SuspendedUser {
+    pb::SuspendedUser {
+        user_id: user.user_id,
+        until: until(user.suspension.until),
+        reason: user.suspension.reason,
+        create_time: Some(timestamp(user.since)),
     }
 }
 

@@ -1,12 +1,16 @@
 //! `ModerationService`.
 
+use parlance_db::Stored;
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::moderation_service_server::ModerationService;
 use parlance_requests::RequestKey;
 use parlance_rpc::{Caller, Deadline, Violation, fields};
 use parlance_types::{Query, RoomId, UserId, cut};
+use prost::Message;
 use tonic::{Request, Response, Status};
 
+use super::store::suspensions::Asked;
+use super::suspension::{Suspension, may_suspend};
 use super::{Change, Laid, codec, entitled};
 use crate::Error;
 use crate::handler::{Handler, MAX_LIST};
@@ -96,6 +100,53 @@ impl ModerationService for ModerationGrpc {
         let mutes = mutes.into_iter().map(codec::mute).collect();
         Ok(Response::new(pb::ListMutesResponse { mutes, next_page_token }))
     }
+
+    async fn suspend_user(
+        &self,
+        request: Request<pb::SuspendUserRequest>,
+    ) -> Result<Response<pb::SuspendUserResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let key = RequestKey::of(&caller, "SuspendUser", &request.request_id, &request)?;
+        let user_id = fields::user_id("user_id", request.user_id)?;
+        let until = until("until", request.until)?.unwrap_or(FOR_EVER);
+        let reason = reason(request.reason)?;
+        self.suspend(deadline, &caller, user_id, Some(Suspension { until, reason }), key).await
+    }
+
+    async fn reinstate_user(
+        &self,
+        request: Request<pb::ReinstateUserRequest>,
+    ) -> Result<Response<pb::ReinstateUserResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let key = RequestKey::of(&caller, "ReinstateUser", &request.request_id, &request)?;
+        let user_id = fields::user_id("user_id", request.user_id)?;
+        self.suspend(deadline, &caller, user_id, None, key).await
+    }
+
+    async fn list_suspended_users(
+        &self,
+        request: Request<pb::ListSuspendedUsersRequest>,
+    ) -> Result<Response<pb::ListSuspendedUsersResponse>, Status> {
+        let (caller, deadline, request) = open(request)?;
+        let size = fields::page_size(request.page_size)?.get();
+        let tenant_id = &caller.tenant_id;
+        let query = Query::new(&["ListSuspendedUsers", tenant_id.as_str()]);
+        let after = position(query, &request.page_token, UserId::parse)?;
+        may_suspend(&caller).map_err(Error::from)?;
+        let store = &self.0.store;
+        let found = store.suspended_users(tenant_id, after.as_ref(), size + 1);
+        let mut found = deadline.bound(found).await?;
+        let more = found.len() > size;
+        found.truncate(size);
+        let last = found.last().filter(|_| more);
+        let next_page_token = last.map(|user| query.token(user.user_id.as_str()));
+        let now = store.clock.now();
+        found.retain(|user| user.suspension.until > now);
+        Ok(Response::new(pb::ListSuspendedUsersResponse {
+            users: found.into_iter().map(codec::suspended_user).collect(),
+            next_page_token: next_page_token.unwrap_or_default(),
+        }))
+    }
 }
 
 /// Which part of a list is asked for.
@@ -105,6 +156,25 @@ struct Page<'a> {
 }
 
 impl ModerationGrpc {
+    /// Suspends a user, or reinstates them.
+    async fn suspend<R: Message + Default>(
+        &self,
+        deadline: Deadline,
+        caller: &Caller,
+        user_id: UserId,
+        suspension: Option<Suspension>,
+        request: Option<RequestKey>,
+    ) -> Result<Response<R>, Status> {
+        may_suspend(caller).map_err(Error::from)?;
+        let stored = Stored { table: "requests", row: user_id.clone() };
+        let asked = Asked { tenant_id: caller.tenant_id.clone(), user_id, suspension, request };
+        let store = self.0.store.clone();
+        let change = async move { store.suspend(&asked).await };
+        let reply = self.0.settle_all(deadline, 1, change).await?;
+        let reply = stored.value("reply", R::decode(reply.as_slice()).ok());
+        Ok(Response::new(reply.map_err(Error::from)?))
+    }
+
     /// What is laid on users in a room, and the token of the page after it.
     async fn list(
         &self,

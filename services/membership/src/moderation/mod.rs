@@ -7,6 +7,7 @@ use crate::roster::{LockedRoster, Refused, Roster, State, Viewer, keep_strangers
 mod codec;
 pub(crate) mod grpc;
 pub(crate) mod store;
+pub(crate) mod suspension;
 
 /// What a moderator wants.
 #[derive(Clone, Debug, PartialEq, Eq)]

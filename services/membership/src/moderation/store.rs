@@ -1,5 +1,7 @@
 //! Bans and mutes in SQL.
 
+pub(crate) mod suspensions;
+
 use std::collections::BTreeSet;
 
 use parlance_db::{AssertSqlSafe, Conn, StoreError, rows};

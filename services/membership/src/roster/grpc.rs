@@ -107,6 +107,7 @@ impl RosterService for RosterGrpc {
         request: Request<pb::BatchGetRolesRequest>,
     ) -> Result<Response<pb::BatchGetRolesResponse>, Status> {
         let (actor, deadline, request) = open(request)?;
+        self.0.not_suspended(deadline, &actor.tenant_id, actor.user.as_ref()).await?;
         let user_id = fields::user_id("user_id", request.user_id)?;
         let log_ids = fields::each("log_ids", request.log_ids, 1..=MAX_LIST, |field, id| {
             fields::log_id(field, &id)

@@ -295,6 +295,12 @@ pub(crate) enum Refused {
     #[error("the user {user_id:?} is banned from the room")]
     Banned { user_id: String, until: Option<Micros> },
 
+    #[error("{}", suspended(user_id.as_deref()))]
+    Suspended { user_id: Option<String>, until: Option<Micros> },
+
+    #[error("the caller has blocked {MAX_BLOCKS} users, and may block no more")]
+    TooManyBlocks,
+
     #[error("the room would be left without an owner: name a successor")]
     LastOwner,
 
@@ -335,6 +341,16 @@ pub(crate) enum Refused {
 
 fn of_whom(user_id: Option<&UserId>) -> String {
     user_id.map_or("the room".to_owned(), |user_id| format!("the user {:?}", user_id.as_str()))
+}
+
+/// How many users somebody may block.
+pub(crate) const MAX_BLOCKS: i64 = 1000;
+
+fn suspended(user_id: Option<&str>) -> String {
+    match user_id {
+        Some(user_id) => format!("the user {user_id:?} is suspended"),
+        None => "the caller is suspended".to_owned(),
+    }
 }
 
 impl Refused {

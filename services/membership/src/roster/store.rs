@@ -18,6 +18,7 @@ mod act;
 mod ended;
 pub(crate) mod live;
 mod open;
+pub(crate) mod peers;
 pub(crate) mod pending;
 mod sanctions;
 
@@ -326,6 +327,13 @@ pub(crate) async fn take_all(
     if !events.is_empty() {
         events.extend(ended.then(|| codec::closing(None)));
         enqueue(tx, roster.log_id, &events).await?;
+    }
+    if roster.kind == RoomKind::Direct {
+        for step in steps {
+            if let Step::Gained(newcomers) = step {
+                peers::say_blocks(tx, roster, newcomers).await?;
+            }
+        }
     }
     Ok(ended)
 }

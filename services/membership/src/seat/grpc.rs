@@ -51,6 +51,7 @@ impl SeatService for SeatGrpc {
         request: Request<pb::EnterSeatRequest>,
     ) -> Result<Response<pb::EnterSeatResponse>, Status> {
         let (Owner { tenant_id, user_id }, deadline, request) = open(request)?;
+        self.0.not_suspended(deadline, &tenant_id, Some(&user_id)).await?;
         let log_id = fields::log_id("log_id", &request.log_id)?;
         let device = device("", request.resource, request.session_id)?;
         let max_rooms = max_rooms("max_rooms", request.max_rooms)?;
@@ -97,6 +98,7 @@ impl SeatService for SeatGrpc {
         request: Request<pb::SwitchSeatRequest>,
     ) -> Result<Response<pb::SwitchSeatResponse>, Status> {
         let (Owner { tenant_id, user_id }, deadline, request) = open(request)?;
+        self.0.not_suspended(deadline, &tenant_id, Some(&user_id)).await?;
         let from = fields::given(request.from_log_id);
         let from = from.map(|id| fields::log_id("from_log_id", &id)).transpose()?;
         let to = fields::log_id("to_log_id", &request.to_log_id)?;

@@ -32,6 +32,9 @@ impl UserService for UserGrpc {
         if caller.user().is_some_and(|caller| *caller != user.0) {
             return Err(Error::from(Refused::NotAllowed("users write their own entry only")).into());
         }
+        if caller.user().is_some() {
+            self.0.actor(deadline, &caller).await?;
+        }
         let mut stored = self.upsert(deadline, caller, vec![user]).await?;
         Ok(Response::new(pb::UpsertUserResponse { user: stored.pop() }))
     }

@@ -38,6 +38,8 @@ pub(crate) struct User {
     pub(crate) profile: Profile,
     pub(crate) created: Micros,
     pub(crate) updated: Micros,
+    /// Until when they are kept out of everything; it may be over.
+    pub(crate) suspended_until: Micros,
 }
 
 /// Which field of a profile is wrong, and what it must be.

@@ -3,25 +3,30 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use parlance_db::{StoreError, Stored};
-use parlance_types::{Pairs, TenantId, UserId};
+use parlance_types::{Micros, Pairs, TenantId, UserId};
 
 use super::{Prefix, Profile, User, folded};
 use crate::Error;
+use crate::store::person::suspended;
 use crate::store::{Store, ensure_users};
 
-type Row = (String, String, String, String, i64, i64);
+type Row = (String, String, String, String, i64, i64, Micros);
+
+/// The same, with the name by which a user is found.
+type Found = (String, String, String, String, i64, i64, Micros, String);
 
 macro_rules! columns {
     () => {
-        "user_id, name, picture, metadata, create_time, update_time"
+        "user_id, name, picture, metadata, create_time, update_time, suspended_until"
     };
 }
 
-fn user((user_id, name, picture, metadata, created, updated): Row) -> Result<User, StoreError> {
+fn user(row: Row) -> Result<User, StoreError> {
+    let (user_id, name, picture, metadata, created, updated, suspended_until) = row;
     let pairs = serde_json::from_str(&metadata).ok();
     let pairs = Stored { table: "users", row: &user_id }.value("metadata", pairs)?;
     let profile = Profile::stored(name, picture, Pairs::stored(pairs));
-    Ok(User { id: UserId::new(user_id), profile, created, updated })
+    Ok(User { id: UserId::new(user_id), profile, created, updated, suspended_until })
 }
 
 fn json(metadata: &BTreeMap<String, String>) -> String {
@@ -62,16 +67,22 @@ impl Store {
         Ok(users.iter().filter_map(|(user_id, _)| stored.remove(user_id)).collect())
     }
 
-    /// Lets a user come into being who calls for the first time.
+    /// Lets a user come into being who calls for the first time; refuses one who is suspended.
     pub(crate) async fn ensure_user(
         &self,
         tenant_id: &TenantId,
         user_id: &UserId,
     ) -> Result<(), Error> {
-        if self.users(tenant_id, std::slice::from_ref(user_id)).await?.is_empty() {
+        let now = self.clock.now();
+        let found = self.users(tenant_id, std::slice::from_ref(user_id)).await?;
+        if let Some(user) = found.get(user_id) {
+            if user.suspended_until > now {
+                return Err(suspended(None, user.suspended_until).into());
+            }
+        } else {
             let mut conn = self.db.writer().await?;
             let user_id = BTreeSet::from([user_id]);
-            ensure_users(&mut conn, tenant_id, &user_id, self.clock.now()).await?;
+            ensure_users(&mut conn, tenant_id, &user_id, now).await?;
         }
         Ok(())
     }
@@ -113,10 +124,10 @@ impl Store {
                 select.bind(prefix.as_str()).bind(id).bind(limit)
             }
         };
-        let found: Vec<(String, String, String, String, i64, i64, String)> =
-            select.fetch_all().await?;
-        let named = |(id, name, picture, metadata, created, updated, folded)| {
-            Ok::<_, StoreError>((user((id, name, picture, metadata, created, updated))?, folded))
+        let found: Vec<Found> = select.fetch_all().await?;
+        let named = |(id, name, picture, metadata, created, updated, until, folded)| {
+            let row = (id, name, picture, metadata, created, updated, until);
+            Ok::<_, StoreError>((user(row)?, folded))
         };
         Ok(found.into_iter().map(named).collect::<Result<_, _>>()?)
     }

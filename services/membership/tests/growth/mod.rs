@@ -29,6 +29,7 @@ test_on_each_db!(parlance_membership::MIGRATIONS, crate::growth, on_own_postgres
     beside_users,
     beside_sanctions,
     beside_pending,
+    beside_blocks_and_suspended_users,
     beside_request_ids,
     beside_facts,
     beside_seats,
@@ -439,6 +440,7 @@ async fn beside_request_ids(db: Db) {
 
 use asking::beside_pending;
 use growing::Growing;
+use people::beside_blocks_and_suspended_users;
 use seats::{beside_live_rooms, beside_seats, due_rooms_cost_each_the_same};
 
 async fn beside_facts(db: Db) {

@@ -1,10 +1,10 @@
-//! What changes and shows members, several at once.
+//! What changes and shows members, several at once, and what is said of users.
 
-use parlance_db::work;
+use parlance_db::{Db, work};
 use parlance_proto::membership::v1 as pb;
 use uuid::Uuid;
 
-use super::{Work, crowd};
+use super::{Growing, Work, compare, crowd};
 use crate::harness::strings;
 
 pub(super) const WORK: &[(&str, Work)] = work! {
@@ -41,6 +41,28 @@ pub(super) const WORK: &[(&str, Work)] = work! {
         };
         place.backend.members.clone().list_user_memberships(request).await.expect("a page")
     },
+    "BlockUser and UnblockUser": |_, place| {
+        let mut blocks = place.rita.blocks.clone();
+        let user_id = || "zoe".to_owned();
+        blocks.block_user(pb::BlockUserRequest { user_id: user_id() }).await.expect("blocked");
+        let request = pb::UnblockUserRequest { user_id: user_id() };
+        blocks.unblock_user(request).await.expect("unblocked")
+    },
+    "ListBlockedUsers": |_, place| {
+        let request = pb::ListBlockedUsersRequest { page_size: 20, ..Default::default() };
+        place.rita.blocks.clone().list_blocked_users(request).await.expect("a page")
+    },
+    "SuspendUser and ReinstateUser": |_, place| {
+        let mut moderation = place.backend.moderation.clone();
+        let request = pb::SuspendUserRequest { user_id: "zoe".to_owned(), ..Default::default() };
+        moderation.suspend_user(request).await.expect("suspended");
+        let request = pb::ReinstateUserRequest { user_id: "zoe".to_owned(), ..Default::default() };
+        moderation.reinstate_user(request).await.expect("reinstated")
+    },
+    "ListSuspendedUsers": |_, place| {
+        let request = pb::ListSuspendedUsersRequest { page_size: 20, ..Default::default() };
+        place.backend.moderation.clone().list_suspended_users(request).await.expect("a page")
+    },
     "BatchGetMembers": |_, place| {
         let nowhere = (0..98).map(|_| Uuid::now_v7().to_string());
         let log_ids = nowhere.chain([place.den(), place.news.0.to_string()]).collect();
@@ -48,3 +70,21 @@ pub(super) const WORK: &[(&str, Work)] = work! {
         place.room.rosters.clone().batch_get_members(request).await.expect("members")
     },
 };
+
+/// Users who are suspended, and as many whom Rita has blocked.
+pub(super) async fn beside_blocks_and_suspended_users(db: Db) {
+    compare(db, async |growing: &Growing<'_>, size| {
+        let users = "
+            WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $2)
+            INSERT INTO users (tenant_id, user_id, name, picture, metadata, create_time,
+                               update_time, suspended_until)
+            SELECT $1, 'm' || CAST(n.i AS TEXT), '', '', '{}', 1, 1, $3 FROM n";
+        growing.write(users).bind(size).bind(i64::MAX).execute().await.expect("filled");
+        let blocks = "
+            WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $2)
+            INSERT INTO blocks (tenant_id, user_id, blocked_id, create_time)
+            SELECT $1, 'rita', 'm' || CAST(n.i AS TEXT), 1 FROM n";
+        growing.write(blocks).bind(size).execute().await.expect("filled");
+    })
+    .await;
+}

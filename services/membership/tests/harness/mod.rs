@@ -7,6 +7,7 @@ use parlance_db::Db;
 use parlance_membership::Service;
 use parlance_outbox::testing::Logs;
 use parlance_proto::membership::v1 as pb;
+use parlance_proto::membership::v1::block_service_client::BlockServiceClient;
 use parlance_proto::membership::v1::invitation_service_client::InvitationServiceClient;
 use parlance_proto::membership::v1::invite_link_service_client::InviteLinkServiceClient;
 use parlance_proto::membership::v1::join_request_service_client::JoinRequestServiceClient;
@@ -57,6 +58,7 @@ pub(crate) struct Clients {
     pub(crate) edits: MemberEditServiceClient<Transport>,
     pub(crate) seats: SeatServiceClient<Transport>,
     pub(crate) member: MemberServiceClient<Transport>,
+    pub(crate) blocks: BlockServiceClient<Transport>,
 }
 
 impl World {
@@ -103,7 +105,8 @@ impl World {
             rosters: RosterServiceClient::new(transport.clone()),
             edits: MemberEditServiceClient::new(transport.clone()),
             seats: SeatServiceClient::new(transport.clone()),
-            member: MemberServiceClient::new(transport),
+            member: MemberServiceClient::new(transport.clone()),
+            blocks: BlockServiceClient::new(transport),
         }
     }
 
@@ -119,6 +122,11 @@ impl World {
     /// A backend service, on behalf of a user.
     pub(crate) fn service_for(&self, user: &str) -> Clients {
         self.of("acme", Principal::ServiceFor(UserId::new(user)))
+    }
+
+    /// What an operator of the tenant holds.
+    pub(crate) fn operator(&self) -> Clients {
+        self.of("acme", Principal::Operator)
     }
 
     /// A backend service that acts for nobody.

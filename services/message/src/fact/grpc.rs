@@ -1,6 +1,6 @@
 //! `FactService`: what other services of the suite put into logs.
 
-use parlance_log::{Fact, FactBatch, Kind, LogIdentity, Source, Store, codec};
+use parlance_log::{Fact, FactBatch, Kind, LogIdentity, Projection, Source, Store, codec};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::fact_service_server::FactService;
 use parlance_rpc::{Deadline, fields, internal};
@@ -14,6 +14,8 @@ use crate::Error;
 const MAX_FACTS: usize = 1000;
 /// How many events a fact may have.
 const MAX_FACT_EVENTS: usize = 16;
+/// How many users a silent fact may say to be blocked.
+const MAX_BLOCKS: usize = 1000;
 /// How long the event of a fact may be.
 const MAX_EVENT_BYTES: usize = 256 * 1024;
 
@@ -80,13 +82,24 @@ fn facts(tenant_id: TenantId, request: pb::ApplyFactsRequest) -> Result<FactBatc
 }
 
 fn identity(identity: pb::LogIdentity) -> Result<LogIdentity, Error> {
+    if !identity.user_id.is_empty() {
+        return Ok(LogIdentity::Own(fields::user_id("identity.user_id", identity.user_id)?));
+    }
     let kind = codec::room_kind(identity.kind())
         .ok_or_else(|| Error::invalid("identity.kind", "must be a known kind"))?;
     let room_id = fields::id("identity.room_id", RoomId::parse(identity.room_id))?;
-    Ok(LogIdentity { room_id, kind })
+    Ok(LogIdentity::Room { room_id, kind })
 }
 
 fn fact(field: &str, fact: pb::Fact) -> Result<Fact, Error> {
+    if let Some(said) = fact.silent {
+        if !fact.events.is_empty() {
+            let rule = "must be empty in a silent fact";
+            return Err(Error::invalid(format!("{field}.events"), rule));
+        }
+        let silent = Some(silent(&format!("{field}.silent"), said)?);
+        return Ok(Fact { version: fact.version, events: Vec::new(), silent });
+    }
     if !(1..=MAX_FACT_EVENTS).contains(&fact.events.len()) {
         let rule = format!("must have 1 to {MAX_FACT_EVENTS} entries");
         return Err(Error::invalid(format!("{field}.events"), rule));
@@ -95,7 +108,21 @@ fn fact(field: &str, fact: pb::Fact) -> Result<Fact, Error> {
         fact_event(event).map_err(|rule| Error::invalid(format!("{field}.events[{n}]"), rule))?;
     }
     let events = fact.events.into_iter().map(Into::into).collect();
-    Ok(Fact { version: fact.version, events })
+    Ok(Fact { version: fact.version, events, silent: None })
+}
+
+/// What a silent fact says, in bounds, of users with good ids.
+fn silent(field: &str, silent: pb::Projection) -> Result<Projection, Error> {
+    let lists = [("peer_blocks", &silent.peer_blocks, 2), ("blocks", &silent.blocks, MAX_BLOCKS)];
+    for (name, changes, most) in lists {
+        let field = format!("{field}.{name}");
+        fields::length(&field, changes.len(), 0..=most)?;
+        let bad = |change: &pb::BlockChange| UserId::parse(change.user_id.as_str()).is_err();
+        if changes.iter().any(bad) {
+            return Err(Error::invalid(field, "must name users by good ids"));
+        }
+    }
+    Ok(codec::projection(silent))
 }
 
 /// What the event of a fact must be: readable, without a place, with good ids.

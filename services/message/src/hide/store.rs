@@ -9,11 +9,11 @@ const HIDE: &str = "
     UPDATE members SET hidden_ord = h.ord
       FROM heads h
      WHERE h.log_id = $1 AND h.closed_seq IS NULL
-       AND members.log_id = $1 AND members.user_id = $2";
+       AND members.log_id = $1 AND members.user_id = $2 AND members.suspended_until <= $3";
 
 /// Hides a log from its member's list.
 pub(super) async fn hide(store: &Store, log_id: LogId, user: &UserId) -> Result<(), Error> {
-    let hide = store.db().write(HIDE).bind(log_id.0).bind(user.as_str());
+    let hide = store.db().write(HIDE).bind(log_id.0).bind(user.as_str()).bind(store.now());
     if hide.execute().await? == 1 {
         return Ok(());
     }

@@ -18,7 +18,7 @@ const CLEAR: &str = "
      WHERE h.log_id = $1 AND h.closed_seq IS NULL
        AND COALESCE($3, h.head) <= h.head AND COALESCE($3, h.head) >= h.first_seq
        AND members.log_id = $1 AND members.user_id = $2
-       AND members.cleared_seq < COALESCE($3, h.head)
+       AND members.cleared_seq < COALESCE($3, h.head) AND members.suspended_until <= $4
     RETURNING members.cleared_seq";
 
 /// Clears the history of a log for one of its members. Gives how far it is cleared.
@@ -31,6 +31,7 @@ pub(super) async fn clear(
     // What the view shows may be newer than what the statement saw.
     for _ in 0..3 {
         let clear = store.db().write(CLEAR).bind(log_id.0).bind(user.as_str()).bind(through);
+        let clear = clear.bind(store.now());
         if let Some((cleared,)) = clear.fetch_optional::<(Seq,)>().await? {
             return Ok(cleared);
         }

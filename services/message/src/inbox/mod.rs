@@ -23,6 +23,8 @@ pub struct Unread {
     pub hidden: bool,
     pub marked_unread: bool,
     pub read: Seq,
+    /// Until when the member is suspended; it may be over.
+    pub suspended_until: Micros,
     /// Where the log stood.
     pub stands: Stands,
 }
@@ -34,6 +36,8 @@ pub struct Recount {
     pub room_id: RoomId,
     /// Whether the member hid the room: then it is not in the total.
     pub hidden: bool,
+    /// Until when the member is suspended; it may be over.
+    pub suspended_until: Micros,
     /// What [`Inbox::unread`] gives.
     pub reported: i64,
     /// What the events give.
@@ -114,6 +118,7 @@ impl Inbox {
         let only =
             if these_only { Some(self.store.resolve_all(tenant_id, rooms).await?) } else { None };
         let all = store::unread(self.store.db(), tenant_id, user, only.as_deref()).await?;
+        self.admit(all.iter().map(|room| room.suspended_until))?;
         let in_total = |room: &&Unread| these_only || !room.hidden;
         let total = all.iter().filter(in_total).map(|room| room.unread).sum();
         let by_id: HashMap<_, _> = all.iter().map(|room| (&room.room_id, room)).collect();
@@ -124,7 +129,9 @@ impl Inbox {
     /// Counts a user's unread messages again, from the logs themselves.
     pub async fn recount(&self, tenant_id: &TenantId, user: &UserId) -> Result<Recounted, Error> {
         let mut found = Recounted::default();
-        for room in store::recount(self.store.db(), tenant_id, user).await? {
+        let rooms = store::recount(self.store.db(), tenant_id, user).await?;
+        self.admit(rooms.iter().map(|room| room.suspended_until))?;
+        for room in rooms {
             found.rooms += 1;
             found.total += if room.hidden { 0 } else { room.counted };
             if room.counted != room.reported {
@@ -145,7 +152,9 @@ impl Inbox {
         filter: &Filter,
         limit: usize,
     ) -> Result<Listing<Walk>, Error> {
-        store::user_logs(self.store.db(), tenant_id, user, walk, filter, limit).await
+        let page = store::user_logs(self.store.db(), tenant_id, user, walk, filter, limit).await?;
+        self.admit_all(&page.logs)?;
+        Ok(page)
     }
 
     /// One page of a user's logs by when they were made, the newest first.
@@ -157,7 +166,10 @@ impl Inbox {
         filter: &Filter,
         limit: usize,
     ) -> Result<Listing<LogId>, Error> {
-        store::by_creation(self.store.db(), tenant_id, user, after, filter, limit).await
+        let page = store::by_creation(self.store.db(), tenant_id, user, after, filter, limit);
+        let page = page.await?;
+        self.admit_all(&page.logs)?;
+        Ok(page)
     }
 
     /// Those of some logs that a user is in, in order of their ids.
@@ -167,7 +179,9 @@ impl Inbox {
         user: &UserId,
         logs: &[LogId],
     ) -> Result<Vec<UserLog>, Error> {
-        store::named(self.store.db(), tenant_id, user, logs).await
+        let logs = store::named(self.store.db(), tenant_id, user, logs).await?;
+        self.admit_all(&logs)?;
+        Ok(logs)
     }
 
     /// The ids of a user's logs, of more than `limit` those that were made last.
@@ -178,6 +192,22 @@ impl Inbox {
         filter: &Filter,
         limit: usize,
     ) -> Result<Vec<LogId>, Error> {
-        store::ids(self.store.db(), tenant_id, user, filter, limit).await
+        let (ids, suspended_until) =
+            store::ids(self.store.db(), tenant_id, user, filter, limit).await?;
+        self.admit(suspended_until)?;
+        Ok(ids)
+    }
+
+    /// Refuses a user who is suspended: each row of theirs says so.
+    fn admit(&self, suspended_until: impl IntoIterator<Item = Micros>) -> Result<(), Error> {
+        let now = self.store.now();
+        match suspended_until.into_iter().find(|until| *until > now) {
+            Some(until) => Err(Error::Suspended { until }),
+            None => Ok(()),
+        }
+    }
+
+    fn admit_all(&self, logs: &[UserLog]) -> Result<(), Error> {
+        self.admit(logs.iter().map(|log| log.unread.suspended_until))
     }
 }

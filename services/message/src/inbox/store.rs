@@ -1,7 +1,7 @@
 //! What the logs of one user come to: unread counts, and the list of them.
 
 use parlance_db::Db;
-use parlance_log::{EpochId, Error, Kind, Stands};
+use parlance_log::{Blocked, EpochId, Error, Kind, Stands, blocked};
 use parlance_types::{LogId, Micros, RoomId, Seq, TenantId, UserId};
 use uuid::Uuid;
 
@@ -35,11 +35,49 @@ macro_rules! counted {
 
 /// Unread by its definition.
 macro_rules! recounted {
-    () => {
-        "(SELECT COUNT(*) FROM events e
-           WHERE e.log_id = w.log_id AND e.seq > w.read_seq AND e.seq > w.cleared_seq
-             AND e.seq >= w.first_seq AND e.kind = $3 AND e.counted
-             AND e.deleted_seq IS NULL AND e.sender_id <> $2)"
+    ($kept:literal) => {
+        concat!(
+            "(SELECT COUNT(*) FROM events e
+               WHERE e.log_id = w.log_id AND e.seq > w.read_seq AND e.seq > w.cleared_seq
+                 AND e.seq >= w.first_seq AND e.kind = $3 AND e.counted
+                 AND e.deleted_seq IS NULL AND e.sender_id <> $2",
+            $kept,
+            ")"
+        )
+    };
+}
+
+/// Whom the viewer has blocked, as a statement's list `b`: the statements of those who have
+/// blocked nobody know nothing of it. A list may be longer than what is in it: nothing is not in
+/// what has a NULL.
+macro_rules! blocked {
+    ($list:literal) => {
+        concat!(
+            "WITH b (id) AS (SELECT v.column1 FROM (VALUES (",
+            $list,
+            ")) v WHERE v.column1 IS NOT NULL) "
+        )
+    };
+}
+
+/// The same as `counted`, without what was written by those in `b`. Nothing counts on with each
+/// message of theirs, so it is counted by their events. Every message has an id of its request,
+/// and so is found by its sender: what others wrote is not to be read for it, which the sums
+/// keep the planners from.
+macro_rules! counted_without {
+    ($kind:literal) => {
+        concat!(
+            counted!(),
+            " - CASE WHEN w.has_blocks THEN
+                  (SELECT CAST(COALESCE(SUM(
+                     (SELECT COUNT(*) FROM events e
+                       WHERE e.log_id = w.log_id AND e.request_id IS NOT NULL
+                         AND e.sender_id = b.id
+                         AND e.seq + 0 > w.read_seq AND e.seq + 0 > w.cleared_seq
+                         AND e.seq + 0 >= w.first_seq AND e.kind + 0 = ",
+            $kind,
+            " AND e.counted AND COALESCE(e.deleted_seq, 0) = 0)), 0) AS BIGINT) FROM b) ELSE 0 END"
+        )
     };
 }
 
@@ -59,12 +97,14 @@ macro_rules! hidden {
 }
 
 macro_rules! unread {
-    ($columns:expr, $logs:expr) => {
+    ($blocked:expr, $columns:expr, $logs:expr) => {
         concat!(
+            $blocked,
             "SELECT w.log_id, w.room_id, ",
             $columns,
             " FROM (SELECT h.log_id, h.room_id, h.head, h.head_time, h.ord, h.deleted, h.first_seq,
-                           m.marked_unread, m.read_seq, m.cleared_seq, ",
+                           m.marked_unread, m.read_seq, m.cleared_seq, m.suspended_until,
+                           m.has_blocks, ",
             hidden!(),
             " AS hidden, ",
             since!(),
@@ -78,7 +118,8 @@ macro_rules! unread {
 macro_rules! unread_columns {
     ($counted:expr) => {
         concat!(
-            "w.head, w.head_time, w.hidden, w.marked_unread, w.read_seq, ",
+            "w.head, w.head_time, w.hidden, w.marked_unread, w.read_seq, w.suspended_until,
+             w.has_blocks, ",
             $counted,
             " AS unread, (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id"
         )
@@ -89,9 +130,24 @@ mod list;
 
 pub use list::{by_creation, ids, named, user_logs};
 
-const UNREAD: &str = unread!(unread_columns!(counted!()), of_user!());
+/// The count of a row that is read once more, without those who are blocked, can wait.
+macro_rules! counted_once {
+    () => {
+        concat!("CASE WHEN w.has_blocks THEN 0 ELSE ", counted!(), " END")
+    };
+}
+
+const UNREAD: &str = unread!("", unread_columns!(counted_once!()), of_user!());
+const UNREAD_WITHOUT: &str =
+    unread!(blocked!("$4.."), unread_columns!(counted_without!("$3")), of_user!());
+const UNREAD_OF_ONE: &str = unread!(
+    blocked!("$5.."),
+    unread_columns!(counted_without!("$3")),
+    concat!(of_user!(), " AND m.log_id = $4")
+);
 const UNREAD_IN: &str = unread!(
-    unread_columns!(counted!()),
+    "",
+    unread_columns!(counted_once!()),
     "(VALUES ($2, $3..)) a
        JOIN heads h ON h.log_id = a.column2
        JOIN members m ON m.log_id = a.column2 AND m.user_id = a.column1
@@ -108,8 +164,46 @@ parlance_db::row! {
         hidden: bool,
         marked_unread: bool,
         read_seq: Seq,
+        suspended_until: Micros,
+        has_blocks: bool,
         unread: i64,
         epoch_id: String,
+    }
+}
+
+macro_rules! recount {
+    ($blocked:expr, $counted:expr, $recounted:expr) => {
+        unread!(
+            $blocked,
+            concat!(
+                "w.hidden, w.suspended_until, w.has_blocks, ",
+                $counted,
+                " AS reported, ",
+                $recounted,
+                " AS counted"
+            ),
+            of_user!()
+        )
+    };
+}
+
+const RECOUNT: &str = recount!("", counted!(), recounted!(""));
+const RECOUNT_WITHOUT: &str = recount!(
+    blocked!("$4.."),
+    counted_without!("$3"),
+    recounted!(" AND NOT (w.has_blocks AND e.sender_id IN (SELECT b.id FROM b))")
+);
+
+parlance_db::row! {
+    /// What a member has not read of a log, twice.
+    struct RecountRow {
+        log_id: Uuid,
+        room_id: String,
+        hidden: bool,
+        suspended_until: Micros,
+        has_blocks: bool,
+        reported: i64,
+        counted: i64,
     }
 }
 
@@ -123,6 +217,7 @@ impl UnreadRow {
             hidden: self.hidden,
             marked_unread: self.marked_unread,
             read: self.read_seq,
+            suspended_until: self.suspended_until,
             stands: Stands {
                 log_id,
                 epoch: EpochId(self.epoch_id),
@@ -145,8 +240,38 @@ pub async fn unread(
     if let Some(only) = only {
         select = select.bind_list(only.iter().map(|log_id| log_id.0));
     }
-    let rows: Vec<UnreadRow> = select.fetch_all().await?;
+    let mut rows: Vec<UnreadRow> = select.fetch_all().await?;
+    if let Some(blocked) =
+        whom(db, tenant_id, user_id, rows.iter().any(|row| row.has_blocks)).await?
+    {
+        let without = |sql| {
+            let select = db.read(sql).once().bind(tenant_id.as_str()).bind(user_id.as_str());
+            select.bind(Kind::Message.number())
+        };
+        if only.is_some() {
+            for row in rows.iter_mut().filter(|row| row.has_blocks) {
+                let select = without(UNREAD_OF_ONE).bind(row.log_id).bind_list(blocked.iter());
+                // In one that was left meanwhile nothing is unread.
+                if let Some(found) = select.fetch_optional().await? {
+                    *row = found;
+                }
+            }
+        } else {
+            rows = without(UNREAD_WITHOUT).bind_list(blocked.iter()).fetch_all().await?;
+        }
+    }
     Ok(rows.into_iter().map(UnreadRow::unread).collect())
+}
+
+/// Whom the user has blocked, if there is a row that tells that they have. Then what was read
+/// without is read once more.
+async fn whom(
+    db: &Db,
+    tenant_id: &TenantId,
+    user_id: &UserId,
+    any: bool,
+) -> Result<Option<Blocked>, Error> {
+    if any { Ok(Some(blocked(db, tenant_id, user_id).await?)) } else { Ok(None) }
 }
 
 /// The same counts beside those of the events. One statement, so one snapshot: what
@@ -156,19 +281,22 @@ pub async fn recount(
     tenant_id: &TenantId,
     user_id: &UserId,
 ) -> Result<Vec<Recount>, Error> {
-    let select = unread!(
-        concat!("w.hidden, ", counted!(), " AS reported, ", recounted!(), " AS counted"),
-        of_user!()
-    );
-    let select = db.read(select).bind(tenant_id.as_str()).bind(user_id.as_str());
-    let rows: Vec<(Uuid, String, bool, i64, i64)> =
-        select.bind(Kind::Message.number()).fetch_all().await?;
-    let recount = |(log_id, room_id, hidden, reported, counted): (_, String, _, _, _)| Recount {
-        log_id: LogId(log_id),
-        room_id: RoomId::new(room_id),
-        hidden,
-        reported,
-        counted,
+    let select = |sql| {
+        let select = db.read(sql).bind(tenant_id.as_str()).bind(user_id.as_str());
+        select.bind(Kind::Message.number())
+    };
+    let mut rows: Vec<RecountRow> = select(RECOUNT).fetch_all().await?;
+    let any = rows.iter().any(|row| row.has_blocks);
+    if let Some(blocked) = whom(db, tenant_id, user_id, any).await? {
+        rows = select(RECOUNT_WITHOUT).once().bind_list(blocked.iter()).fetch_all().await?;
+    }
+    let recount = |row: RecountRow| Recount {
+        log_id: LogId(row.log_id),
+        room_id: RoomId::new(row.room_id),
+        hidden: row.hidden,
+        suspended_until: row.suspended_until,
+        reported: row.reported,
+        counted: row.counted,
     };
     Ok(rows.into_iter().map(recount).collect())
 }

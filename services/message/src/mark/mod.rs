@@ -99,7 +99,7 @@ impl Marker {
         user: &UserId,
         room_id: &RoomId,
     ) -> Result<(), Error> {
-        let flag = |log_id| store::flag(self.store.db(), log_id, user);
+        let flag = |log_id| store::flag(self.store.db(), log_id, user, self.store.now());
         self.store.on_log(actor, room_id, flag).await
     }
 
@@ -147,11 +147,11 @@ impl Marker {
         user: &UserId,
         mark: Mark,
     ) -> Result<(Marks, Option<EpochId>), Error> {
-        let db = self.store.db();
+        let (db, now) = (self.store.db(), self.store.now());
         match mark {
-            Mark::Read(seq) => store::read(db, log_id, user, Some(seq)).await,
-            Mark::Delivered(seq) => store::delivered(db, log_id, user, seq).await,
-            Mark::AllRead => store::read(db, log_id, user, None).await,
+            Mark::Read(seq) => store::read(db, log_id, user, Some(seq), now).await,
+            Mark::Delivered(seq) => store::delivered(db, log_id, user, seq, now).await,
+            Mark::AllRead => store::read(db, log_id, user, None, now).await,
         }
     }
 

@@ -3,7 +3,7 @@
 
 use parlance_db::{Db, Stored};
 use parlance_log::{EpochId, Error, stranger};
-use parlance_types::{LogId, RoomKind, Seq, UserId};
+use parlance_types::{LogId, Micros, RoomKind, Seq, UserId};
 use uuid::Uuid;
 
 use super::{MAX_SHOWN, Marks, MemberMarks};
@@ -27,6 +27,7 @@ const READ: &str = "
             OR members.read_seq >= COALESCE($3, h.head))
        AND members.log_id = $1 AND members.user_id = $2
        AND (members.marked_unread OR members.read_seq < COALESCE($3, h.head))
+       AND members.suspended_until <= $4
     RETURNING members.read_seq, members.delivered_seq,
               (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1)";
 
@@ -36,13 +37,13 @@ const DELIVERED: &str = "
      WHERE h.log_id = $1 AND h.closed_seq IS NULL AND $3 <= h.head
        AND ($3 >= h.first_seq OR $3 = h.head)
        AND members.log_id = $1 AND members.user_id = $2
-       AND members.delivered_seq < $3
+       AND members.delivered_seq < $3 AND members.suspended_until <= $4
     RETURNING members.read_seq, members.delivered_seq,
               (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1)";
 
 const FLAG: &str = "
     UPDATE members SET marked_unread = TRUE
-     WHERE log_id = $1 AND user_id = $2
+     WHERE log_id = $1 AND user_id = $2 AND suspended_until <= $3
        AND EXISTS (SELECT 1 FROM heads h WHERE h.log_id = $1 AND h.closed_seq IS NULL)";
 
 parlance_db::row! {
@@ -54,11 +55,13 @@ parlance_db::row! {
         closed_seq: Option<Seq>,
         read_seq: Option<Seq>,
         delivered_seq: Option<Seq>,
+        suspended_until: Option<Micros>,
     }
 }
 
 const STANDING: &str = "
-    SELECT h.kind, h.head, h.first_seq, h.closed_seq, m.read_seq, m.delivered_seq
+    SELECT h.kind, h.head, h.first_seq, h.closed_seq, m.read_seq, m.delivered_seq,
+           m.suspended_until
       FROM heads h LEFT JOIN members m
         ON m.log_id = $1 AND m.user_id = $2
      WHERE h.log_id = $1";
@@ -133,9 +136,11 @@ pub async fn read(
     log_id: LogId,
     user_id: &UserId,
     seq: Option<Seq>,
+    now: Micros,
 ) -> Result<(Marks, Option<EpochId>), Error> {
     // Without a position: a member whom the statement did not move stood at the head.
-    raise(db, READ, log_id, user_id, seq, |marks| seq.is_none_or(|seq| marks.read >= seq)).await
+    let there = |marks: &Marks| seq.is_none_or(|seq| marks.read >= seq);
+    Raise { db, update: READ, log_id, user_id, now }.to(seq, there).await
 }
 
 /// Raises the delivered mark. Gives the epoch if it moved.
@@ -144,42 +149,54 @@ pub async fn delivered(
     log_id: LogId,
     user_id: &UserId,
     seq: Seq,
+    now: Micros,
 ) -> Result<(Marks, Option<EpochId>), Error> {
-    raise(db, DELIVERED, log_id, user_id, Some(seq), |marks| marks.delivered >= seq).await
+    let there = |marks: &Marks| marks.delivered >= seq;
+    Raise { db, update: DELIVERED, log_id, user_id, now }.to(Some(seq), there).await
 }
 
 /// Flags the room as unread.
-pub async fn flag(db: &Db, log_id: LogId, user_id: &UserId) -> Result<(), Error> {
-    if db.write(FLAG).bind(log_id.0).bind(user_id.as_str()).execute().await? == 0 {
-        standing(db, log_id, user_id, None).await?;
+pub async fn flag(db: &Db, log_id: LogId, user_id: &UserId, now: Micros) -> Result<(), Error> {
+    let flag = db.write(FLAG).bind(log_id.0).bind(user_id.as_str()).bind(now);
+    if flag.execute().await? == 0 {
+        standing(db, log_id, user_id, None, now).await?;
     }
     Ok(())
 }
 
-/// Moves a mark, or finds out why it does not move.
-async fn raise(
-    db: &Db,
+/// A mark of a member that is to be moved.
+struct Raise<'a> {
+    db: &'a Db,
     update: &'static str,
     log_id: LogId,
-    user_id: &UserId,
-    seq: Option<Seq>,
-    there: impl Fn(&Marks) -> bool,
-) -> Result<(Marks, Option<EpochId>), Error> {
-    // What the second statement sees may be newer than what the first one saw.
-    for _ in 0..3 {
-        let update = db.write(update).bind(log_id.0).bind(user_id.as_str()).bind(seq);
-        if let Some((read, delivered, epoch_id)) = update.fetch_optional().await? {
-            return Ok((Marks { read, delivered, moved: true }, Some(EpochId(epoch_id))));
+    user_id: &'a UserId,
+    now: Micros,
+}
+
+impl Raise<'_> {
+    /// Moves the mark, or finds out why it does not move.
+    async fn to(
+        self,
+        seq: Option<Seq>,
+        there: impl Fn(&Marks) -> bool,
+    ) -> Result<(Marks, Option<EpochId>), Error> {
+        let Self { db, update, log_id, user_id, now } = self;
+        // What the second statement sees may be newer than what the first one saw.
+        for _ in 0..3 {
+            let update = db.write(update).bind(log_id.0).bind(user_id.as_str()).bind(seq);
+            if let Some((read, delivered, epoch_id)) = update.bind(now).fetch_optional().await? {
+                return Ok((Marks { read, delivered, moved: true }, Some(EpochId(epoch_id))));
+            }
+            let (marks, first) = standing(db, log_id, user_id, seq, now).await?;
+            if there(&marks) {
+                return Ok((marks, None));
+            }
+            if seq.is_some_and(|seq| seq < first) {
+                return Err(Error::Pruned { first });
+            }
         }
-        let (marks, first) = standing(db, log_id, user_id, seq).await?;
-        if there(&marks) {
-            return Ok((marks, None));
-        }
-        if seq.is_some_and(|seq| seq < first) {
-            return Err(Error::Pruned { first });
-        }
+        Err(Error::restless())
     }
-    Err(Error::restless())
 }
 
 /// Where a member stands, and the first event that a mark may be moved to.
@@ -188,6 +205,7 @@ async fn standing(
     log_id: LogId,
     user_id: &UserId,
     seq: Option<Seq>,
+    now: Micros,
 ) -> Result<(Marks, Seq), Error> {
     let standing = db.read(STANDING).bind(log_id.0).bind(user_id.as_str());
     let standing: Option<Standing> = standing.fetch_optional().await?;
@@ -196,6 +214,9 @@ async fn standing(
         let stored = Stored { table: "heads", row: log_id };
         return Err(stranger(stored.value("kind", RoomKind::from_i16(standing.kind))?));
     };
+    if let Some(until) = standing.suspended_until.filter(|until| *until > now) {
+        return Err(Error::Suspended { until });
+    }
     if seq.is_some_and(|seq| seq > standing.head) {
         let rule = format!("must not be beyond the head, which is {}", standing.head);
         return Err(Error::invalid("seq", rule));

@@ -121,7 +121,7 @@ const fn not_the_sender() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use parlance_log::{EpochId, History, Membership, RoomKind, Rules};
+    use parlance_log::{Blocked, EpochId, History, Membership, RoomKind, Rules};
     use parlance_rpc::Failure as _;
     use parlance_types::{LogId, RoomId, TenantId};
     use uuid::Uuid;
@@ -141,7 +141,9 @@ mod tests {
             epoch: EpochId::default(),
             first_seq: 1,
             closed: None,
-            member: role.map(|role| Membership { role, joined: 5, cleared: 0, muted_until: 0 }),
+            member: role.map(|role| Membership::new(role, 5)),
+            suspended: None,
+            blocked: Blocked::default(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Pages of messages.
 
 use futures::future::BoxFuture;
-use parlance_log::{Actor, Error, Stands, View};
+use parlance_log::{Actor, Error, Person, Stands, View};
 use parlance_rpc::Reason;
 use parlance_types::{LogId, PageSize, Query, RoomId, Seq, UserId, fitting};
 
@@ -69,7 +69,7 @@ impl Messages {
         match view.visible_to(viewer) {
             Ok(_) => {}
             Err(Error::Refused(Reason::NotAMember, _)) if listing.preview => {
-                return self.preview(listing, &view).await;
+                return self.preview(viewer, listing, &view).await;
             }
             Err(refused) => return Err(refused),
         }
@@ -83,7 +83,20 @@ impl Messages {
     }
 
     /// The latest messages, for somebody who is not a member.
-    async fn preview(&self, listing: &Listing, view: &View) -> Result<Page, Error> {
+    async fn preview(
+        &self,
+        viewer: Option<&UserId>,
+        listing: &Listing,
+        view: &View,
+    ) -> Result<Page, Error> {
+        // A stranger has no row that says this.
+        let person = match viewer {
+            Some(user) => self.store.person(&view.tenant_id, user).await?,
+            None => Person::default(),
+        };
+        if person.suspended_until > self.store.now() {
+            return Err(Error::Suspended { until: person.suspended_until });
+        }
         view.preview()?;
         if !listing.page_token.is_empty() {
             return Err(Error::invalid("page_token", "must be empty: a preview has one page"));
@@ -94,8 +107,10 @@ impl Messages {
         // Read as nobody, who sees all; that there are previews is to hold then, too.
         let latest = Range::Before(Seq::MAX);
         let found = page(&self.store, view.log_id, None, latest, PREVIEW).await?;
-        let (view, messages) = found.ok_or(Error::room_not_found())?;
+        let (view, mut messages) = found.ok_or(Error::room_not_found())?;
         view.preview()?;
+        let is_blocked = |sender: &UserId| person.blocked.has(sender.as_str());
+        messages.retain(|message| !message.sender.as_ref().is_some_and(is_blocked));
         Ok(Page { messages, ..Page::default() })
     }
 }
@@ -156,6 +171,8 @@ impl Listing {
         let end = end.filter(|_| more).map(|message| message.message_id.seq);
         let next = end.map(|seq| self.query(actor, view.log_id).token(seq));
         let next_page_token = next.unwrap_or_default();
+        // Only now: the token goes on behind what was read.
+        messages.retain(|message| !view.hides(message.sender.as_ref()));
         Ok(Page { messages, next_page_token, stands: Some(view.stands()) })
     }
 

@@ -113,7 +113,9 @@ impl Messages {
         let found = store::page(&self.store, log_id, actor.user.as_ref(), range, 1).await?;
         let (view, mut messages) = found.ok_or(Error::message_not_found())?;
         view.shows_to(actor, message_id)?;
-        let found = messages.pop().filter(|message| message.message_id == message_id);
+        let shown = |message: &Message| !view.hides(message.sender.as_ref());
+        let found =
+            messages.pop().filter(|message| message.message_id == message_id && shown(message));
         Ok((view, found.ok_or(Error::message_not_found())?))
     }
 }

@@ -55,7 +55,8 @@ pub(super) async fn list(
             time: pin.pin_time,
         })
     };
-    let pins = rows.into_iter().map(pinned).collect::<Result<_, Error>>()?;
+    let mut pins = rows.into_iter().map(pinned).collect::<Result<Vec<_>, Error>>()?;
+    pins.retain(|pin| !view.hides(pin.message.sender.as_ref()));
     Ok(Some((view, pins)))
 }
 

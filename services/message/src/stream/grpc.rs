@@ -164,6 +164,7 @@ fn status(ended: &Ended) -> Status {
         Ended::TokenExpired => Refusal::new(Reason::TokenExpired, ended.to_string()).into(),
         Ended::Refused(Refused::RoomNotFound) => Error::room_not_found().into(),
         Ended::Refused(Refused::NotAMember) => Error::not_a_member().into(),
+        Ended::Refused(Refused::Suspended { until }) => Error::Suspended { until: *until }.into(),
         Ended::Unavailable(unavailable) => {
             let error = unavailable as &dyn std::error::Error;
             tracing::warn!(error, "a stream could not be opened");

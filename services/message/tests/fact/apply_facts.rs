@@ -4,8 +4,8 @@ use bytes::Bytes;
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::{
-    ApplyFactsRequest, ApplyFactsResponse, Effects, Event, Fact, FactSource, LogIdentity,
-    MemberRole, MessageSent, RoomClosed, RoomKind,
+    ApplyFactsRequest, ApplyFactsResponse, BlockChange, Effects, Event, Fact, FactSource,
+    LogIdentity, MemberRole, MessageSent, Projection, RoomClosed, RoomKind,
 };
 use parlance_rpc::{Principal, Reason};
 use parlance_types::{LogId, UserId};
@@ -36,7 +36,7 @@ fn creation(room_id: &str) -> ApplyFactsRequest {
     let log_id = LogId(Uuid::now_v7());
     let first = plan(room_id).member("ann", MemberRole::Owner).fact(log_id).facts.remove(0);
     let events = first.events.into_iter().map(Vec::from).collect();
-    let facts = vec![Fact { version: 1, events }];
+    let facts = vec![Fact { version: 1, events, ..Fact::default() }];
     ApplyFactsRequest { identity: Some(identity(room_id)), ..of(log_id, facts) }
 }
 
@@ -51,11 +51,15 @@ fn of(log_id: LogId, facts: Vec<Fact>) -> ApplyFactsRequest {
 }
 
 fn identity(room_id: &str) -> LogIdentity {
-    LogIdentity { room_id: room_id.to_owned(), kind: RoomKind::Group.into() }
+    LogIdentity {
+        room_id: room_id.to_owned(),
+        kind: RoomKind::Group.into(),
+        ..LogIdentity::default()
+    }
 }
 
 fn fact(version: i64, event: Bytes) -> Fact {
-    Fact { version, events: vec![event.into()] }
+    Fact { version, events: vec![event.into()], ..Fact::default() }
 }
 
 /// A fact that somebody joined.
@@ -217,6 +221,11 @@ async fn bad_input_is_refused_by_name(db: Db) {
         let request = ApplyFactsRequest { identity: Some(identity(&room_id)), ..good.clone() };
         violates(logs.facts.apply_facts(request).await, "identity.room_id");
     }
+    for user_id in bad_ids().into_iter().filter(|id| !id.is_empty()) {
+        let identity = Some(LogIdentity { user_id, ..LogIdentity::default() });
+        let request = ApplyFactsRequest { identity, ..good.clone() };
+        violates(logs.facts.apply_facts(request).await, "identity.user_id");
+    }
     for kind in [0, -1, 99] {
         let identity = Some(LogIdentity { kind, ..identity("lobby") });
         let request = ApplyFactsRequest { identity, ..good.clone() };
@@ -231,7 +240,7 @@ async fn bad_input_is_refused_by_name(db: Db) {
 }
 
 fn bad_facts() -> Vec<(Vec<Fact>, &'static str)> {
-    let of = |version, events| vec![Fact { version, events }];
+    let of = |version, events| vec![Fact { version, events, ..Fact::default() }];
     let about = |event: Event| of(1, vec![event.encode_to_vec()]);
     let updated_event = updated(1).events.remove(0);
     let sent = Body::MessageSent(MessageSent::default());
@@ -253,7 +262,26 @@ fn bad_facts() -> Vec<(Vec<Fact>, &'static str)> {
         (about(Event { effects: Some(lost("a\0")), ..Event::default() }), "facts[0].events[0]"),
         (about(Event { effects: Some(gained("")), ..Event::default() }), "facts[0].events[0]"),
         (of(1, vec![vec![0; 256 * 1024 + 1]]), "facts[0].events[0]"),
+        (silent(1, Projection::default()), "facts[0].events"),
+        (silent(0, blocks("")), "facts[0].silent.blocks"),
+        (silent(0, peers(3)), "facts[0].silent.peer_blocks"),
     ]
+}
+
+/// A silent fact that has events, though it may not.
+fn silent(events: usize, silent: Projection) -> Vec<Fact> {
+    let events = vec![Vec::new(); events];
+    vec![Fact { version: 1, events, silent: Some(silent) }]
+}
+
+fn blocks(user: &str) -> Projection {
+    let blocks = vec![BlockChange { user_id: user.to_owned(), blocked: true }];
+    Projection { blocks, ..Projection::default() }
+}
+
+fn peers(count: usize) -> Projection {
+    let peer = BlockChange { user_id: "bob".to_owned(), blocked: true };
+    Projection { peer_blocks: vec![peer; count], ..Projection::default() }
 }
 
 fn a_time() -> prost_types::Timestamp {

@@ -149,7 +149,11 @@ async fn a_fact_must_hold_events_that_are_not_messages(db: Db) {
     let message = parlance_log::testing::sent(None, "x");
     for payload in [message, bytes::Bytes::from_static(b"\xff")] {
         let mut batch = facts(log_id, &[]);
-        batch.facts = vec![Fact { version: 2, events: vec![updated(gained("bob")), payload] }];
+        batch.facts = vec![Fact {
+            version: 2,
+            events: vec![updated(gained("bob")), payload],
+            ..Fact::default()
+        }];
         let refused = world.store.apply(batch).await;
         assert!(matches!(refused, Err(Error::Invalid { .. })), "{refused:?}");
     }

@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use parlance_db::testing::{Effort, on_own_postgres};
 use parlance_db::{Db, test_on_each_db};
-use parlance_log::MUTED_FOR_EVER;
+use parlance_log::FOR_EVER;
 use parlance_message::{Error, MIGRATIONS};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::MemberRole;
@@ -109,15 +109,15 @@ async fn a_mute_is_lifted_and_may_have_no_end(db: Db) {
     let world = World::open(db).await;
     let room = lobby(&world).await;
     let mut bob = world.user("bob");
-    mute(&room, "bob", Some(MUTED_FOR_EVER)).await;
-    mute(&room, "bob", Some(MUTED_FOR_EVER * 10)).await;
+    mute(&room, "bob", Some(FOR_EVER)).await;
+    mute(&room, "bob", Some(FOR_EVER * 10)).await;
     let told = refused(bob.messages.send_message(saying("lobby", "x")).await, Reason::Muted);
     let info = told.get_details_error_info().expect("error info");
     assert!(!info.metadata.contains_key("until"), "{info:?}");
     mute(&room, "bob", None).await;
     send(&mut bob, "lobby", "again").await;
     // Of somebody who is not in, a mute means nothing here.
-    mute(&room, "eve", Some(MUTED_FOR_EVER)).await;
+    mute(&room, "eve", Some(FOR_EVER)).await;
 }
 
 async fn a_repeat_gets_its_first_reply_though_its_sender_is_muted(db: Db) {
@@ -182,18 +182,19 @@ async fn send_until_muted(world: &Logs, log_id: LogId, accepts: &Notify) -> Vec<
     }
 }
 
-/// The function before knew of no mutes: it is still there.
+/// The functions before knew of no mutes, or of no suspensions and blocks: they are still there.
 #[tokio::test]
-async fn an_append_touches_no_more_pages_than_before_there_were_mutes() {
+async fn an_append_touches_no_more_pages_than_before_there_were_mutes_and_blocks() {
     on_own_postgres(MIGRATIONS, async |db| {
         let world = Logs::with(db.clone(), options()).await;
         let log_id = world.group("r", &["ann", "bob"]).await;
         let effort = Effort::of(&db).await;
-        let mut least = [u64::MAX; 2];
+        let mut least = [u64::MAX; 3];
         for run in 0..8 {
             let calls = [
                 "SELECT r_verdict FROM append_messages_v1($1, $2, $3, $4, $5, $6, $7)",
                 "SELECT r_verdict FROM append_messages_v2($1, $2, $3, $4, $5, $6, $7)",
+                "SELECT r_verdict FROM append_messages_v3($1, $2, $3, $4, $5, $6, $7)",
             ];
             for (version, (call, least)) in calls.into_iter().zip(&mut least).enumerate() {
                 let call = db.write(call).bind(1_000_000_i64).bind_array(vec![log_id.0]);
@@ -207,8 +208,8 @@ async fn an_append_touches_no_more_pages_than_before_there_were_mutes() {
                 *least = pages.min(*least);
             }
         }
-        let [before, now] = least;
-        assert!(now <= before, "{now} pages instead of {before}");
+        let [before, mutes, now] = least;
+        assert!(mutes <= before && now <= before, "{mutes} and {now} pages instead of {before}");
     })
     .await;
 }

@@ -117,7 +117,11 @@ async fn facts_that_come_late_are_counted_and_make_no_log(db: Db) {
     prune(&world).await;
     assert_eq!(left(&world, room.log_id).await, vec![]);
     let tenant = TenantId::new(TENANT);
-    let fact = |version| Fact { version, events: vec![updated(pb::Effects::default())] };
+    let fact = |version| Fact {
+        version,
+        events: vec![updated(pb::Effects::default())],
+        ..Fact::default()
+    };
     let apply = async |versions: std::ops::RangeInclusive<i64>| {
         let facts = facts(tenant.clone(), room.log_id, versions.map(fact).collect());
         world.service.store().apply(facts).await

@@ -15,6 +15,8 @@ const PASSES: &[Reason] = &[
     Reason::RoomNotFound,
     Reason::NotAMember,
     Reason::Muted,
+    Reason::Suspended,
+    Reason::Blocked,
     Reason::RateLimited,
     Reason::Overloaded,
 ];

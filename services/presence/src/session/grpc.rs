@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use parlance_proto::presence::v1 as pb;
 use parlance_proto::presence::v1::session_service_server::SessionService;
-use parlance_rpc::{Deadline, caller, fields};
+use parlance_rpc::{Deadline, Failure as _, Reason, caller, fields};
 use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::{Instant, sleep_until};
 use tonic::{Request, Response, Status};
@@ -162,6 +162,7 @@ async fn renew(
                 tell(frames, device, &id, &session);
             }
             Err(ended @ Error::SessionNotFound) => return ended,
+            Err(ended) if ended.reason() == Reason::Suspended => return ended,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
                 tracing::warn!(error, "could not renew a lease");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
-use parlance_rpc::Deadline;
+use parlance_rpc::{Deadline, Failure as _, Reason};
 use parlance_types::{Resource, SessionId, TenantId, UserId};
 
 pub use grpc::SessionGrpc;
@@ -63,8 +63,13 @@ pub struct Session {
 /// How long the opening of a session waits until it is written down.
 const NOTE: Duration = Duration::from_millis(250);
 
-/// How many users are remembered as existing.
+/// How many users are remembered as admitted, and for how long: so long a user who is suspended
+/// meanwhile keeps their sessions at most.
 const USERS: u64 = 100_000;
+const ADMITTED: Duration = Duration::from_mins(1);
+
+/// How long a renewal waits for membership.
+const ASK: Duration = Duration::from_millis(300);
 
 /// The devices of all users. Clones share them.
 #[derive(Clone, Debug)]
@@ -73,8 +78,8 @@ pub(crate) struct Devices {
     rosters: Rosters,
     last_seen: LastSeen,
     leases: Leases,
-    /// Users who exist in the directory.
-    existing: Cache<User, ()>,
+    /// Users who exist in the directory and are not suspended.
+    admitted: Cache<User, ()>,
 }
 
 /// An id that no session had.
@@ -130,7 +135,17 @@ impl Devices {
         last_seen: LastSeen,
         leases: Leases,
     ) -> Self {
-        Self { sessions, rosters, last_seen, leases, existing: Cache::new(USERS) }
+        let admitted = Cache::builder().max_capacity(USERS).time_to_live(ADMITTED).build();
+        Self { sessions, rosters, last_seen, leases, admitted }
+    }
+
+    /// Lets a user come into being; refuses one who is suspended.
+    async fn admit(&self, user: &User, deadline: Deadline) -> Result<(), Error> {
+        if !self.admitted.contains_key(user) {
+            self.rosters.ensure_user(user, deadline).await?;
+            self.admitted.insert(user.clone(), ());
+        }
+        Ok(())
     }
 
     /// Opens a session, or replaces what is said of it. The user comes into being.
@@ -140,10 +155,7 @@ impl Devices {
         session: &Session,
         deadline: Deadline,
     ) -> Result<SessionId, Error> {
-        if !self.existing.contains_key(&device.user) {
-            self.rosters.ensure_user(&device.user, deadline).await?;
-            self.existing.insert(device.user.clone(), ());
-        }
+        self.admit(&device.user, deadline).await?;
         match self.sessions.open(device, session, &fresh_id()).await? {
             Opened::Done(id) => {
                 // So that who closes it at once was seen; a slow database delays nobody.
@@ -157,8 +169,17 @@ impl Devices {
         }
     }
 
-    /// Renews the lease of a session.
+    /// Renews the lease of a session, unless its user was suspended. Membership is asked now and
+    /// then; while it is away sessions go on.
     pub(crate) async fn renew(&self, device: &Device) -> Result<(SessionId, Session), Error> {
+        match self.admit(&device.user, Deadline::within(ASK)).await {
+            Ok(()) => {}
+            Err(error) if error.reason() == Reason::Suspended => return Err(error),
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                tracing::debug!(error, "a session is renewed without asking membership");
+            }
+        }
         let renewed = self.sessions.renew(device).await?.ok_or(Error::SessionNotFound)?;
         drop(self.last_seen.note(&device.user));
         Ok(renewed)

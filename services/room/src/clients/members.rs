@@ -19,6 +19,7 @@ const PASSES: &[Reason] = &[
     Reason::UserNotFound,
     Reason::MemberNotFound,
     Reason::Banned,
+    Reason::Suspended,
     Reason::RoomFull,
     Reason::LastOwner,
     Reason::LiveRoom,

@@ -18,6 +18,7 @@ const PASSES: &[Reason] = &[
     Reason::RoomFull,
     Reason::RemovedFromRoom,
     Reason::Banned,
+    Reason::Suspended,
     Reason::RoomLimit,
     Reason::SeatNotFound,
     Reason::RoomIdTaken,

@@ -18,7 +18,8 @@ impl UserLogs {
     pub(crate) fn new(message: Transport, internal: Internal) -> Self {
         // A page of 100 logs comes with their last messages.
         let client = Client::new(message).max_decoding_message_size(MAX_INTERNAL);
-        Self(Peer::new(Below::Log, client, internal, &[Reason::RateLimited, Reason::Overloaded]))
+        let passes = &[Reason::Suspended, Reason::RateLimited, Reason::Overloaded];
+        Self(Peer::new(Below::Log, client, internal, passes))
     }
 
     /// One page of the acting user's logs.

@@ -65,7 +65,7 @@ async fn tell(cluster: &Cluster, lost: &[String]) {
     let request = ApplyFactsRequest {
         log_id,
         source: FactSource::Membership.into(),
-        facts: vec![Fact { version: version + 1, events }],
+        facts: vec![Fact { version: version + 1, events, ..Fact::default() }],
         ..ApplyFactsRequest::default()
     };
     let (channel, request) = cluster.as_suite(Kind::Message.replica(0), request);

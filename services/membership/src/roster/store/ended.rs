@@ -43,7 +43,7 @@ impl Store {
         let lock = "UPDATE rosters SET peopled = peopled WHERE log_id = $1";
         tx.query(lock).bind(log_id.0).execute().await?;
         let end = concat!(
-            "UPDATE members SET state = $2 WHERE log_id = $1 AND user_id IN
+            "UPDATE members SET state = $2, peer_id = NULL WHERE log_id = $1 AND user_id IN
                  (SELECT m.user_id FROM members m WHERE m.log_id = $1 AND m.",
             present!(),
             " LIMIT $3)"

@@ -1,12 +1,15 @@
 //! Opening rosters, and with them their logs.
 
+use std::collections::BTreeSet;
+
 use parlance_db::{Conn, StoreError};
 use parlance_outbox::{OutboxLog, enqueue, register};
-use parlance_types::{Micros, TenantId, UserId};
+use parlance_types::{Micros, RoomKind, TenantId, UserId};
 
-use super::{live, lock_log, take};
+use super::{live, lock_log, peers, take};
 use crate::handler::Actor;
 use crate::roster::{Grant, NewRoster, Refused, Roster, Rules, Step, may_open};
+use crate::store::person::{lock_person, not_suspended};
 use crate::store::{Done, Store, ensure_users, known_users};
 use crate::{Error, codec};
 
@@ -29,6 +32,13 @@ impl Store {
         let now = self.clock.now();
         let mut tx = self.db.begin().await?;
         ensure_users(&mut tx, &actor.tenant_id, &new.ensure.iter().collect(), now).await?;
+        if new.kind == RoomKind::Direct {
+            // So that a block of one by the other sees the room, or is seen here.
+            for user_id in new.members.iter().map(|member| &member.user_id).collect::<BTreeSet<_>>()
+            {
+                lock_person(&mut tx, &actor.tenant_id, user_id).await?;
+            }
+        }
         let seat = new.live.as_ref().and_then(|live| live.seat.as_ref());
         let mut from = live::From::Nowhere;
         if let Some(seat) = seat {
@@ -62,6 +72,7 @@ impl Store {
         let named: Vec<_> = new.members.iter().map(|member| &member.user_id).collect();
         let known = known_users(&mut tx, &actor.tenant_id, &named).await?;
         may_open(new.rules, &new.members, |user_id| known.contains(user_id))?;
+        not_suspended(&mut tx, &actor.tenant_id, named.into_iter(), now).await?;
         let log = OutboxLog {
             log_id: roster.log_id,
             tenant_id: roster.tenant_id.clone(),
@@ -76,6 +87,10 @@ impl Store {
             events.push(codec::event(actor.user.as_ref(), &joined));
         }
         enqueue(&mut tx, new.log_id, &events).await?;
+        if new.kind == RoomKind::Direct {
+            peers::pair(&mut tx, &roster, &new.members).await?;
+            peers::say_blocks(&mut tx, &roster, &new.members).await?;
+        }
         if let Some(seat) = seat {
             live::seat(&mut tx, &roster, &seat.user_id, &seat.device, now).await?;
             live::give_up(&mut tx, from, seat, now).await?;
@@ -95,7 +110,8 @@ impl Store {
         let named: Vec<_> = members.iter().map(|member| member.user_id.clone()).collect();
         let known = self.users(tenant_id, &named).await?;
         may_open(rules, members, |user| known.contains_key(user) || ensure.contains(user))?;
-        Ok(())
+        let mut conn = self.db.reader().await?;
+        not_suspended(&mut conn, tenant_id, named.iter(), self.clock.now()).await
     }
 }
 

@@ -5,6 +5,7 @@ use parlance_types::{LogId, Micros, RoomKind, UserId};
 
 use crate::Error;
 use crate::roster::{FOR_EVER, Refused, Roster, Sanction};
+use crate::store::person::not_suspended;
 
 /// What was laid on those of the users, ended or not.
 pub(crate) async fn sanctions(
@@ -22,7 +23,7 @@ pub(crate) async fn sanctions(
     Ok(found.into_iter().map(|(id, until, reason)| (UserId::new(id), until, reason)).collect())
 }
 
-/// Refuses newcomers who are banned; those who are muted, and until when. What has ended
+/// Refuses newcomers who are suspended or banned; those who are muted, and until when. What has ended
 /// counts no more.
 pub(crate) async fn judge(
     tx: &mut Conn,
@@ -30,14 +31,16 @@ pub(crate) async fn judge(
     newcomers: impl Iterator<Item = &UserId>,
     now: Micros,
 ) -> Result<Vec<(UserId, Micros)>, Error> {
-    // Nothing is laid on the users of a direct room.
+    let newcomers: Vec<&UserId> = newcomers.collect();
+    not_suspended(tx, &roster.tenant_id, newcomers.iter().copied(), now).await?;
+    // Nothing else is laid on the users of a direct room.
     if roster.kind == RoomKind::Direct {
         return Ok(Vec::new());
     }
     let select = "SELECT user_id, kind, until FROM (VALUES ($1, $2..)) w JOIN sanctions
                     ON log_id = w.column1 AND user_id = w.column2
                   ORDER BY user_id";
-    let user_ids = newcomers.map(UserId::as_str);
+    let user_ids = newcomers.into_iter().map(UserId::as_str);
     let found = tx.query(select).bind(roster.log_id.0).bind_list(user_ids).fetch_all();
     let found: Vec<(String, i16, Micros)> = found.await?;
     let mut mutes = Vec::new();

@@ -1,0 +1,66 @@
+//! The two members of a direct room, of whom one may have blocked the other.
+
+use parlance_db::{Conn, StoreError};
+use parlance_outbox::enqueue_silent;
+use parlance_types::{LogId, TenantId, UserId};
+use uuid::Uuid;
+
+use crate::codec;
+use crate::roster::{Grant, Roster};
+
+/// Notes of each member of a new direct room who the other one is.
+pub(super) async fn pair(
+    tx: &mut Conn,
+    roster: &Roster,
+    members: &[Grant],
+) -> Result<(), StoreError> {
+    let [one, other] = members else { return Ok(()) };
+    for (member, peer) in [(one, other), (other, one)] {
+        let set = "UPDATE members SET peer_id = $3 WHERE log_id = $1 AND user_id = $2";
+        let set = tx.query(set).bind(roster.log_id.0).bind(member.user_id.as_str());
+        set.bind(peer.user_id.as_str()).execute().await?;
+    }
+    Ok(())
+}
+
+/// Tells the log of a direct room which of its newcomers the other one has blocked. Their joining
+/// is enqueued: what is blocked from now on comes behind it, and finds them.
+pub(super) async fn say_blocks(
+    tx: &mut Conn,
+    roster: &Roster,
+    newcomers: &[Grant],
+) -> Result<(), StoreError> {
+    let mut blocked = Vec::new();
+    for Grant { user_id, .. } in newcomers {
+        let peer = "SELECT peer_id FROM members
+                    WHERE log_id = $1 AND user_id = $2 AND peer_id IS NOT NULL";
+        let peer = tx.query(peer).bind(roster.log_id.0).bind(user_id.as_str());
+        let Some((peer,)): Option<(String,)> = peer.fetch_optional().await? else { continue };
+        let block = "SELECT 1 FROM blocks
+                     WHERE tenant_id = $1 AND user_id = $2 AND blocked_id = $3";
+        let block = tx.query(block).bind(roster.tenant_id.as_str()).bind(peer.as_str());
+        if block.bind(user_id.as_str()).fetch_optional::<(i32,)>().await?.is_some() {
+            blocked.push(user_id.clone());
+        }
+    }
+    if !blocked.is_empty() {
+        enqueue_silent(tx, roster.log_id, codec::peer_blocks(&blocked, true)).await?;
+    }
+    Ok(())
+}
+
+/// The logs of the direct rooms of two users, of which one is open at most.
+pub(crate) async fn direct_logs(
+    tx: &mut Conn,
+    tenant_id: &TenantId,
+    user_id: &UserId,
+    peer_id: &UserId,
+) -> Result<Vec<LogId>, StoreError> {
+    let select = "SELECT m.log_id FROM members m
+                    JOIN rosters r ON r.log_id = m.log_id AND NOT r.closed
+                   WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.peer_id = $3
+                   ORDER BY m.log_id";
+    let select = tx.query(select).bind(tenant_id.as_str()).bind(user_id.as_str());
+    let found: Vec<(Uuid,)> = select.bind(peer_id.as_str()).fetch_all().await?;
+    Ok(found.into_iter().map(|(log_id,)| LogId(log_id)).collect())
+}
