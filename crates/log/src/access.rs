@@ -71,12 +71,29 @@ impl Store {
             if before == Some(log_id) {
                 break;
             }
-            match read(log_id).await? {
+            match self.read_met(actor, log_id, &read).await? {
                 Some((view, rest)) if view.closed.is_none() => return Ok((view, rest)),
                 _ => before = Some(log_id),
             }
         }
         Err(Error::room_not_found())
+    }
+
+    /// The view of a log that `read` gives, and what was read with it; once more if it was
+    /// the first contact of the actor with a broadcast.
+    pub async fn read_met<T, F>(
+        &self,
+        actor: &Actor,
+        log_id: LogId,
+        read: impl Fn(LogId) -> F,
+    ) -> Result<Option<(View, T)>, Error>
+    where
+        F: Future<Output = Result<Option<(View, T)>, Error>>,
+    {
+        match read(log_id).await? {
+            Some((view, _)) if self.make_contact(actor, &view).await? => read(log_id).await,
+            found => Ok(found),
+        }
     }
 
     /// What the actor may see of a message's log; fails unless the message is within.
@@ -85,24 +102,31 @@ impl Store {
         actor: &Actor,
         message_id: MessageId,
     ) -> Result<(View, Visible), Error> {
-        let view = self.view(message_id.log_id, actor.user.as_ref()).await?;
-        let view = view.ok_or(Error::message_not_found())?;
+        let viewer = actor.user.as_ref();
+        let view = async |log_id| Ok(self.view(log_id, viewer).await?.map(|view| (view, ())));
+        let found = self.read_met(actor, message_id.log_id, view).await?;
+        let (view, ()) = found.ok_or(Error::message_not_found())?;
         let visible = view.shows_to(actor, message_id)?;
         Ok((view, visible))
     }
 
-    /// Runs a change of a message. A refusal does not tell of more than the actor may see.
-    pub async fn change_message<C: Change>(
+    /// Runs a change of a message; once more if it was refused to a stranger who is none any
+    /// more. A refusal does not tell of more than the actor may see.
+    pub async fn change_message<C: Change + Clone>(
         &self,
         actor: &Actor,
         message_id: MessageId,
         change: C,
     ) -> Result<C::Done, Error> {
-        let done = self.run(change).await;
-        if matches!(&done, Err(refused) if hides(refused)) {
-            self.view_of_message(actor, message_id).await?;
+        let done = self.run(change.clone()).await;
+        if !matches!(&done, Err(refused) if hides(refused)) {
+            return done;
         }
-        done
+        self.view_of_message(actor, message_id).await?;
+        match done {
+            Err(Error::Refused(Reason::NotAMember, _)) => self.run(change).await,
+            done => done,
+        }
     }
 
     async fn log_of(&self, actor: &Actor, room_id: &RoomId) -> Result<LogId, Error> {

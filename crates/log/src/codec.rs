@@ -186,6 +186,7 @@ pub fn room_kind(kind: pb::RoomKind) -> Option<RoomKind> {
         pb::RoomKind::Direct => Some(RoomKind::Direct),
         pb::RoomKind::Group => Some(RoomKind::Group),
         pb::RoomKind::Channel => Some(RoomKind::Channel),
+        pb::RoomKind::Broadcast => Some(RoomKind::Broadcast),
         pb::RoomKind::Live => Some(RoomKind::Live),
         pb::RoomKind::Unspecified => None,
     }

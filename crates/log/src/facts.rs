@@ -12,7 +12,8 @@ use crate::head::{self, HeadRow, PRESENT_EPOCH};
 use crate::person::{self, OWN};
 use crate::write::{Party, Who};
 use crate::{
-    Effects, Error, Kind, Locked, NewEvent, Projection, Rules, codec, prune, purge, room_id,
+    Effects, Error, Kind, Locked, NewEvent, Projection, Rules, broadcast, codec, prune, purge,
+    room_id,
 };
 
 /// Who numbers facts.
@@ -98,6 +99,9 @@ impl Transaction for FactBatch {
         }
         let before = *applied(&mut log.row, self.source);
         let (mut users, mut said) = (BTreeSet::new(), Vec::new());
+        if log.row.head == 0 && broadcast::open(&mut log).await? {
+            users.insert(UserId::everybody());
+        }
         for fact in self.facts.iter().filter(|fact| fact.version > before) {
             let applied = applied(&mut log.row, self.source);
             if fact.version != *applied + 1 {
@@ -249,6 +253,7 @@ async fn obey(
     }
     if effects.closed {
         log.row.closed_seq = Some(seq);
+        broadcast::close(log).await?;
         prune::schedule(log).await?;
     }
     gain(log, seq, time, &effects.gained).await?;

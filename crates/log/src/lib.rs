@@ -7,6 +7,7 @@
 //! (`facts`) alone.
 
 mod access;
+mod broadcast;
 mod change;
 mod closed;
 pub mod codec;

@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A row is never written over with what is older. Who becomes a member meanwhile gets what
-//! was said last: the event that lets them in locks the same row of `user_heads`.
+//! was said last: the event that lets them in, or the first contact with a broadcast, locks the
+//! same row of `user_heads`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -175,6 +176,21 @@ const WRITE: &str = "UPDATE members
                        FROM heads h
                       WHERE h.log_id = $1 AND members.log_id = $1 AND members.user_id = $2
                         AND members.said < $3";
+
+/// Locks the row of a user, who need not have one yet, and gives what was said of them, if
+/// anything was. The last lock that is taken.
+pub(crate) async fn lock(
+    conn: &mut Conn,
+    tenant_id: &TenantId,
+    user_id: &UserId,
+) -> Result<Option<(String, i64, Micros, bool)>, Error> {
+    let lock = "INSERT INTO user_heads (tenant_id, user_id, version) VALUES ($1, $2, 0)
+                ON CONFLICT (tenant_id, user_id) DO UPDATE SET version = user_heads.version
+                RETURNING user_id, said, suspended_until, has_blocks";
+    let lock = conn.query(lock).bind(tenant_id.as_str()).bind(user_id.as_str());
+    let told: (String, i64, Micros, bool) = lock.fetch_one().await?;
+    Ok(Some(told).filter(|(_, said, ..)| *said > 0))
+}
 
 /// Writes what was said of users to the rows that they have just got.
 pub(crate) async fn greet(

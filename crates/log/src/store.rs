@@ -10,6 +10,7 @@ use parlance_rpc::Tasks;
 use parlance_types::{Clock, LogId, Micros, RoomId, Seq, TenantId, UserId};
 use tokio::time::timeout;
 
+use crate::change::Transaction;
 use crate::closed::{self, Emptying};
 use crate::prune::{self, OnPrune, Pruning};
 use crate::room_id::Resolver;
@@ -121,6 +122,11 @@ impl Store {
     /// Runs a change under the lock of its log. After a timeout it may be made or not.
     pub async fn run<C: Change>(&self, change: C) -> Result<C::Done, Error> {
         self.inner.writers.run(change).await
+    }
+
+    /// Runs what shares its transaction with nothing. After a timeout it may be done or not.
+    pub(crate) async fn run_alone<T: Transaction>(&self, alone: T) -> Result<T::Done, Error> {
+        self.inner.writers.run(alone).await
     }
 
     /// Applies facts, all of them or none; those applied before are skipped.

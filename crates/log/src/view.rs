@@ -41,7 +41,9 @@ pub type Visible = (Seq, Seq);
 pub fn stranger(kind: RoomKind) -> Error {
     match kind {
         RoomKind::Direct => Error::room_not_found(),
-        RoomKind::Group | RoomKind::Channel | RoomKind::Live => Error::not_a_member(),
+        RoomKind::Group | RoomKind::Channel | RoomKind::Broadcast | RoomKind::Live => {
+            Error::not_a_member()
+        }
     }
 }
 

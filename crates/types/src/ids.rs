@@ -75,6 +75,13 @@ id!(
     SessionId
 );
 
+impl UserId {
+    /// Every user of a tenant: what is told to all of them is told to this one.
+    pub fn everybody() -> Self {
+        Self(String::new())
+    }
+}
+
 impl RequestId {
     /// The id as one of `backend`, a caller that acts for no user: two backends of a tenant
     /// that choose the same id do not meet. No caller can send what it is made of.

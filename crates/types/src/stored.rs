@@ -24,7 +24,7 @@ stored_enum! {
     Role { Member = 1, Admin = 2, Owner = 3 }
 
     /// Which kind of room it is.
-    RoomKind { Direct = 1, Group = 2, Channel = 3, Live = 5 }
+    RoomKind { Direct = 1, Group = 2, Channel = 3, Broadcast = 4, Live = 5 }
 
     /// Who may become a member by themselves.
     JoinRule { Anyone = 1, AddedOnly = 2, Request = 3 }

@@ -171,6 +171,7 @@ pub(crate) const fn kind(kind: RoomKind) -> pb_message::RoomKind {
         RoomKind::Direct => pb_message::RoomKind::Direct,
         RoomKind::Group => pb_message::RoomKind::Group,
         RoomKind::Channel => pb_message::RoomKind::Channel,
+        RoomKind::Broadcast => pb_message::RoomKind::Broadcast,
         RoomKind::Live => pb_message::RoomKind::Live,
     }
 }

@@ -118,6 +118,7 @@ const fn reason(refused: &Refused) -> Reason {
         Refused::DirectRoom => Reason::DirectRoom,
         Refused::RoomFull { .. } => Reason::RoomFull,
         Refused::LiveRoom => Reason::LiveRoom,
+        Refused::BroadcastRoom => Reason::BroadcastRoom,
         Refused::RoomLimit { .. } => Reason::RoomLimit,
         Refused::SeatNotFound => Reason::SeatNotFound,
         Refused::RoomIdTaken => Reason::RoomIdTaken,

@@ -52,6 +52,7 @@ mod moderation {
 }
 
 mod roster {
+    mod broadcasts;
     mod changes;
     mod ended;
     mod views;

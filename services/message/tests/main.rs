@@ -9,6 +9,14 @@ mod rooms;
 mod stream;
 mod world;
 
+mod broadcast {
+    mod contacts;
+    mod growth;
+    mod rights;
+    mod streams;
+    mod suspensions;
+}
+
 mod fact {
     mod apply_facts;
     mod blocks;

@@ -309,7 +309,7 @@ impl World {
         self.client("acme", Principal::ServiceFor(UserId::new(user)))
     }
 
-    /// Makes a room that Ann owns.
+    /// Makes a room that Ann owns, or a broadcast.
     pub(crate) async fn room(&self, room_id: &str, kind: RoomKind, members: &[&str]) {
         let backend = caller("acme", Principal::Service);
         let users = called_by(public![self.membership.users()], backend, None);
@@ -319,7 +319,11 @@ impl World {
         if !members.is_empty() {
             users.batch_upsert_users(known).await.expect("users");
         }
-        let mut rooms = RoomServiceClient::new(called_by(self.room.public(), acme("ann"), None));
+        let by = match kind {
+            RoomKind::Broadcast => caller("acme", Principal::Service),
+            _ => acme("ann"),
+        };
+        let mut rooms = RoomServiceClient::new(called_by(self.room.public(), by, None));
         let request = CreateRoomRequest {
             room_id: room_id.to_owned(),
             kind: kind.into(),

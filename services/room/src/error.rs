@@ -46,6 +46,9 @@ pub enum Error {
     #[error("the device is not in the room that it shall leave")]
     SeatNotFound,
 
+    #[error("a tenant has at most 20 broadcasts")]
+    TooManyBroadcasts,
+
     #[error("a room with this id exists")]
     RoomIdTaken,
 
@@ -106,6 +109,7 @@ impl Failure for Error {
             Self::KeyRefused { .. } => Reason::MetadataConflict,
             Self::MetadataFull => Reason::MetadataFull,
             Self::SeatNotFound => Reason::SeatNotFound,
+            Self::TooManyBroadcasts => Reason::TooManyBroadcasts,
             Self::RoomIdTaken => Reason::RoomIdTaken,
             Self::UniqueIdTaken => Reason::UniqueIdTaken,
             Self::RequestIdReused => Reason::RequestIdReused,

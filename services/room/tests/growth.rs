@@ -12,6 +12,7 @@ use prost_types::FieldMask;
 use uuid::Uuid;
 
 use crate::harness::{Client, Harness, channel, create, delete, direct, get, group};
+use crate::room::broadcasts::broadcast;
 
 test_on_each_db!(parlance_room::MIGRATIONS, crate::growth, on_own_postgres =>
     beside_rooms,
@@ -87,6 +88,11 @@ const WORK: &[(&str, Work)] = work! {
         let kind = RoomKind::Channel.into();
         let request = pb::CreateRoomRequest { unique_id, kind, ..group("tea", &[]) };
         place.pass(request, "").await;
+    },
+    "CreateRoom and DeleteRoom of a broadcast": |suite, place| {
+        let mut backend = suite.caller(place.tenant, Principal::Service);
+        let room = create(&mut backend, broadcast("")).await;
+        backend.rooms.delete_room(delete(&room.room_id, "")).await.expect("deleted");
     },
     "CreateRoom and DeleteRoom with request ids": |_, place| {
         let request_id = place.next("create");

@@ -19,9 +19,10 @@ mod metadata {
 mod tenant {
     mod settings;
 }
-mod room {
+pub(crate) mod room {
     mod batch_delete_rooms;
     mod batch_get_rooms;
+    pub(crate) mod broadcasts;
     mod create_room;
     mod delete_room;
     mod get_or_create_channel;

@@ -15,7 +15,7 @@
 
 use std::sync::Arc;
 
-use parlance_log::{CursorCheck, Error, View};
+use parlance_log::{Actor, CursorCheck, Error, View};
 use parlance_rpc::fields;
 use parlance_types::{LogId, RoomId, RoomKind, Seq, TenantId, UserId};
 
@@ -69,8 +69,9 @@ impl Inner {
         mailbox: &Arc<Mailbox>,
         target: &Target,
     ) -> Result<Attached, NotAttached> {
+        let actor = Actor { tenant_id: tenant_id.clone(), user: user.cloned() };
         if let Some(log_id) = target.log_id {
-            return self.attach_log(log_id, user, mailbox, target).await;
+            return self.attach_log(log_id, &actor, mailbox, target).await;
         }
         let mut tried = None;
         loop {
@@ -79,7 +80,7 @@ impl Inner {
             let Some(log_id) = log_id.filter(|log_id| tried != Some(*log_id)) else {
                 return Err(Refused::RoomNotFound.into());
             };
-            match self.attach_log(log_id, user, mailbox, target).await {
+            match self.attach_log(log_id, &actor, mailbox, target).await {
                 // The room's life may have ended, and a new one begun, elsewhere.
                 Err(NotAttached::Refused(Refused::RoomNotFound)) if tried.is_none() => {
                     tried = Some(log_id);
@@ -92,15 +93,16 @@ impl Inner {
     async fn attach_log(
         self: &Arc<Self>,
         log_id: LogId,
-        user: Option<&UserId>,
+        actor: &Actor,
         mailbox: &Arc<Mailbox>,
         target: &Target,
     ) -> Result<Attached, NotAttached> {
+        let user = actor.user.as_ref();
         let place = Place { log_id, room_id: target.room_id.clone() };
         for _ in 0..ATTEMPTS {
             // Each time anew: one that a ring was dropped under would have to look again.
             let subscription = self.subscribe(place.clone(), Arc::clone(mailbox), user.cloned());
-            let Looked { view, joined, check } = self.look(log_id, user, &target.start).await?;
+            let Looked { view, joined, check } = self.look(log_id, actor, &target.start).await?;
             let started = lock(&subscription.log.state).start(&view);
             match started {
                 Started::Suspect => {
@@ -126,13 +128,14 @@ impl Inner {
     async fn look(
         &self,
         log_id: LogId,
-        user: Option<&UserId>,
+        actor: &Actor,
         start: &Start,
     ) -> Result<Looked, NotAttached> {
-        let store = self.store()?;
+        let (store, user) = (self.store()?, actor.user.as_ref());
         let given = start.cursor().filter(|cursor| cursor.seq > 0).unwrap_or_default();
         let look = async || {
-            let view = self.ask_in_turn(store.view_at(log_id, user, given.seq)).await?;
+            let view = |log_id| store.view_at(log_id, user, given.seq);
+            let view = self.ask_in_turn(store.read_met(actor, log_id, view)).await?;
             let (view, there) = view.ok_or(Refused::RoomNotFound)?;
             let joined = attach::admit(&view, user)?;
             let looked = Looked { view, joined, check: CursorCheck::Holds };

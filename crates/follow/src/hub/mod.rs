@@ -116,7 +116,7 @@ pub(super) struct Log {
     unused_since: Mutex<Option<Instant>>,
 }
 
-/// The streams that follow all rooms of one user.
+/// The streams of one user, or those of a tenant that follow all rooms, whoever's they are.
 #[derive(Debug, Default)]
 struct Follower {
     mailboxes: HashMap<u64, Arc<Mailbox>>,
@@ -164,7 +164,7 @@ enum Holder {
 pub(super) struct Following {
     hub: Arc<Inner>,
     id: u64,
-    user: (TenantId, UserId),
+    of: Vec<(TenantId, UserId)>,
 }
 
 impl Hub {
@@ -294,20 +294,22 @@ impl Inner {
         rand::random_range(Duration::ZERO..=self.options.go_away_after)
     }
 
-    /// Hears from now on when the user's list of rooms changes.
+    /// Hears from now on when the list of rooms of one of these users changes.
     pub(super) fn follow_rooms(
         self: &Arc<Self>,
         tenant_id: &TenantId,
-        user: &UserId,
+        users: impl IntoIterator<Item = UserId>,
         mailbox: &Arc<Mailbox>,
     ) -> Following {
         let id = self.next_stream.fetch_add(1, Ordering::Relaxed);
-        let user = (tenant_id.clone(), user.clone());
+        let of: Vec<_> = users.into_iter().map(|user| (tenant_id.clone(), user)).collect();
         let mut users = lock(&self.users);
-        let follower = users.entry(user.clone()).or_default();
-        follower.mailboxes.insert(id, Arc::clone(mailbox));
+        for user in &of {
+            let follower = users.entry(user.clone()).or_default();
+            follower.mailboxes.insert(id, Arc::clone(mailbox));
+        }
         drop(users);
-        Following { hub: Arc::clone(self), id, user }
+        Following { hub: Arc::clone(self), id, of }
     }
 
     /// Registers interest in a log.
@@ -398,10 +400,12 @@ impl Drop for OpenStream {
 impl Drop for Following {
     fn drop(&mut self) {
         let mut users = lock(&self.hub.users);
-        if let Some(follower) = users.get_mut(&self.user) {
-            follower.mailboxes.remove(&self.id);
-            if follower.mailboxes.is_empty() {
-                users.remove(&self.user);
+        for user in &self.of {
+            if let Some(follower) = users.get_mut(user) {
+                follower.mailboxes.remove(&self.id);
+                if follower.mailboxes.is_empty() {
+                    users.remove(user);
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use parlance_log::Person;
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1 as pb;
-use parlance_types::{LogId, RoomId};
+use parlance_types::{LogId, RoomId, UserId};
 
 use super::job::{Done, List};
 use super::joining::{Joiner, Origin};
@@ -20,8 +20,11 @@ impl Subscriber {
     /// Registers what the stream is to follow.
     pub(super) fn begin(&mut self) {
         // Before anything is read, so that no later change is missed.
-        let (tenant_id, user) = (&self.follow.tenant_id, self.follow.user.as_ref());
-        self.following = user.map(|user| self.hub.follow_rooms(tenant_id, user, &self.mailbox));
+        let (tenant_id, all) = (&self.follow.tenant_id, self.follow.all_my_rooms);
+        self.following = self.follow.user.clone().map(|user| {
+            let users = [user].into_iter().chain(all.then(UserId::everybody));
+            self.hub.follow_rooms(tenant_id, users, &self.mailbox)
+        });
         if self.follow.all_my_rooms {
             return;
         }
@@ -70,7 +73,11 @@ impl Subscriber {
             let list = async || {
                 let store = hub.store()?;
                 let epoch = hub.ask_in_turn(store.epoch()).await?;
-                let rooms = hub.ask_in_turn(store.logs_of(&tenant_id, &user)).await?;
+                let rooms = async {
+                    store.make_contacts(&tenant_id, &user).await?;
+                    store.logs_of(&tenant_id, &user).await
+                };
+                let rooms = hub.ask_in_turn(rooms).await?;
                 Ok(List { epoch, rooms })
             };
             Done::Listed(list().await)

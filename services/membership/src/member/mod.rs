@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use parlance_types::{Role, RoomKind, UserId};
 
-use crate::roster::{LockedRoster, Refused, keep_strangers_out};
+use crate::roster::{LockedRoster, Refused, has_members_for};
 
 /// The most that is said of a member.
 const MAX_KEYS: usize = 8;
@@ -36,7 +36,7 @@ fn may_update(
     actor: Option<&UserId>,
     user_id: &UserId,
 ) -> Result<(), Refused> {
-    keep_strangers_out(&locked.roster, locked.viewer(actor))?;
+    has_members_for(&locked.roster, locked.viewer(actor))?;
     if let Some(actor) = actor {
         let own = locked.present(actor).ok_or(Refused::NotAMember)?;
         let moderates = own.role >= Role::Admin && locked.roster.kind != RoomKind::Direct;

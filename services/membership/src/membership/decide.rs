@@ -4,8 +4,8 @@ use parlance_types::{JoinRule, Micros, Role, RoomKind, UserId};
 
 use super::{Change, Decision, Outcome};
 use crate::roster::{
-    Cause, Grant, LockedRoster, MemberRow, Membership, Refused, State, Step, fit,
-    keep_strangers_out, may_add,
+    Cause, Grant, LockedRoster, MemberRow, Membership, Refused, State, Step, fit, has_members_for,
+    may_add,
 };
 
 /// Decides a change that `actor` wants; `None` is a service that acts for the tenant.
@@ -15,7 +15,7 @@ pub(crate) fn decide(
     change: &Change,
     now: Micros,
 ) -> Result<Decision, Refused> {
-    keep_strangers_out(&locked.roster, locked.viewer(actor))?;
+    has_members_for(&locked.roster, locked.viewer(actor))?;
     if locked.roster.kind == RoomKind::Direct && !matches!(change, Change::Leave { .. }) {
         return Err(Refused::DirectRoom);
     }

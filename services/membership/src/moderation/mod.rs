@@ -2,7 +2,7 @@
 
 use parlance_types::{Micros, Role, RoomKind, UserId};
 
-use crate::roster::{LockedRoster, Refused, Roster, State, Viewer, keep_strangers_out};
+use crate::roster::{LockedRoster, Refused, Roster, State, Viewer, has_members_for};
 
 mod codec;
 pub(crate) mod grpc;
@@ -31,7 +31,7 @@ pub(crate) struct Laid {
 
 /// Whether a caller may moderate a room; with which role, unless they act for the tenant.
 pub(crate) fn entitled(roster: &Roster, viewer: Viewer<'_>) -> Result<Option<Role>, Refused> {
-    keep_strangers_out(roster, viewer)?;
+    has_members_for(roster, viewer)?;
     if roster.kind == RoomKind::Direct {
         return Err(Refused::DirectRoom);
     }

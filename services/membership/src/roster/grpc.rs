@@ -186,6 +186,9 @@ fn opening(actor: &Actor, request: pb::OpenRosterRequest) -> Result<Opening, Vio
     let rules = rules(request.rules)?;
     let rules_version = rules_version(request.rules_version)?;
     let members = grants(request.members)?;
+    if kind == RoomKind::Broadcast && !members.is_empty() {
+        return Err(Violation::new("members", "must be empty: everybody is in a broadcast"));
+    }
     let ensure = ensured(request.ensure_user_ids, &members)?;
     let created = codec::creation(&request.created_event).ok_or_else(|| {
         let rule = "must be an event of a room's creation, without seq, time and event_id";
@@ -201,6 +204,7 @@ fn kind(kind: i32) -> Result<RoomKind, Violation> {
         Ok(pb_message::RoomKind::Direct) => Ok(RoomKind::Direct),
         Ok(pb_message::RoomKind::Group) => Ok(RoomKind::Group),
         Ok(pb_message::RoomKind::Channel) => Ok(RoomKind::Channel),
+        Ok(pb_message::RoomKind::Broadcast) => Ok(RoomKind::Broadcast),
         Ok(pb_message::RoomKind::Live) => Ok(RoomKind::Live),
         _ => Err(Violation::new("kind", "must be a kind of room")),
     }

@@ -8,7 +8,10 @@ use parlance_types::{
 };
 
 pub(crate) mod grpc;
+mod refused;
 pub(crate) mod store;
+
+pub(crate) use self::refused::{MAX_BLOCKS, Refused};
 
 stored_enum! {
     /// How somebody who ever was a member stands; who stayed was one when the room ended.
@@ -176,7 +179,11 @@ impl Roster {
             RoomKind::Group | RoomKind::Live if self.member_count == 0 && others == 0 => {
                 Role::Owner
             }
-            RoomKind::Direct | RoomKind::Group | RoomKind::Channel | RoomKind::Live => Role::Member,
+            RoomKind::Direct
+            | RoomKind::Group
+            | RoomKind::Channel
+            | RoomKind::Broadcast
+            | RoomKind::Live => Role::Member,
         }
     }
 
@@ -206,7 +213,7 @@ impl Roster {
     pub(crate) const fn keeps_an_owner(&self) -> bool {
         match self.kind {
             RoomKind::Group | RoomKind::Channel => true,
-            RoomKind::Direct | RoomKind::Live => false,
+            RoomKind::Direct | RoomKind::Broadcast | RoomKind::Live => false,
         }
     }
 
@@ -265,108 +272,6 @@ pub(crate) enum Step {
     Roles(Vec<Grant>),
 }
 
-/// Why a change or a look is refused.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Refused {
-    #[error("the room does not exist")]
-    RoomNotFound,
-
-    #[error("the user {user_id:?} does not exist")]
-    UserNotFound { user_id: String },
-
-    #[error("the user {user_id:?} is not a member of the room")]
-    MemberNotFound { user_id: String },
-
-    #[error("the caller is not a member of the room")]
-    NotAMember,
-
-    #[error("{0}")]
-    NotAllowed(&'static str),
-
-    #[error("members of this room are added or ask to be let in, they cannot join")]
-    JoinRestricted,
-
-    #[error("the room is none of those in which users ask to be let in")]
-    TakesNoRequests,
-
-    #[error("the user was removed from the room and can only be added again")]
-    RemovedFromRoom,
-
-    #[error("the user {user_id:?} is banned from the room")]
-    Banned { user_id: String, until: Option<Micros> },
-
-    #[error("{}", suspended(user_id.as_deref()))]
-    Suspended { user_id: Option<String>, until: Option<Micros> },
-
-    #[error("the caller has blocked {MAX_BLOCKS} users, and may block no more")]
-    TooManyBlocks,
-
-    #[error("the room would be left without an owner: name a successor")]
-    LastOwner,
-
-    #[error("the members of a direct room do not change")]
-    DirectRoom,
-
-    #[error("the members of a live room are those whose devices are in it")]
-    LiveRoom,
-
-    #[error("the user is in {max_rooms} live rooms, and may be in no more")]
-    RoomLimit { max_rooms: i64 },
-
-    #[error("the device is not in the room that it shall leave")]
-    SeatNotFound,
-
-    #[error("the room takes at most {capacity} members")]
-    RoomFull { capacity: i32 },
-
-    #[error("another open room holds the id")]
-    RoomIdTaken,
-
-    #[error("the user is not invited into the room")]
-    InvitationNotFound,
-
-    #[error("the user {user_id:?} has not asked to join the room")]
-    RequestNotFound { user_id: String },
-
-    /// A room, or a user in all rooms, has as many as it may.
-    #[error("{} waits for as many answers as it may", of_whom(user_id.as_ref()))]
-    TooManyPending { kind: Pending, user_id: Option<UserId> },
-
-    #[error("there is no such link, or it has ended")]
-    LinkNotFound,
-
-    #[error("the room has as many links as it may")]
-    TooManyLinks,
-}
-
-fn of_whom(user_id: Option<&UserId>) -> String {
-    user_id.map_or("the room".to_owned(), |user_id| format!("the user {:?}", user_id.as_str()))
-}
-
-/// How many users somebody may block.
-pub(crate) const MAX_BLOCKS: i64 = 1000;
-
-fn suspended(user_id: Option<&str>) -> String {
-    match user_id {
-        Some(user_id) => format!("the user {user_id:?} is suspended"),
-        None => "the caller is suspended".to_owned(),
-    }
-}
-
-impl Refused {
-    pub(crate) fn no_user(user_id: &UserId) -> Self {
-        Self::UserNotFound { user_id: user_id.as_str().to_owned() }
-    }
-
-    pub(crate) fn no_member(user_id: &UserId) -> Self {
-        Self::MemberNotFound { user_id: user_id.as_str().to_owned() }
-    }
-
-    pub(crate) fn no_request(user_id: &UserId) -> Self {
-        Self::RequestNotFound { user_id: user_id.as_str().to_owned() }
-    }
-}
-
 impl Membership {
     pub(crate) fn of(room_id: &RoomId, user_id: &UserId, row: &MemberRow) -> Self {
         let (room_id, user_id) = (room_id.clone(), user_id.clone());
@@ -385,7 +290,7 @@ pub(crate) enum Viewer<'a> {
 
 /// Whether a viewer may see the members.
 pub(crate) fn may_read(roster: &Roster, viewer: Viewer<'_>) -> Result<(), Refused> {
-    keep_strangers_out(roster, viewer)?;
+    has_members_for(roster, viewer)?;
     match viewer {
         Viewer::Tenant | Viewer::User(Some(MemberRow { state: State::Present, .. })) => Ok(()),
         Viewer::User(_) => Err(Refused::NotAMember),
@@ -411,10 +316,11 @@ pub(crate) fn may_add(roster: &Roster, viewer: Viewer<'_>) -> Result<(), Refused
 
 /// Refuses what is done in groups and channels only.
 pub(crate) fn in_groups_and_channels(roster: &Roster, viewer: Viewer<'_>) -> Result<(), Refused> {
-    keep_strangers_out(roster, viewer)?;
+    has_members_for(roster, viewer)?;
     match roster.kind {
         RoomKind::Group | RoomKind::Channel => Ok(()),
         RoomKind::Direct => Err(Refused::DirectRoom),
+        RoomKind::Broadcast => Err(Refused::BroadcastRoom),
         RoomKind::Live => Err(Refused::LiveRoom),
     }
 }
@@ -441,8 +347,10 @@ pub(crate) fn admit(
     user_ids: &[UserId],
     readmit: bool,
 ) -> Result<Vec<Grant>, Refused> {
-    if locked.roster.kind == RoomKind::Live {
-        return Err(Refused::LiveRoom);
+    match locked.roster.kind {
+        RoomKind::Live => return Err(Refused::LiveRoom),
+        RoomKind::Broadcast => return Err(Refused::BroadcastRoom),
+        RoomKind::Direct | RoomKind::Group | RoomKind::Channel => {}
     }
     let mut gained = Vec::new();
     for user_id in user_ids {
@@ -481,10 +389,12 @@ pub(crate) fn enter(
     Ok(Some(Grant { user_id: user_id.clone(), role }))
 }
 
-/// To others than its two users a direct room is not there.
-pub(crate) fn keep_strangers_out(roster: &Roster, viewer: Viewer<'_>) -> Result<(), Refused> {
-    match viewer {
-        Viewer::User(None) if roster.kind == RoomKind::Direct => Err(Refused::RoomNotFound),
+/// Whether there are members to look at, or to change, whatever the viewer's rights: to others
+/// than its two users a direct room is not there, and a broadcast has none that are kept.
+pub(crate) fn has_members_for(roster: &Roster, viewer: Viewer<'_>) -> Result<(), Refused> {
+    match (roster.kind, viewer) {
+        (RoomKind::Direct, Viewer::User(None)) => Err(Refused::RoomNotFound),
+        (RoomKind::Broadcast, _) => Err(Refused::BroadcastRoom),
         _ => Ok(()),
     }
 }

@@ -94,7 +94,8 @@ impl Default for Filter {
     }
 }
 
-/// The inboxes of all users.
+/// The inboxes of all users. What is about all of a user's rooms is a contact with the
+/// broadcasts among them.
 #[derive(Clone, Debug)]
 pub struct Inbox {
     store: Store,
@@ -115,6 +116,7 @@ impl Inbox {
         rooms: &[RoomId],
         these_only: bool,
     ) -> Result<(Vec<Unread>, i64), Error> {
+        self.store.make_contacts(tenant_id, user).await?;
         let only =
             if these_only { Some(self.store.resolve_all(tenant_id, rooms).await?) } else { None };
         let all = store::unread(self.store.db(), tenant_id, user, only.as_deref()).await?;
@@ -128,6 +130,7 @@ impl Inbox {
 
     /// Counts a user's unread messages again, from the logs themselves.
     pub async fn recount(&self, tenant_id: &TenantId, user: &UserId) -> Result<Recounted, Error> {
+        self.store.make_contacts(tenant_id, user).await?;
         let mut found = Recounted::default();
         let rooms = store::recount(self.store.db(), tenant_id, user).await?;
         self.admit(rooms.iter().map(|room| room.suspended_until))?;
@@ -152,6 +155,7 @@ impl Inbox {
         filter: &Filter,
         limit: usize,
     ) -> Result<Listing<Walk>, Error> {
+        self.store.make_contacts(tenant_id, user).await?;
         let page = store::user_logs(self.store.db(), tenant_id, user, walk, filter, limit).await?;
         self.admit_all(&page.logs)?;
         Ok(page)
@@ -166,6 +170,7 @@ impl Inbox {
         filter: &Filter,
         limit: usize,
     ) -> Result<Listing<LogId>, Error> {
+        self.store.make_contacts(tenant_id, user).await?;
         let page = store::by_creation(self.store.db(), tenant_id, user, after, filter, limit);
         let page = page.await?;
         self.admit_all(&page.logs)?;
@@ -192,6 +197,7 @@ impl Inbox {
         filter: &Filter,
         limit: usize,
     ) -> Result<Vec<LogId>, Error> {
+        self.store.make_contacts(tenant_id, user).await?;
         let (ids, suspended_until) =
             store::ids(self.store.db(), tenant_id, user, filter, limit).await?;
         self.admit(suspended_until)?;

@@ -172,12 +172,12 @@ impl Marker {
     }
 }
 
-/// Too many watch a channel to tell them how far each of them has come, and a live room is
-/// over before that matters.
+/// Too many watch a channel or a broadcast to tell them how far each of them has come, and a
+/// live room is over before that matters.
 const fn shows_receipts(kind: RoomKind) -> bool {
     match kind {
         RoomKind::Direct | RoomKind::Group => true,
-        RoomKind::Channel | RoomKind::Live => false,
+        RoomKind::Channel | RoomKind::Broadcast | RoomKind::Live => false,
     }
 }
 

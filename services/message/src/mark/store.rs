@@ -76,12 +76,12 @@ const ONE: &str = "
     SELECT user_id, read_seq, delivered_seq FROM members
      WHERE log_id = $1 AND user_id = $2";
 
-/// The members of open logs of fewer than $2, unless a log is of the kind $1.
+/// The members of open logs of fewer than $2, where a log is of the kind $1 or $3.
 const SMALL: &str = "
     SELECT h.log_id, m.user_id, m.read_seq, m.delivered_seq,
            (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1)
       FROM heads h JOIN members m ON m.log_id = h.log_id
-     WHERE h.log_id IN ($4..) AND h.kind <> $1 AND h.kind <> $3 AND h.closed_seq IS NULL
+     WHERE h.log_id IN ($4..) AND (h.kind = $1 OR h.kind = $3) AND h.closed_seq IS NULL
        AND (SELECT COUNT(*)
               FROM (SELECT 1 FROM members c
                      WHERE c.log_id = h.log_id LIMIT $2) few) < $2
@@ -116,8 +116,8 @@ pub(super) async fn of_small(
     db: &Db,
     log_ids: &[LogId],
 ) -> Result<Vec<(LogId, EpochId, MemberMarks)>, Error> {
-    let small = db.read(SMALL).bind(RoomKind::Channel as i16).bind(MAX_SHOWN + 1);
-    let small = small.bind(RoomKind::Live as i16);
+    let small = db.read(SMALL).bind(RoomKind::Direct as i16).bind(MAX_SHOWN + 1);
+    let small = small.bind(RoomKind::Group as i16);
     let small = small.bind_list(log_ids.iter().map(|log_id| log_id.0));
     let rows: Vec<(Uuid, String, Seq, Seq, String)> = small.fetch_all().await?;
     let of = |(log_id, user_id, read, delivered, epoch_id)| {

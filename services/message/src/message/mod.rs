@@ -110,7 +110,9 @@ impl Messages {
     ) -> Result<(View, Message), Error> {
         let MessageId { log_id, seq } = message_id;
         let range = Range::After(seq - 1);
-        let found = store::page(&self.store, log_id, actor.user.as_ref(), range, 1).await?;
+        let viewer = actor.user.as_ref();
+        let read = async |log_id| store::page(&self.store, log_id, viewer, range, 1).await;
+        let found = self.store.read_met(actor, log_id, read).await?;
         let (view, mut messages) = found.ok_or(Error::message_not_found())?;
         view.shows_to(actor, message_id)?;
         let shown = |message: &Message| !view.hides(message.sender.as_ref());

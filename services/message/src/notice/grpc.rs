@@ -52,8 +52,8 @@ impl NoticeRelayService for NoticeRelayGrpc {
         if lasts.is_some() {
             room.may_write(self.store.now())?;
         }
-        // Too many watch a channel to tell them who types.
-        if room.kind != RoomKind::Channel {
+        // Too many watch a channel to tell them who types, and in a broadcast nobody does.
+        if !matches!(room.kind, RoomKind::Channel | RoomKind::Broadcast) {
             self.hub.tell(room.log_id, typing(&room, user_id, lasts));
         }
         Ok(Response::new(pb::PublishNoticeResponse {}))

@@ -14,6 +14,7 @@ pub(crate) use seats::Seats;
 const PASSES: &[Reason] = &[
     Reason::RoomNotFound,
     Reason::NotAMember,
+    Reason::BroadcastRoom,
     Reason::Muted,
     Reason::Suspended,
     Reason::Blocked,

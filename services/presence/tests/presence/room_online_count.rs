@@ -11,6 +11,7 @@ crate::test_in_each_mode!(
     members_are_counted_by_what_they_are,
     members_and_services_count_and_nobody_else,
     a_room_with_too_many_members_is_refused,
+    nobody_is_counted_in_a_broadcast,
 );
 
 fn of(room_id: &str) -> pb::GetRoomOnlineCountRequest {
@@ -69,5 +70,14 @@ async fn a_room_with_too_many_members_is_refused(world: World) -> World {
     world.fill("tea", 1001).await;
     let reply = world.user("ann").presence.get_room_online_count(of("tea")).await;
     refused(reply, Reason::RoomTooLarge);
+    world
+}
+
+async fn nobody_is_counted_in_a_broadcast(world: World) -> World {
+    world.room("tea", RoomKind::Broadcast, &[]).await;
+    world.settle().await;
+    for mut client in [world.user("ann"), world.backend()] {
+        refused(client.presence.get_room_online_count(of("tea")).await, Reason::BroadcastRoom);
+    }
     world
 }

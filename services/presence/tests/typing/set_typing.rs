@@ -17,7 +17,7 @@ crate::test_in_each_mode!(
     the_others_see_who_is_typing_and_who_stopped,
     typing_stops_by_itself,
     a_repeat_lets_typing_last_and_tells_nothing,
-    channels_show_no_typing,
+    channels_and_broadcasts_show_no_typing,
     only_members_type,
     equal_ids_in_two_tenants_are_two_rooms,
 );
@@ -94,12 +94,15 @@ async fn a_repeat_lets_typing_last_and_tells_nothing(world: World) -> World {
     world
 }
 
-async fn channels_show_no_typing(world: World) -> World {
+async fn channels_and_broadcasts_show_no_typing(world: World) -> World {
     world.room("tea", RoomKind::Channel, &["bob"]).await;
-    let mut bob = world.follow("bob", "tea").await;
-    set(&world, "ann", true).await;
-    let quiet = tokio::time::timeout(Duration::from_millis(300), notice(&mut bob)).await;
-    assert!(quiet.is_err(), "{quiet:?}");
+    world.room("news", RoomKind::Broadcast, &[]).await;
+    for room in ["tea", "news"] {
+        let mut bob = world.follow("bob", room).await;
+        world.user("ann").typing.set_typing(typing(room, true)).await.expect("checked");
+        let quiet = tokio::time::timeout(Duration::from_millis(300), notice(&mut bob)).await;
+        assert!(quiet.is_err(), "{quiet:?}");
+    }
     world
 }
 

@@ -23,6 +23,7 @@ const PASSES: &[Reason] = &[
     Reason::RoomFull,
     Reason::LastOwner,
     Reason::LiveRoom,
+    Reason::BroadcastRoom,
     Reason::RateLimited,
     Reason::Overloaded,
 ];

@@ -149,6 +149,7 @@ pub(crate) const fn kind(kind: RoomKind) -> log::RoomKind {
         RoomKind::Direct => log::RoomKind::Direct,
         RoomKind::Group => log::RoomKind::Group,
         RoomKind::Channel => log::RoomKind::Channel,
+        RoomKind::Broadcast => log::RoomKind::Broadcast,
         RoomKind::Live => log::RoomKind::Live,
     }
 }

@@ -80,7 +80,7 @@ impl SettingsDraft {
     pub(crate) fn resolve(self, at: &str, kind: RoomKind) -> Result<Settings, Error> {
         let default = Settings::of(kind);
         check_join(at, self.join, kind)?;
-        Ok(Settings {
+        let settings = Settings {
             post: self.post.unwrap_or(default.post),
             add: self.add.unwrap_or(default.add),
             remove: self.remove.unwrap_or(default.remove),
@@ -90,7 +90,9 @@ impl SettingsDraft {
             capacity: self.capacity.unwrap_or(default.capacity),
             metadata: self.metadata.unwrap_or(default.metadata),
             retention: self.retention,
-        })
+        };
+        settings.suit(kind, at)?;
+        Ok(settings)
     }
 }
 
@@ -109,11 +111,20 @@ impl Settings {
             RoomKind::Direct => (JoinRule::AddedOnly, 2),
             RoomKind::Group => (JoinRule::AddedOnly, 1000),
             RoomKind::Channel => (JoinRule::Anyone, MAX_CAPACITY),
+            // Nobody is counted in it.
+            RoomKind::Broadcast => (JoinRule::AddedOnly, MAX_CAPACITY),
             RoomKind::Live => (JoinRule::Anyone, 1000),
         };
+        let members = match kind {
+            // Who acts for the tenant needs no role, and nobody else has one.
+            RoomKind::Broadcast => MemberRule::Admins,
+            RoomKind::Direct | RoomKind::Group | RoomKind::Channel | RoomKind::Live => {
+                MemberRule::Members
+            }
+        };
         Self {
-            post: MemberRule::Members,
-            add: MemberRule::Members,
+            post: members,
+            add: members,
             remove: MemberRule::Admins,
             join,
             allow_preview: false,
@@ -121,6 +132,31 @@ impl Settings {
             capacity,
             metadata: MemberRule::Admins,
             retention: 0,
+        }
+    }
+
+    /// Fails, naming the rule, if a room of the kind may not have these; `at` is where they stand
+    /// in the request. What a broadcast keeps of its past is all that there is to say of one.
+    pub(crate) fn suit(&self, kind: RoomKind, at: &str) -> Result<(), Error> {
+        if kind != RoomKind::Broadcast {
+            return Ok(());
+        }
+        let own = Self::of(kind);
+        let other = [
+            ("post", self.post != own.post),
+            ("add", self.add != own.add),
+            ("remove", self.remove != own.remove),
+            ("join", self.join != own.join),
+            ("allow_preview", self.allow_preview != own.allow_preview),
+            ("history", self.history != own.history),
+            ("capacity", self.capacity != own.capacity),
+            ("metadata", self.metadata != own.metadata),
+        ];
+        match other.into_iter().find(|(_, other)| *other) {
+            Some((rule, _)) => {
+                Err(Error::invalid(format!("{at}.{rule}"), "must be left as it is in a broadcast"))
+            }
+            None => Ok(()),
         }
     }
 
@@ -157,6 +193,29 @@ mod tests {
         for kind in [RoomKind::Group, RoomKind::Channel] {
             let settings = draft.resolve("settings", kind).expect("good");
             assert_eq!(settings.join, JoinRule::Request);
+        }
+    }
+
+    #[test]
+    fn of_a_broadcast_only_the_retention_can_be_said() {
+        let suits = |draft: SettingsDraft, kind| draft.resolve("settings", kind);
+        let (capacity, retention) = (Some(MAX_CAPACITY), 60);
+        let good = SettingsDraft { capacity, retention, ..SettingsDraft::default() };
+        assert!(suits(good, RoomKind::Broadcast).is_ok());
+        let (members, anyone) = (Some(MemberRule::Members), Some(JoinRule::Anyone));
+        let draft = SettingsDraft::default();
+        for bad in [
+            SettingsDraft { post: members, ..draft },
+            SettingsDraft { add: members, ..draft },
+            SettingsDraft { remove: members, ..draft },
+            SettingsDraft { join: anyone, ..draft },
+            SettingsDraft { allow_preview: true, ..draft },
+            SettingsDraft { history: Some(History::SinceJoin), ..draft },
+            SettingsDraft { capacity: Some(5), ..draft },
+            SettingsDraft { metadata: members, ..draft },
+        ] {
+            assert!(suits(bad, RoomKind::Broadcast).is_err(), "{bad:?}");
+            assert!(suits(bad, RoomKind::Group).is_ok());
         }
     }
 

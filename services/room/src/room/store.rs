@@ -100,6 +100,9 @@ async fn many(query: Query<'_>) -> Result<Vec<Room>, Error> {
 }
 
 mod due;
+mod of_tenant;
+
+pub(crate) use of_tenant::lock_tenant;
 
 impl Store {
     pub(crate) const fn new(db: Db) -> Self {
@@ -228,7 +231,8 @@ impl Store {
     }
 
     /// Stores a room that is to be, with the request that asks for it. `false`: one of its
-    /// ids, or its pair, is taken. Fails with `RequestIdReused` if the request was made before.
+    /// ids, or its pair, is taken. Fails with `RequestIdReused` if the request was made before,
+    /// and with `TooManyBroadcasts`.
     pub(crate) async fn insert(
         &self,
         room: &Room,
@@ -237,6 +241,9 @@ impl Store {
         let mut tx = self.db.begin().await?;
         let reply = codec::encode_room(room);
         record(&mut tx, request, room.log_id, &reply, room.create_time).await?;
+        if room.kind == RoomKind::Broadcast {
+            of_tenant::one_more_broadcast(&mut tx, &room.tenant_id).await?;
+        }
         let settings = &room.settings;
         let inserted = tx
             .query(INSERT)

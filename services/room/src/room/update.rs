@@ -165,6 +165,7 @@ impl Change {
         if changed.is_empty() {
             return Ok(None);
         }
+        room.settings.suit(room.kind, "room.settings")?;
         room.revised(now);
         if before.roster_rules() != room.settings.roster_rules() {
             room.rules_version += 1;

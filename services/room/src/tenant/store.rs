@@ -6,6 +6,7 @@ use parlance_types::TenantId;
 use super::{Change, TenantSettings};
 use crate::Error;
 use crate::room::AllowedFields;
+use crate::room::store::lock_tenant;
 
 type Row = (String, i64);
 
@@ -30,13 +31,7 @@ pub(super) async fn set(
     change: &Change,
 ) -> Result<TenantSettings, Error> {
     let mut tx = db.begin().await?;
-    // The row is there from now on, and locked.
-    let lock = "INSERT INTO tenant_settings (tenant_id, allowed_fields, version)
-                VALUES ($1, '{}', 0)
-                ON CONFLICT (tenant_id) DO UPDATE SET version = tenant_settings.version
-                RETURNING allowed_fields, version";
-    let found: Row = tx.query(lock).bind(tenant.as_str()).fetch_one().await?;
-    let after = settings(found)?.after(change);
+    let after = settings(lock_tenant(&mut tx, tenant).await?)?.after(change);
     let names = serde_json::to_string(&after.allowed_fields).expect("a map of texts is JSON");
     let set = "UPDATE tenant_settings SET allowed_fields = $2, version = $3 WHERE tenant_id = $1";
     let set = tx.query(set).bind(tenant.as_str()).bind(names).bind(after.version);

@@ -38,6 +38,10 @@ pub(super) fn new_room(actor: &Actor, request: pb::CreateRoomRequest) -> Result<
     let kind = match log::RoomKind::try_from(request.kind) {
         Ok(log::RoomKind::Group) => RoomKind::Group,
         Ok(log::RoomKind::Channel) => RoomKind::Channel,
+        Ok(log::RoomKind::Broadcast) if actor.is_tenant() => RoomKind::Broadcast,
+        Ok(log::RoomKind::Broadcast) => {
+            return Err(Error::NotAllowed("only services and operators make broadcasts"));
+        }
         Ok(log::RoomKind::Live) if actor.is_tenant() => RoomKind::Live,
         _ => return Err(Error::invalid("kind", "must be group or channel")),
     };
@@ -47,15 +51,7 @@ pub(super) fn new_room(actor: &Actor, request: pb::CreateRoomRequest) -> Result<
     }
     let owner = given(request.owner_user_id).map(|id| user_id("owner_user_id", id));
     let members = each("member_user_ids", request.member_user_ids, 0..=MAX_MEMBERS, user_id)?;
-    if kind == RoomKind::Live && !members.is_empty() {
-        return Err(Error::invalid("member_user_ids", "must be empty: a live room is entered"));
-    }
-    if kind == RoomKind::Live && owner.is_some() {
-        return Err(Error::invalid(
-            "owner_user_id",
-            "must be empty: who enters first is the owner",
-        ));
-    }
+    no_people(kind, owner.is_some(), !members.is_empty())?;
     if request.live.is_some() && kind != RoomKind::Live {
         return Err(Error::invalid("live", "is for live rooms"));
     }
@@ -63,6 +59,7 @@ pub(super) fn new_room(actor: &Actor, request: pb::CreateRoomRequest) -> Result<
         let rule = "must name the owner: a group with members has one";
         return Err(Error::invalid("owner_user_id", rule));
     }
+    let draft = settings("settings", &request.settings.unwrap_or_default())?;
     Ok(NewRoom {
         room_id: given(request.room_id).map(|id| room_id("room_id", id)).transpose()?,
         kind,
@@ -72,14 +69,29 @@ pub(super) fn new_room(actor: &Actor, request: pb::CreateRoomRequest) -> Result<
         description: Description::parse("description", request.description)?,
         metadata: pairs("metadata", request.metadata)?,
         fields: FieldsDraft::parse("fields", request.fields)?,
-        settings: settings("settings", &request.settings.unwrap_or_default())?
-            .resolve("settings", kind)?,
+        settings: draft.resolve("settings", kind)?,
         pair: None,
         founding: match kind {
             RoomKind::Live => Founding::of_live(None, live(&request.live.unwrap_or_default())?),
             _ => Founding::parse(actor, owner.transpose()?, &members)?,
         },
     })
+}
+
+/// Refuses to name first members of a room that begins with nobody.
+fn no_people(kind: RoomKind, owner: bool, members: bool) -> Result<(), Error> {
+    let (of_members, of_owner) = match kind {
+        RoomKind::Live => ("a live room is entered", "who enters first is the owner"),
+        RoomKind::Broadcast => ("everybody is in a broadcast", "nobody owns a broadcast"),
+        RoomKind::Direct | RoomKind::Group | RoomKind::Channel => return Ok(()),
+    };
+    if members {
+        return Err(Error::invalid("member_user_ids", format!("must be empty: {of_members}")));
+    }
+    if owner {
+        return Err(Error::invalid("owner_user_id", format!("must be empty: {of_owner}")));
+    }
+    Ok(())
 }
 
 /// How a live room lives that a service makes.
