@@ -46,6 +46,10 @@ pub enum Error {
     #[error("the device is not in the room that it shall leave")]
     SeatNotFound,
 
+    /// Which limit of the tenant, and what it is.
+    #[error("the tenant may have no more: its limit of {limit} is {most}")]
+    QuotaExceeded { limit: &'static str, most: i64 },
+
     #[error("a tenant has at most 20 broadcasts")]
     TooManyBroadcasts,
 
@@ -109,6 +113,7 @@ impl Failure for Error {
             Self::KeyRefused { .. } => Reason::MetadataConflict,
             Self::MetadataFull => Reason::MetadataFull,
             Self::SeatNotFound => Reason::SeatNotFound,
+            Self::QuotaExceeded { .. } => Reason::QuotaExceeded,
             Self::TooManyBroadcasts => Reason::TooManyBroadcasts,
             Self::RoomIdTaken => Reason::RoomIdTaken,
             Self::UniqueIdTaken => Reason::UniqueIdTaken,
@@ -128,6 +133,9 @@ impl Failure for Error {
             Self::Invalid(violation) => violation.detail(refusal),
             Self::KeyRefused { key, refusal: why } => {
                 refusal.with("key", key).with("refusal", *why)
+            }
+            Self::QuotaExceeded { limit, most } => {
+                refusal.with("limit", *limit).with("most", most.to_string())
             }
             Self::Call(error) => error.detail(refusal),
             _ => refusal,

@@ -46,6 +46,7 @@ pub const MIGRATIONS: Migrations =
 pub struct Service {
     rooms: Rooms,
     live: LiveRooms,
+    tenants: Tenants,
     logs: UserLogs,
     callers: Callers,
     outbox: Outbox,
@@ -64,6 +65,7 @@ impl Service {
         let rooms = Rooms::new(env, Store::new(db), rosters.clone(), members, outbox.clone());
         Self {
             live: LiveRooms::new(rooms.clone(), seats),
+            tenants: Tenants::new(rooms.store().db().clone(), env),
             rooms,
             logs: UserLogs::new(message, internal()),
             callers: Callers::new(rosters),
@@ -84,8 +86,7 @@ impl Service {
 
     /// What users, backends and operators call, once the auth layer has verified them.
     pub fn public(&self) -> Served {
-        let Self { rooms, live, logs, callers, outbox, tasks } = self.clone();
-        let tenants = Tenants::new(rooms.store().db().clone(), tasks.clone());
+        let Self { rooms, live, tenants, logs, callers, outbox, tasks } = self.clone();
         public![
             RoomServiceServer::new(RoomGrpc { rooms: rooms.clone(), callers: callers.clone() }),
             LiveRoomServiceServer::new(LiveRoomGrpc { live, callers: callers.clone() }),

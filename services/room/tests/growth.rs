@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::harness::{Client, Harness, channel, create, delete, direct, get, group};
 use crate::room::broadcasts::broadcast;
+use crate::tenant::quotas::limited;
 
 test_on_each_db!(parlance_room::MIGRATIONS, crate::growth, on_own_postgres =>
     beside_rooms,
@@ -39,6 +40,9 @@ impl Place {
     async fn new(suite: &Harness, tenant: &'static str) -> Self {
         suite.roster.state().users.insert((tenant.to_owned(), "bob".to_owned()));
         let mut ann = suite.caller(tenant, Principal::User(UserId::new("ann")));
+        // Rooms are counted.
+        let mut operator = suite.caller(tenant, Principal::Operator).settings;
+        operator.set_tenant_settings(limited(1_000_000)).await.expect("limited");
         create(&mut ann, group("den", &["bob"])).await;
         ann.rooms.get_or_create_channel(channel("news")).await.expect("made");
         ann.rooms.get_or_create_direct_room(direct("bob")).await.expect("made");
@@ -175,7 +179,10 @@ const WORK: &[(&str, Work)] = work! {
     "SetTenantSettings and GetTenantSettings": |suite, place| {
         let mut operator = suite.caller(place.tenant, Principal::Operator).settings;
         let set = pb::SetTenantSettingsRequest {
-            settings: Some(pb::TenantSettings { allowed_fields: vec![place.next("field")] }),
+            settings: Some(pb::TenantSettings {
+                allowed_fields: vec![place.next("field")],
+                ..Default::default()
+            }),
             update_mask: Some(FieldMask { paths: vec!["allowed_fields".to_owned()] }),
         };
         operator.set_tenant_settings(set).await.expect("set");

@@ -16,7 +16,8 @@ mod list {
 mod metadata {
     mod patch_metadata;
 }
-mod tenant {
+pub(crate) mod tenant {
+    pub(crate) mod quotas;
     mod settings;
 }
 pub(crate) mod room {

@@ -7,8 +7,8 @@ use parlance_types::{LogId, Pairs, RoomId, RoomKind, UserId};
 
 use super::repeat::{Asked, Changed};
 use super::{
-    Actor, AllowedFields, Description, Fields, FieldsDraft, Founding, KeyOwners, Name, Pair,
-    Picture, Room, Rooms, Settings, State, UniqueId,
+    Actor, Description, Fields, FieldsDraft, Founding, KeyOwners, Name, Pair, Picture, Room, Rooms,
+    Settings, State, UniqueId,
 };
 use crate::Error;
 
@@ -126,11 +126,8 @@ impl Rooms {
 
     /// The row of a room that is to be.
     pub(crate) async fn plan(&self, actor: &Actor, new: &NewRoom) -> Result<Room, Error> {
-        let allowed = if new.fields.is_empty() {
-            AllowedFields::default()
-        } else {
-            self.store.allowed_fields(&actor.tenant_id).await?
-        };
+        let (allowed, limits) = self.store.of_tenant(&actor.tenant_id).await?;
+        let capacity = limits.capacity(new.kind, new.settings.capacity)?;
         let now = self.now();
         let made = || RoomId::new(self.fresh_id().to_string());
         Ok(Room {
@@ -145,7 +142,7 @@ impl Rooms {
             metadata: new.metadata.clone(),
             fields: Fields::new(allowed, &new.fields),
             key_owners: KeyOwners::of(&new.metadata, actor.user.as_ref()),
-            settings: new.settings,
+            settings: Settings { capacity, ..new.settings },
             creator: actor.user.clone(),
             pair: new.pair.clone(),
             founding: new.founding.clone(),

@@ -50,6 +50,7 @@ impl Rooms {
         // Further ahead than any due time: the clock that gave it was.
         let ahead = self.store.due_after(now.saturating_add(ABANDONED_GRACE), BATCH);
         due.append(&mut deadline.bound(ahead).await?);
+        deadline.bound(self.store.recount(now)).await?;
         let finish = |room| async move { self.tidy_up(&room).await };
         futures::stream::iter(due).for_each_concurrent(AT_ONCE, finish).await;
         Ok(())

@@ -10,7 +10,7 @@ use crate::Error;
 const RETENTION: RangeInclusive<i64> = 60..=315_360_000;
 
 /// The most members a room can be made for.
-const MAX_CAPACITY: i32 = 100_000;
+pub(crate) const MAX_CAPACITY: i32 = 100_000;
 
 /// The rules of a room, all of them decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -6,12 +6,12 @@ use parlance_db::{Conn, Db, Query, StoreError};
 use parlance_outbox::{enqueue, register};
 use parlance_requests::{Found, RequestKey, forget, prune};
 use parlance_rpc::Tasks;
-use parlance_types::{Clock, LogId, Micros, RoomId, RoomKind, TenantId, UserId};
+use parlance_types::{Clock, LogId, Micros, RoomId, TenantId, UserId};
 use uuid::Uuid;
 
 use super::janitor::{ABANDONED_GRACE, GRACE};
-use super::row::{Named, NamedRow, RoomRow, allowed, columns, json, selected};
-use super::{Actor, AllowedFields, Change, Pair, Room, State, UniqueId, codec};
+use super::row::{Named, NamedRow, RoomRow, columns, json, selected};
+use super::{Actor, Change, Pair, Room, State, UniqueId, codec};
 use crate::Error;
 
 /// The states in which the ids of a room are taken. Written out and not bound: the indexes
@@ -102,7 +102,7 @@ async fn many(query: Query<'_>) -> Result<Vec<Room>, Error> {
 mod due;
 mod of_tenant;
 
-pub(crate) use of_tenant::lock_tenant;
+pub(crate) use of_tenant::{SETTINGS, TenantRow, limit, lock_tenant};
 
 impl Store {
     pub(crate) const fn new(db: Db) -> Self {
@@ -129,14 +129,6 @@ impl Store {
             None => None,
         };
         Ok(request.find(&mut self.db.reader().await?, life).await?)
-    }
-
-    /// The fields that a tenant allows.
-    pub(crate) async fn allowed_fields(&self, tenant: &TenantId) -> Result<AllowedFields, Error> {
-        let select = "SELECT allowed_fields FROM tenant_settings WHERE tenant_id = $1";
-        let select = self.db.read(select).bind(tenant.as_str());
-        let found: Option<(String,)> = select.fetch_optional().await?;
-        Ok(allowed(found.as_ref().map(|(names,)| names.as_str()))?)
     }
 
     /// The room that holds an id: in creation, there or in deletion.
@@ -232,7 +224,7 @@ impl Store {
 
     /// Stores a room that is to be, with the request that asks for it. `false`: one of its
     /// ids, or its pair, is taken. Fails with `RequestIdReused` if the request was made before,
-    /// and with `TooManyBroadcasts`.
+    /// and with `QuotaExceeded` and `TooManyBroadcasts`.
     pub(crate) async fn insert(
         &self,
         room: &Room,
@@ -241,9 +233,6 @@ impl Store {
         let mut tx = self.db.begin().await?;
         let reply = codec::encode_room(room);
         record(&mut tx, request, room.log_id, &reply, room.create_time).await?;
-        if room.kind == RoomKind::Broadcast {
-            of_tenant::one_more_broadcast(&mut tx, &room.tenant_id).await?;
-        }
         let settings = &room.settings;
         let inserted = tx
             .query(INSERT)
@@ -284,6 +273,7 @@ impl Store {
         if inserted == 0 {
             return Ok(false);
         }
+        of_tenant::admit(&mut tx, room).await?;
         register(&mut tx, &codec::outbox_log(room)).await?;
         tx.commit().await?;
         Ok(true)
@@ -311,17 +301,20 @@ impl Store {
     /// afresh. `false`: it is not in creation.
     pub(crate) async fn abandon(&self, log_id: LogId, now: Micros) -> Result<bool, Error> {
         let mut tx = self.db.begin().await?;
-        let abandoned = tx
-            .query("UPDATE rooms SET state = $2, due_time = $3 WHERE log_id = $1 AND state = $4")
+        let abandon = "UPDATE rooms SET state = $2, due_time = $3 WHERE log_id = $1 AND state = $4
+                       RETURNING tenant_id, kind";
+        let abandoned: Vec<_> = tx
+            .query(abandon)
             .bind(log_id.0)
             .bind(State::Abandoned as i16)
             .bind(now.saturating_add(ABANDONED_GRACE))
             .bind(State::Creating as i16)
-            .execute()
+            .fetch_all()
             .await?;
-        if abandoned == 0 {
+        if abandoned.is_empty() {
             return Ok(false);
         }
+        of_tenant::release(&mut tx, abandoned).await?;
         forget(&mut tx, log_id).await?;
         tx.commit().await?;
         Ok(true)
@@ -437,34 +430,6 @@ impl Store {
         record(&mut tx, request, log_id, &[], now).await?;
         tx.commit().await?;
         Ok(deleter.map(UserId::new))
-    }
-
-    /// `deleting` → `deleted`. One that never was stays `abandoned`, so that whoever
-    /// still drives its creation learns that. Nothing is left to do for either.
-    pub(crate) async fn bury(&self, log_id: LogId) -> Result<(), Error> {
-        self.db
-            .write(
-                "UPDATE rooms SET state = CASE WHEN state = $2 THEN $3 ELSE state END,
-                     due_time = NULL
-                 WHERE log_id = $1 AND state IN ($2, $4)",
-            )
-            .bind(log_id.0)
-            .bind(State::Deleting as i16)
-            .bind(State::Deleted as i16)
-            .bind(State::Abandoned as i16)
-            .execute()
-            .await?;
-        Ok(())
-    }
-
-    /// Notes that live rooms have ended by themselves.
-    pub(crate) async fn note_ended(&self, ended: &[LogId], now: Micros) -> Result<(), Error> {
-        let note = "UPDATE rooms SET state = $1, due_time = NULL, update_time = $2
-                    WHERE state <> $1 AND kind = $3 AND log_id IN ($4..)";
-        let note = self.db.write(note).bind(State::Deleted as i16).bind(now);
-        let note = note.bind(RoomKind::Live as i16);
-        note.bind_list(ended.iter().map(|log_id| log_id.0)).execute().await?;
-        Ok(())
     }
 }
 

@@ -1,5 +1,6 @@
 //! Changing the fields of a room.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use parlance_rpc::Deadline;
@@ -195,11 +196,29 @@ impl Rooms {
             let (add, remove) = (&update.add, &update.remove);
             self.members.edit(actor, &room, add, remove, *deadline).await?;
         }
+        let change = self.limited(&room, &update.change).await?;
         let (log_id, now) = (room.log_id, self.now());
-        let updated = self.store.update(log_id, &update.change, actor, request.as_ref(), now);
+        let updated = self.store.update(log_id, &change, actor, request.as_ref(), now);
         let room = updated.await?;
         self.settle(&room, *deadline).await?;
         Ok(room)
+    }
+
+    /// The change as it is within the limits of the tenant.
+    async fn limited<'a>(&self, room: &Room, change: &'a Change) -> Result<Cow<'a, Change>, Error> {
+        let capacity = |field: &Field| matches!(field, Field::Capacity(_));
+        if !change.fields.iter().any(capacity) {
+            return Ok(Cow::Borrowed(change));
+        }
+        let (_, limits) = self.store.of_tenant(&room.tenant_id).await?;
+        let mut change = change.clone();
+        for field in &mut change.fields {
+            if let Field::Capacity(most) = field {
+                let asked = most.unwrap_or(Settings::of(room.kind).capacity);
+                *most = Some(limits.capacity(room.kind, asked)?);
+            }
+        }
+        Ok(Cow::Owned(change))
     }
 
     async fn judge_update(

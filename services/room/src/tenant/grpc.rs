@@ -6,9 +6,13 @@ use parlance_rpc::{Deadline, Violation, fields, operator};
 use tonic::{Request, Response, Status};
 
 use super::{Change, MAX_FIELDS, TenantSettings, Tenants};
+use crate::room::{Limits, MAX_CAPACITY, Use};
 
 /// How many paths a mask may have.
 const MAX_PATHS: usize = 100;
+
+/// The highest limit of rooms.
+const MOST_ROOMS: i64 = 1_000_000_000;
 
 /// Serves the settings of tenants to their operators.
 #[derive(Clone, Debug)]
@@ -24,8 +28,11 @@ impl TenantSettingsService for TenantSettingsGrpc {
     ) -> Result<Response<pb::GetTenantSettingsResponse>, Status> {
         let caller = operator(&request)?;
         let settings = Deadline::of(&request).bound(self.tenants.get(&caller.tenant_id)).await?;
-        let settings = Some(encode(&settings));
-        Ok(Response::new(pb::GetTenantSettingsResponse { settings }))
+        let used = |Use { rooms, live_rooms }| pb::TenantUse { rooms, live_rooms };
+        Ok(Response::new(pb::GetTenantSettingsResponse {
+            settings: Some(encode(&settings)),
+            r#use: settings.used.map(used),
+        }))
     }
 
     async fn set_tenant_settings(
@@ -45,20 +52,54 @@ fn decode(request: pb::SetTenantSettingsRequest) -> Result<Change, Violation> {
     let settings = request.settings.ok_or_else(|| Violation::new("settings", "is required"))?;
     let mask = request.update_mask.unwrap_or_default().paths;
     fields::length("update_mask", mask.len(), 1..=MAX_PATHS)?;
-    if mask.iter().any(|path| path != "allowed_fields") {
-        return Err(Violation::new("update_mask", "must name settings only"));
+    let mut change = Change::default();
+    for path in mask {
+        match path.as_str() {
+            "allowed_fields" => {
+                change.allowed_fields = Some(names(settings.allowed_fields.clone())?);
+            }
+            "limits" => change.limits = Some(limits(settings.limits.unwrap_or_default())?),
+            _ => return Err(Violation::new("update_mask", "must name settings only")),
+        }
     }
+    Ok(change)
+}
+
+fn names(names: Vec<String>) -> Result<Vec<String>, Violation> {
     let at = "settings.allowed_fields";
-    let names = fields::each(at, settings.allowed_fields, 0..=MAX_FIELDS, |field, name| {
+    let names = fields::each(at, names, 0..=MAX_FIELDS, |field, name| {
         if (1..=64).contains(&name.len()) && !name.contains(char::is_control) {
             return Ok(name);
         }
         Err(Violation::new(field, "must have 1 to 64 bytes and no control characters"))
     })?;
     fields::once(names.iter(), |entry| format!("{at}[{entry}]"))?;
-    Ok(Change { allowed_fields: Some(names) })
+    Ok(names)
+}
+
+fn limits(limits: pb::TenantLimits) -> Result<Limits, Violation> {
+    let rooms = |field: &str, limit: Option<i64>| match limit {
+        Some(limit) if !(0..=MOST_ROOMS).contains(&limit) => {
+            let rule = "must be from 0 to 1000000000, or absent";
+            Err(Violation::new(format!("settings.limits.{field}"), rule))
+        }
+        limit => Ok(limit),
+    };
+    if limits.members.is_some_and(|members| !(1..=MAX_CAPACITY).contains(&members)) {
+        let rule = "must be from 1 to 100000, or absent";
+        return Err(Violation::new("settings.limits.members", rule));
+    }
+    Ok(Limits {
+        rooms: rooms("rooms", limits.rooms)?,
+        live_rooms: rooms("live_rooms", limits.live_rooms)?,
+        members: limits.members,
+    })
 }
 
 fn encode(settings: &TenantSettings) -> pb::TenantSettings {
-    pb::TenantSettings { allowed_fields: settings.names() }
+    let Limits { rooms, live_rooms, members } = settings.limits;
+    pb::TenantSettings {
+        allowed_fields: settings.names(),
+        limits: Some(pb::TenantLimits { rooms, live_rooms, members }),
+    }
 }

@@ -4,15 +4,16 @@ mod grpc;
 mod store;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use parlance_db::Db;
-use parlance_rpc::{Deadline, Tasks, detached};
-use parlance_types::TenantId;
+use parlance_rpc::{Deadline, Env, Tasks, detached};
+use parlance_types::{Clock, TenantId};
 
 pub(crate) use grpc::TenantSettingsGrpc;
 
 use crate::Error;
-use crate::room::AllowedFields;
+use crate::room::{AllowedFields, Limits, Use};
 
 /// The most fields that rooms may have.
 const MAX_FIELDS: usize = 10;
@@ -21,15 +22,19 @@ const MAX_FIELDS: usize = 10;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct TenantSettings {
     allowed_fields: AllowedFields,
+    limits: Limits,
+    /// How much there is, if it is counted.
+    used: Option<Use>,
     /// Counts the changes.
     version: i64,
 }
 
 /// New values of some settings.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Change {
     /// In any order, each once.
     allowed_fields: Option<Vec<String>>,
+    limits: Option<Limits>,
 }
 
 impl TenantSettings {
@@ -40,11 +45,12 @@ impl TenantSettings {
 
     /// The settings after a change. A name that stays is allowed since when it was.
     fn after(self, change: &Change) -> Self {
-        let Some(names) = &change.allowed_fields else { return self };
+        let limits = change.limits.unwrap_or(self.limits);
+        let Some(names) = &change.allowed_fields else { return Self { limits, ..self } };
         let (before, version) = (self.allowed_fields.0, self.version + 1);
         let since = |name: &String| before.get(name).copied().unwrap_or(version);
         let after: BTreeMap<_, _> = names.iter().map(|name| (name.clone(), since(name))).collect();
-        Self { allowed_fields: AllowedFields(after), version }
+        Self { allowed_fields: AllowedFields(after), limits, version, ..self }
     }
 }
 
@@ -53,11 +59,12 @@ impl TenantSettings {
 pub(crate) struct Tenants {
     db: Db,
     tasks: Tasks,
+    clock: Arc<dyn Clock>,
 }
 
 impl Tenants {
-    pub(crate) const fn new(db: Db, tasks: Tasks) -> Self {
-        Self { db, tasks }
+    pub(crate) fn new(db: Db, env: &Env) -> Self {
+        Self { db, tasks: env.tasks.clone(), clock: Arc::clone(&env.clock) }
     }
 
     async fn get(&self, tenant: &TenantId) -> Result<TenantSettings, Error> {
@@ -71,8 +78,8 @@ impl Tenants {
         change: Change,
         deadline: Deadline,
     ) -> Result<TenantSettings, Error> {
-        let db = self.db.clone();
-        let set = async move { store::set(&db, &tenant, &change).await };
+        let (db, now) = (self.db.clone(), self.clock.now());
+        let set = async move { store::set(&db, &tenant, &change, now).await };
         deadline.bound(detached(self.tasks.track(set))).await
     }
 }
@@ -85,6 +92,7 @@ mod tests {
     fn a_name_that_comes_back_is_allowed_anew() {
         let change = |names: &[&str]| Change {
             allowed_fields: Some(names.iter().map(ToString::to_string).collect()),
+            limits: None,
         };
         let settings = TenantSettings::default().after(&change(&["b", "a"]));
         let settings = settings.after(&change(&["b", "c"])).after(&change(&["a", "b"]));
