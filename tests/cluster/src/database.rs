@@ -14,6 +14,14 @@ pub struct Database {
     name: String,
 }
 
+/// A device in a live room.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seat {
+    pub room: String,
+    pub user: String,
+    pub resource: String,
+}
+
 /// A locked head.
 #[derive(Debug)]
 pub struct Held(PgConnection);
@@ -95,6 +103,20 @@ impl Database {
         .fetch_one(&mut connection)
         .await
         .expect("a count")
+    }
+
+    /// The devices that are in live rooms, as the membership service knows them.
+    pub async fn seats(&self) -> Vec<Seat> {
+        let mut connection = PgConnection::connect(&self.url()).await.expect("Postgres");
+        let rows: Vec<(String, String, String)> = sqlx::query_as(
+            "SELECT l.room_id, s.user_id, s.resource FROM parlance_membership.seats s
+             JOIN parlance_membership.outbox_logs l ON l.log_id = s.log_id ORDER BY 1, 2, 3",
+        )
+        .fetch_all(&mut connection)
+        .await
+        .expect("seats");
+        let seat = |(room, user, resource)| Seat { room, user, resource };
+        rows.into_iter().map(seat).collect()
     }
 
     /// How many epochs the logs have had.

@@ -3,6 +3,25 @@
 use parlance_bus::RedisUrl;
 use parlance_bus::testing::{RedisCluster, RedisServer};
 
+/// Makes the markers of presence a minute older, if all shards were heard of since the last
+/// gap. What is heard of later than that would make them young again.
+const SETTLE: &str = "
+    local time, alive, markers = redis.call('TIME'), 0, {}
+    for shard = 0, 15 do
+      local marker = 'parlance:default:presence:{' .. shard .. '}'
+      local heard = tonumber(redis.call('HGET', marker, 'alive') or 0)
+      if time[1] * 1000 - heard < 2000 then
+        alive = alive + 1
+      end
+      markers[#markers + 1] = marker
+    end
+    for _, marker in ipairs(markers) do
+      if alive == #markers then
+        redis.call('HINCRBY', marker, 'since', -60000)
+      end
+    end
+    return 'alive: ' .. alive";
+
 /// One server, or three that form a Redis Cluster.
 #[derive(Debug)]
 pub enum Redis {
@@ -72,6 +91,12 @@ impl Redis {
     /// Lets every server forget what it knows.
     pub async fn flush(&self) {
         self.run(&["FLUSHALL"]).await;
+    }
+
+    /// Lets presence be sure again that it holds all sessions, as a minute without a loss
+    /// would; once its nodes have given signs of life. For one server.
+    pub async fn settles(&self) {
+        self.servers()[0].until(&["EVAL", SETTLE, "0"], "alive: 16").await;
     }
 
     /// Cuts the connections of all clients.

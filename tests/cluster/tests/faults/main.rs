@@ -12,8 +12,10 @@ mod redis;
 mod removal;
 mod restores;
 mod rooms;
+mod seats;
 mod sends;
 mod streams;
+mod switches;
 
 /// Whether to take the time of `make soak`: more rounds of the same.
 fn rounds(usual: usize) -> usize {
