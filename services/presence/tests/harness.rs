@@ -55,6 +55,8 @@ pub(crate) struct World {
     pub(crate) message: parlance_message::Service,
     pub(crate) room: parlance_room::Service,
     pub(crate) membership: parlance_membership::Service,
+    /// The database of membership.
+    pub(crate) members: Db,
     /// Of every node.
     pub(crate) draining: CancellationToken,
     db: Db,
@@ -196,7 +198,8 @@ impl World {
         let to_message = verified.in_process(message.internal().into_routes());
 
         let users = sqlite("membership", parlance_membership::MIGRATIONS).await;
-        let membership = parlance_membership::Service::open(&env, users, to_message.clone());
+        let membership =
+            parlance_membership::Service::open(&env, users.clone(), to_message.clone());
         let to_membership = verified.in_process(membership.internal().into_routes());
 
         let rooms = sqlite("room", parlance_room::MIGRATIONS).await;
@@ -209,6 +212,7 @@ impl World {
             message,
             room,
             membership,
+            members: users,
             draining: env.draining.clone(),
             db,
             home,
@@ -268,12 +272,17 @@ impl World {
     }
 
     /// Stops what runs.
-    async fn stop(self) {
-        for tasks in self.running {
+    async fn stop(mut self) {
+        self.still().await;
+        self.message.close().await;
+    }
+
+    /// Stops what nodes do by themselves.
+    pub(crate) async fn still(&mut self) {
+        for tasks in self.running.drain(..) {
             in_time(tasks.close()).await;
             assert_eq!(tasks.broken_by(), None);
         }
-        self.message.close().await;
     }
 
     /// Lets nodes to come reach Redis by a way that can be cut.

@@ -13,6 +13,7 @@ mod presence {
 }
 mod seat {
     mod ends;
+    mod renewals;
 }
 mod session {
     mod keep_session;

@@ -31,7 +31,7 @@ crate::test_in_each_mode!(
 const SHORT: Duration = Duration::from_millis(400);
 
 /// Enters a live room, which waits an hour for whoever comes; creates it if it is not there.
-async fn enter(world: &World, user: &str, room: &str, resource: &str, session_id: &str) {
+pub(super) async fn enter(world: &World, user: &str, room: &str, resource: &str, session_id: &str) {
     let to = called_by(world.room.public(), acme(user), None);
     let hour = prost_types::Duration { seconds: 3600, nanos: 0 };
     let request = EnterRoomRequest {
@@ -45,7 +45,7 @@ async fn enter(world: &World, user: &str, room: &str, resource: &str, session_id
 }
 
 /// Opens a session that lives for so long, and gives its id.
-async fn open(client: &mut Client, resource: &str, lease: Duration) -> String {
+pub(super) async fn open(client: &mut Client, resource: &str, lease: Duration) -> String {
     let lease = prost_types::Duration::try_from(lease).ok();
     let request = pb::OpenSessionRequest { lease, ..opening(resource) };
     let reply = client.sessions.open_session(request).await.expect("opened").into_inner();
