@@ -8,6 +8,7 @@ mod roster;
 mod silence;
 
 mod live {
+    mod deadline;
     mod rooms;
 }
 mod list {

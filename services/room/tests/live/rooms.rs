@@ -27,9 +27,9 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
     what_is_wrong_with_a_request_is_named,
 );
 
-type Live = LiveRoomServiceClient<Transport>;
+pub(super) type Live = LiveRoomServiceClient<Transport>;
 
-fn live(suite: &Harness, user: &str) -> Live {
+pub(super) fn live(suite: &Harness, user: &str) -> Live {
     Live::new(called_by(suite.service.public(), acme(user), None))
 }
 
@@ -43,7 +43,7 @@ fn enter(room: &str, create_if_missing: bool) -> pb::EnterRoomRequest {
     }
 }
 
-fn waiting(room: &str, seconds: i64) -> pb::EnterRoomRequest {
+pub(super) fn waiting(room: &str, seconds: i64) -> pb::EnterRoomRequest {
     let destroy_delay = Some(Duration { seconds, nanos: 0 });
     let room_to_be = pb::NewLiveRoom { destroy_delay, ..pb::NewLiveRoom::default() };
     pb::EnterRoomRequest { room: Some(room_to_be), ..enter(room, true) }
@@ -60,26 +60,33 @@ fn switch(from: &str, to: &str, create_if_missing: bool) -> pb::SwitchRoomReques
     }
 }
 
-async fn entered(client: &mut Live, request: pb::EnterRoomRequest) -> pb::EnterRoomResponse {
+pub(super) async fn entered(
+    client: &mut Live,
+    request: pb::EnterRoomRequest,
+) -> pb::EnterRoomResponse {
     client.enter_room(request).await.expect("entered").into_inner()
 }
 
-async fn leave(client: &mut Live, room: &str) {
+pub(super) async fn leave(client: &mut Live, room: &str) {
     let request = pb::LeaveRoomRequest { room_id: room.to_owned(), resource: "phone".to_owned() };
     client.leave_room(request).await.expect("left");
 }
 
-/// What happened in the lives of rooms, in words and in no order of the lives.
-fn stories(suite: &Harness) -> Vec<Vec<&'static str>> {
-    let told = |event: &Event| match event.body.as_ref().expect("a body") {
+/// What an event tells, in a word.
+pub(super) fn word(event: &Event) -> &'static str {
+    match event.body.as_ref().expect("a body") {
         Body::RoomCreated(_) => "created",
         Body::MembersJoined(_) => "joined",
         Body::MembersLeft(_) => "left",
         Body::RoomClosed(_) => "closed",
         _ => "something else",
-    };
+    }
+}
+
+/// What happened in the lives of rooms, in words and in no order of the lives.
+fn stories(suite: &Harness) -> Vec<Vec<&'static str>> {
     let logs = suite.logs.state();
-    let lives = logs.events.values().map(|events| events.iter().map(told).collect());
+    let lives = logs.events.values().map(|events| events.iter().map(word).collect());
     let mut lives: Vec<Vec<_>> = lives.collect();
     lives.sort();
     lives
