@@ -81,6 +81,7 @@ def test_every_line_for_one_server_can_be_pasted(place):
     for seen in ("Is the kettle on?", "roomCreated", "membersJoined", "caughtUp"):
         assert seen in outputs["Subscribe"]
     assert "Is the kettle on?" in outputs["ListMessages"]
+    assert '"created": true' in outputs["EnterRoom"]
     # The system's message came after Boris read.
     assert '"unread": "1"' in outputs["GetUnread"]
 
@@ -179,6 +180,7 @@ def test_the_demo_tells_its_story_to_the_end():
         timeout=300,
     )
     assert told.returncode == 0, told.stdout + told.stderr
-    for rpc in ("CreateRoom", "SendMessage", "Subscribe", "RemoveMembers", "GetUnread"):
+    shown = ("CreateRoom", "SendMessage", "Subscribe", "RemoveMembers", "GetUnread", "SwitchRoom")
+    for rpc in shown:
         assert rpc in told.stdout
     assert "Closed" in told.stdout

@@ -1,6 +1,7 @@
 //! `parlance demo`: a conversation over real gRPC, told RPC by RPC.
 
 mod follow;
+mod live;
 mod stage;
 
 use std::io::{self, Write};
@@ -116,6 +117,7 @@ async fn tell(
     count_unread(&mut stage, &mut boris).await?;
     remove_a_member(&mut stage, &mut boris).await?;
     look_back(&mut stage).await?;
+    live::meet(&mut stage).await?;
     stage.end()
 }
 

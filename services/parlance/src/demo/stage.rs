@@ -9,6 +9,8 @@ use parlance_proto::message::v1::inbox_service_client::InboxServiceClient;
 use parlance_proto::message::v1::mark_service_client::MarkServiceClient;
 use parlance_proto::message::v1::message_service_client::MessageServiceClient;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
+use parlance_proto::presence::v1::session_service_client::SessionServiceClient;
+use parlance_proto::room::v1::live_room_service_client::LiveRoomServiceClient;
 use parlance_proto::room::v1::room_list_service_client::RoomListServiceClient;
 use parlance_proto::room::v1::room_service_client::RoomServiceClient;
 use parlance_rpc::Reason;
@@ -40,6 +42,14 @@ impl On {
 
     pub(super) fn lists(&self) -> RoomListServiceClient<Channel> {
         RoomListServiceClient::new(self.0.clone())
+    }
+
+    pub(super) fn live(&self) -> LiveRoomServiceClient<Channel> {
+        LiveRoomServiceClient::new(self.0.clone())
+    }
+
+    pub(super) fn sessions(&self) -> SessionServiceClient<Channel> {
+        SessionServiceClient::new(self.0.clone())
     }
 
     pub(super) fn marks(&self) -> MarkServiceClient<Channel> {
