@@ -120,7 +120,7 @@ impl Measured {
         senders
     }
 
-    fn user(&self, user: &str) -> Client {
+    pub(crate) fn user(&self, user: &str) -> Client {
         match self {
             Self::Distributed(cluster) => cluster.user(user),
             Self::Embedded(embedded) => embedded.user(user),

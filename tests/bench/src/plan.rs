@@ -18,6 +18,8 @@ pub(crate) struct Plan {
     pub bursts: usize,
     /// Rounds of memory: it varies little.
     pub memory: usize,
+    /// Rounds of live rooms that end, all of them made before.
+    pub endings: usize,
     /// The figures to measure; empty: all.
     only: Vec<String>,
 }
@@ -33,6 +35,7 @@ impl Plan {
                 singles: 60,
                 bursts: 15,
                 memory: 1,
+                endings: 1,
                 only,
             }
         } else {
@@ -43,6 +46,7 @@ impl Plan {
                 singles: 250,
                 bursts: 60,
                 memory: 3,
+                endings: 2,
                 only,
             }
         }

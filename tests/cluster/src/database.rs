@@ -119,6 +119,30 @@ impl Database {
         rows.into_iter().map(seat).collect()
     }
 
+    /// Lets the time of all live rooms be over that wait for somebody.
+    pub async fn end_live_rooms(&self) {
+        let mut connection = PgConnection::connect(&self.url()).await.expect("Postgres");
+        sqlx::query(
+            "UPDATE parlance_membership.rosters SET destroy_time = 1
+             WHERE destroy_time IS NOT NULL",
+        )
+        .execute(&mut connection)
+        .await
+        .expect("over");
+    }
+
+    /// How many live rooms are to end whose time is over, and how many logs are to be told.
+    pub async fn ending_live_rooms(&self) -> i64 {
+        let mut connection = PgConnection::connect(&self.url()).await.expect("Postgres");
+        sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM parlance_membership.rosters WHERE destroy_time = 1)
+                  + (SELECT count(*) FROM parlance_membership.outbox_logs WHERE applied < version)",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .expect("a count")
+    }
+
     /// How many epochs the logs have had.
     pub async fn epochs(&self) -> i64 {
         let mut connection = PgConnection::connect(&self.url()).await.expect("Postgres");

@@ -1,5 +1,6 @@
 //! The figures, one module for each kind.
 
+mod endings;
 mod fanout;
 mod latency;
 mod memory;
@@ -25,6 +26,9 @@ pub(crate) async fn all(plan: &Plan, suite: &mut Measured) {
     }
     if plan.has(&["S8"]) {
         latency::measure(plan, suite).await;
+    }
+    if plan.has(&["L1"]) {
+        endings::measure(plan, suite).await;
     }
     if plan.has(&["G7"]) && matches!(suite, Measured::Distributed(_)) {
         outage::measure(plan, suite).await;
