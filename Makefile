@@ -75,7 +75,8 @@ soak: setup ## Kill, pause and roll replicas under load, ROUNDS (10) times as of
 	PARLANCE_SOAK=$(ROUNDS) scripts/with-postgres cargo test --package parlance-cluster --test faults -- --nocapture
 	# How much slower others become is judged of the programs as they are delivered.
 	cargo build --release --package parlance --bins
-	TEST_PARLANCE_BINARY=$(PROGRAMS)/parlance PARLANCE_SOAK=3 PATH="$(CURDIR)/.tools/bin:$$PATH" \
+	TEST_PARLANCE_BINARY=$(PROGRAMS)/parlance TEST_PARLANCE_PROGRAMS=$(PROGRAMS) \
+	  PARLANCE_SOAK=3 PATH="$(CURDIR)/.tools/bin:$$PATH" \
 	  $(VENV)/python -m pytest -rP tests/test_edges.py tests/soak_edges.py
 
 .PHONY: lint
