@@ -14,6 +14,7 @@ use parlance_proto::room::v1::room_service_server::RoomServiceServer;
 use parlance_proto::room::v1::tenant_settings_service_server::TenantSettingsServiceServer;
 use parlance_rpc::{Env, Served, Tasks, Transport, public};
 use parlance_types::LogId;
+use std::sync::Arc;
 
 mod clients;
 mod error;
@@ -68,7 +69,7 @@ impl Service {
             tenants: Tenants::new(rooms.store().db().clone(), env),
             rooms,
             logs: UserLogs::new(message, internal()),
-            callers: Callers::new(rosters),
+            callers: Callers::new(rosters, Arc::clone(&env.clock)),
             outbox,
             tasks: env.tasks.clone(),
         }

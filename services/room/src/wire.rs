@@ -1,18 +1,22 @@
 //! Who calls. A user comes into being at the first call.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use moka::sync::Cache;
 use parlance_rpc::{Deadline, Failure as _, Reason};
-use parlance_types::{TenantId, UserId};
+use parlance_types::{Clock, Micros, TenantId, UserId};
 use tonic::{Request, Status};
 
 use crate::Error;
 use crate::clients::Rosters;
 use crate::room::Actor;
 
-/// Users that are remembered to exist. Users are never deleted.
+/// Users of whom is remembered when they were asked for.
 const REMEMBERED: u64 = 100_000;
+
+/// How long a user who was there and not suspended is taken to be so still.
+const ASK_EVERY: Micros = 60_000_000;
 
 /// How long a first call waits for membership.
 const FIRST_CALL: Duration = Duration::from_secs(1);
@@ -21,12 +25,14 @@ const FIRST_CALL: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub(crate) struct Callers {
     rosters: Rosters,
-    known: Cache<(TenantId, UserId), ()>,
+    /// When users were asked for. They are never deleted, but may be suspended.
+    known: Cache<(TenantId, UserId), Micros>,
+    clock: Arc<dyn Clock>,
 }
 
 impl Callers {
-    pub(crate) fn new(rosters: Rosters) -> Self {
-        Self { rosters, known: Cache::new(REMEMBERED) }
+    pub(crate) fn new(rosters: Rosters, clock: Arc<dyn Clock>) -> Self {
+        Self { rosters, known: Cache::new(REMEMBERED), clock }
     }
 
     /// Who calls, until when, and what.
@@ -42,18 +48,25 @@ impl Callers {
 
     /// Sees to it that the acting user exists. If membership cannot be reached the
     /// call goes on without: what needs the user asks membership itself, and the next
-    /// call tries again. Whether a user who is known is suspended tells whoever is asked for
-    /// their roles, their rooms, or to let them in.
+    /// call of one who is not known tries again. Who is asked for a user's roles or rooms, or to
+    /// let them in, knows at once that they are suspended; for the rest it is asked once a minute.
     async fn ensure_user(&self, actor: &Actor, deadline: Deadline) -> Result<(), Error> {
         let Some(user_id) = &actor.user else { return Ok(()) };
         let key = (actor.tenant_id.clone(), user_id.clone());
-        if self.known.contains_key(&key) {
+        let (now, known) = (self.clock.now(), self.known.get(&key));
+        if known.is_some_and(|asked| now.abs_diff(asked) < ASK_EVERY.unsigned_abs()) {
             return Ok(());
         }
         match self.rosters.ensure_user(actor, deadline.at_most(FIRST_CALL)).await {
-            Ok(()) => self.known.insert(key, ()),
+            Ok(()) => self.known.insert(key, now),
             Err(error) if error.reason() == Reason::Suspended => return Err(error),
-            Err(error) => tracing::debug!(%error, "a new user waits for membership"),
+            Err(error) => {
+                tracing::debug!(%error, "a user waits for membership");
+                // They exist. Not each of their calls waits for an answer.
+                if known.is_some() {
+                    self.known.insert(key, now);
+                }
+            }
         }
         Ok(())
     }

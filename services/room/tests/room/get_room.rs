@@ -3,7 +3,9 @@
 use parlance_db::{Db, test_on_each_db};
 use parlance_rpc::{Principal, Reason};
 
-use crate::harness::{Harness, channel, create, delete, direct, get, group, refused, violates};
+use crate::harness::{
+    Harness, SECOND, channel, create, delete, direct, get, group, refused, violates,
+};
 use crate::roster::Fault;
 
 test_on_each_db!(parlance_room::MIGRATIONS =>
@@ -12,6 +14,7 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
     a_direct_room_of_others_does_not_exist,
     a_service_sees_every_room,
     an_outage_is_never_a_refusal,
+    a_user_who_is_suspended_sees_a_channel_for_a_minute_at_most,
     what_is_wrong_with_a_request_is_named,
 );
 
@@ -37,6 +40,33 @@ async fn a_channel_is_open_to_every_user(db: Db) {
     let room = found.expect("created").into_inner().room.expect("a room");
     let seen = suite.user("eve").rooms.get_room(get(&room.room_id)).await.expect("seen");
     assert_eq!(seen.into_inner().room, Some(room));
+}
+
+async fn a_user_who_is_suspended_sees_a_channel_for_a_minute_at_most(db: Db) {
+    let suite = Harness::new(db).await;
+    let found = suite.user("ann").rooms.get_or_create_channel(channel("news")).await;
+    let room = found.expect("created").into_inner().room.expect("a room");
+    let get = || {
+        let mut eve = suite.user("eve");
+        let request = get(&room.room_id);
+        async move { eve.rooms.get_room(request).await }
+    };
+    get().await.expect("seen");
+    suite.roster.break_rpc("EnsureUser", Fault::Refuse(Reason::Suspended));
+    suite.clock.advance(60 * SECOND);
+    for _ in 0..2 {
+        refused(get().await, Reason::Suspended);
+    }
+    // Once it is over, at once.
+    suite.roster.mend("EnsureUser");
+    get().await.expect("seen");
+    // Of whom is known that they exist, an outage keeps nothing.
+    suite.roster.break_rpc("EnsureUser", Fault::Refuse(Reason::StoreUnavailable));
+    suite.clock.advance(60 * SECOND);
+    get().await.expect("seen");
+    let asked = suite.roster.calls("EnsureUser");
+    get().await.expect("seen, and not asked for");
+    assert_eq!(suite.roster.calls("EnsureUser"), asked);
 }
 
 async fn a_direct_room_of_others_does_not_exist(db: Db) {
