@@ -61,7 +61,7 @@ impl Effort {
             Self::Pages { admin, database } => {
                 let pages = sqlx::query_scalar(
                     "SELECT COALESCE(SUM(s.shared_blks_hit + s.shared_blks_read), 0)::BIGINT
-                       FROM pg_stat_statements s JOIN pg_database d ON d.oid = s.dbid
+                       FROM pg_stat_statements(FALSE) s JOIN pg_database d ON d.oid = s.dbid
                       WHERE d.datname = $1",
                 );
                 let mut admin = admin.lock().await;
