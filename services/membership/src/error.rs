@@ -3,6 +3,7 @@
 use parlance_db::StoreError;
 use parlance_outbox::DriveError;
 use parlance_rpc::{Cut, Failure, Late, Reason, Refusal, Violation, status};
+use parlance_types::Micros;
 use tonic::Status;
 
 use crate::codec;
@@ -75,21 +76,10 @@ impl Failure for Error {
                 refusal.with("user_id", user_id.as_str())
             }
             Self::Refused(Refused::Banned { user_id, until }) => {
-                let refusal = refusal.with("user_id", user_id);
-                match until {
-                    Some(until) => refusal.with("until", codec::timestamp(*until).to_string()),
-                    None => refusal,
-                }
+                kept_out(refusal, Some(user_id), *until)
             }
             Self::Refused(Refused::Suspended { user_id, until }) => {
-                let refusal = match user_id {
-                    Some(user_id) => refusal.with("user_id", user_id),
-                    None => refusal,
-                };
-                match until {
-                    Some(until) => refusal.with("until", codec::timestamp(*until).to_string()),
-                    None => refusal,
-                }
+                kept_out(refusal, user_id.as_ref(), *until)
             }
             _ => refusal,
         }
@@ -99,6 +89,18 @@ impl Failure for Error {
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
         status(&error)
+    }
+}
+
+/// Names who is kept out, unless it is the caller, and until when, unless it is for ever.
+fn kept_out(refusal: Refusal, user_id: Option<&String>, until: Option<Micros>) -> Refusal {
+    let refusal = match user_id {
+        Some(user_id) => refusal.with("user_id", user_id),
+        None => refusal,
+    };
+    match until {
+        Some(until) => refusal.with("until", codec::timestamp(until).to_string()),
+        None => refusal,
     }
 }
 

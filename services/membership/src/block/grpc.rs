@@ -3,7 +3,7 @@
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::block_service_server::BlockService;
 use parlance_rpc::{Caller, Deadline, Violation, fields};
-use parlance_types::{Query, UserId};
+use parlance_types::{Query, UserId, cut};
 use tonic::{Request, Response, Status};
 
 use super::Blocking;
@@ -56,9 +56,7 @@ impl BlockService for BlockGrpc {
         self.0.actor(deadline, &caller).await?;
         let found = self.0.store.blocked(tenant_id, user_id, after.as_ref(), size + 1);
         let mut found = deadline.bound(found).await?;
-        let more = found.len() > size;
-        found.truncate(size);
-        let last = found.last().filter(|_| more);
+        let last = cut(&mut found, size);
         let next_page_token = last.map(|user| query.token(user.user_id.as_str()));
         let user = |blocked: super::Blocked| pb::BlockedUser {
             user_id: blocked.user_id,

@@ -136,9 +136,7 @@ impl ModerationService for ModerationGrpc {
         let store = &self.0.store;
         let found = store.suspended_users(tenant_id, after.as_ref(), size + 1);
         let mut found = deadline.bound(found).await?;
-        let more = found.len() > size;
-        found.truncate(size);
-        let last = found.last().filter(|_| more);
+        let last = cut(&mut found, size);
         let next_page_token = last.map(|user| query.token(user.user_id.as_str()));
         let now = store.clock.now();
         found.retain(|user| user.suspension.until > now);
