@@ -41,7 +41,8 @@ from parlance.presence.v1 import (
     session_service_pb2_grpc,
     typing_service_pb2_grpc,
 )
-from parlance.room.v1 import metadata_service_pb2_grpc, tenant_settings_service_pb2_grpc
+from parlance.room.v1 import live_room_service_pb2_grpc, metadata_service_pb2_grpc
+from parlance.room.v1 import tenant_settings_service_pb2_grpc
 from parlance.room.v1 import room_list_service_pb2_grpc, room_service_pb2, room_service_pb2_grpc
 
 DEADLINE = 10.0
@@ -164,6 +165,7 @@ class Client:
         self.typing = typing_service_pb2_grpc.TypingServiceStub(channel)
         self.rooms = room_service_pb2_grpc.RoomServiceStub(channel)
         self.lists = room_list_service_pb2_grpc.RoomListServiceStub(channel)
+        self.live = live_room_service_pb2_grpc.LiveRoomServiceStub(channel)
         self.metadata = metadata_service_pb2_grpc.MetadataServiceStub(channel)
         self.settings = tenant_settings_service_pb2_grpc.TenantSettingsServiceStub(channel)
         self.messages = message_service_pb2_grpc.MessageServiceStub(channel)

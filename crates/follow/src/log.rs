@@ -208,8 +208,12 @@ impl<W> LogState<W> {
         self.live.as_ref().is_none_or(|live| live.lost.has(&by.user, by.as_of))
     }
 
-    pub(crate) fn wakers(&self) -> impl Iterator<Item = &W> {
-        self.subscriptions.values().map(|subscription| &subscription.waker)
+    /// The streams of a user; `None`: all.
+    pub(crate) fn wakers(&self, of: Option<&UserId>) -> impl Iterator<Item = &W> {
+        let subscriptions = self.subscriptions.values();
+        let subscriptions =
+            subscriptions.filter(move |one| of.is_none() || one.user.as_ref() == of);
+        subscriptions.map(|subscription| &subscription.waker)
     }
 
     /// Takes a view of the log: starts the ring there if it does not run.

@@ -166,7 +166,7 @@ mod tests {
         let notice = |(user, rank)| {
             let (key, frame) = (Key { kind: 2, about: about(user) }, Frame::default());
             let (merge, span) = (Merge::Greatest(rank), Span::Moment);
-            (log_id, Notice { key, frame, merge, span, by: None, epoch: None })
+            (log_id, Notice { key, frame, merge, span, by: None, to: None, epoch: None })
         };
         mailbox.notices(&ranks.map(notice));
         let values = ranks.map(|(user, _)| (about(user), 8));

@@ -21,6 +21,8 @@ pub struct Notice {
     pub span: Span,
     /// The member who makes it.
     pub by: Option<By>,
+    /// The member whose streams alone are told, of a moment; `None`: all are.
+    pub to: Option<UserId>,
     /// The epoch of the log that it holds in; `None`: in any.
     pub epoch: Option<EpochId>,
 }

@@ -91,7 +91,7 @@ mod tests {
         let span = until.map_or(Span::Over, |until| Span::Until(until, end(of)));
         let (frame, merge) = (Frame::default(), Merge::Latest);
         let by = Some(By { user: UserId::new(of), as_of: 5 });
-        Notice { key: Key { kind: 1, about }, frame, merge, span, by, epoch: None }
+        Notice { key: Key { kind: 1, about }, frame, merge, span, by, to: None, epoch: None }
     }
 
     #[test]

@@ -156,7 +156,7 @@ mod tests {
     fn notice(about: &str, rank: i64, epoch: Option<EpochId>) -> Notice {
         let key = Key { kind: 2, about: Bytes::copy_from_slice(about.as_bytes()) };
         let (frame, merge) = (Frame::default(), Merge::Greatest(rank));
-        Notice { key, frame, merge, span: Span::Moment, by: None, epoch }
+        Notice { key, frame, merge, span: Span::Moment, by: None, to: None, epoch }
     }
 
     fn typing(rank: i64, span: Span) -> Notice {

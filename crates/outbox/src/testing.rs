@@ -5,8 +5,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use parlance_proto::message::v1::fact_service_server::{FactService, FactServiceServer};
+use parlance_proto::message::v1::notice_relay_service_server::{
+    NoticeRelayService, NoticeRelayServiceServer,
+};
 use parlance_proto::message::v1::{
     ApplyFactsRequest, ApplyFactsResponse, Event, FactSource, LogIdentity, Projection,
+    PublishNoticeRequest, PublishNoticeResponse,
 };
 use parlance_rpc::{Reason, Refusal, Transport, in_process};
 use parlance_types::LogId;
@@ -54,10 +58,11 @@ struct State {
     arrived: usize,
     /// The facts of every call that was not stopped, in order of arrival.
     calls: Vec<(LogId, Vec<i64>)>,
+    notices: Vec<PublishNoticeRequest>,
 }
 
 /// A message service in memory: it applies facts by the rules of its contract and keeps
-/// the events. Clones share it.
+/// the events, and keeps the notices that it is given. Clones share it.
 #[derive(Clone, Debug)]
 pub struct Logs {
     state: Arc<Mutex<State>>,
@@ -73,7 +78,8 @@ impl Default for Logs {
 impl Logs {
     /// Reaches the service.
     pub fn transport(&self) -> Transport {
-        in_process(Routes::new(FactServiceServer::new(self.clone())))
+        let notices = NoticeRelayServiceServer::new(self.clone());
+        in_process(Routes::new(FactServiceServer::new(self.clone())).add_service(notices))
     }
 
     pub fn set_health(&self, health: Health) {
@@ -100,6 +106,11 @@ impl Logs {
     /// The facts of every call so far, in order of arrival.
     pub fn calls(&self) -> Vec<(LogId, Vec<i64>)> {
         self.state().calls.clone()
+    }
+
+    /// The notices so far, in order of arrival.
+    pub fn notices(&self) -> Vec<PublishNoticeRequest> {
+        self.state().notices.clone()
     }
 
     /// Puts a log back to an earlier state, as a restored database does.
@@ -219,5 +230,19 @@ impl FactService for Logs {
         let answer = self.state().apply(request);
         self.changed.send_replace(());
         if health == Health::Mute { Err(away()) } else { answer.map(Response::new) }
+    }
+}
+
+#[tonic::async_trait]
+impl NoticeRelayService for Logs {
+    async fn publish_notice(
+        &self,
+        request: Request<PublishNoticeRequest>,
+    ) -> Result<Response<PublishNoticeResponse>, Status> {
+        if self.state().health != Health::Up {
+            return Err(Status::unavailable("the message service is away"));
+        }
+        self.state().notices.push(request.into_inner());
+        Ok(Response::new(PublishNoticeResponse {}))
     }
 }

@@ -16,7 +16,8 @@
 //!
 //! In each, `mod.rs` has the values and the rule, `store.rs` its SQL, `grpc.rs` its gRPC
 //! service. A change and the fact that tells of it are one transaction; the reply says OK
-//! once the fact is in the room's log. `codec` is the encoding of facts and stored replies.
+//! once the fact is in the room's log. `codec` is the encoding of facts and stored replies, `clients`
+//! calls message for what is told beside them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -39,6 +40,7 @@ use parlance_proto::message::v1::FactSource;
 use parlance_rpc::{Env, Served, Tasks, Transport};
 
 mod block;
+mod clients;
 mod codec;
 mod error;
 mod handler;
@@ -56,6 +58,7 @@ mod user;
 mod wire;
 
 use block::grpc::BlockGrpc;
+use clients::Notices;
 use error::Error;
 use handler::Handler;
 use invitation::grpc::InvitationGrpc;
@@ -84,6 +87,7 @@ pub const MIGRATIONS: Migrations =
 #[derive(Clone, Debug)]
 pub struct Service {
     handler: Handler,
+    notices: Notices,
     tasks: Tasks,
 }
 
@@ -92,9 +96,10 @@ impl Service {
     /// logs behind `message`.
     pub fn open(env: &Env, db: Db, message: Transport) -> Self {
         let internal = env.internal.clone();
+        let notices = Notices::new(message.clone(), internal.clone());
         let outbox = Outbox::new(db.clone(), FactSource::Membership, message, internal);
         let store = Store::new(db, env.clock.clone());
-        Self { handler: Handler { store, outbox }, tasks: env.tasks.clone() }
+        Self { handler: Handler { store, outbox }, notices, tasks: env.tasks.clone() }
     }
 
     /// The facts on their way into logs.
@@ -173,7 +178,8 @@ impl Service {
     }
 
     pub fn seats(&self) -> SeatServiceServer<SeatGrpc> {
-        SeatServiceServer::new(SeatGrpc(self.handler.clone()))
+        let (handler, notices) = (self.handler.clone(), self.notices.clone());
+        SeatServiceServer::new(SeatGrpc { handler, notices })
     }
 
     /// Starts what runs beside requests.

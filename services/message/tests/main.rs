@@ -76,6 +76,7 @@ mod message {
 
 mod notice {
     mod publish_notice;
+    mod seat_ended;
 }
 
 mod pin {

@@ -118,10 +118,16 @@ impl Inner {
             if news.is_empty() {
                 continue;
             }
-            let mailboxes: Vec<_> = state.wakers().map(Arc::clone).collect();
+            let mailboxes = |part: &[(_, Notice)]| -> Vec<_> {
+                state.wakers(part[0].1.to.as_ref()).map(Arc::clone).collect()
+            };
+            let parts = news.chunk_by(|(_, a), (_, b)| a.to == b.to);
+            let parts: Vec<_> = parts.map(|part| (part, mailboxes(part))).collect();
             drop(state);
-            for mailbox in mailboxes {
-                mailbox.notices(&news);
+            for (part, mailboxes) in parts {
+                for mailbox in mailboxes {
+                    mailbox.notices(part);
+                }
             }
         }
     }
@@ -233,8 +239,8 @@ mod tests {
         for (n, merge) in (0..).zip(merges) {
             let key = Key { kind: 1, about: Bytes::from_static(b"ann") };
             let frame = Frame::from_encoded(vec![n].into());
-            let notice =
-                Notice { key, frame, merge: *merge, span: Span::Moment, by: None, epoch: None };
+            let (merge, span) = (*merge, Span::Moment);
+            let notice = Notice { key, frame, merge, span, by: None, to: None, epoch: None };
             notices.put(LogId(Uuid::from_u128(1)), notice);
         }
         let mut batch = notices.take(false);
@@ -264,7 +270,8 @@ mod tests {
             let key = Key { kind: 1, about: Bytes::from_static(b"ann") };
             let (frame, merge) = (Frame::default(), Merge::Greatest(rank));
             let span = Span::Moment;
-            notices.put(log_id, Notice { key, frame, merge, span, by: None, epoch: None });
+            let notice = Notice { key, frame, merge, span, by: None, to: None, epoch: None };
+            notices.put(log_id, notice);
             notices.take(false);
         }
         let again = notices.take(true).there;

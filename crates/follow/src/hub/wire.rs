@@ -28,6 +28,9 @@ pub(super) struct Hints {
     pub(super) logs: Vec<LogHint>,
     #[prost(message, repeated, tag = "2")]
     notices: Vec<NoticeHint>,
+    /// Those for the streams of one member: a node that does not know of them tells nobody.
+    #[prost(message, repeated, tag = "3")]
+    personal: Vec<NoticeHint>,
 }
 
 /// A log went on.
@@ -87,6 +90,9 @@ struct NoticeHint {
     /// The epoch that it holds in; empty: any.
     #[prost(string, tag = "10")]
     epoch: String,
+    /// The member who is told.
+    #[prost(string, optional, tag = "11")]
+    to: Option<String>,
 }
 
 /// The payloads that tell other nodes of a batch, one per shard.
@@ -104,7 +110,7 @@ pub(super) fn of_batch(node: u64, batch: &[Appended]) -> Vec<(u16, Bytes)> {
             }
             size += hint.encoded_len();
         }
-        (shard, payload(node, &Hints { logs, notices: Vec::new() }))
+        (shard, payload(node, &Hints { logs, ..Hints::default() }))
     };
     shards.into_iter().map(of_shard).collect()
 }
@@ -114,13 +120,13 @@ pub(super) fn of_notices(
     node: u64,
     notices: &[(LogId, Notice)],
 ) -> impl Iterator<Item = (u16, Bytes)> {
-    let mut shards: BTreeMap<u16, Vec<NoticeHint>> = BTreeMap::new();
+    let mut shards: BTreeMap<u16, Hints> = BTreeMap::new();
     for (log_id, notice) in notices {
-        shards.entry(shard(*log_id)).or_default().push(NoticeHint::new(*log_id, notice));
+        let hints = shards.entry(shard(*log_id)).or_default();
+        let to = if notice.to.is_some() { &mut hints.personal } else { &mut hints.notices };
+        to.push(NoticeHint::new(*log_id, notice));
     }
-    let of_shard =
-        move |(shard, notices)| (shard, payload(node, &Hints { logs: Vec::new(), notices }));
-    shards.into_iter().map(of_shard)
+    shards.into_iter().map(move |(shard, hints)| (shard, payload(node, &hints)))
 }
 
 /// Reads a payload; `None` if `node` itself published it.
@@ -176,7 +182,10 @@ impl LogHint {
 
 impl Hints {
     pub(super) fn notices(&self) -> impl Iterator<Item = (LogId, Notice)> {
-        self.notices.iter().filter_map(|hint| Some((id(&hint.log_id)?, hint.notice())))
+        // Without a name it would be for all.
+        let personal = self.personal.iter().filter(|hint| hint.to.is_some());
+        let all = self.notices.iter().chain(personal);
+        all.filter_map(|hint| Some((id(&hint.log_id)?, hint.notice())))
     }
 }
 
@@ -207,6 +216,7 @@ impl NoticeHint {
             end: end.map(|end| end.bytes().clone()).unwrap_or_default(),
             as_of: notice.by.as_ref().map(|by| by.as_of),
             epoch: notice.epoch.as_ref().map(|epoch| epoch.0.clone()).unwrap_or_default(),
+            to: notice.to.as_ref().map(ToString::to_string),
         }
     }
 
@@ -228,6 +238,7 @@ impl NoticeHint {
                 .by
                 .as_ref()
                 .map(|user| By { user: UserId::new(user), as_of: self.as_of.unwrap_or(Seq::MAX) }),
+            to: self.to.as_ref().map(UserId::new),
             epoch: (!self.epoch.is_empty()).then(|| EpochId(self.epoch.clone())),
         }
     }
@@ -291,6 +302,7 @@ mod tests {
             merge,
             span,
             by,
+            to: None,
             epoch: Some(EpochId("e".to_owned())),
         };
         let receipt = notice(Merge::Greatest(7), Span::Moment, None);
@@ -298,7 +310,9 @@ mod tests {
         let stopped = notice(Merge::Greatest(8), Span::Over, Some(ann));
         let until = Instant::now() + Duration::from_mins(1);
         let typing = notice(Merge::Each, Span::Until(until, frame("end")), None);
-        let told = [(log(1), receipt), (log(1), stopped), (log(257), typing)];
+        let to = Some(UserId::new("bob"));
+        let personal = Notice { to, ..notice(Merge::Each, Span::Moment, None) };
+        let told = [(log(1), receipt), (log(1), stopped), (log(257), typing), (log(257), personal)];
         let payloads: Vec<_> = of_notices(7, &told).collect();
         assert_eq!(payloads.len(), 1);
         assert_eq!(of_others(7, &payloads[0].1), None);
@@ -316,7 +330,7 @@ mod tests {
         let key = Key { kind: 3, about: "ann".into() };
         let span = Span::Until(Instant::now(), end.clone());
         let merge = Merge::Greatest(1);
-        let notice = Notice { key, frame: begin, merge, span, by: None, epoch: None };
+        let notice = Notice { key, frame: begin, merge, span, by: None, to: None, epoch: None };
         let hint = NoticeHint::new(LogId(Uuid::from_u128(1)), &notice).notice();
         assert_eq!((hint.frame, hint.span), (end, Span::Over));
     }

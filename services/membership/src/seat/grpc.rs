@@ -13,7 +13,8 @@ use parlance_rpc::{Deadline, Violation, detached, fields, internal};
 use parlance_types::{LogId, Query, Resource, SessionId, TenantId, UserId, cut};
 use tonic::{Request, Response, Status};
 
-use super::{Endings, Left, MAX_SEATS, Place, Seat, Switch, Switched};
+use super::{Endings, Left, MAX_SEATS, Place, Seat, Seated, Switch, Switched};
+use crate::clients::Notices;
 use crate::handler::{Handler, MAX_LIST};
 use crate::roster::{Cause, Device, Membership};
 use crate::{Error, codec};
@@ -28,7 +29,10 @@ const LOGS: usize = 8;
 const DRIVE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Debug)]
-pub struct SeatGrpc(pub(crate) Handler);
+pub struct SeatGrpc {
+    pub(crate) handler: Handler,
+    pub(crate) notices: Notices,
+}
 
 /// Whose seats it is about.
 struct Owner {
@@ -51,15 +55,17 @@ impl SeatService for SeatGrpc {
         request: Request<pb::EnterSeatRequest>,
     ) -> Result<Response<pb::EnterSeatResponse>, Status> {
         let (Owner { tenant_id, user_id }, deadline, request) = open(request)?;
-        self.0.not_suspended(deadline, &tenant_id, Some(&user_id)).await?;
+        self.handler.not_suspended(deadline, &tenant_id, Some(&user_id)).await?;
         let log_id = fields::log_id("log_id", &request.log_id)?;
         let device = device("", request.resource, request.session_id)?;
         let max_rooms = max_rooms("max_rooms", request.max_rooms)?;
-        let store = self.0.store.clone();
+        let (store, tenant) = (self.handler.store.clone(), tenant_id.clone());
         let enter =
-            async move { store.enter_seat(&tenant_id, &user_id, log_id, &device, max_rooms).await };
-        let entered = self.0.settle(deadline, enter).await;
-        let membership = self.ended(deadline, log_id, entered).await?;
+            async move { store.enter_seat(&tenant, &user_id, log_id, &device, max_rooms).await };
+        let handler = self.handler.clone();
+        let settled = async move { handler.settle(deadline, enter).await };
+        let entered = self.telling(deadline, tenant_id, settled, |seated| seated).await;
+        let Seated { membership, .. } = self.ended(deadline, log_id, entered).await?;
         Ok(Response::new(pb::EnterSeatResponse { membership: told(&membership) }))
     }
 
@@ -70,9 +76,9 @@ impl SeatService for SeatGrpc {
         let (Owner { tenant_id, user_id }, deadline, request) = open(request)?;
         let log_id = fields::log_id("log_id", &request.log_id)?;
         let resource = resource("", request.resource)?;
-        let store = self.0.store.clone();
+        let store = self.handler.store.clone();
         let leave = async move { store.leave_seat(&tenant_id, &user_id, log_id, &resource).await };
-        let ended = self.0.settle(deadline, leave).await?;
+        let ended = self.handler.settle(deadline, leave).await?;
         Ok(Response::new(pb::LeaveSeatResponse { ended }))
     }
 
@@ -82,9 +88,9 @@ impl SeatService for SeatGrpc {
     ) -> Result<Response<pb::LeaveSeatsResponse>, Status> {
         let (Owner { tenant_id, user_id }, deadline, request) = open(request)?;
         let resource = resource("", request.resource)?;
-        let store = self.0.store.clone();
+        let store = self.handler.store.clone();
         let leave = async move { store.leave_seats(&tenant_id, &user_id, &resource).await };
-        let left = self.0.settle_all(deadline, LOGS, leave).await?;
+        let left = self.handler.settle_all(deadline, LOGS, leave).await?;
         let left = left.into_iter().map(|Left { log_id, room_id, ended }| pb::LeftSeat {
             log_id: log_id.0.to_string(),
             room_id: room_id.into_string(),
@@ -98,7 +104,7 @@ impl SeatService for SeatGrpc {
         request: Request<pb::SwitchSeatRequest>,
     ) -> Result<Response<pb::SwitchSeatResponse>, Status> {
         let (Owner { tenant_id, user_id }, deadline, request) = open(request)?;
-        self.0.not_suspended(deadline, &tenant_id, Some(&user_id)).await?;
+        self.handler.not_suspended(deadline, &tenant_id, Some(&user_id)).await?;
         let from = fields::given(request.from_log_id);
         let from = from.map(|id| fields::log_id("from_log_id", &id)).transpose()?;
         let to = fields::log_id("to_log_id", &request.to_log_id)?;
@@ -107,11 +113,14 @@ impl SeatService for SeatGrpc {
         }
         let device = device("", request.resource, request.session_id)?;
         let switch = Switch { from, to, device };
-        let store = self.0.store.clone();
-        let moved = async move { store.switch_seat(&tenant_id, &user_id, &switch).await };
+        let (store, tenant) = (self.handler.store.clone(), tenant_id.clone());
+        let moved = async move { store.switch_seat(&tenant, &user_id, &switch).await };
+        let handler = self.handler.clone();
         // One after the other: the user sees the new room before the old one closes.
-        let moved = self.0.settle_all(deadline, 1, moved).await;
-        let Switched { membership, from_ended } = self.ended(deadline, to, moved).await?;
+        let settled = async move { handler.settle_all(deadline, 1, moved).await };
+        let moved = self.telling(deadline, tenant_id, settled, |moved| &moved.seated).await;
+        let Switched { seated: Seated { membership, .. }, from_ended } =
+            self.ended(deadline, to, moved).await?;
         Ok(Response::new(pb::SwitchSeatResponse { membership: told(&membership), from_ended }))
     }
 
@@ -121,7 +130,7 @@ impl SeatService for SeatGrpc {
     ) -> Result<Response<pb::CheckSeatLimitResponse>, Status> {
         let (Owner { tenant_id, user_id }, deadline, request) = open(request)?;
         let max_rooms = max_rooms("max_rooms", request.max_rooms)?;
-        let check = self.0.store.check_seat_limit(&tenant_id, &user_id, max_rooms);
+        let check = self.handler.store.check_seat_limit(&tenant_id, &user_id, max_rooms);
         deadline.bound(check).await?;
         Ok(Response::new(pb::CheckSeatLimitResponse {}))
     }
@@ -136,12 +145,12 @@ impl SeatService for SeatGrpc {
         let cause = cause(request.cause)?;
         let sessions = sessions(request.sessions)?;
         let endings = Endings { tenant_id, sessions, cause };
-        let seats = deadline.bound(self.0.store.seats_of(&endings)).await?;
+        let seats = deadline.bound(self.handler.store.seats_of(&endings)).await?;
         let (tenant_id, cause) = (&endings.tenant_id, endings.cause);
         let end = |(log_id, sessions): (LogId, Vec<_>)| {
-            let (store, tenant_id) = (self.0.store.clone(), tenant_id.clone());
+            let (store, tenant_id) = (self.handler.store.clone(), tenant_id.clone());
             let end = async move { store.end_seats(&tenant_id, log_id, &sessions, cause).await };
-            self.0.settle(deadline, end)
+            self.handler.settle(deadline, end)
         };
         stream::iter(seats.into_iter().map(end))
             .buffer_unordered(LOGS)
@@ -164,7 +173,7 @@ impl SeatService for SeatGrpc {
         let query = Query::new(&["ListSeats"]);
         let after = fields::page_token(query.position(&request.page_token))?;
         let after = after.map(place).transpose()?.unwrap_or_else(Place::first);
-        let mut seats = deadline.bound(self.0.store.seats(&after, size + 1)).await?;
+        let mut seats = deadline.bound(self.handler.store.seats(&after, size + 1)).await?;
         let last = cut(&mut seats, size).map(|seat| &seat.at);
         let token = last.map(|Place { log_id, user_id, resource }| {
             query.token((log_id.to_string(), user_id.as_str(), resource.as_str()))
@@ -181,10 +190,10 @@ impl SeatService for SeatGrpc {
     ) -> Result<Response<pb::ListEndedRostersResponse>, Status> {
         internal(&request)?;
         let deadline = Deadline::of(&request).reserve();
-        let untold = deadline.bound(self.0.store.untold()).await?;
+        let untold = deadline.bound(self.handler.store.untold()).await?;
         let closed = |log_id: LogId| async move {
             // Whose closing does not stand in its log is told of later.
-            let driven = self.0.outbox.drive(log_id, deadline.left()).await;
+            let driven = self.handler.outbox.drive(log_id, deadline.left()).await;
             driven.ok().map(|_| log_id.0.to_string())
         };
         let told = stream::iter(untold).map(closed).buffer_unordered(LOGS);
@@ -203,7 +212,7 @@ impl SeatService for SeatGrpc {
             fields::log_id(field, &id)
         })?;
         fields::once(log_ids.iter(), |at| format!("log_ids[{at}]"))?;
-        let store = self.0.store.clone();
+        let store = self.handler.store.clone();
         let told = async move { store.told(&log_ids).await };
         deadline.bound(detached(told)).await?;
         Ok(Response::new(pb::AcknowledgeEndedRostersResponse {}))
@@ -211,6 +220,25 @@ impl SeatService for SeatGrpc {
 }
 
 impl SeatGrpc {
+    /// Lets a device in, and then tells its user which others lost their seats to it, even if
+    /// the caller goes away.
+    async fn telling<T: Send + 'static>(
+        &self,
+        deadline: Deadline,
+        tenant_id: TenantId,
+        entering: impl Future<Output = Result<T, Error>> + Send + 'static,
+        seated: impl Fn(&T) -> &Seated + Send + 'static,
+    ) -> Result<T, Error> {
+        let notices = self.notices.clone();
+        detached(async move {
+            let entered = entering.await?;
+            let Seated { membership, replaced } = seated(&entered);
+            notices.replaced(&tenant_id, membership, replaced, deadline).await;
+            Ok(entered)
+        })
+        .await
+    }
+
     /// What came of entering a room. That it has ended stands in its log before anybody is
     /// told: a room may be made with its id then.
     async fn ended<T>(
@@ -220,7 +248,7 @@ impl SeatGrpc {
         entered: Result<T, Error>,
     ) -> Result<T, Error> {
         if let Err(Error::LogNotFound) = &entered
-            && let Err(error) = self.0.outbox.drive(log_id, deadline.left()).await
+            && let Err(error) = self.handler.outbox.drive(log_id, deadline.left()).await
             && !matches!(error, DriveError::UnknownLog)
         {
             return Err(Error::of_log(error));

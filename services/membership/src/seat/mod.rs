@@ -19,10 +19,18 @@ pub(crate) struct Switch {
     pub(crate) device: Device,
 }
 
+/// A user whose device has a seat.
+#[derive(Clone, Debug)]
+pub(crate) struct Seated {
+    pub(crate) membership: Membership,
+    /// Other devices of theirs that lost their seats to it.
+    pub(crate) replaced: Vec<Resource>,
+}
+
 /// What came of a switch.
 #[derive(Clone, Debug)]
 pub(crate) struct Switched {
-    pub(crate) membership: Membership,
+    pub(crate) seated: Seated,
     /// Whether the room that was left has ended.
     pub(crate) from_ended: bool,
 }

@@ -7,7 +7,7 @@ use parlance_db::{AssertSqlSafe, Conn, StoreError, rows};
 use parlance_types::{LogId, Micros, Resource, RoomId, SessionId, TenantId, UserId};
 use uuid::Uuid;
 
-use super::{Endings, Left, Place, Seat, Switch, Switched};
+use super::{Endings, Left, Place, Seat, Seated, Switch, Switched};
 use crate::Error;
 use crate::roster::store::live::{
     Ended, Ending, check_limit, delete, end, holder, lock_user, seat,
@@ -36,7 +36,7 @@ impl Store {
         log_id: LogId,
         device: &Device,
         max_rooms: i64,
-    ) -> Result<Done<Membership>, Error> {
+    ) -> Result<Done<Seated>, Error> {
         let mut reader = self.db.reader().await?;
         if let Some(value) = held(&mut reader, tenant_id, user_id, log_id, device).await? {
             return Ok(Done { log_id, value });
@@ -132,18 +132,18 @@ impl Store {
         };
         let from_ended = match left {
             Some(left) if seated => {
-                let membership = take_seat(&mut tx, &entered, user_id, device, None, now).await?;
+                let seated = take_seat(&mut tx, &entered, user_id, device, None, now).await?;
                 let ended =
                     end(&mut tx, &left, &leaving, Cause::Switched, Some(user_id), now).await?;
                 tx.commit().await?;
-                return Ok((log_ids, Switched { membership, from_ended: ended.room }));
+                return Ok((log_ids, Switched { seated, from_ended: ended.room }));
             }
             left => left.is_none_or(|left| left.closed),
         };
         // A repeat finds the device where the first call brought it.
-        let membership = held(&mut tx, tenant_id, user_id, *to, device).await?;
-        let membership = membership.ok_or(Refused::SeatNotFound)?;
-        Ok((log_ids, Switched { membership, from_ended }))
+        let seated = held(&mut tx, tenant_id, user_id, *to, device).await?;
+        let seated = seated.ok_or(Refused::SeatNotFound)?;
+        Ok((log_ids, Switched { seated, from_ended }))
     }
 
     /// Refuses a user who is in so many live rooms already.
@@ -258,7 +258,7 @@ async fn take_seat(
     device: &Device,
     max_rooms: Option<i64>,
     now: Micros,
-) -> Result<Membership, Error> {
+) -> Result<Seated, Error> {
     let mut rows = members(tx, roster.log_id, &[user_id]).await?;
     let row = rows.remove(user_id);
     let is_in = row.is_some_and(|row| row.state == State::Present);
@@ -274,18 +274,18 @@ async fn take_seat(
         }
         None => row.expect("whoever is in has a row"),
     };
-    seat(tx, roster, user_id, device, now).await?;
-    Ok(Membership::of(&roster.room_id, user_id, &row))
+    let replaced = seat(tx, roster, user_id, device, now).await?;
+    Ok(Seated { membership: Membership::of(&roster.room_id, user_id, &row), replaced })
 }
 
-/// The membership of a user whose device has a seat in an open room, held by its session.
+/// A user whose device has a seat in an open room, held by its session.
 async fn held(
     conn: &mut Conn,
     tenant_id: &TenantId,
     user_id: &UserId,
     log_id: LogId,
     Device { resource, session_id }: &Device,
-) -> Result<Option<Membership>, StoreError> {
+) -> Result<Option<Seated>, StoreError> {
     let select = concat!(
         "SELECT r.room_id, m.role, m.join_time
            FROM seats s JOIN members m ON m.log_id = $1 AND m.user_id = $2 AND m.",
@@ -300,5 +300,6 @@ async fn held(
         select.bind(tenant_id.as_str()).fetch_optional().await?;
     let Some((room_id, stored_role, joined)) = found else { return Ok(None) };
     let (room_id, user_id) = (RoomId::new(room_id), user_id.clone());
-    Ok(Some(Membership { room_id, user_id, role: role(log_id, stored_role)?, joined }))
+    let membership = Membership { room_id, user_id, role: role(log_id, stored_role)?, joined };
+    Ok(Some(Seated { membership, replaced: Vec::new() }))
 }

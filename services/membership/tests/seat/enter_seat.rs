@@ -3,10 +3,13 @@
 use parlance_db::Db;
 use parlance_outbox::testing::Health;
 use parlance_proto::membership::v1 as pb;
+use parlance_proto::message::v1::publish_notice_request::Notice;
+use parlance_proto::message::v1::{PublishNoticeRequest, SeatEndCause};
 use parlance_rpc::Reason;
 
 use super::rooms::{
-    MOST, Plan, SECOND, all_seats, enter, entering, leave, live, new_log, session, story, try_enter,
+    MOST, Plan, SECOND, all_seats, enter, entering, leave, live, new_log, session, story, switch,
+    try_enter,
 };
 use crate::harness::{Member, Owner, World, add, close, join, refused, rules, strings, violates};
 
@@ -18,6 +21,7 @@ parlance_db::test_on_each_db!(
         a_newer_session_takes_the_seat_over,
         the_last_one_ends_the_room_that_waits_for_nobody,
         a_single_device_takes_the_place_of_the_one_before,
+        a_device_that_lost_its_place_is_told,
         a_room_takes_as_many_users_as_its_capacity,
         a_user_is_in_so_many_live_rooms_at_most,
         who_was_removed_does_not_come_back,
@@ -132,6 +136,34 @@ async fn a_single_device_takes_the_place_of_the_one_before(db: Db) {
     // Leaving with the device that was put out leaves nothing.
     assert!(!leave(&world, "ann", den, "phone").await);
     assert_eq!(story(&world, den), ["created", "ann joined", "bob joined"]);
+}
+
+/// Who enters by a repeat, or beside another device, takes nobody's place. A notice that does
+/// not arrive keeps nobody out.
+async fn a_device_that_lost_its_place_is_told(db: Db) {
+    let world = World::new(db);
+    let den = Plan { single_device: true, ..Plan::default() }.open(&world, "den").await;
+    let hall = live(&world, "hall", 0).await;
+    for at in ["phone", "phone", "laptop"] {
+        enter(&world, "ann", den, at).await;
+        enter(&world, "ann", hall, at).await;
+    }
+    enter(&world, "bob", hall, "tablet").await;
+    enter(&world, "bob", den, "phone").await;
+    switch(&world, "bob", hall, den, "tablet").await.expect("switched");
+    let told: Vec<_> = world.logs.notices().into_iter().map(told).collect();
+    let lost = |who: &str| ("den".to_owned(), who.to_owned(), "phone".to_owned());
+    assert_eq!(told, [lost("ann"), lost("bob")]);
+    world.logs.set_health(Health::Down);
+    enter(&world, "ann", den, "tv").await;
+    assert_eq!(world.logs.notices().len(), told.len());
+}
+
+/// Which device of whom lost its seat where.
+fn told(notice: PublishNoticeRequest) -> (String, String, String) {
+    let Some(Notice::SeatEnded(seat)) = notice.notice else { panic!("{notice:?}") };
+    assert_eq!(seat.cause(), SeatEndCause::Replaced);
+    (notice.room_id, notice.user_id, seat.resource)
 }
 
 async fn a_room_takes_as_many_users_as_its_capacity(db: Db) {

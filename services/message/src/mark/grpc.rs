@@ -117,6 +117,7 @@ fn receipt_notice(moved: &Moved<'_>) -> Notice {
         merge: Merge::Greatest(rank(read, delivered)),
         span: Span::Moment,
         by: None,
+        to: None,
         epoch: Some(epoch.clone()),
     }
 }

@@ -9,7 +9,7 @@ use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayService;
 use parlance_proto::message::v1::publish_notice_request::Notice as PbNotice;
 use parlance_rpc::{Deadline, fields, internal};
-use parlance_types::UserId;
+use parlance_types::{Resource, UserId};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
@@ -20,6 +20,16 @@ const MAX_TYPING: Duration = Duration::from_mins(5);
 
 /// The number of the kind of notice that says who is typing.
 const TYPING: u32 = 3;
+
+/// The number of the kind of notice that says that a device is no longer in.
+const SEAT_ENDED: u32 = 5;
+
+/// What is said of a member.
+enum Said {
+    /// For how long they type; `None`: they stopped.
+    Typing(Option<Duration>),
+    SeatEnded(pb::SeatEnded),
+}
 
 /// Hands notices of other services to the streams of their room.
 #[derive(Clone, Debug)]
@@ -44,19 +54,29 @@ impl NoticeRelayService for NoticeRelayGrpc {
         let request = request.into_inner();
         let room_id = fields::room_id("room_id", request.room_id)?;
         let user_id = fields::user_id("user_id", request.user_id)?;
-        let lasts = lasts(request.notice)?;
+        let said = said(request.notice)?;
         let actor = Actor { tenant_id: caller.tenant_id, user: Some(user_id.clone()) };
         let room = deadline.bound(self.store.view_of_room(&actor, &room_id)).await?;
         room.visible_to(Some(&user_id))?;
-        // Who is muted may still stop.
+        match said {
+            Said::Typing(lasts) => self.typing(&room, user_id, lasts)?,
+            Said::SeatEnded(seat) => self.hub.tell(room.log_id, seat_ended(&room, user_id, seat)),
+        }
+        Ok(Response::new(pb::PublishNoticeResponse {}))
+    }
+}
+
+impl NoticeRelayGrpc {
+    /// A member is typing for so long; `None`: has stopped, as who is muted still may.
+    fn typing(&self, room: &View, user_id: UserId, lasts: Option<Duration>) -> Result<(), Error> {
         if lasts.is_some() {
             room.may_write(self.store.now())?;
         }
         // Too many watch a channel to tell them who types, and in a broadcast nobody does.
         if !matches!(room.kind, RoomKind::Channel | RoomKind::Broadcast) {
-            self.hub.tell(room.log_id, typing(&room, user_id, lasts));
+            self.hub.tell(room.log_id, typing(room, user_id, lasts));
         }
-        Ok(Response::new(pb::PublishNoticeResponse {}))
+        Ok(())
     }
 }
 
@@ -72,15 +92,42 @@ fn typing(room: &View, user_id: UserId, lasts: Option<Duration>) -> Notice {
         merge: Merge::Latest,
         span: lasts.map_or(Span::Over, |lasts| Span::Until(Instant::now() + lasts, frame(false))),
         by: Some(By { user: user_id, as_of: room.head }),
+        to: None,
         epoch: Some(room.epoch.clone()),
     }
 }
 
+/// A device of a member is no longer in: nobody else's affair.
+fn seat_ended(room: &View, user_id: UserId, seat: pb::SeatEnded) -> Notice {
+    Notice {
+        key: Key { kind: SEAT_ENDED, about: Bytes::new() },
+        frame: frames::notice(&room.room_id, pb::notice::Notice::SeatEnded(seat)),
+        merge: Merge::Each,
+        span: Span::Moment,
+        by: None,
+        to: Some(user_id),
+        epoch: None,
+    }
+}
+
+fn said(notice: Option<PbNotice>) -> Result<Said, Error> {
+    match notice {
+        Some(PbNotice::Typing(typing)) => lasts(typing).map(Said::Typing),
+        Some(PbNotice::SeatEnded(pb::SeatEndedNotice { resource, cause })) => {
+            let resource = fields::id("seat_ended.resource", Resource::parse(resource))?;
+            if pb::SeatEndCause::try_from(cause).unwrap_or_default()
+                == pb::SeatEndCause::Unspecified
+            {
+                return Err(Error::invalid("seat_ended.cause", "must be a cause"));
+            }
+            Ok(Said::SeatEnded(pb::SeatEnded { resource: resource.into_string(), cause }))
+        }
+        None => Err(Error::invalid("notice", "must be set")),
+    }
+}
+
 /// How long a member goes on typing; `None`: has stopped.
-fn lasts(notice: Option<PbNotice>) -> Result<Option<Duration>, Error> {
-    let Some(PbNotice::Typing(typing)) = notice else {
-        return Err(Error::invalid("notice", "must be set"));
-    };
+fn lasts(typing: pb::TypingNotice) -> Result<Option<Duration>, Error> {
     let lasts = typing.lasts.unwrap_or_default().try_into();
     let lasts = lasts.ok().filter(|lasts| *lasts <= MAX_TYPING);
     let rule = || Error::invalid("typing.lasts", "must be at most 5 minutes");

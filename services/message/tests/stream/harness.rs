@@ -90,14 +90,19 @@ impl Node {
 
     /// Says that a member types for so long; not at all: has stopped.
     pub(crate) async fn typing(&self, room: &Room, user: &str, lasts: Duration) {
+        let typing = pb::TypingNotice { lasts: prost_types::Duration::try_from(lasts).ok() };
+        self.publish(room, user, pb::publish_notice_request::Notice::Typing(typing)).await;
+    }
+
+    pub(crate) async fn publish(
+        &self,
+        room: &Room,
+        user: &str,
+        notice: pb::publish_notice_request::Notice,
+    ) {
         let caller = caller(tenant().as_str(), Principal::Internal(None));
-        let lasts = prost_types::Duration::try_from(lasts).ok();
-        let notice = pb::publish_notice_request::Notice::Typing(pb::TypingNotice { lasts });
-        let request = pb::PublishNoticeRequest {
-            room_id: room.id.to_string(),
-            user_id: user.to_owned(),
-            notice: Some(notice),
-        };
+        let (room_id, user_id) = (room.id.to_string(), user.to_owned());
+        let request = pb::PublishNoticeRequest { room_id, user_id, notice: Some(notice) };
         let relay = called_by(self.service.internal(), caller, None);
         let mut relay = NoticeRelayServiceClient::new(relay);
         relay.publish_notice(request).await.expect("told");
@@ -169,6 +174,7 @@ pub(crate) fn receipt(room: &Room, user: &str, read: Seq, delivered: Seq) -> Not
         merge: Merge::Greatest(read + delivered),
         span: Span::Moment,
         by: None,
+        to: None,
         epoch: None,
     }
 }

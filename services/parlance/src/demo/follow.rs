@@ -154,6 +154,7 @@ fn describe(frame: &Frame) -> Option<String> {
                 let does = if typing.typing { "is typing" } else { "stopped typing" };
                 format!("{} {does}", typing.user_id)
             }
+            notice::Notice::SeatEnded(seat) => format!("{} lost its seat", seat.resource),
             notice::Notice::Receipts(_) => return None,
         },
         Frame::Heartbeat(_) => return None,

@@ -113,14 +113,15 @@ pub(crate) async fn holder(
     Ok(found.map(|(session_id,)| session_id))
 }
 
-/// Gives a device of a member a seat in a locked roster.
+/// Gives a device of a member a seat in a locked roster. Other devices of theirs that lost
+/// theirs to it.
 pub(crate) async fn seat(
     tx: &mut Conn,
     roster: &Roster,
     user_id: &UserId,
     device: &Device,
     now: Micros,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Resource>, StoreError> {
     let Device { resource, session_id } = device;
     let put = "INSERT INTO seats (log_id, user_id, resource, tenant_id, session_id, enter_time)
                VALUES ($1, $2, $3, $4, $5, $6)
@@ -129,12 +130,12 @@ pub(crate) async fn seat(
     let put = tx.query(put).bind(roster.log_id.0).bind(user_id.as_str()).bind(resource.as_str());
     let put = put.bind(roster.tenant_id.as_str()).bind(session_id.as_str()).bind(now);
     put.execute().await?;
-    if let Some(Live { single_device: true, .. }) = roster.live {
-        let others = "DELETE FROM seats WHERE log_id = $1 AND user_id = $2 AND resource <> $3";
-        let others = tx.query(others).bind(roster.log_id.0).bind(user_id.as_str());
-        others.bind(resource.as_str()).execute().await?;
-    }
-    Ok(())
+    let Some(Live { single_device: true, .. }) = roster.live else { return Ok(Vec::new()) };
+    let others = "DELETE FROM seats WHERE log_id = $1 AND user_id = $2 AND resource <> $3
+                  RETURNING resource";
+    let others = tx.query(others).bind(roster.log_id.0).bind(user_id.as_str());
+    let others: Vec<(String,)> = others.bind(resource.as_str()).fetch_all().await?;
+    Ok(others.into_iter().map(|(resource,)| Resource::new(resource)).collect())
 }
 
 /// Ends seats of a locked roster that is open. Who has none left by that has left.
