@@ -1,7 +1,8 @@
 //! What becomes of the logs of deleted rooms.
 
+use futures::future::join_all;
 use parlance_db::{Db, test_on_each_db};
-use parlance_log::{Applied, Fact};
+use parlance_log::{Applied, Error, Fact};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::pin_service_client::PinServiceClient;
 use parlance_rpc::Reason;
@@ -19,6 +20,7 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     the_log_of_a_live_room_goes_within_minutes,
     facts_that_come_late_are_counted_and_make_no_log,
     a_room_id_that_lives_again_is_not_touched,
+    replicas_purge_at_once_while_facts_and_new_lives_come,
 );
 
 const DAY: i64 = 24 * 3600 * 1_000_000;
@@ -116,22 +118,27 @@ async fn facts_that_come_late_are_counted_and_make_no_log(db: Db) {
     world.clock.advance(31 * DAY);
     prune(&world).await;
     assert_eq!(left(&world, room.log_id).await, vec![]);
-    let tenant = TenantId::new(TENANT);
+    // Of two it had both.
+    let applied = |applied| Applied { applied, head: 0, closed: true };
+    assert_eq!(apply(&world, &room, 1..=2).await.expect("counted"), applied(2));
+    assert_eq!(apply(&world, &room, 2..=4).await.expect("counted"), applied(4));
+    apply(&world, &room, 6..=6).await.expect_err("a gap");
+    assert_eq!(left(&world, room.log_id).await, vec![]);
+}
+
+/// Applies facts of these versions.
+async fn apply(
+    world: &World,
+    room: &Room,
+    versions: std::ops::RangeInclusive<i64>,
+) -> Result<Applied, Error> {
     let fact = |version| Fact {
         version,
         events: vec![updated(pb::Effects::default())],
         ..Fact::default()
     };
-    let apply = async |versions: std::ops::RangeInclusive<i64>| {
-        let facts = facts(tenant.clone(), room.log_id, versions.map(fact).collect());
-        world.service.store().apply(facts).await
-    };
-    // Of two it had both.
-    let applied = |applied| Applied { applied, head: 0, closed: true };
-    assert_eq!(apply(1..=2).await.expect("counted"), applied(2));
-    assert_eq!(apply(2..=4).await.expect("counted"), applied(4));
-    apply(6..=6).await.expect_err("a gap");
-    assert_eq!(left(&world, room.log_id).await, vec![]);
+    let facts = facts(TenantId::new(TENANT), room.log_id, versions.map(fact).collect());
+    world.service.store().apply(facts).await
 }
 
 async fn a_room_id_that_lives_again_is_not_touched(db: Db) {
@@ -145,4 +152,35 @@ async fn a_room_id_that_lives_again_is_not_touched(db: Db) {
     assert_eq!(left(&world, room.log_id).await, vec![]);
     assert_eq!(rows(&world, "events", again.log_id).await, 3);
     assert_eq!(page(&mut world.user("ann"), "lobby").await, ["hello"]);
+}
+
+async fn replicas_purge_at_once_while_facts_and_new_lives_come(db: Db) {
+    let (world, other) = (World::open(db.clone()).await, World::open(db).await);
+    let mut old = Vec::new();
+    for n in 0..20 {
+        let room = group(&world, &format!("room {n}"), &["ann"]).await;
+        delete_room(&world, &room).await;
+        old.push(room);
+    }
+    for world in [&world, &other] {
+        world.clock.advance(31 * DAY);
+    }
+    let late = join_all(old.iter().map(|room| apply(&other, room, 3..=3)));
+    let lives = join_all(old.iter().map(|room| group(&world, room.id.as_str(), &["ann"])));
+    let ((), (), late, lives) = tokio::join!(prune(&world), prune(&other), late, lives);
+    for applied in late {
+        assert_eq!(applied.expect("counted").applied, 3);
+    }
+    prune(&world).await;
+    let facts = world.service.store().facts(LogId(Uuid::nil()), 100).await.expect("facts");
+    for (old, new) in old.iter().zip(lives) {
+        assert_eq!(left(&world, old.log_id).await, vec![]);
+        let [of_old] = facts.iter().filter(|it| it.log_id == old.log_id).collect::<Vec<_>>()[..]
+        else {
+            panic!("a log has one number of facts")
+        };
+        assert_eq!(of_old.membership, 3);
+        send(&mut world.user("ann"), old.id.as_str(), "hello").await;
+        assert_eq!(rows(&world, "events", new.log_id).await, 3);
+    }
 }
