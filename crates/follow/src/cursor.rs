@@ -62,6 +62,11 @@ impl Cursor {
         self.blocked = blocked;
     }
 
+    /// Whether the user has blocked somebody.
+    pub(crate) fn hides(&self, user: &UserId) -> bool {
+        self.blocked.has(user.as_str())
+    }
+
     /// Everything up to here was put out.
     pub(crate) const fn position(&self) -> Seq {
         self.position
@@ -121,7 +126,7 @@ impl Cursor {
     /// if that is gone.
     fn out(&self, place: &Place, first: Seq, entry: &Entry) -> Out {
         let gone = |target| target < first.max(self.shown);
-        if self.hides(entry) {
+        if self.leaves_out(entry) {
             return Out::Skipped { from: entry.seq, to: entry.seq };
         }
         if entry.kind != Kind::Edit || !entry.target.is_some_and(gone) {
@@ -132,9 +137,9 @@ impl Cursor {
     }
 
     /// Whether the user has blocked who wrote this. Only who has blocked anybody pays for it.
-    fn hides(&self, entry: &Entry) -> bool {
+    fn leaves_out(&self, entry: &Entry) -> bool {
         let written = matches!(entry.kind, Kind::Message | Kind::Edit);
-        let is_blocked = |sender: UserId| self.blocked.has(sender.as_str());
+        let is_blocked = |sender: UserId| self.hides(&sender);
         written && !self.blocked.is_empty() && entry.actor().is_some_and(is_blocked)
     }
 }

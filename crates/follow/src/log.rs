@@ -208,12 +208,13 @@ impl<W> LogState<W> {
         self.live.as_ref().is_none_or(|live| live.lost.has(&by.user, by.as_of))
     }
 
-    /// The streams of a user; `None`: all.
-    pub(crate) fn wakers(&self, of: Option<&UserId>) -> impl Iterator<Item = &W> {
+    /// The streams of these users; `None`: all.
+    pub(crate) fn wakers(&self, of: Option<&[UserId]>) -> impl Iterator<Item = &W> {
+        let is_one = move |user: &UserId| of.is_none_or(|of| of.iter().any(|one| one == user));
         let subscriptions = self.subscriptions.values();
-        let subscriptions =
-            subscriptions.filter(move |one| of.is_none() || one.user.as_ref() == of);
-        subscriptions.map(|subscription| &subscription.waker)
+        let told =
+            subscriptions.filter(move |one| of.is_none() || one.user.as_ref().is_some_and(is_one));
+        told.map(|subscription| &subscription.waker)
     }
 
     /// Takes a view of the log: starts the ring there if it does not run.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use parlance_log::EpochId;
@@ -21,19 +22,21 @@ pub struct Notice {
     pub span: Span,
     /// The member who makes it.
     pub by: Option<By>,
-    /// The member whose streams alone are told, of a moment; `None`: all are.
-    pub to: Option<UserId>,
+    /// The members whose streams alone are told, of a moment; `None`: all are.
+    pub to: Option<Arc<[UserId]>>,
     /// The epoch of the log that it holds in; `None`: in any.
     pub epoch: Option<EpochId>,
 }
 
-/// A member who makes a notice: their own streams are not told, and what goes on ends
-/// with their membership.
+/// A member who makes a notice: who has blocked them is not told, and what goes on ends with
+/// their membership.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct By {
     pub user: UserId,
     /// The head of the log when they were a member.
     pub as_of: Seq,
+    /// Whether their own streams are told, too.
+    pub echo: bool,
 }
 
 /// The subject of a notice. Of several with one key that wait, one is told.

@@ -90,7 +90,7 @@ mod tests {
         let about = Bytes::copy_from_slice(of.as_bytes());
         let span = until.map_or(Span::Over, |until| Span::Until(until, end(of)));
         let (frame, merge) = (Frame::default(), Merge::Latest);
-        let by = Some(By { user: UserId::new(of), as_of: 5 });
+        let by = Some(By { user: UserId::new(of), as_of: 5, echo: false });
         Notice { key: Key { kind: 1, about }, frame, merge, span, by, to: None, epoch: None }
     }
 

@@ -2,7 +2,9 @@
 
 use parlance_db::{Db, Joined, Query, Row, Stored};
 use parlance_rpc::Reason;
-use parlance_types::{History, LogId, MessageId, Micros, RoomId, RoomKind, Seq, TenantId, UserId};
+use parlance_types::{
+    History, LogId, MemberRule, MessageId, Micros, Role, RoomId, RoomKind, Seq, TenantId, UserId,
+};
 
 use crate::member::MemberRow;
 use crate::person::Blocked;
@@ -95,6 +97,16 @@ impl View {
             Some(Membership { peer_blocked: true, .. }) => Err(Error::blocked()),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the room's rules let the viewer say something, if they may write at all.
+    pub fn may_post(&self) -> Result<(), Error> {
+        let may = |member: Membership| member.role >= Role::Admin;
+        if self.rules.post == MemberRule::Admins && !self.member.is_none_or(may) {
+            let rule = "the room's rules let only owners and admins send and edit";
+            return Err(Error::Refused(Reason::PostingRestricted, rule));
+        }
+        Ok(())
     }
 
     /// Whether a message is kept from the viewer, who has blocked its sender.

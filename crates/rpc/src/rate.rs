@@ -66,7 +66,8 @@ impl<C: Clock + Clone> RateLimit<C> {
         Some(Self(Arc::new(Limiter { callers, clock, calls: AtomicU32::new(0), services })))
     }
 
-    fn check(&self, caller: &Caller) -> Result<(), Refusal> {
+    /// Counts a call, or says how long it must wait.
+    pub fn check(&self, caller: &Caller) -> Result<(), Refusal> {
         let Limiter { callers, clock, calls, services } = &*self.0;
         let party = caller.party();
         let Some(party) = party.filter(|it| matches!(it, Party::Service(_)) == *services) else {

@@ -26,6 +26,7 @@ use parlance_proto::message::v1::history_service_server::HistoryServiceServer;
 use parlance_proto::message::v1::inbox_service_server::InboxServiceServer;
 use parlance_proto::message::v1::mark_service_server::MarkServiceServer;
 use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayServiceServer;
+use parlance_proto::message::v1::notice_service_server::NoticeServiceServer;
 use parlance_proto::message::v1::operator_service_server::OperatorServiceServer;
 use parlance_proto::stored::message_service_server::MessageServiceServer;
 use parlance_proto::stored::pin_service_server::PinServiceServer;
@@ -43,7 +44,8 @@ use self::mark::Marker;
 use self::mark::grpc::{MarkGrpc, PresentMarks, receipts};
 use self::message::grpc::MessageGrpc;
 use self::message::{Messages, OnDelete};
-use self::notice::grpc::NoticeRelayGrpc;
+use self::notice::Notices;
+use self::notice::grpc::{NoticeGrpc, NoticeRelayGrpc};
 use self::operator::grpc::OperatorGrpc;
 use self::pin::grpc::PinGrpc;
 use self::pin::{Pins, unpin_deleted, unpin_pruned};
@@ -118,6 +120,7 @@ impl Service {
             HideServiceServer::new(HideGrpc::new(Hider::new(store.clone()))),
             HistoryServiceServer::new(HistoryGrpc::new(History::new(store.clone()))),
             PinServiceServer::new(PinGrpc::new(Pins::new(store.clone()))),
+            NoticeServiceServer::new(NoticeGrpc::new(Notices::new(store.clone(), hub.clone()))),
             OperatorServiceServer::new(OperatorGrpc::new(hub, store, env.tasks)),
         ]
         .with(stream.max_decoding_message_size(MAX_SUBSCRIBE))

@@ -77,6 +77,7 @@ mod message {
 mod notice {
     mod publish_notice;
     mod seat_ended;
+    pub(crate) mod send_notice;
 }
 
 mod pin {

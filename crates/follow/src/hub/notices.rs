@@ -119,7 +119,7 @@ impl Inner {
                 continue;
             }
             let mailboxes = |part: &[(_, Notice)]| -> Vec<_> {
-                state.wakers(part[0].1.to.as_ref()).map(Arc::clone).collect()
+                state.wakers(part[0].1.to.as_deref()).map(Arc::clone).collect()
             };
             let parts = news.chunk_by(|(_, a), (_, b)| a.to == b.to);
             let parts: Vec<_> = parts.map(|part| (part, mailboxes(part))).collect();

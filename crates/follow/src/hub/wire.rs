@@ -90,9 +90,12 @@ struct NoticeHint {
     /// The epoch that it holds in; empty: any.
     #[prost(string, tag = "10")]
     epoch: String,
-    /// The member who is told.
-    #[prost(string, optional, tag = "11")]
-    to: Option<String>,
+    /// The members who are told.
+    #[prost(string, repeated, tag = "11")]
+    to: Vec<String>,
+    /// Whether the member who makes it is told, too.
+    #[prost(bool, tag = "12")]
+    echo: bool,
 }
 
 /// The payloads that tell other nodes of a batch, one per shard.
@@ -183,7 +186,7 @@ impl LogHint {
 impl Hints {
     pub(super) fn notices(&self) -> impl Iterator<Item = (LogId, Notice)> {
         // Without a name it would be for all.
-        let personal = self.personal.iter().filter(|hint| hint.to.is_some());
+        let personal = self.personal.iter().filter(|hint| !hint.to.is_empty());
         let all = self.notices.iter().chain(personal);
         all.filter_map(|hint| Some((id(&hint.log_id)?, hint.notice())))
     }
@@ -216,7 +219,8 @@ impl NoticeHint {
             end: end.map(|end| end.bytes().clone()).unwrap_or_default(),
             as_of: notice.by.as_ref().map(|by| by.as_of),
             epoch: notice.epoch.as_ref().map(|epoch| epoch.0.clone()).unwrap_or_default(),
-            to: notice.to.as_ref().map(ToString::to_string),
+            to: notice.to.iter().flat_map(|to| to.iter()).map(ToString::to_string).collect(),
+            echo: notice.by.as_ref().is_some_and(|by| by.echo),
         }
     }
 
@@ -234,11 +238,12 @@ impl NoticeHint {
                     Span::Until(until, frame(&self.end))
                 }
             },
-            by: self
-                .by
-                .as_ref()
-                .map(|user| By { user: UserId::new(user), as_of: self.as_of.unwrap_or(Seq::MAX) }),
-            to: self.to.as_ref().map(UserId::new),
+            by: self.by.as_ref().map(|user| By {
+                user: UserId::new(user),
+                as_of: self.as_of.unwrap_or(Seq::MAX),
+                echo: self.echo,
+            }),
+            to: (!self.to.is_empty()).then(|| self.to.iter().map(UserId::new).collect()),
             epoch: (!self.epoch.is_empty()).then(|| EpochId(self.epoch.clone())),
         }
     }
@@ -306,12 +311,13 @@ mod tests {
             epoch: Some(EpochId("e".to_owned())),
         };
         let receipt = notice(Merge::Greatest(7), Span::Moment, None);
-        let ann = By { user: UserId::new("ann"), as_of: 5 };
+        let ann = By { user: UserId::new("ann"), as_of: 5, echo: false };
         let stopped = notice(Merge::Greatest(8), Span::Over, Some(ann));
         let until = Instant::now() + Duration::from_mins(1);
         let typing = notice(Merge::Each, Span::Until(until, frame("end")), None);
-        let to = Some(UserId::new("bob"));
-        let personal = Notice { to, ..notice(Merge::Each, Span::Moment, None) };
+        let eve = By { user: UserId::new("eve"), as_of: 7, echo: true };
+        let to = Some(["bob", "cleo"].map(UserId::new).into());
+        let personal = Notice { to, ..notice(Merge::Each, Span::Moment, Some(eve)) };
         let told = [(log(1), receipt), (log(1), stopped), (log(257), typing), (log(257), personal)];
         let payloads: Vec<_> = of_notices(7, &told).collect();
         assert_eq!(payloads.len(), 1);

@@ -36,12 +36,13 @@ impl Subscriber {
             let Some(room) = self.rooms.get(&log_id) else { continue };
             let attached = &room.attached;
             let (by, user) = (notice.by.as_ref(), self.follow.user.as_ref());
-            let own = by.is_some_and(|by| Some(&by.user) == user);
+            let own = by.is_some_and(|by| !by.echo && Some(&by.user) == user);
+            let blocked = by.is_some_and(|by| attached.cursor.hides(&by.user));
             // The client is told of another epoch first.
             let holds = notice.epoch.as_ref().is_none_or(|epoch| *epoch == attached.cursor.epoch);
             let begins = matches!(notice.span, Span::Until(..));
             let lost = begins && attached.subscription.has_lost(by);
-            if !own && holds && !lost && self.ongoing.hear(log_id, &notice) {
+            if !own && !blocked && holds && !lost && self.ongoing.hear(log_id, &notice) {
                 self.chunk.put(notice.frame);
             }
         }

@@ -1,7 +1,7 @@
 //! Edits and deletions: who may make them.
 
 use futures::future::BoxFuture;
-use parlance_log::{Actor, Error, Locked, MemberRule, Membership, RequestKey, Role, Target, View};
+use parlance_log::{Actor, Error, Locked, RequestKey, Role, Target, View};
 use parlance_rpc::Reason;
 use parlance_types::{MessageId, Micros, Seq, UserId};
 
@@ -68,11 +68,7 @@ pub(super) fn edit<'t>(
         return Err(not_the_sender());
     }
     // An edit says something anew.
-    let may_post = |member: Membership| member.role >= Role::Admin;
-    if view.rules.post == MemberRule::Admins && !view.member.is_none_or(may_post) {
-        let rule = "the room's rules let only owners and admins send and edit";
-        return Err(Error::Refused(Reason::PostingRestricted, rule));
-    }
+    view.may_post()?;
     if target.deleted_seq.is_some() {
         return Err(Error::Refused(Reason::MessageDeleted, "the message was deleted"));
     }

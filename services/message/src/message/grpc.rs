@@ -122,7 +122,7 @@ pub(crate) fn message(room_id: &RoomId, message: Message) -> stored::Message {
 }
 
 /// The content of a new message.
-fn content(content: Option<pb::MessageContent>) -> Result<Content, Error> {
+pub(crate) fn content(content: Option<pb::MessageContent>) -> Result<Content, Error> {
     let content = content.ok_or_else(|| Error::invalid("content", "is required"))?;
     let reply_to = match content.reply_to_message_id.as_str() {
         "" => None,

@@ -1,4 +1,5 @@
-//! `NoticeRelayService`: what other services of the suite tell the streams of a room.
+//! `NoticeService`: what callers tell the streams of a room; `NoticeRelayService`: what other
+//! services of the suite do.
 
 use std::time::Duration;
 
@@ -7,13 +8,17 @@ use parlance_follow::{By, Hub, Key, Merge, Notice, Span, frames};
 use parlance_log::{Actor, RoomKind, Store, View};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayService;
+use parlance_proto::message::v1::notice_service_server::NoticeService;
 use parlance_proto::message::v1::publish_notice_request::Notice as PbNotice;
-use parlance_rpc::{Deadline, fields, internal};
+use parlance_rpc::{Deadline, caller, fields, internal};
 use parlance_types::{Resource, UserId};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+use super::{MAX_USERS, Notices};
 use crate::Error;
+use crate::message::grpc::content as message_content;
+use crate::message::{Content, codec};
 
 /// The longest that a member types without being told again.
 const MAX_TYPING: Duration = Duration::from_mins(5);
@@ -24,11 +29,66 @@ const TYPING: u32 = 3;
 /// The number of the kind of notice that says that a device is no longer in.
 const SEAT_ENDED: u32 = 5;
 
+/// The number of the kind of notice that callers send.
+const CUSTOM: u32 = 6;
+
 /// What is said of a member.
 enum Said {
     /// For how long they type; `None`: they stopped.
     Typing(Option<Duration>),
     SeatEnded(pb::SeatEnded),
+}
+
+/// Serves [`Notices`] to the callers of the suite.
+#[derive(Clone, Debug)]
+pub struct NoticeGrpc {
+    notices: Notices,
+}
+
+impl NoticeGrpc {
+    pub const fn new(notices: Notices) -> Self {
+        Self { notices }
+    }
+}
+
+#[tonic::async_trait]
+impl NoticeService for NoticeGrpc {
+    async fn send_notice(
+        &self,
+        request: Request<pb::SendNoticeRequest>,
+    ) -> Result<Response<pb::SendNoticeResponse>, Status> {
+        let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
+        let pb::SendNoticeRequest { room_id, user_ids, content } = request.into_inner();
+        let room_id = fields::room_id("room_id", room_id)?;
+        let to = fields::ids("user_ids", user_ids, 0..=MAX_USERS, UserId::parse)?;
+        if content.as_ref().is_some_and(|content| !content.reply_to_message_id.is_empty()) {
+            let rule = "must be empty: a notice answers no message";
+            return Err(Error::invalid("content.reply_to_message_id", rule).into());
+        }
+        let content = message_content(content)?;
+        self.notices.admit(&caller)?;
+        let actor = caller.into();
+        let room = deadline.bound(self.notices.room(&actor, &room_id)).await?;
+        self.notices.hub.tell(room.log_id, custom(&room, actor.user, to, &content));
+        Ok(Response::new(pb::SendNoticeResponse {}))
+    }
+}
+
+/// What somebody tells those who follow a room, or some of them.
+fn custom(room: &View, sender: Option<UserId>, to: Vec<UserId>, content: &Content) -> Notice {
+    let said = pb::CustomNotice {
+        sender_id: sender.as_ref().map(ToString::to_string).unwrap_or_default(),
+        content: Some(codec::to_pb(content)),
+    };
+    Notice {
+        key: Key { kind: CUSTOM, about: Bytes::new() },
+        frame: frames::notice(&room.room_id, pb::notice::Notice::Custom(said)),
+        merge: Merge::Each,
+        span: Span::Moment,
+        by: sender.map(|user| By { user, as_of: room.head, echo: true }),
+        to: (!to.is_empty()).then(|| to.into()),
+        epoch: None,
+    }
 }
 
 /// Hands notices of other services to the streams of their room.
@@ -91,7 +151,7 @@ fn typing(room: &View, user_id: UserId, lasts: Option<Duration>) -> Notice {
         frame: frame(lasts.is_some()),
         merge: Merge::Latest,
         span: lasts.map_or(Span::Over, |lasts| Span::Until(Instant::now() + lasts, frame(false))),
-        by: Some(By { user: user_id, as_of: room.head }),
+        by: Some(By { user: user_id, as_of: room.head, echo: false }),
         to: None,
         epoch: Some(room.epoch.clone()),
     }
@@ -105,7 +165,7 @@ fn seat_ended(room: &View, user_id: UserId, seat: pb::SeatEnded) -> Notice {
         merge: Merge::Each,
         span: Span::Moment,
         by: None,
-        to: Some(user_id),
+        to: Some([user_id].into()),
         epoch: None,
     }
 }

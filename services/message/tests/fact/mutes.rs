@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use tonic_types::StatusExt as _;
 
 use crate::harness::{TENANT, World, delete, editing, refused, saying, send};
+use crate::notice::send_notice;
 use crate::rooms::{Room, event, gained, plan};
 use crate::world::{World as Logs, draft, options, reopen};
 
@@ -72,6 +73,8 @@ async fn a_muted_member_reads_and_marks_and_deletes_their_own_and_no_more(db: Db
     refused(pins.pin_message(request).await, Reason::Muted);
     let request = pb::UnpinMessageRequest { message_id };
     refused(pins.unpin_message(request).await, Reason::Muted);
+    let notice = send_notice::saying("lobby", "x", &[]);
+    refused(send_notice::say(&bob, notice).await, Reason::Muted);
     let mut presence = world.internal(TENANT);
     let typing = |seconds| pb::PublishNoticeRequest {
         room_id: "lobby".to_owned(),

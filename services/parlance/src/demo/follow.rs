@@ -155,6 +155,10 @@ fn describe(frame: &Frame) -> Option<String> {
                 format!("{} {does}", typing.user_id)
             }
             notice::Notice::SeatEnded(seat) => format!("{} lost its seat", seat.resource),
+            notice::Notice::Custom(custom) => {
+                let text = custom.content.as_ref().map_or("", |content| content.text.as_str());
+                format!("{}, in passing: {text}", custom.sender_id)
+            }
             notice::Notice::Receipts(_) => return None,
         },
         Frame::Heartbeat(_) => return None,
