@@ -10,6 +10,7 @@ BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/programs
 NAMES := parlance parlance-message parlance-membership parlance-room parlance-presence
 # All but examples in comments, of which there are none.
 RUST_TESTS := --workspace --lib --bins --tests
+CLUSTER_TESTS := --workspace --test faults
 TESTS := PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/python -m pytest -n 2 --dist loadfile tests
 
 .PHONY: help
@@ -42,26 +43,30 @@ build: ## Build everything
 
 .PHONY: test
 test: setup lint ## Run every check and every test; installs what they need
-	cargo test $(RUST_TESTS) --no-run
+	cargo test $(RUST_TESTS) --test faults --no-run
 	mkdir -p $(BUILT) && cp -f $(addprefix $(dir $(BUILT))debug/,$(NAMES)) $(BUILT)
 	TEST_PARLANCE_BINARY=$(BUILT)/parlance $(SERVERS) \
-	  $(MAKE) --no-print-directory --jobs 2 --output-sync=target rust-tests client-tests
+	  $(MAKE) --no-print-directory --jobs 2 --output-sync=target rust-tests client-and-cluster-tests
 
 .PHONY: test-rust
 test-rust: setup ## Run the Rust tests, on SQLite and private servers
-	$(SERVERS) $(MAKE) --no-print-directory rust-tests
+	$(SERVERS) $(MAKE) --no-print-directory rust-tests cluster-tests
 
 .PHONY: test-clients
 test-clients: setup ## Run the clients in Python, Go, Node and Java against the real server
 	scripts/with-postgres $(MAKE) --no-print-directory client-tests
 
-# These two expect what $(SERVERS) sets. Much of what they do is to wait, so that `test` runs
-# them side by side.
-.PHONY: rust-tests client-tests
+# These expect what $(SERVERS) sets. Much of what they do is to wait, so that `test` runs two
+# lanes of them side by side, which take about as long.
+.PHONY: rust-tests client-tests cluster-tests client-and-cluster-tests
 rust-tests:
 	cargo test $(RUST_TESTS)
 client-tests:
 	$(TESTS)
+cluster-tests:
+	cargo test $(CLUSTER_TESTS)
+client-and-cluster-tests: client-tests
+	cargo test $(CLUSTER_TESTS)
 
 .PHONY: replay
 replay: setup ## Replay a whole corpus of dialogues, on SQLite, a private Postgres, and the suite
