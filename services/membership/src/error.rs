@@ -81,6 +81,9 @@ impl Failure for Error {
             Self::Refused(Refused::Suspended { user_id, until }) => {
                 kept_out(refusal, user_id.as_ref(), *until)
             }
+            Self::Refused(Refused::QuotaExceeded { limit, most }) => {
+                refusal.with("limit", *limit).with("most", most.to_string())
+            }
             _ => refusal,
         }
     }
@@ -116,6 +119,7 @@ const fn reason(refused: &Refused) -> Reason {
         Refused::Banned { .. } => Reason::Banned,
         Refused::Suspended { .. } => Reason::Suspended,
         Refused::TooManyBlocks => Reason::TooManyBlocks,
+        Refused::QuotaExceeded { .. } => Reason::QuotaExceeded,
         Refused::LastOwner => Reason::LastOwner,
         Refused::DirectRoom => Reason::DirectRoom,
         Refused::RoomFull { .. } => Reason::RoomFull,

@@ -12,6 +12,7 @@
 //! | `user` | the directory of a tenant | to callers |
 //! | `seat` | the devices in live rooms, and the end of a room that nobody is in | to the suite |
 //! | `roster` | opening, ruling and closing the list of a room's members | to the suite |
+//! | `tenant` | what operators decided for a tenant | to the suite |
 //! | `operator` | how the service is doing | to operators |
 //!
 //! In each, `mod.rs` has the values and the rule, `store.rs` its SQL, `grpc.rs` its gRPC
@@ -35,6 +36,7 @@ use parlance_proto::membership::v1::moderation_service_server::ModerationService
 use parlance_proto::membership::v1::operator_service_server::OperatorServiceServer;
 use parlance_proto::membership::v1::roster_service_server::RosterServiceServer;
 use parlance_proto::membership::v1::seat_service_server::SeatServiceServer;
+use parlance_proto::membership::v1::tenant_service_server::TenantServiceServer;
 use parlance_proto::membership::v1::user_service_server::UserServiceServer;
 use parlance_proto::message::v1::FactSource;
 use parlance_rpc::{Env, Served, Tasks, Transport};
@@ -54,6 +56,7 @@ mod operator;
 mod roster;
 mod seat;
 mod store;
+mod tenant;
 mod user;
 mod wire;
 
@@ -71,10 +74,14 @@ use operator::grpc::OperatorGrpc;
 use roster::grpc::RosterGrpc;
 use seat::grpc::SeatGrpc;
 use store::Store;
+use tenant::grpc::TenantGrpc;
 use user::grpc::UserGrpc;
 
 /// How often rosters that were closed are looked for.
 const CLOSED: Duration = Duration::from_secs(2);
+
+/// How often tenants are looked for whose users are to be counted once more.
+const LIMITED: Duration = Duration::from_secs(2);
 
 /// How often live rooms are looked for that nobody came back to in time.
 const DUE: Duration = Duration::from_secs(1);
@@ -129,7 +136,7 @@ impl Service {
 
     /// What the other services of the suite call.
     pub fn internal(&self) -> Served {
-        parlance_rpc::internal!(self.rosters(), self.seats(), self.member_edits())
+        parlance_rpc::internal!(self.rosters(), self.seats(), self.member_edits(), self.tenants())
     }
 
     pub fn users(&self) -> UserServiceServer<UserGrpc> {
@@ -182,6 +189,10 @@ impl Service {
         SeatServiceServer::new(SeatGrpc { handler, notices })
     }
 
+    pub fn tenants(&self) -> TenantServiceServer<TenantGrpc> {
+        TenantServiceServer::new(TenantGrpc(self.handler.clone()))
+    }
+
     /// Starts what runs beside requests.
     pub fn run(&self) {
         let Handler { store, outbox } = &self.handler;
@@ -192,6 +203,11 @@ impl Service {
         self.tasks.every("closed rosters", CLOSED, Arc::default(), move || {
             let store = store.clone();
             async move { store.empty_closed().await }
+        });
+        let store = self.handler.store.clone();
+        self.tasks.every("limited tenants", LIMITED, Arc::default(), move || {
+            let store = store.clone();
+            async move { store.recount_users().await }
         });
         let handler = self.handler.clone();
         self.tasks.every("live rooms", DUE, Arc::default(), move || {

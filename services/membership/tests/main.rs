@@ -70,6 +70,10 @@ pub(crate) mod seat {
     mod switch_seat;
 }
 
+pub(crate) mod tenant {
+    pub(crate) mod users;
+}
+
 mod user {
     mod search;
     mod users;

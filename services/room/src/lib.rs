@@ -62,11 +62,12 @@ impl Service {
         let outbox = Outbox::new(db.clone(), FactSource::Room, message.clone(), internal());
         let members = Members::new(membership.clone(), internal());
         let seats = Seats::new(membership.clone(), internal());
+        let tenants = clients::Tenants::new(membership.clone(), internal());
         let rosters = Rosters::new(membership, internal());
         let rooms = Rooms::new(env, Store::new(db), rosters.clone(), members, outbox.clone());
         Self {
             live: LiveRooms::new(rooms.clone(), seats),
-            tenants: Tenants::new(rooms.store().db().clone(), env),
+            tenants: Tenants::new(rooms.store().db().clone(), tenants, env),
             rooms,
             logs: UserLogs::new(message, internal()),
             callers: Callers::new(rosters, Arc::clone(&env.clock)),

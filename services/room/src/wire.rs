@@ -59,7 +59,9 @@ impl Callers {
         }
         match self.rosters.ensure_user(actor, deadline.at_most(FIRST_CALL)).await {
             Ok(()) => self.known.insert(key, now),
-            Err(error) if error.reason() == Reason::Suspended => return Err(error),
+            Err(error) if matches!(error.reason(), Reason::Suspended | Reason::QuotaExceeded) => {
+                return Err(error);
+            }
             Err(error) => {
                 tracing::debug!(%error, "a user waits for membership");
                 // They exist. Not each of their calls waits for an answer.

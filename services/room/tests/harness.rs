@@ -7,6 +7,7 @@ use parlance_proto::membership::v1::member_edit_service_server::MemberEditServic
 use parlance_proto::membership::v1::membership_service_client::MembershipServiceClient;
 use parlance_proto::membership::v1::moderation_service_client::ModerationServiceClient;
 use parlance_proto::membership::v1::roster_service_server::RosterServiceServer;
+use parlance_proto::membership::v1::tenant_service_server::TenantServiceServer;
 use parlance_proto::membership::v1::user_service_client::UserServiceClient;
 use parlance_proto::message::v1::RoomKind;
 use parlance_proto::message::v1::fact_service_server::FactServiceServer;
@@ -59,6 +60,7 @@ impl Harness {
         let servers = internal![
             RosterServiceServer::new(roster.clone()),
             MemberEditServiceServer::new(roster.clone()),
+            TenantServiceServer::new(roster.clone()),
         ];
         Self::over(db, roster, |_, _| ((), servers)).await.0
     }

@@ -20,6 +20,7 @@ mod metadata {
 pub(crate) mod tenant {
     pub(crate) mod quotas;
     mod settings;
+    mod users;
 }
 pub(crate) mod room {
     mod batch_delete_rooms;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::member_edit_service_server::MemberEditService;
 use parlance_proto::membership::v1::roster_service_server::RosterService;
+use parlance_proto::membership::v1::tenant_service_server::TenantService;
 use parlance_proto::message::v1::{Event, MemberGrant, MemberRole};
 use parlance_rpc::{Caller, Reason, Refusal};
 use prost::Message as _;
@@ -43,6 +44,8 @@ pub(crate) struct State {
     pub(crate) users: BTreeSet<(String, String)>,
     /// By log.
     pub(crate) rosters: BTreeMap<String, Roster>,
+    /// By tenant.
+    pub(crate) rules: BTreeMap<String, pb::SetTenantRulesRequest>,
     /// The calls that arrived, by RPC.
     pub(crate) calls: Vec<&'static str>,
     faults: BTreeMap<&'static str, Fault>,
@@ -333,5 +336,39 @@ impl MemberEditService for FakeRoster {
             Ok(())
         })?;
         self.reply("EditMembers", pb::EditMembersResponse {})
+    }
+}
+
+#[tonic::async_trait]
+impl TenantService for FakeRoster {
+    async fn set_tenant_rules(
+        &self,
+        request: Request<pb::SetTenantRulesRequest>,
+    ) -> Result<Response<pb::SetTenantRulesResponse>, Status> {
+        let (caller, request) = self.enter("SetTenantRules", request).await?;
+        let version = {
+            let mut state = self.state();
+            let known = state.rules.entry(caller.tenant_id.to_string()).or_default();
+            if request.version > known.version {
+                *known = request;
+            }
+            known.version
+        };
+        self.reply("SetTenantRules", pb::SetTenantRulesResponse { version })
+    }
+
+    async fn get_tenant_use(
+        &self,
+        request: Request<pb::GetTenantUseRequest>,
+    ) -> Result<Response<pb::GetTenantUseResponse>, Status> {
+        let (caller, _) = self.enter("GetTenantUse", request).await?;
+        let users = {
+            let state = self.state();
+            let tenant = caller.tenant_id.as_str();
+            let limited = state.rules.get(tenant).and_then(|rules| rules.max_users);
+            let users = state.users.iter().filter(|(of, _)| of == tenant).count();
+            limited.map(|_| i64::try_from(users).expect("few"))
+        };
+        self.reply("GetTenantUse", pb::GetTenantUseResponse { users })
     }
 }

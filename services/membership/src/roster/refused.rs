@@ -58,6 +58,10 @@ pub(crate) enum Refused {
     #[error("the device is not in the room that it shall leave")]
     SeatNotFound,
 
+    /// Which limit of the tenant, and what it is.
+    #[error("the tenant may have no more: its limit of {limit} is {most}")]
+    QuotaExceeded { limit: &'static str, most: i64 },
+
     #[error("the room takes at most {capacity} members")]
     RoomFull { capacity: i32 },
 

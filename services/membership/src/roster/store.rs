@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 use super::{Cause, Grant, Live, LockedRoster, MemberRow, Roster, Rules, State, Step, admit};
 use crate::handler::{Actor, MAX_LIST};
-use crate::store::{Done, Store, ensure_users};
+use crate::store::newcomers::ensure_users;
+use crate::store::{Done, Store};
 use crate::{Error, codec};
 
 mod act;
@@ -131,7 +132,8 @@ impl Store {
     ) -> Result<Done<()>, Error> {
         let now = self.clock.now();
         let mut tx = self.db.begin().await?;
-        ensure_users(&mut tx, &actor.tenant_id, &user_ids.iter().collect(), now).await?;
+        let users = user_ids.iter().collect();
+        let newcomers = ensure_users(&mut tx, &actor.tenant_id, &users, now).await?;
         let roster = lock_log(&mut tx, &actor.tenant_id, log_id).await?;
         let roster = roster.filter(|roster| !roster.closed).ok_or(Error::LogNotFound)?;
         let locked = look(&mut tx, roster, user_ids).await?;
@@ -140,6 +142,7 @@ impl Store {
             let steps = [Step::Gained(gained)];
             take_all(&mut tx, &locked.roster, actor.user.as_ref(), &steps, now).await?;
         }
+        newcomers.admit(&mut tx, &actor.tenant_id).await?;
         tx.commit().await?;
         Ok(Done { log_id, value: () })
     }

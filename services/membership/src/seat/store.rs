@@ -44,10 +44,11 @@ impl Store {
         drop(reader);
         let now = self.clock.now();
         let mut tx = self.db.begin().await?;
-        lock_user(&mut tx, tenant_id, user_id, now).await?;
+        let newcomers = lock_user(&mut tx, tenant_id, user_id, now).await?;
         let roster = lock_log(&mut tx, tenant_id, log_id).await?;
         let roster = roster.filter(open).ok_or(Error::LogNotFound)?;
         let value = take_seat(&mut tx, &roster, user_id, device, Some(max_rooms), now).await?;
+        newcomers.admit(&mut tx, tenant_id).await?;
         tx.commit().await?;
         Ok(Done { log_id, value })
     }
@@ -115,7 +116,7 @@ impl Store {
         let Switch { from, to, device } = switch;
         let now = self.clock.now();
         let mut tx = self.db.begin().await?;
-        lock_user(&mut tx, tenant_id, user_id, now).await?;
+        let newcomers = lock_user(&mut tx, tenant_id, user_id, now).await?;
         let mut locked = BTreeMap::new();
         for log_id in from.iter().chain([to]).collect::<BTreeSet<_>>() {
             locked.insert(log_id, lock_log(&mut tx, tenant_id, *log_id).await?);
@@ -135,6 +136,7 @@ impl Store {
                 let seated = take_seat(&mut tx, &entered, user_id, device, None, now).await?;
                 let ended =
                     end(&mut tx, &left, &leaving, Cause::Switched, Some(user_id), now).await?;
+                newcomers.admit(&mut tx, tenant_id).await?;
                 tx.commit().await?;
                 return Ok((log_ids, Switched { seated, from_ended: ended.room }));
             }

@@ -7,10 +7,14 @@ use parlance_types::{Micros, Pairs, TenantId, UserId};
 
 use super::{Prefix, Profile, User, folded};
 use crate::Error;
+use crate::store::Store;
+use crate::store::newcomers::{Newcomers, ensure_users};
 use crate::store::person::suspended;
-use crate::store::{Store, ensure_users};
 
 type Row = (String, String, String, String, i64, i64, Micros);
+
+/// The same, and whether the user was there before.
+type Written = (String, String, String, String, i64, i64, Micros, bool);
 
 /// The same, with the name by which a user is found.
 type Found = (String, String, String, String, i64, i64, Micros, String);
@@ -50,19 +54,23 @@ impl Store {
              VALUES ($1, $2, $3, $4, $5, $6, $6, $7)
              ON CONFLICT (tenant_id, user_id) DO UPDATE SET name = excluded.name,
                picture = excluded.picture, metadata = excluded.metadata,
-               update_time = excluded.update_time, folded = excluded.folded
+               update_time = excluded.update_time, folded = excluded.folded, existed = TRUE
              RETURNING ",
-            columns!()
+            columns!(),
+            ", existed"
         );
         let mut tx = self.db.begin().await?;
-        let mut stored = BTreeMap::new();
+        let (mut stored, mut made) = (BTreeMap::new(), 0);
         for (user_id, profile) in sorted {
             let upsert = tx.query(upsert).bind(tenant_id.as_str()).bind(user_id.as_str());
             let upsert = upsert.bind(profile.name()).bind(profile.picture());
             let upsert = upsert.bind(json(profile.metadata())).bind(now);
-            let row = upsert.bind(folded(profile.name())).fetch_one().await?;
-            stored.insert(user_id, user(row)?);
+            let row: Written = upsert.bind(folded(profile.name())).fetch_one().await?;
+            let (id, name, picture, metadata, created, updated, until, existed) = row;
+            stored.insert(user_id, user((id, name, picture, metadata, created, updated, until))?);
+            made += usize::from(!existed);
         }
+        Newcomers::new(made).admit(&mut tx, tenant_id).await?;
         tx.commit().await?;
         Ok(users.iter().filter_map(|(user_id, _)| stored.remove(user_id)).collect())
     }
@@ -80,9 +88,11 @@ impl Store {
                 return Err(suspended(None, user.suspended_until).into());
             }
         } else {
-            let mut conn = self.db.writer().await?;
+            let mut tx = self.db.begin().await?;
             let user_id = BTreeSet::from([user_id]);
-            ensure_users(&mut conn, tenant_id, &user_id, now).await?;
+            let newcomers = ensure_users(&mut tx, tenant_id, &user_id, now).await?;
+            newcomers.admit(&mut tx, tenant_id).await?;
+            tx.commit().await?;
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ mod seats;
 use crate::harness::{
     Admin, Clients, Member, Owner, World, add, join, named, opening, rules, strings,
 };
+use crate::tenant::users::limited;
 
 test_on_each_db!(parlance_membership::MIGRATIONS, crate::growth, on_own_postgres =>
     beside_members,
@@ -71,6 +72,8 @@ struct Place {
 
 impl Place {
     async fn new(world: &World, tenant: &'static str) -> Self {
+        // Users are counted.
+        world.rule(tenant, limited(1, Some(1_000_000))).await;
         world.know(tenant, &crowd()[2..]).await;
         let rules = || pb::RosterRules { capacity: 100_000, ..rules() };
         let anyone = || pb::RosterRules { join: pb::JoinRule::Anyone.into(), ..rules() };

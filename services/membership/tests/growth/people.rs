@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::{Growing, Work, compare, crowd};
 use crate::harness::strings;
+use crate::tenant::users::limited;
 
 pub(super) const WORK: &[(&str, Work)] = work! {
     "EditMembers": |_, place| {
@@ -51,6 +52,17 @@ pub(super) const WORK: &[(&str, Work)] = work! {
     "ListBlockedUsers": |_, place| {
         let request = pb::ListBlockedUsersRequest { page_size: 20, ..Default::default() };
         place.rita.blocks.clone().list_blocked_users(request).await.expect("a page")
+    },
+    "EnsureUser of one who is new": |world, place| {
+        let new = format!("new {}", place.next());
+        let mut rosters = world.room_service(place.tenant, Some(&new)).rosters;
+        rosters.ensure_user(pb::EnsureUserRequest {}).await.expect("made")
+    },
+    "SetTenantRules and GetTenantUse": |_, place| {
+        let mut tenants = place.room.tenants.clone();
+        let rules = limited(1 + place.next(), Some(1_000_000));
+        tenants.set_tenant_rules(rules).await.expect("set");
+        tenants.get_tenant_use(pb::GetTenantUseRequest {}).await.expect("told")
     },
     "SuspendUser and ReinstateUser": |_, place| {
         let mut moderation = place.backend.moderation.clone();

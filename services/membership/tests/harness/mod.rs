@@ -18,6 +18,7 @@ use parlance_proto::membership::v1::moderation_service_client::ModerationService
 use parlance_proto::membership::v1::operator_service_client::OperatorServiceClient;
 use parlance_proto::membership::v1::roster_service_client::RosterServiceClient;
 use parlance_proto::membership::v1::seat_service_client::SeatServiceClient;
+use parlance_proto::membership::v1::tenant_service_client::TenantServiceClient;
 use parlance_proto::membership::v1::user_service_client::UserServiceClient;
 use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::{
@@ -59,6 +60,7 @@ pub(crate) struct Clients {
     pub(crate) seats: SeatServiceClient<Transport>,
     pub(crate) member: MemberServiceClient<Transport>,
     pub(crate) blocks: BlockServiceClient<Transport>,
+    pub(crate) tenants: TenantServiceClient<Transport>,
 }
 
 impl World {
@@ -106,7 +108,8 @@ impl World {
             edits: MemberEditServiceClient::new(transport.clone()),
             seats: SeatServiceClient::new(transport.clone()),
             member: MemberServiceClient::new(transport.clone()),
-            blocks: BlockServiceClient::new(transport),
+            blocks: BlockServiceClient::new(transport.clone()),
+            tenants: TenantServiceClient::new(transport),
         }
     }
 
@@ -148,6 +151,12 @@ impl World {
         let users = users.iter().map(|user| named(user)).collect();
         let request = pb::BatchUpsertUsersRequest { users };
         self.service_of(tenant).users.batch_upsert_users(request).await.expect("users");
+    }
+
+    /// Sets what operators decided for a tenant. The version that holds then.
+    pub(crate) async fn rule(&self, tenant: &str, rules: pb::SetTenantRulesRequest) -> i64 {
+        let mut tenants = self.room_service(tenant, None).tenants;
+        tenants.set_tenant_rules(rules).await.expect("set").into_inner().version
     }
 
     /// Opens a roster; its members come into being.

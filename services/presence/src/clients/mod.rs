@@ -17,6 +17,7 @@ const PASSES: &[Reason] = &[
     Reason::BroadcastRoom,
     Reason::Muted,
     Reason::Suspended,
+    Reason::QuotaExceeded,
     Reason::Blocked,
     Reason::RateLimited,
     Reason::Overloaded,

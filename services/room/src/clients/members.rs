@@ -24,6 +24,7 @@ const PASSES: &[Reason] = &[
     Reason::LastOwner,
     Reason::LiveRoom,
     Reason::BroadcastRoom,
+    Reason::QuotaExceeded,
     Reason::RateLimited,
     Reason::Overloaded,
 ];

@@ -9,11 +9,13 @@ use crate::room::Actor;
 mod members;
 mod roster;
 mod seats;
+mod tenants;
 mod user_logs;
 
 pub(crate) use members::Members;
 pub(crate) use roster::Rosters;
 pub(crate) use seats::{Seats, Taken};
+pub(crate) use tenants::{TenantRules, Tenants};
 pub(crate) use user_logs::UserLogs;
 
 /// Calls a service on behalf of an actor. What is not there has no roster.

@@ -22,6 +22,7 @@ const PASSES: &[Reason] = &[
     Reason::RoomLimit,
     Reason::SeatNotFound,
     Reason::RoomIdTaken,
+    Reason::QuotaExceeded,
     Reason::RateLimited,
     Reason::Overloaded,
 ];

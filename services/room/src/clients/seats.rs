@@ -21,6 +21,7 @@ const PASSES: &[Reason] = &[
     Reason::Suspended,
     Reason::JoinRestricted,
     Reason::SeatNotFound,
+    Reason::QuotaExceeded,
     Reason::RateLimited,
     Reason::Overloaded,
 ];

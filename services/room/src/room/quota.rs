@@ -12,10 +12,12 @@ pub(crate) struct Limits {
     pub live_rooms: Option<i64>,
     /// Of one room.
     pub members: Option<i32>,
+    /// Of the tenant; membership counts them.
+    pub users: Option<i64>,
 }
 
 /// How many rooms a tenant has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Use {
     pub rooms: i64,
     /// Those among them that are live.

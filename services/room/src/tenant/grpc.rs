@@ -11,8 +11,8 @@ use crate::room::{Limits, MAX_CAPACITY, Use};
 /// How many paths a mask may have.
 const MAX_PATHS: usize = 100;
 
-/// The highest limit of rooms.
-const MOST_ROOMS: i64 = 1_000_000_000;
+/// The highest limit of rooms, and of users.
+const MOST: i64 = 1_000_000_000;
 
 /// Serves the settings of tenants to their operators.
 #[derive(Clone, Debug)]
@@ -27,11 +27,13 @@ impl TenantSettingsService for TenantSettingsGrpc {
         request: Request<pb::GetTenantSettingsRequest>,
     ) -> Result<Response<pb::GetTenantSettingsResponse>, Status> {
         let caller = operator(&request)?;
-        let settings = Deadline::of(&request).bound(self.tenants.get(&caller.tenant_id)).await?;
-        let used = |Use { rooms, live_rooms }| pb::TenantUse { rooms, live_rooms };
+        let deadline = Deadline::of(&request);
+        let (settings, users) = self.tenants.get(&caller.tenant_id, deadline).await?;
+        let counted = settings.used.is_some() || users.is_some();
+        let Use { rooms, live_rooms } = settings.used.unwrap_or_default();
         Ok(Response::new(pb::GetTenantSettingsResponse {
             settings: Some(encode(&settings)),
-            r#use: settings.used.map(used),
+            r#use: counted.then_some(pb::TenantUse { rooms, live_rooms, users }),
         }))
     }
 
@@ -78,8 +80,8 @@ fn names(names: Vec<String>) -> Result<Vec<String>, Violation> {
 }
 
 fn limits(limits: pb::TenantLimits) -> Result<Limits, Violation> {
-    let rooms = |field: &str, limit: Option<i64>| match limit {
-        Some(limit) if !(0..=MOST_ROOMS).contains(&limit) => {
+    let number = |field: &str, limit: Option<i64>| match limit {
+        Some(limit) if !(0..=MOST).contains(&limit) => {
             let rule = "must be from 0 to 1000000000, or absent";
             Err(Violation::new(format!("settings.limits.{field}"), rule))
         }
@@ -90,16 +92,17 @@ fn limits(limits: pb::TenantLimits) -> Result<Limits, Violation> {
         return Err(Violation::new("settings.limits.members", rule));
     }
     Ok(Limits {
-        rooms: rooms("rooms", limits.rooms)?,
-        live_rooms: rooms("live_rooms", limits.live_rooms)?,
+        rooms: number("rooms", limits.rooms)?,
+        live_rooms: number("live_rooms", limits.live_rooms)?,
         members: limits.members,
+        users: number("users", limits.users)?,
     })
 }
 
 fn encode(settings: &TenantSettings) -> pb::TenantSettings {
-    let Limits { rooms, live_rooms, members } = settings.limits;
+    let Limits { rooms, live_rooms, members, users } = settings.limits;
     pb::TenantSettings {
         allowed_fields: settings.names(),
-        limits: Some(pb::TenantLimits { rooms, live_rooms, members }),
+        limits: Some(pb::TenantLimits { rooms, live_rooms, members, users }),
     }
 }

@@ -13,6 +13,7 @@ use parlance_types::{Clock, TenantId};
 pub(crate) use grpc::TenantSettingsGrpc;
 
 use crate::Error;
+use crate::clients::{self, TenantRules};
 use crate::room::{AllowedFields, Limits, Use};
 
 /// The most fields that rooms may have.
@@ -38,6 +39,11 @@ struct Change {
 }
 
 impl TenantSettings {
+    /// What membership enforces.
+    const fn rules(&self) -> TenantRules {
+        TenantRules { version: self.version, max_users: self.limits.users }
+    }
+
     /// The names of the fields that rooms may have.
     fn names(&self) -> Vec<String> {
         self.allowed_fields.0.keys().cloned().collect()
@@ -46,8 +52,9 @@ impl TenantSettings {
     /// The settings after a change. A name that stays is allowed since when it was.
     fn after(self, change: &Change) -> Self {
         let limits = change.limits.unwrap_or(self.limits);
-        let Some(names) = &change.allowed_fields else { return Self { limits, ..self } };
-        let (before, version) = (self.allowed_fields.0, self.version + 1);
+        let version = self.version + 1;
+        let Some(names) = &change.allowed_fields else { return Self { limits, version, ..self } };
+        let before = self.allowed_fields.0;
         let since = |name: &String| before.get(name).copied().unwrap_or(version);
         let after: BTreeMap<_, _> = names.iter().map(|name| (name.clone(), since(name))).collect();
         Self { allowed_fields: AllowedFields(after), limits, version, ..self }
@@ -58,29 +65,67 @@ impl TenantSettings {
 #[derive(Clone, Debug)]
 pub(crate) struct Tenants {
     db: Db,
+    /// What membership has of them.
+    below: clients::Tenants,
     tasks: Tasks,
     clock: Arc<dyn Clock>,
 }
 
 impl Tenants {
-    pub(crate) fn new(db: Db, env: &Env) -> Self {
-        Self { db, tasks: env.tasks.clone(), clock: Arc::clone(&env.clock) }
+    pub(crate) fn new(db: Db, below: clients::Tenants, env: &Env) -> Self {
+        Self { db, below, tasks: env.tasks.clone(), clock: Arc::clone(&env.clock) }
     }
 
-    async fn get(&self, tenant: &TenantId) -> Result<TenantSettings, Error> {
-        store::get(&self.db, tenant).await
+    /// The settings of a tenant, and how many users it has, if they are limited.
+    async fn get(
+        &self,
+        tenant: &TenantId,
+        deadline: Deadline,
+    ) -> Result<(TenantSettings, Option<i64>), Error> {
+        let settings = deadline.bound(store::get(&self.db, tenant)).await?;
+        let users = match settings.limits.users {
+            Some(_) => self.below.users(tenant, deadline).await?,
+            None => None,
+        };
+        Ok((settings, users))
     }
 
-    /// Changes settings, to the end even if the caller goes away.
+    /// Changes settings, to the end even if the caller goes away. What membership enforces is
+    /// stored here before membership is told: if that fails, a repeat tells it.
     async fn set(
         &self,
         tenant: TenantId,
         change: Change,
         deadline: Deadline,
     ) -> Result<TenantSettings, Error> {
-        let (db, now) = (self.db.clone(), self.clock.now());
-        let set = async move { store::set(&db, &tenant, &change, now).await };
+        let (tenants, now) = (self.clone(), self.clock.now());
+        let set = async move {
+            let settings = store::set(&tenants.db, &tenant, &change, now).await?;
+            if change.limits.is_some() {
+                return tenants.tell(&tenant, settings, deadline).await;
+            }
+            Ok(settings)
+        };
         deadline.bound(detached(self.tasks.track(set))).await
+    }
+
+    /// Tells membership of settings, unless it knows later ones. Of several operators at once
+    /// each may be the last to tell, so that what holds is told by its version.
+    async fn tell(
+        &self,
+        tenant: &TenantId,
+        settings: TenantSettings,
+        deadline: Deadline,
+    ) -> Result<TenantSettings, Error> {
+        let known = self.below.set_rules(tenant, settings.rules(), deadline).await?;
+        if known == settings.version {
+            return Ok(settings);
+        }
+        // Another operator's, of which these are a part; or those of a time that this database
+        // has forgotten, since it was put back.
+        let settings = store::renew(&self.db, tenant, known).await?;
+        self.below.set_rules(tenant, settings.rules(), deadline).await?;
+        Ok(settings)
     }
 }
 

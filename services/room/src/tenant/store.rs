@@ -22,6 +22,17 @@ pub(super) async fn get(db: &Db, tenant: &TenantId) -> Result<TenantSettings, Er
     Ok(found.as_ref().map(settings).transpose()?.unwrap_or_default())
 }
 
+/// Gives the settings of a tenant a version after one that was seen elsewhere.
+pub(super) async fn renew(db: &Db, tenant: &TenantId, seen: i64) -> Result<TenantSettings, Error> {
+    let mut tx = db.begin().await?;
+    let mut renewed = settings(&lock_tenant(&mut tx, tenant).await?)?;
+    renewed.version = renewed.version.max(seen) + 1;
+    let set = "UPDATE tenant_settings SET version = $2 WHERE tenant_id = $1";
+    tx.query(set).bind(tenant.as_str()).bind(renewed.version).execute().await?;
+    tx.commit().await?;
+    Ok(renewed)
+}
+
 /// Changes the settings of a tenant, of several changes at once one after the other.
 pub(super) async fn set(
     db: &Db,

@@ -184,7 +184,7 @@ async fn values_of_fields_narrow_the_list(db: Db) {
     let suite = Harness::new(db).await;
     let allowed_fields = vec!["city".to_owned(), "topic".to_owned()];
     let set = pb::SetTenantSettingsRequest {
-        settings: Some(pb::TenantSettings { allowed_fields, limits: None }),
+        settings: Some(pb::TenantSettings { allowed_fields, ..Default::default() }),
         update_mask: Some(FieldMask { paths: vec!["allowed_fields".to_owned()] }),
     };
     suite.caller("acme", Principal::Operator).settings.set_tenant_settings(set).await.expect("set");

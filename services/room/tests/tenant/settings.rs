@@ -26,7 +26,7 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
 fn set(names: &[&str]) -> pb::SetTenantSettingsRequest {
     let allowed_fields = names.iter().map(ToString::to_string).collect();
     pb::SetTenantSettingsRequest {
-        settings: Some(pb::TenantSettings { allowed_fields, limits: None }),
+        settings: Some(pb::TenantSettings { allowed_fields, ..Default::default() }),
         update_mask: Some(FieldMask { paths: vec!["allowed_fields".to_owned()] }),
     }
 }

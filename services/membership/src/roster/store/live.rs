@@ -12,6 +12,7 @@ use parlance_types::{LogId, Micros, Resource, TenantId, UserId};
 use super::{lock_log, take_all};
 use crate::Error;
 use crate::roster::{Cause, Device, FirstSeat, Live, Refused, Roster, Step};
+use crate::store::newcomers::Newcomers;
 
 /// Where the device comes from that takes the first seat of a new room.
 #[derive(Debug)]
@@ -46,13 +47,15 @@ pub(crate) async fn lock_user(
     tenant_id: &TenantId,
     user_id: &UserId,
     now: Micros,
-) -> Result<(), StoreError> {
+) -> Result<Newcomers, StoreError> {
     let lock = "INSERT INTO users (tenant_id, user_id, name, picture, metadata, create_time,
                                    update_time)
                 VALUES ($1, $2, '', '', '{}', $3, $3)
-                ON CONFLICT (tenant_id, user_id) DO UPDATE SET name = users.name";
+                ON CONFLICT (tenant_id, user_id) DO UPDATE SET existed = TRUE
+                RETURNING existed";
     let lock = tx.query(lock).bind(tenant_id.as_str()).bind(user_id.as_str());
-    lock.bind(now).execute().await.map(drop)
+    let (existed,): (bool,) = lock.bind(now).fetch_one().await?;
+    Ok(Newcomers::new(usize::from(!existed)))
 }
 
 /// Refuses a user who is in so many live rooms already.

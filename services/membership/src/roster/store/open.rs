@@ -9,8 +9,9 @@ use parlance_types::{Micros, RoomKind, TenantId, UserId};
 use super::{live, lock_log, peers, take};
 use crate::handler::Actor;
 use crate::roster::{Grant, NewRoster, Refused, Roster, Rules, Step, may_open};
+use crate::store::newcomers::ensure_users;
 use crate::store::person::{lock_person, not_suspended};
-use crate::store::{Done, Store, ensure_users, known_users};
+use crate::store::{Done, Store, known_users};
 use crate::{Error, codec};
 
 /// A roster to be opened, and the event that creates its log.
@@ -31,7 +32,8 @@ impl Store {
         let done = Done { log_id: new.log_id, value: () };
         let now = self.clock.now();
         let mut tx = self.db.begin().await?;
-        ensure_users(&mut tx, &actor.tenant_id, &new.ensure.iter().collect(), now).await?;
+        let ensure = new.ensure.iter().collect();
+        let mut newcomers = ensure_users(&mut tx, &actor.tenant_id, &ensure, now).await?;
         if new.kind == RoomKind::Direct {
             // So that a block of one by the other sees the room, or is seen here.
             for user_id in new.members.iter().map(|member| &member.user_id).collect::<BTreeSet<_>>()
@@ -42,7 +44,8 @@ impl Store {
         let seat = new.live.as_ref().and_then(|live| live.seat.as_ref());
         let mut from = live::From::Nowhere;
         if let Some(seat) = seat {
-            live::lock_user(&mut tx, &actor.tenant_id, &seat.user_id, now).await?;
+            let made = live::lock_user(&mut tx, &actor.tenant_id, &seat.user_id, now).await?;
+            newcomers = newcomers.and(made);
             // A repeat finds the seats as the first one left them.
             if let Some(found) = lock_log(&mut tx, &actor.tenant_id, new.log_id).await? {
                 return same_room(&found, new).map(|()| done);
@@ -95,6 +98,7 @@ impl Store {
             live::seat(&mut tx, &roster, &seat.user_id, &seat.device, now).await?;
             live::give_up(&mut tx, from, seat, now).await?;
         }
+        newcomers.admit(&mut tx, &actor.tenant_id).await?;
         tx.commit().await?;
         Ok(done)
     }

@@ -28,6 +28,7 @@ parlance_db::row! {
         max_rooms: Option<i64>,
         max_live_rooms: Option<i64>,
         max_members: Option<i32>,
+        max_users: Option<i64>,
         rooms: Option<i64>,
         live_rooms: Option<i64>,
     }
@@ -35,7 +36,12 @@ parlance_db::row! {
 
 impl TenantRow {
     pub(crate) const fn limits(&self) -> Limits {
-        Limits { rooms: self.max_rooms, live_rooms: self.max_live_rooms, members: self.max_members }
+        Limits {
+            rooms: self.max_rooms,
+            live_rooms: self.max_live_rooms,
+            members: self.max_members,
+            users: self.max_users,
+        }
     }
 
     /// How many rooms there are, if they are counted.
@@ -47,7 +53,8 @@ impl TenantRow {
 /// The columns of [`TenantRow`].
 macro_rules! columns {
     () => {
-        "allowed_fields, version, max_rooms, max_live_rooms, max_members, rooms, live_rooms"
+        "allowed_fields, version, max_rooms, max_live_rooms, max_members, max_users, rooms,
+         live_rooms"
     };
 }
 pub(crate) const SETTINGS: &str =
@@ -94,10 +101,12 @@ pub(crate) async fn limit(
     (before, limits): (Limits, Limits),
     now: Micros,
 ) -> Result<(), StoreError> {
-    let set = "UPDATE tenant_settings SET max_rooms = $2, max_live_rooms = $3, max_members = $4
-               WHERE tenant_id = $1";
+    let set = "UPDATE tenant_settings SET max_rooms = $2, max_live_rooms = $3, max_members = $4,
+                      max_users = $5
+                WHERE tenant_id = $1";
     let set = tx.query(set).bind(tenant_id.as_str()).bind(limits.rooms);
-    set.bind(limits.live_rooms).bind(limits.members).execute().await?;
+    let set = set.bind(limits.live_rooms).bind(limits.members).bind(limits.users);
+    set.execute().await?;
     match (before.count(), limits.count()) {
         (false, true) => count(tx, tenant_id, Some(now.saturating_add(UNCOUNTED))).await,
         (true, false) => {
