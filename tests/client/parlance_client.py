@@ -13,6 +13,7 @@ import grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from parlance.membership.v1 import (
+    block_service_pb2_grpc,
     invitation_service_pb2_grpc,
     invite_link_service_pb2_grpc,
     join_request_service_pb2_grpc,
@@ -159,6 +160,7 @@ class Client:
         self.moderation = moderation_service_pb2_grpc.ModerationServiceStub(channel)
         self.invitations = invitation_service_pb2_grpc.InvitationServiceStub(channel)
         self.requests = join_request_service_pb2_grpc.JoinRequestServiceStub(channel)
+        self.blocks = block_service_pb2_grpc.BlockServiceStub(channel)
         self.links = invite_link_service_pb2_grpc.InviteLinkServiceStub(channel)
         self.presence = presence_service_pb2_grpc.PresenceServiceStub(channel)
         self.sessions = session_service_pb2_grpc.SessionServiceStub(channel)

@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use parlance_log::Blocked;
+use parlance_log::Person;
 use parlance_proto::frame::Frame;
 use parlance_rpc::Held;
 use parlance_types::{LogId, Micros, RoomId, RoomKind, Seq, TenantId, UserId};
@@ -100,8 +100,8 @@ struct Said {
     /// It may be out of date.
     due: bool,
     running: bool,
-    /// Whom the user has blocked, once it was read: rooms that are attached know as much.
-    blocked: Option<Blocked>,
+    /// As it was read last, once it was: rooms that are attached know as much.
+    person: Option<Person>,
 }
 
 /// Blocks to read for rooms that are behind their ring.
@@ -319,11 +319,12 @@ impl Room {
         &self.attached.subscription.log.place.room_id
     }
 
-    /// Leaves out what these users write from here on: in a direct room, nothing.
-    fn block(&mut self, blocked: &Blocked) {
-        if self.attached.kind != RoomKind::Direct {
-            self.attached.cursor.block(blocked.clone());
-        }
+    /// Leaves out from here on what those write whom the user has blocked: in a direct room,
+    /// those who are not refused there.
+    fn block(&mut self, person: &Person) {
+        let direct = self.attached.kind == RoomKind::Direct;
+        let blocked = if direct { &person.hidden } else { &person.blocked };
+        self.attached.cursor.block(blocked.clone());
     }
 
     fn log_id(&self) -> LogId {

@@ -146,14 +146,25 @@ fn until(until: Option<prost_types::Timestamp>) -> Micros {
 
 /// Reads what a silent fact says.
 pub fn projection(projection: pb::Projection) -> Projection {
-    let changes = |changes: Vec<pb::BlockChange>| {
-        changes.into_iter().map(|change| (UserId::new(change.user_id), change.blocked)).collect()
-    };
     Projection {
         peer_blocks: changes(projection.peer_blocks),
         suspended_until: projection.suspension.map(|suspension| until(suspension.until)),
         blocks: changes(projection.blocks),
+        ..Projection::default()
     }
+}
+
+/// Reads what a silent fact says of users who are told nothing of their being blocked.
+pub fn hiding(hiding: pb::Hiding) -> Projection {
+    Projection {
+        hidden_peers: changes(hiding.peers),
+        hidden: changes(hiding.blocks),
+        ..Projection::default()
+    }
+}
+
+fn changes(changes: Vec<pb::BlockChange>) -> Vec<(UserId, bool)> {
+    changes.into_iter().map(|change| (UserId::new(change.user_id), change.blocked)).collect()
 }
 
 /// A role; one that this version does not know counts as the least.

@@ -113,7 +113,7 @@ impl Transaction for FactBatch {
             }
             match &fact.silent {
                 Some(silent) if log.row.kind == OWN => said.push(silent),
-                Some(silent) => person::bar(&mut log, &silent.peer_blocks).await?,
+                Some(silent) => person::bar(&mut log, silent, &mut users).await?,
                 None if log.row.kind == OWN => {
                     return Err(Error::invalid("facts", "must be silent in a user's own log"));
                 }

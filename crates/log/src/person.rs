@@ -40,6 +40,10 @@ pub struct Projection {
     pub suspended_until: Option<Micros>,
     /// Of a user's own log: whom they blocked, or unblocked.
     pub blocks: Vec<(UserId, bool)>,
+    /// Of a direct room: members whose messages the other one no longer sees, or sees again.
+    pub hidden_peers: Vec<(UserId, bool)>,
+    /// Of a user's own log: whom they blocked so that these are told nothing of it.
+    pub hidden: Vec<(UserId, bool)>,
 }
 
 /// What was said last of a user.
@@ -49,6 +53,8 @@ pub struct Person {
     pub said: i64,
     pub suspended_until: Micros,
     pub blocked: Blocked,
+    /// Those of them whose messages are kept from the user in direct rooms, too.
+    pub hidden: Blocked,
 }
 
 /// Users whom somebody blocked. Cheap to clone.
@@ -93,13 +99,29 @@ impl Saying {
                           WHERE tenant_id = $1 AND user_id = $2";
 }
 
-/// Notes which members of a direct room may not write to the other one.
-pub(crate) async fn bar(log: &mut Locked<'_>, changes: &[(UserId, bool)]) -> Result<(), Error> {
+/// Notes which members of a direct room may not write to the other one, and whose messages the
+/// other one does not see: the streams of these others are among the `users` who are to look at
+/// what holds for them.
+pub(crate) async fn bar(
+    log: &mut Locked<'_>,
+    silent: &Projection,
+    users: &mut BTreeSet<UserId>,
+) -> Result<(), Error> {
     let log_id = log.id;
     let update = "UPDATE members SET peer_blocked = $3 WHERE log_id = $1 AND user_id = $2";
-    for (user_id, blocked) in changes {
+    for (user_id, blocked) in &silent.peer_blocks {
         let update = log.conn().query(update).bind(log_id.0).bind(user_id.as_str());
         update.bind(*blocked).execute().await?;
+    }
+    if log.row.kind != RoomKind::Direct as i16 {
+        return Ok(());
+    }
+    let update = "UPDATE members SET has_blocks = $3 WHERE log_id = $1 AND user_id <> $2
+                  RETURNING user_id";
+    for (user_id, hidden) in &silent.hidden_peers {
+        let update = log.conn().query(update).bind(log_id.0).bind(user_id.as_str());
+        let others: Vec<(String,)> = update.bind(*hidden).fetch_all().await?;
+        users.extend(others.into_iter().map(|(other,)| UserId::new(other)));
     }
     Ok(())
 }
@@ -112,13 +134,9 @@ pub(crate) async fn say(
     user_id: &UserId,
     facts: &[&Projection],
 ) -> Result<(), Error> {
-    let insert = "INSERT INTO blocks (tenant_id, user_id, blocked_id) VALUES ($1, $2, $3)
-                  ON CONFLICT DO NOTHING";
-    let delete = "DELETE FROM blocks WHERE tenant_id = $1 AND user_id = $2 AND blocked_id = $3";
-    for (other, blocked) in facts.iter().flat_map(|fact| &fact.blocks) {
-        let change = conn.query(if *blocked { insert } else { delete });
-        let change = change.bind(tenant_id.as_str()).bind(user_id.as_str());
-        change.bind(other.as_str()).execute().await?;
+    for fact in facts {
+        list(conn, tenant_id, user_id, &fact.blocks, false).await?;
+        list(conn, tenant_id, user_id, &fact.hidden, true).await?;
     }
     let any = "SELECT 1 FROM blocks WHERE tenant_id = $1 AND user_id = $2 LIMIT 1";
     let any = conn.query(any).bind(tenant_id.as_str()).bind(user_id.as_str());
@@ -133,6 +151,29 @@ pub(crate) async fn say(
                      has_blocks = excluded.has_blocks";
     let say = conn.query(say).bind(tenant_id.as_str()).bind(user_id.as_str());
     say.bind(suspended_until).bind(has_blocks).execute().await?;
+    Ok(())
+}
+
+/// Takes users onto a user's list, or off it.
+async fn list(
+    conn: &mut Conn,
+    tenant_id: &TenantId,
+    user_id: &UserId,
+    changes: &[(UserId, bool)],
+    hidden: bool,
+) -> Result<(), Error> {
+    let put = "INSERT INTO blocks (tenant_id, user_id, blocked_id, hidden) VALUES ($1, $2, $3, $4)
+               ON CONFLICT (tenant_id, user_id, blocked_id) DO UPDATE SET hidden = excluded.hidden";
+    let delete = "DELETE FROM blocks WHERE tenant_id = $1 AND user_id = $2 AND blocked_id = $3";
+    for (other, blocked) in changes {
+        let change = conn.query(if *blocked { put } else { delete });
+        let change = change.bind(tenant_id.as_str()).bind(user_id.as_str()).bind(other.as_str());
+        if *blocked {
+            change.bind(hidden).execute().await?
+        } else {
+            change.execute().await?
+        };
+    }
     Ok(())
 }
 
@@ -170,9 +211,10 @@ pub(crate) async fn spread(db: &Db, tenant_id: &TenantId, user_id: &UserId) -> R
     }
 }
 
-/// In a direct room who is blocked writes nothing more, and what they wrote stays.
+/// In a direct room the other member alone matters, of whom its own facts tell.
 const WRITE: &str = "UPDATE members
-                        SET said = $3, suspended_until = $4, has_blocks = $5 AND h.kind <> $6
+                        SET said = $3, suspended_until = $4,
+                            has_blocks = CASE WHEN h.kind = $6 THEN members.has_blocks ELSE $5 END
                        FROM heads h
                       WHERE h.log_id = $1 AND members.log_id = $1 AND members.user_id = $2
                         AND members.said < $3";
@@ -224,9 +266,19 @@ pub(crate) async fn person(
     let Some(saying) = saying.fetch_optional::<Saying>().await? else {
         return Ok(Person::default());
     };
-    let blocked =
-        if saying.has_blocks { blocked(db, tenant_id, user_id).await? } else { Blocked::default() };
-    Ok(Person { said: saying.said, suspended_until: saying.suspended_until, blocked })
+    let mut listed: Vec<(String, bool)> = Vec::new();
+    if saying.has_blocks {
+        let select = "SELECT blocked_id, hidden FROM blocks WHERE tenant_id = $1 AND user_id = $2";
+        let select = db.read(select).bind(tenant_id.as_str()).bind(user_id.as_str());
+        listed = select.fetch_all().await?;
+    }
+    let hidden = listed.iter().filter(|(_, hidden)| *hidden).map(|(user, _)| user.clone());
+    Ok(Person {
+        said: saying.said,
+        suspended_until: saying.suspended_until,
+        hidden: hidden.collect(),
+        blocked: listed.into_iter().map(|(user, _)| user).collect(),
+    })
 }
 
 /// Whom a user blocked.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use parlance_db::{Conn, Db, StoreError};
-use parlance_proto::message::v1::{Event, Fact, LogIdentity, Projection, RoomKind};
+use parlance_proto::message::v1::{Event, Fact, Hiding, LogIdentity, Projection, RoomKind};
 use parlance_types::{LogId, RoomId, TenantId, UserId};
 use prost::Message as _;
 use uuid::Uuid;
@@ -60,13 +60,24 @@ pub async fn enqueue(tx: &mut Conn, log_id: LogId, events: &[Event]) -> Result<i
     put(tx, log_id, Fact { events, ..Fact::default() }).await
 }
 
-/// Stores the next fact of a log likewise, a silent one: no event tells of it.
+/// What a silent fact says: no event tells of it.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Silent {
+    Projection(Projection),
+    Hiding(Hiding),
+}
+
+/// Stores the next fact of a log likewise, a silent one.
 pub async fn enqueue_silent(
     tx: &mut Conn,
     log_id: LogId,
-    silent: Projection,
+    silent: Silent,
 ) -> Result<i64, StoreError> {
-    put(tx, log_id, Fact { silent: Some(silent), ..Fact::default() }).await
+    let fact = match silent {
+        Silent::Projection(said) => Fact { silent: Some(said), ..Fact::default() },
+        Silent::Hiding(hiding) => Fact { hiding: Some(hiding), ..Fact::default() },
+    };
+    put(tx, log_id, fact).await
 }
 
 async fn put(tx: &mut Conn, log_id: LogId, fact: Fact) -> Result<i64, StoreError> {

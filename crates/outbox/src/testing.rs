@@ -9,7 +9,7 @@ use parlance_proto::message::v1::notice_relay_service_server::{
     NoticeRelayService, NoticeRelayServiceServer,
 };
 use parlance_proto::message::v1::{
-    ApplyFactsRequest, ApplyFactsResponse, Event, FactSource, LogIdentity, Projection,
+    ApplyFactsRequest, ApplyFactsResponse, Event, FactSource, Hiding, LogIdentity, Projection,
     PublishNoticeRequest, PublishNoticeResponse,
 };
 use parlance_rpc::{Reason, Refusal, Transport, in_process};
@@ -45,6 +45,7 @@ pub struct Log {
     pub events: Vec<Event>,
     /// What silent facts said.
     pub silent: Vec<Projection>,
+    pub hiding: Vec<Hiding>,
     pub closed: bool,
 }
 
@@ -174,6 +175,7 @@ impl State {
                 continue;
             }
             log.silent.extend(fact.silent);
+            log.hiding.extend(fact.hiding);
             for event in fact.events {
                 let event = Event::decode(event.as_slice())
                     .map_err(|_| Status::invalid_argument("event"))?;

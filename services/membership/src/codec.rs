@@ -4,8 +4,8 @@ use parlance_proto::membership::v1 as pb;
 use parlance_proto::message::v1 as pb_message;
 use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::{
-    Effects, LeaveCause, MemberGrant, MemberMute, MemberRole, MembersJoined, MembersLeft,
-    RolesChanged, RoomClosed,
+    Effects, Hiding, LeaveCause, MemberGrant, MemberMute, MemberRole, MembersJoined, MembersLeft,
+    Projection, RolesChanged, RoomClosed,
 };
 use parlance_rpc::Violation;
 use parlance_types::{Micros, Role, RoomKind, UserId};
@@ -15,7 +15,8 @@ use prost_types::Timestamp;
 use crate::membership::Outcome;
 use crate::roster::{Cause, Grant, Membership, Step};
 
-pub(crate) use parlance_proto::message::v1::{Event, Projection};
+pub(crate) use parlance_outbox::Silent;
+pub(crate) use parlance_proto::message::v1::Event;
 
 /// The last moment of the year 9999: until then is whoever is muted for ever.
 const LAST: Micros = 253_402_300_799_999_999;
@@ -84,24 +85,46 @@ pub(crate) fn unmute(event: &mut Event, users: &[UserId]) {
 }
 
 /// Says of a user until when they are suspended; `None`: no longer.
-pub(crate) fn suspension(until: Option<Micros>) -> Projection {
+pub(crate) fn suspension(until: Option<Micros>) -> Silent {
     let until = until.map(|until| timestamp(until.min(LAST)));
-    Projection { suspension: Some(pb_message::Suspension { until }), ..Projection::default() }
+    let suspension = Some(pb_message::Suspension { until });
+    Silent::Projection(Projection { suspension, ..Projection::default() })
 }
 
-/// Says of a user that they blocked somebody, or unblocked them.
-pub(crate) fn block(other: &UserId, blocked: bool) -> Projection {
-    Projection { blocks: vec![block_change(other, blocked)], ..Projection::default() }
+/// Says of a user that they blocked somebody, who is told nothing of it if it is `hidden`, or
+/// unblocked them.
+pub(crate) fn block(other: &UserId, blocked: bool, hidden: bool) -> Silent {
+    let blocks = block_changes(std::iter::once(other), blocked);
+    if blocked && hidden {
+        Silent::Hiding(Hiding { blocks, ..Hiding::default() })
+    } else {
+        Silent::Projection(Projection { blocks, ..Projection::default() })
+    }
 }
 
 /// Says of members of a direct room that the other one blocked them, or unblocked them.
-pub(crate) fn peer_blocks(members: &[UserId], blocked: bool) -> Projection {
-    let peer_blocks = members.iter().map(|member| block_change(member, blocked)).collect();
-    Projection { peer_blocks, ..Projection::default() }
+pub(crate) fn peer_blocks<'a>(
+    members: impl IntoIterator<Item = &'a UserId>,
+    blocked: bool,
+    hidden: bool,
+) -> Silent {
+    let changes = block_changes(members, blocked);
+    if hidden {
+        Silent::Hiding(Hiding { peers: changes, ..Hiding::default() })
+    } else {
+        Silent::Projection(Projection { peer_blocks: changes, ..Projection::default() })
+    }
 }
 
-fn block_change(user_id: &UserId, blocked: bool) -> pb_message::BlockChange {
-    pb_message::BlockChange { user_id: user_id.as_str().to_owned(), blocked }
+fn block_changes<'a>(
+    users: impl IntoIterator<Item = &'a UserId>,
+    blocked: bool,
+) -> Vec<pb_message::BlockChange> {
+    let change = |user_id: &UserId| {
+        let user_id = user_id.as_str().to_owned();
+        pb_message::BlockChange { user_id, blocked }
+    };
+    users.into_iter().map(change).collect()
 }
 
 /// The last event of a log.

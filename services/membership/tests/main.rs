@@ -4,7 +4,8 @@ mod growth;
 mod harness;
 
 mod block {
-    mod blocks;
+    pub(crate) mod blocks;
+    mod silent;
 }
 
 mod invitation {

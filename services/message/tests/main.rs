@@ -21,6 +21,7 @@ mod fact {
     mod apply_facts;
     mod blocks;
     mod facts;
+    mod hidden_peers;
     mod mutes;
     mod suspensions;
 }

@@ -154,6 +154,14 @@ impl Room {
         self.tell(Fact { silent, ..Fact::default() }).await
     }
 
+    /// Says of a direct room that one of its members does not see what the other one writes, who
+    /// is told nothing of it, or sees it again.
+    pub(crate) async fn hide_peer(&self, hidden_id: &str, hidden: bool) -> Seq {
+        let hidden_peers = vec![(UserId::new(hidden_id), hidden)];
+        let silent = Some(Projection { hidden_peers, ..Projection::default() });
+        self.tell(Fact { silent, ..Fact::default() }).await
+    }
+
     async fn tell(&self, fact: Fact) -> Seq {
         let version = self.version.fetch_add(1, Ordering::SeqCst) + 1;
         let fact = Fact { version, ..fact };
@@ -186,6 +194,12 @@ impl Own {
     pub(crate) async fn block(&self, other: &str, blocked: bool) -> Applied {
         let blocks = vec![(UserId::new(other), blocked)];
         self.say(Projection { blocks, ..Projection::default() }).await
+    }
+
+    /// Blocks somebody who is told nothing of it.
+    pub(crate) async fn hide(&self, other: &str) -> Applied {
+        let hidden = vec![(UserId::new(other), true)];
+        self.say(Projection { hidden, ..Projection::default() }).await
     }
 
     /// Applies the next fact.

@@ -102,9 +102,9 @@ impl Subscriber {
             return;
         }
         for room in self.rooms.values_mut() {
-            room.block(&person.blocked);
+            room.block(&person);
         }
-        self.said.blocked = Some(person.blocked);
+        self.said.person = Some(person);
     }
 
     pub(super) fn done(&mut self, done: Done) {
@@ -179,8 +179,8 @@ impl Subscriber {
         }
         let (queued, waits) = (false, false);
         let mut room = Room { attached, reported: position, queued, waits, block: None, holes: 0 };
-        if let Some(blocked) = &self.said.blocked {
-            room.block(blocked);
+        if let Some(person) = &self.said.person {
+            room.block(person);
         }
         self.rooms.insert(log_id, room);
         self.queue(log_id);

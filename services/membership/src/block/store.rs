@@ -21,15 +21,14 @@ impl Store {
         let person = person.ok_or_else(|| Refused::no_user(user_id))?;
         let mut log_ids = direct_logs(&mut tx, tenant_id, user_id, other).await?;
         let now = self.clock.now();
-        if !blocking.write(&mut tx, person.blocks, now).await? {
+        let Some(silent) = blocking.write(&mut tx, person.blocks, now).await? else {
             log_ids.extend(person.log());
             return Ok(log_ids);
-        }
+        };
         for log_id in &log_ids {
-            let peer = codec::peer_blocks(std::slice::from_ref(other), *blocked);
-            enqueue_silent(&mut tx, *log_id, peer).await?;
+            enqueue_silent(&mut tx, *log_id, codec::peer_blocks([other], *blocked, silent)).await?;
         }
-        let own = codec::block(other, *blocked);
+        let own = codec::block(other, *blocked, silent);
         log_ids.push(person.say(&mut tx, tenant_id, user_id, own, now).await?);
         tx.commit().await?;
         Ok(log_ids)
@@ -54,32 +53,42 @@ impl Store {
     }
 }
 
+/// Whether users of a tenant who are blocked from now on are told nothing of it.
+async fn silent_blocks(tx: &mut Conn, tenant_id: &TenantId) -> Result<bool, StoreError> {
+    let select = "SELECT silent_blocks FROM tenants WHERE tenant_id = $1";
+    let found = tx.query(select).bind(tenant_id.as_str()).fetch_optional().await?;
+    Ok(found.is_some_and(|(silent,)| silent))
+}
+
 impl Blocking {
-    /// Writes it into the list of the user, whose row is locked and who has blocked so many;
-    /// whether that changed anything.
-    async fn write(&self, tx: &mut Conn, blocks: i64, now: Micros) -> Result<bool, Error> {
+    /// Writes it into the list of the user, whose row is locked and who has blocked so many. If
+    /// that changed anything, whether the other one is told nothing of it: as the tenant has it
+    /// when somebody is blocked, and as it was then when they are unblocked.
+    async fn write(&self, tx: &mut Conn, blocks: i64, now: Micros) -> Result<Option<bool>, Error> {
         let Self { tenant_id, user_id, other, blocked } = self;
-        let changed = if *blocked {
+        let changed: Option<(bool,)> = if *blocked {
             if known_users(tx, tenant_id, &[other]).await?.is_empty() {
                 return Err(Refused::no_user(other).into());
             }
-            let insert = "INSERT INTO blocks (tenant_id, user_id, blocked_id, create_time)
-                          VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING";
+            let insert = "INSERT INTO blocks (tenant_id, user_id, blocked_id, create_time, silent)
+                          VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING RETURNING silent";
+            let silent = silent_blocks(tx, tenant_id).await?;
             let insert = tx.query(insert).bind(tenant_id.as_str()).bind(user_id.as_str());
-            insert.bind(other.as_str()).bind(now).execute().await? == 1
+            insert.bind(other.as_str()).bind(now).bind(silent).fetch_optional().await?
         } else {
             let delete = "DELETE FROM blocks
-                          WHERE tenant_id = $1 AND user_id = $2 AND blocked_id = $3";
+                          WHERE tenant_id = $1 AND user_id = $2 AND blocked_id = $3
+                         RETURNING silent";
             let delete = tx.query(delete).bind(tenant_id.as_str()).bind(user_id.as_str());
-            delete.bind(other.as_str()).execute().await? == 1
+            delete.bind(other.as_str()).fetch_optional().await?
         };
-        if changed && *blocked && blocks >= MAX_BLOCKS {
+        if changed.is_some() && *blocked && blocks >= MAX_BLOCKS {
             return Err(Refused::TooManyBlocks.into());
         }
-        if changed {
+        if changed.is_some() {
             self.count(tx).await?;
         }
-        Ok(changed)
+        Ok(changed.map(|(silent,)| silent))
     }
 
     async fn count(&self, tx: &mut Conn) -> Result<(), StoreError> {

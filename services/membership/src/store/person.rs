@@ -7,7 +7,7 @@ use parlance_types::{LogId, Micros, TenantId, UserId};
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::Error;
-use crate::codec::Projection;
+use crate::codec::Silent;
 use crate::roster::{FOR_EVER, Refused};
 
 parlance_db::row! {
@@ -40,7 +40,7 @@ impl Person {
         tx: &mut Conn,
         tenant_id: &TenantId,
         user_id: &UserId,
-        silent: Projection,
+        silent: Silent,
         now: Micros,
     ) -> Result<LogId, StoreError> {
         let log_id = LogId(self.own_log.unwrap_or_else(|| fresh_id(now)));

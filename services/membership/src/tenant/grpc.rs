@@ -41,5 +41,5 @@ fn rules(request: &pb::SetTenantRulesRequest) -> Result<TenantRules, Violation> 
     let version = fields::at_least("version", request.version, 1)?;
     let max_users = request.max_users;
     let max_users = max_users.map(|most| fields::at_least("max_users", most, 0)).transpose()?;
-    Ok(TenantRules { version, max_users })
+    Ok(TenantRules { version, max_users, silent_blocks: request.silent_blocks })
 }

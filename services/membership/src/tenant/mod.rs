@@ -10,4 +10,6 @@ pub(crate) struct TenantRules {
     pub(crate) version: i64,
     /// `None`: as many as come.
     pub(crate) max_users: Option<i64>,
+    /// Whether users who are blocked from now on are told nothing of it.
+    pub(crate) silent_blocks: bool,
 }

@@ -21,15 +21,16 @@ impl Store {
         tenant_id: &TenantId,
         rules: TenantRules,
     ) -> Result<i64, Error> {
-        let TenantRules { version, max_users } = rules;
+        let TenantRules { version, max_users, silent_blocks } = rules;
         let mut tx = self.db.begin().await?;
         let (known, before) = lock_tenant(&mut tx, tenant_id).await?;
         if known >= version {
             return Ok(known);
         }
-        let set = "UPDATE tenants SET version = $2, max_users = $3 WHERE tenant_id = $1";
+        let set = "UPDATE tenants SET version = $2, max_users = $3, silent_blocks = $4
+                    WHERE tenant_id = $1";
         let set = tx.query(set).bind(tenant_id.as_str()).bind(version).bind(max_users);
-        set.execute().await?;
+        set.bind(silent_blocks).execute().await?;
         match (before, max_users) {
             (None, Some(_)) => {
                 let again = self.clock.now().saturating_add(UNCOUNTED);

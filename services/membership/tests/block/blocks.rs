@@ -28,35 +28,35 @@ parlance_db::test_on_each_db!(
         bad_fields_are_named,
 );
 
-async fn block(world: &World, user: &str, other: &str) -> Result<Response<()>, Status> {
+pub(crate) async fn block(world: &World, user: &str, other: &str) -> Result<Response<()>, Status> {
     let request = pb::BlockUserRequest { user_id: other.to_owned() };
     let done = world.user(user).blocks.block_user(request).await?;
     Ok(done.map(drop))
 }
 
-async fn unblock(world: &World, user: &str, other: &str) {
+pub(crate) async fn unblock(world: &World, user: &str, other: &str) {
     let request = pb::UnblockUserRequest { user_id: other.to_owned() };
     world.user(user).blocks.unblock_user(request).await.expect("unblocked");
 }
 
-fn changes(changes: &[BlockChange]) -> Vec<(String, bool)> {
+pub(crate) fn changes(changes: &[BlockChange]) -> Vec<(String, bool)> {
     changes.iter().map(|change| (change.user_id.clone(), change.blocked)).collect()
 }
 
 /// What silent facts said of peers.
-fn of_peers(silent: &[Projection]) -> Vec<(String, bool)> {
+pub(crate) fn of_peers(silent: &[Projection]) -> Vec<(String, bool)> {
     silent.iter().flat_map(|said| changes(&said.peer_blocks)).collect()
 }
 
-fn of_own(world: &World, user: &str) -> Vec<(String, bool)> {
+pub(crate) fn of_own(world: &World, user: &str) -> Vec<(String, bool)> {
     world.logs.own_log(user).silent.iter().flat_map(|said| changes(&said.blocks)).collect()
 }
 
-fn is(user: &str, blocked: bool) -> (String, bool) {
+pub(crate) fn is(user: &str, blocked: bool) -> (String, bool) {
     (user.to_owned(), blocked)
 }
 
-async fn listed(world: &World, user: &str) -> Vec<String> {
+pub(crate) async fn listed(world: &World, user: &str) -> Vec<String> {
     let request = pb::ListBlockedUsersRequest { page_size: 100, ..Default::default() };
     let page = world.user(user).blocks.list_blocked_users(request).await.expect("a page");
     page.into_inner().users.into_iter().map(|user| user.user_id).collect()

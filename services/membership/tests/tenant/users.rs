@@ -28,7 +28,7 @@ parlance_db::test_on_each_db!(
 );
 
 pub(crate) fn limited(version: i64, max_users: Option<i64>) -> pb::SetTenantRulesRequest {
-    pb::SetTenantRulesRequest { version, max_users }
+    pb::SetTenantRulesRequest { version, max_users, silent_blocks: false }
 }
 
 const HOUR: prost_types::Duration = prost_types::Duration { seconds: 3600, nanos: 0 };

@@ -16,6 +16,8 @@ const MAX_FACTS: usize = 1000;
 const MAX_FACT_EVENTS: usize = 16;
 /// How many users a silent fact may say to be blocked.
 const MAX_BLOCKS: usize = 1000;
+/// How many members of a direct room there are.
+const MAX_PEERS: usize = 2;
 /// How long the event of a fact may be.
 const MAX_EVENT_BYTES: usize = 256 * 1024;
 
@@ -92,6 +94,14 @@ fn identity(identity: pb::LogIdentity) -> Result<LogIdentity, Error> {
 }
 
 fn fact(field: &str, fact: pb::Fact) -> Result<Fact, Error> {
+    if let Some(hiding) = fact.hiding {
+        if !fact.events.is_empty() || fact.silent.is_some() {
+            let rule = "must be all that a fact says";
+            return Err(Error::invalid(format!("{field}.hiding"), rule));
+        }
+        let silent = Some(self::hiding(&format!("{field}.hiding"), hiding)?);
+        return Ok(Fact { version: fact.version, events: Vec::new(), silent });
+    }
     if let Some(said) = fact.silent {
         if !fact.events.is_empty() {
             let rule = "must be empty in a silent fact";
@@ -113,16 +123,25 @@ fn fact(field: &str, fact: pb::Fact) -> Result<Fact, Error> {
 
 /// What a silent fact says, in bounds, of users with good ids.
 fn silent(field: &str, silent: pb::Projection) -> Result<Projection, Error> {
-    let lists = [("peer_blocks", &silent.peer_blocks, 2), ("blocks", &silent.blocks, MAX_BLOCKS)];
-    for (name, changes, most) in lists {
-        let field = format!("{field}.{name}");
-        fields::length(&field, changes.len(), 0..=most)?;
-        let bad = |change: &pb::BlockChange| UserId::parse(change.user_id.as_str()).is_err();
-        if changes.iter().any(bad) {
-            return Err(Error::invalid(field, "must name users by good ids"));
-        }
-    }
+    bounded(format!("{field}.peer_blocks"), &silent.peer_blocks, MAX_PEERS)?;
+    bounded(format!("{field}.blocks"), &silent.blocks, MAX_BLOCKS)?;
     Ok(codec::projection(silent))
+}
+
+/// The same of users who are told nothing of their being blocked.
+fn hiding(field: &str, hiding: pb::Hiding) -> Result<Projection, Error> {
+    bounded(format!("{field}.peers"), &hiding.peers, MAX_PEERS)?;
+    bounded(format!("{field}.blocks"), &hiding.blocks, MAX_BLOCKS)?;
+    Ok(codec::hiding(hiding))
+}
+
+fn bounded(field: String, changes: &[pb::BlockChange], most: usize) -> Result<(), Error> {
+    fields::length(&field, changes.len(), 0..=most)?;
+    let bad = |change: &pb::BlockChange| UserId::parse(change.user_id.as_str()).is_err();
+    if changes.iter().any(bad) {
+        return Err(Error::invalid(field, "must name users by good ids"));
+    }
+    Ok(())
 }
 
 /// What the event of a fact must be: readable, without a place, with good ids.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::{
-    ApplyFactsRequest, ApplyFactsResponse, BlockChange, Effects, Event, Fact, FactSource,
+    ApplyFactsRequest, ApplyFactsResponse, BlockChange, Effects, Event, Fact, FactSource, Hiding,
     LogIdentity, MemberRole, MessageSent, Projection, RoomClosed, RoomKind,
 };
 use parlance_rpc::{Principal, Reason};
@@ -265,13 +265,24 @@ fn bad_facts() -> Vec<(Vec<Fact>, &'static str)> {
         (silent(1, Projection::default()), "facts[0].events"),
         (silent(0, blocks("")), "facts[0].silent.blocks"),
         (silent(0, peers(3)), "facts[0].silent.peer_blocks"),
+        (hiding(1, None, &["bob"]), "facts[0].hiding"),
+        (hiding(0, Some(blocks("bob")), &["bob"]), "facts[0].hiding"),
+        (hiding(0, None, &["bob"; 3]), "facts[0].hiding.peers"),
+        (hiding(0, None, &[""]), "facts[0].hiding.peers"),
     ]
 }
 
 /// A silent fact that has events, though it may not.
 fn silent(events: usize, silent: Projection) -> Vec<Fact> {
     let events = vec![Vec::new(); events];
-    vec![Fact { version: 1, events, silent: Some(silent) }]
+    vec![Fact { version: 1, events, silent: Some(silent), ..Fact::default() }]
+}
+
+fn hiding(events: usize, silent: Option<Projection>, peers: &[&str]) -> Vec<Fact> {
+    let change = |user: &&str| BlockChange { user_id: (*user).to_owned(), blocked: true };
+    let hiding = Hiding { peers: peers.iter().map(change).collect(), ..Hiding::default() };
+    let events = vec![Vec::new(); events];
+    vec![Fact { version: 1, events, silent, hiding: Some(hiding) }]
 }
 
 fn blocks(user: &str) -> Projection {

@@ -31,17 +31,21 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
     nothing_of_a_blocked_peer_is_accepted_after_the_block,
 );
 
-async fn direct(on: &impl AsRef<parlance_log::Store>) -> Room {
+pub(crate) async fn direct(on: &impl AsRef<parlance_log::Store>) -> Room {
     plan("pair").kind(RoomKind::Direct).members(&["ann", "bob"]).make(on).await
 }
 
-async fn page(client: &mut Client, room_id: &str, size: i32) -> pb::ListMessagesResponse {
+pub(crate) async fn page(
+    client: &mut Client,
+    room_id: &str,
+    size: i32,
+) -> pb::ListMessagesResponse {
     let (room_id, page_size) = (room_id.to_owned(), size);
     let request = pb::ListMessagesRequest { room_id, page_size, ..Default::default() };
     client.messages.list_messages(request).await.expect("a page").into_inner()
 }
 
-fn texts(page: &pb::ListMessagesResponse) -> Vec<&str> {
+pub(crate) fn texts(page: &pb::ListMessagesResponse) -> Vec<&str> {
     page.messages.iter().filter_map(words).collect()
 }
 
@@ -135,7 +139,11 @@ async fn what_is_written_by_whom_one_blocked_is_left_out_of_pages(db: Db) {
 }
 
 /// A user's list of rooms: each with its last message and what is unread.
-async fn list(world: &World, user: &str, unread_only: bool) -> Vec<(String, Option<String>, i64)> {
+pub(crate) async fn list(
+    world: &World,
+    user: &str,
+    unread_only: bool,
+) -> Vec<(String, Option<String>, i64)> {
     let filter = Some(pb::UserLogFilter { unread_only, ..Default::default() });
     let (user_id, skip_empty) = (user.to_owned(), true);
     let request = pb::ListUserLogsRequest { user_id, skip_empty, filter, ..Default::default() };
@@ -149,7 +157,7 @@ async fn list(world: &World, user: &str, unread_only: bool) -> Vec<(String, Opti
     lines
 }
 
-fn line(room: &str, last: &str, unread: i64) -> (String, Option<String>, i64) {
+pub(crate) fn line(room: &str, last: &str, unread: i64) -> (String, Option<String>, i64) {
     (room.to_owned(), Some(last.to_owned()), unread)
 }
 
@@ -224,7 +232,7 @@ async fn unblocking_shows_all_of_it_again(db: Db) {
 }
 
 /// Everything until an event has this seq: what events there are, and what is passed over.
-async fn until(reader: &mut Reader, seq: Seq) -> (Vec<Seq>, Vec<(Seq, Seq)>) {
+pub(crate) async fn until(reader: &mut Reader, seq: Seq) -> (Vec<Seq>, Vec<(Seq, Seq)>) {
     let (mut events, mut skipped) = (Vec::new(), Vec::new());
     while events.last() != Some(&seq) {
         match reader.next().await {

@@ -3,22 +3,24 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use parlance_db::{Db, test_on_each_db};
-use parlance_log::testing;
+use parlance_log::{Fact, Projection, testing};
 use parlance_message::hide::Hider;
 use parlance_message::history::History;
 use parlance_message::mark::Mark;
 use parlance_message::message::Range;
 use parlance_message::{Error, ON_PRUNE};
+use parlance_proto::message::v1::RoomKind;
 use parlance_types::{LogId, MessageId, RoomId, Seq};
 use rand::rngs::StdRng;
 use rand::seq::{IndexedMutRandom, IndexedRandom};
 use rand::{Rng, SeedableRng};
 
-use crate::rooms::{Own, gained, lost};
+use crate::rooms::{Own, facts, gained, lost, plan};
 use crate::world::{World, actor, draft, tenant, user};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     unread_is_the_naive_count_whatever_happens,
+    unread_of_a_pair_is_the_naive_count_whoever_blocks_the_other_silently,
     unread_is_exact_on_every_level_of_the_buckets_of_what_was_deleted,
 );
 
@@ -39,6 +41,8 @@ struct Model {
     /// The first event that is left.
     first: Seq,
     version: i64,
+    /// Whose room it is: of two, one blocks the other silently.
+    users: &'static [&'static str],
     messages: Vec<Sent>,
     members: BTreeMap<&'static str, Member>,
 }
@@ -67,6 +71,17 @@ impl People {
 
     fn hides(&self, user_id: &str, sender: &str) -> bool {
         self.blocked.iter().any(|(by, blocked)| (*by, *blocked) == (user_id, sender))
+    }
+
+    /// A user blocks another, who is told nothing of it, or unblocks them; which of both.
+    async fn hide(&mut self, user_id: &'static str, other: &'static str, hides: bool) {
+        if hides {
+            self.blocked.insert((user_id, other));
+            self.own[user_id].hide(other).await;
+        } else {
+            self.blocked.remove(&(user_id, other));
+            self.own[user_id].block(other, false).await;
+        }
     }
 
     /// A user blocks another, or unblocks them; what is so already is said again.
@@ -134,8 +149,22 @@ impl Model {
         assert_eq!(last.map(|message| message.message_id.seq), self.last(user_id, people));
     }
 
+    fn peer(&self, user_id: &str) -> &'static str {
+        let peer = self.users.iter().find(|user| **user != user_id);
+        peer.expect("a pair")
+    }
+
+    /// Tells the log that a member's messages are hidden from the other one, or not any more.
+    async fn hide(&mut self, world: &World, user_id: &str, hidden: bool) {
+        self.version += 1;
+        let hidden_peers = vec![(user(user_id), hidden)];
+        let silent = Some(Projection { hidden_peers, ..Projection::default() });
+        let fact = Fact { version: self.version, silent, ..Fact::default() };
+        world.store.apply(facts(tenant(), self.log_id, vec![fact])).await.expect("a fact");
+    }
+
     async fn step(&mut self, world: &World, people: &mut People, random: &mut StdRng) {
-        let user_id = *USERS.choose(random).expect("a user");
+        let user_id = *self.users.choose(random).expect("a user");
         let member = self.members.contains_key(user_id);
         match random.random_range(0..20) {
             0..6 => {
@@ -214,6 +243,12 @@ impl Model {
                 }
             }
             14 => world.store.prune(ON_PRUNE).await.expect("pruned"),
+            15 | 16 if self.users.len() == 2 => {
+                let other = self.peer(user_id);
+                let hides = random.random_bool(0.5);
+                people.hide(user_id, other, hides).await;
+                self.hide(world, other, hides).await;
+            }
             15 | 16 => people.step(user_id, random).await,
             _ => {
                 self.version += 1;
@@ -225,6 +260,9 @@ impl Model {
                 } else {
                     let member = Member { mark: self.head, ..Member::default() };
                     self.members.insert(user_id, member);
+                    if self.users.len() == 2 && people.hides(user_id, self.peer(user_id)) {
+                        self.hide(world, self.peer(user_id), true).await;
+                    }
                 }
             }
         }
@@ -242,19 +280,48 @@ async fn unread_is_the_naive_count_whatever_happens(db: Db) {
         let members = USERS[..2].iter().map(|user_id| (*user_id, member)).collect();
         let (room_id, messages) = (RoomId::new(seed.to_string()), Vec::new());
         let (head, first, version) = (2, 1, 1);
-        let mut model = Model { log_id, room_id, head, first, version, messages, members };
-        for step in 0..60 {
-            model.step(&world, &mut people, &mut random).await;
-            if step % 5 == 0 {
-                for user_id in USERS {
-                    let unread = world.unread(user_id, log_id).await;
-                    let counted = model.unread(user_id, &people);
-                    assert_eq!(unread, counted, "seed {seed}, step {step}");
-                    model.is_listed(&world, user_id, &people).await;
-                }
+        let users = &USERS;
+        let model = Model { log_id, room_id, head, first, version, users, messages, members };
+        walk(model, &world, &mut people, &mut random, &format!("seed {seed}")).await;
+    }
+}
+
+async fn walk(
+    mut model: Model,
+    world: &World,
+    people: &mut People,
+    random: &mut StdRng,
+    seed: &str,
+) {
+    for step in 0..60 {
+        model.step(world, people, random).await;
+        if step % 5 == 0 {
+            for user_id in model.users {
+                let unread = world.unread(user_id, model.log_id).await;
+                assert_eq!(unread, model.unread(user_id, people), "{seed}, step {step}");
+                model.is_listed(world, user_id, people).await;
             }
         }
-        assert_eq!(world.head(log_id).await, model.head);
+    }
+    assert_eq!(world.head(model.log_id).await, model.head);
+}
+
+/// Guarantee 10, in direct rooms.
+async fn unread_of_a_pair_is_the_naive_count_whoever_blocks_the_other_silently(db: Db) {
+    let world = World::open(db).await;
+    for seed in 0..6 {
+        let (mut people, mut random) = (People::new(&world), StdRng::seed_from_u64(seed));
+        let room = plan(&seed.to_string()).kind(RoomKind::Direct).members(&USERS[..2]);
+        let log_id = room.make(&world).await.log_id;
+        let member = Member { mark: 2, ..Member::default() };
+        let members = USERS[..2].iter().map(|user_id| (*user_id, member)).collect();
+        let (room_id, messages) = (RoomId::new(seed.to_string()), Vec::new());
+        let (head, first, version, users) = (2, 1, 1, &USERS[..2]);
+        let model = Model { log_id, room_id, head, first, version, users, messages, members };
+        walk(model, &world, &mut people, &mut random, &format!("seed {seed}")).await;
+        for (user_id, other) in people.blocked.clone() {
+            people.hide(user_id, other, false).await;
+        }
     }
 }
 

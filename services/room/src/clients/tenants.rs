@@ -18,6 +18,7 @@ pub(crate) struct Tenants(Peer<Client>);
 pub(crate) struct TenantRules {
     pub(crate) version: i64,
     pub(crate) max_users: Option<i64>,
+    pub(crate) silent_blocks: bool,
 }
 
 impl Tenants {
@@ -33,8 +34,8 @@ impl Tenants {
         rules: TenantRules,
         deadline: Deadline,
     ) -> Result<i64, Error> {
-        let TenantRules { version, max_users } = rules;
-        let rules = pb::SetTenantRulesRequest { version, max_users };
+        let TenantRules { version, max_users, silent_blocks } = rules;
+        let rules = pb::SetTenantRulesRequest { version, max_users, silent_blocks };
         let set = |mut to: Client, request| async move { to.set_tenant_rules(request).await };
         Ok(self.0.call(tenant_id, None, deadline, rules, set).await?.version)
     }

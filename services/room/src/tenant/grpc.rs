@@ -5,7 +5,7 @@ use parlance_proto::room::v1::tenant_settings_service_server::TenantSettingsServ
 use parlance_rpc::{Deadline, Violation, fields, operator};
 use tonic::{Request, Response, Status};
 
-use super::{Change, MAX_FIELDS, TenantSettings, Tenants};
+use super::{BlockPolicy, Change, MAX_FIELDS, TenantSettings, Tenants};
 use crate::room::{Limits, MAX_CAPACITY, Use};
 
 /// How many paths a mask may have.
@@ -61,6 +61,7 @@ fn decode(request: pb::SetTenantSettingsRequest) -> Result<Change, Violation> {
                 change.allowed_fields = Some(names(settings.allowed_fields.clone())?);
             }
             "limits" => change.limits = Some(limits(settings.limits.unwrap_or_default())?),
+            "block_policy" => change.block_policy = Some(block_policy(settings.block_policy)?),
             _ => return Err(Violation::new("update_mask", "must name settings only")),
         }
     }
@@ -99,10 +100,23 @@ fn limits(limits: pb::TenantLimits) -> Result<Limits, Violation> {
     })
 }
 
+fn block_policy(policy: i32) -> Result<BlockPolicy, Violation> {
+    match pb::BlockPolicy::try_from(policy) {
+        Ok(pb::BlockPolicy::Unspecified | pb::BlockPolicy::Refuse) => Ok(BlockPolicy::Refuse),
+        Ok(pb::BlockPolicy::Silent) => Ok(BlockPolicy::Silent),
+        Err(_) => Err(Violation::new("settings.block_policy", "must be a policy")),
+    }
+}
+
 fn encode(settings: &TenantSettings) -> pb::TenantSettings {
     let Limits { rooms, live_rooms, members, users } = settings.limits;
     pb::TenantSettings {
         allowed_fields: settings.names(),
         limits: Some(pb::TenantLimits { rooms, live_rooms, members, users }),
+        block_policy: match settings.block_policy {
+            BlockPolicy::Refuse => pb::BlockPolicy::Refuse,
+            BlockPolicy::Silent => pb::BlockPolicy::Silent,
+        }
+        .into(),
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use parlance_db::Db;
 use parlance_rpc::{Deadline, Env, Tasks, detached};
-use parlance_types::{Clock, TenantId};
+use parlance_types::{Clock, TenantId, stored_enum};
 
 pub(crate) use grpc::TenantSettingsGrpc;
 
@@ -19,11 +19,23 @@ use crate::room::{AllowedFields, Limits, Use};
 /// The most fields that rooms may have.
 const MAX_FIELDS: usize = 10;
 
+stored_enum! {
+    /// What becomes of what blocked users write in direct rooms.
+    BlockPolicy { Refuse = 1, Silent = 2 }
+}
+
+impl Default for BlockPolicy {
+    fn default() -> Self {
+        Self::Refuse
+    }
+}
+
 /// The settings of a tenant.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct TenantSettings {
     allowed_fields: AllowedFields,
     limits: Limits,
+    block_policy: BlockPolicy,
     /// How much there is, if it is counted.
     used: Option<Use>,
     /// Counts the changes.
@@ -36,12 +48,17 @@ struct Change {
     /// In any order, each once.
     allowed_fields: Option<Vec<String>>,
     limits: Option<Limits>,
+    block_policy: Option<BlockPolicy>,
 }
 
 impl TenantSettings {
     /// What membership enforces.
     const fn rules(&self) -> TenantRules {
-        TenantRules { version: self.version, max_users: self.limits.users }
+        TenantRules {
+            version: self.version,
+            max_users: self.limits.users,
+            silent_blocks: matches!(self.block_policy, BlockPolicy::Silent),
+        }
     }
 
     /// The names of the fields that rooms may have.
@@ -51,13 +68,14 @@ impl TenantSettings {
 
     /// The settings after a change. A name that stays is allowed since when it was.
     fn after(self, change: &Change) -> Self {
-        let limits = change.limits.unwrap_or(self.limits);
-        let version = self.version + 1;
-        let Some(names) = &change.allowed_fields else { return Self { limits, version, ..self } };
-        let before = self.allowed_fields.0;
+        let (limits, version) = (change.limits.unwrap_or(self.limits), self.version + 1);
+        let block_policy = change.block_policy.unwrap_or(self.block_policy);
+        let changed = Self { limits, block_policy, version, ..self };
+        let Some(names) = &change.allowed_fields else { return changed };
+        let before = changed.allowed_fields.0;
         let since = |name: &String| before.get(name).copied().unwrap_or(version);
         let after: BTreeMap<_, _> = names.iter().map(|name| (name.clone(), since(name))).collect();
-        Self { allowed_fields: AllowedFields(after), limits, version, ..self }
+        Self { allowed_fields: AllowedFields(after), ..changed }
     }
 }
 
@@ -101,7 +119,7 @@ impl Tenants {
         let (tenants, now) = (self.clone(), self.clock.now());
         let set = async move {
             let settings = store::set(&tenants.db, &tenant, &change, now).await?;
-            if change.limits.is_some() {
+            if change.limits.is_some() || change.block_policy.is_some() {
                 return tenants.tell(&tenant, settings, deadline).await;
             }
             Ok(settings)
@@ -137,7 +155,7 @@ mod tests {
     fn a_name_that_comes_back_is_allowed_anew() {
         let change = |names: &[&str]| Change {
             allowed_fields: Some(names.iter().map(ToString::to_string).collect()),
-            limits: None,
+            ..Change::default()
         };
         let settings = TenantSettings::default().after(&change(&["b", "a"]));
         let settings = settings.after(&change(&["b", "c"])).after(&change(&["a", "b"]));

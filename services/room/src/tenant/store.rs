@@ -3,7 +3,7 @@
 use parlance_db::{Db, StoreError, Stored};
 use parlance_types::{Micros, TenantId};
 
-use super::{Change, TenantSettings};
+use super::{BlockPolicy, Change, TenantSettings};
 use crate::Error;
 use crate::room::AllowedFields;
 use crate::room::store::{SETTINGS, TenantRow, limit, lock_tenant};
@@ -12,8 +12,14 @@ fn settings(row: &TenantRow) -> Result<TenantSettings, StoreError> {
     let stored = Stored { table: "tenant_settings", row: row.version };
     let allowed = serde_json::from_str(&row.allowed_fields).ok();
     let allowed_fields: AllowedFields = stored.value("allowed_fields", allowed)?;
-    let (limits, used) = (row.limits(), row.used());
-    Ok(TenantSettings { allowed_fields, limits, used, version: row.version })
+    let policy = BlockPolicy::from_i16(row.block_policy);
+    Ok(TenantSettings {
+        allowed_fields,
+        limits: row.limits(),
+        block_policy: stored.value("block_policy", policy)?,
+        used: row.used(),
+        version: row.version,
+    })
 }
 
 /// The settings of a tenant, the defaults if there are none.
@@ -45,9 +51,10 @@ pub(super) async fn set(
     let limits = before.limits;
     let after = before.after(change);
     let names = serde_json::to_string(&after.allowed_fields).expect("a map of texts is JSON");
-    let set = "UPDATE tenant_settings SET allowed_fields = $2, version = $3 WHERE tenant_id = $1";
-    let set = tx.query(set).bind(tenant.as_str()).bind(names).bind(after.version);
-    set.execute().await?;
+    let set = "UPDATE tenant_settings SET allowed_fields = $2, block_policy = $3, version = $4
+                WHERE tenant_id = $1";
+    let set = tx.query(set).bind(tenant.as_str()).bind(names);
+    set.bind(after.block_policy as i16).bind(after.version).execute().await?;
     if after.limits != limits {
         limit(&mut tx, tenant, (limits, after.limits), now).await?;
     }

@@ -16,6 +16,7 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
     of_operators_at_once_membership_keeps_what_the_last_one_left,
     settings_that_were_put_back_are_told_anew,
     a_limit_of_users_is_bounded,
+    membership_is_told_what_becomes_of_what_blocked_users_write,
 );
 
 fn users(users: Option<i64>) -> pb::SetTenantSettingsRequest {
@@ -133,4 +134,39 @@ async fn a_limit_of_users_is_bounded(db: Db) {
     set(&suite, users(Some(0))).await;
     set(&suite, users(Some(1_000_000_000))).await;
     assert_eq!(kept(&suite), (2, Some(1_000_000_000)));
+}
+
+/// B-159.
+async fn membership_is_told_what_becomes_of_what_blocked_users_write(db: Db) {
+    let suite = Harness::new(db).await;
+    let policy = |policy: i32| pb::SetTenantSettingsRequest {
+        settings: Some(pb::TenantSettings { block_policy: policy, ..Default::default() }),
+        update_mask: Some(FieldMask { paths: vec!["block_policy".to_owned()] }),
+    };
+    let silent = || {
+        let rules = suite.roster.state().rules.get("acme").copied().unwrap_or_default();
+        (rules.silent_blocks, rules.max_users)
+    };
+    let mut operator = suite.caller("acme", Principal::Operator).settings;
+    let got = operator.get_tenant_settings(pb::GetTenantSettingsRequest {}).await;
+    let got = got.expect("settings").into_inner().settings.expect("settings");
+    assert_eq!(got.block_policy(), pb::BlockPolicy::Refuse);
+    set(&suite, users(Some(9))).await;
+    set(&suite, policy(pb::BlockPolicy::Silent.into())).await;
+    assert_eq!(silent(), (true, Some(9)));
+    set(&suite, users(Some(8))).await;
+    assert_eq!(silent(), (true, Some(8)));
+    set(&suite, policy(0)).await;
+    assert_eq!(silent(), (false, Some(8)));
+    suite.roster.break_rpc("SetTenantRules", Fault::Refuse(Reason::StoreUnavailable));
+    let cut = operator.set_tenant_settings(policy(2)).await;
+    refused(cut, Reason::MembershipUnavailable);
+    suite.roster.mend("SetTenantRules");
+    let set = operator.set_tenant_settings(policy(2)).await.expect("set").into_inner();
+    assert_eq!(set.settings.expect("settings").block_policy(), pb::BlockPolicy::Silent);
+    assert_eq!(silent(), (true, Some(8)));
+    for bad in [-1, 3] {
+        let set = operator.set_tenant_settings(policy(bad)).await;
+        violates(set, "settings.block_policy");
+    }
 }

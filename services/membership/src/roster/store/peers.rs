@@ -1,5 +1,7 @@
 //! The two members of a direct room, of whom one may have blocked the other.
 
+use std::collections::BTreeSet;
+
 use parlance_db::{Conn, StoreError};
 use parlance_outbox::enqueue_silent;
 use parlance_types::{LogId, TenantId, UserId};
@@ -23,28 +25,37 @@ pub(super) async fn pair(
     Ok(())
 }
 
-/// Tells the log of a direct room which of its newcomers the other one has blocked. Their joining
-/// is enqueued: what is blocked from now on comes behind it, and finds them.
+/// Tells the log of a direct room which of its newcomers have blocked the other one, or were
+/// blocked. Their joining is enqueued: what is blocked from now on comes behind it, and finds them.
 pub(super) async fn say_blocks(
     tx: &mut Conn,
     roster: &Roster,
     newcomers: &[Grant],
 ) -> Result<(), StoreError> {
-    let mut blocked = Vec::new();
+    let (mut refused, mut hidden) = (BTreeSet::new(), BTreeSet::new());
     for Grant { user_id, .. } in newcomers {
         let peer = "SELECT peer_id FROM members
                     WHERE log_id = $1 AND user_id = $2 AND peer_id IS NOT NULL";
         let peer = tx.query(peer).bind(roster.log_id.0).bind(user_id.as_str());
         let Some((peer,)): Option<(String,)> = peer.fetch_optional().await? else { continue };
-        let block = "SELECT 1 FROM blocks
-                     WHERE tenant_id = $1 AND user_id = $2 AND blocked_id = $3";
-        let block = tx.query(block).bind(roster.tenant_id.as_str()).bind(peer.as_str());
-        if block.bind(user_id.as_str()).fetch_optional::<(i32,)>().await?.is_some() {
-            blocked.push(user_id.clone());
+        let blocks = "SELECT blocked_id, silent FROM blocks
+                       WHERE tenant_id = $1 AND (user_id = $2 AND blocked_id = $3
+                                                 OR user_id = $3 AND blocked_id = $2)";
+        let blocks = tx.query(blocks).bind(roster.tenant_id.as_str()).bind(peer.as_str());
+        let blocks: Vec<(String, bool)> = blocks.bind(user_id.as_str()).fetch_all().await?;
+        for (blocked, silent) in blocks {
+            // Who stayed knows already that they are refused.
+            if silent {
+                hidden.insert(UserId::new(blocked));
+            } else if blocked == user_id.as_str() {
+                refused.insert(UserId::new(blocked));
+            }
         }
     }
-    if !blocked.is_empty() {
-        enqueue_silent(tx, roster.log_id, codec::peer_blocks(&blocked, true)).await?;
+    for (users, is_hidden) in [(refused, false), (hidden, true)] {
+        if !users.is_empty() {
+            enqueue_silent(tx, roster.log_id, codec::peer_blocks(&users, true, is_hidden)).await?;
+        }
     }
     Ok(())
 }

@@ -25,6 +25,7 @@ parlance_db::row! {
         /// The names of the fields that rooms may have.
         pub(crate) allowed_fields: String,
         pub(crate) version: i64,
+        pub(crate) block_policy: i16,
         max_rooms: Option<i64>,
         max_live_rooms: Option<i64>,
         max_members: Option<i32>,
@@ -53,7 +54,7 @@ impl TenantRow {
 /// The columns of [`TenantRow`].
 macro_rules! columns {
     () => {
-        "allowed_fields, version, max_rooms, max_live_rooms, max_members, max_users, rooms,
+        "allowed_fields, version, block_policy, max_rooms, max_live_rooms, max_members, max_users, rooms,
          live_rooms"
     };
 }
