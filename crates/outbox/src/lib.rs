@@ -20,7 +20,7 @@ mod store;
 pub mod testing;
 
 pub use drive::{Backlog, Counters, DriveError, Driven, Outbox};
-pub use store::{LogVersion, OutboxLog, Silent, enqueue, enqueue_silent, register};
+pub use store::{LogVersion, OutboxLog, Silent, enqueue, enqueue_silent, lock, register};
 
 /// The tables of an outbox. Their migrations are numbered from 1001.
 pub const MIGRATIONS: Migrations = parlance_db::migrations!();

@@ -80,6 +80,13 @@ pub async fn enqueue_silent(
     put(tx, log_id, fact).await
 }
 
+/// Locks the row of a log until the transaction ends: whoever else makes a fact of it does so before
+/// or after this.
+pub async fn lock(tx: &mut Conn, log_id: LogId) -> Result<(), StoreError> {
+    let lock = "UPDATE outbox_logs SET version = version WHERE log_id = $1";
+    tx.query(lock).bind(log_id.0).execute().await.map(drop)
+}
+
 async fn put(tx: &mut Conn, log_id: LogId, fact: Fact) -> Result<i64, StoreError> {
     let next = "UPDATE outbox_logs SET version = version + 1 WHERE log_id = $1 RETURNING version";
     let (version,): (i64,) = tx.query(next).bind(log_id.0).fetch_one().await?;

@@ -91,40 +91,34 @@ pub(crate) fn suspension(until: Option<Micros>) -> Silent {
     Silent::Projection(Projection { suspension, ..Projection::default() })
 }
 
-/// Says of a user that they blocked somebody, who is told nothing of it if it is `hidden`, or
-/// unblocked them.
-pub(crate) fn block(other: &UserId, blocked: bool, hidden: bool) -> Silent {
-    let blocks = block_changes(std::iter::once(other), blocked);
-    if blocked && hidden {
-        Silent::Hiding(Hiding { blocks, ..Hiding::default() })
-    } else {
-        Silent::Projection(Projection { blocks, ..Projection::default() })
-    }
+/// Says of a user whom they blocked, and whom they unblocked.
+pub(crate) fn blocks(changes: &[(UserId, bool)]) -> Silent {
+    let blocks = block_changes(changes);
+    Silent::Projection(Projection { blocks, ..Projection::default() })
 }
 
-/// Says of members of a direct room that the other one blocked them, or unblocked them.
-pub(crate) fn peer_blocks<'a>(
-    members: impl IntoIterator<Item = &'a UserId>,
-    blocked: bool,
-    hidden: bool,
-) -> Silent {
-    let changes = block_changes(members, blocked);
-    if hidden {
-        Silent::Hiding(Hiding { peers: changes, ..Hiding::default() })
-    } else {
-        Silent::Projection(Projection { peer_blocks: changes, ..Projection::default() })
-    }
+/// Says of a user whom they blocked so that these are told nothing of it.
+pub(crate) fn hidden_blocks(changes: &[(UserId, bool)]) -> Silent {
+    Silent::Hiding(Hiding { blocks: block_changes(changes), ..Hiding::default() })
 }
 
-fn block_changes<'a>(
-    users: impl IntoIterator<Item = &'a UserId>,
-    blocked: bool,
-) -> Vec<pb_message::BlockChange> {
-    let change = |user_id: &UserId| {
-        let user_id = user_id.as_str().to_owned();
-        pb_message::BlockChange { user_id, blocked }
+/// Says of members of a direct room that they were blocked there, or unblocked.
+pub(crate) fn peer_blocks(changes: &[(UserId, bool)]) -> Silent {
+    let peer_blocks = block_changes(changes);
+    Silent::Projection(Projection { peer_blocks, ..Projection::default() })
+}
+
+/// Says of members of a direct room that the other one does not see what they write, or does again.
+pub(crate) fn hidden_peers(changes: &[(UserId, bool)]) -> Silent {
+    Silent::Hiding(Hiding { peers: block_changes(changes), ..Hiding::default() })
+}
+
+fn block_changes(changes: &[(UserId, bool)]) -> Vec<pb_message::BlockChange> {
+    let change = |(user_id, blocked): &(UserId, bool)| pb_message::BlockChange {
+        user_id: user_id.as_str().to_owned(),
+        blocked: *blocked,
     };
-    users.into_iter().map(change).collect()
+    changes.iter().map(change).collect()
 }
 
 /// The last event of a log.

@@ -12,6 +12,7 @@
 //! | `user` | the directory of a tenant | to callers |
 //! | `seat` | the devices in live rooms, and the end of a room that nobody is in | to the suite |
 //! | `roster` | opening, ruling and closing the list of a room's members | to the suite |
+//! | `privacy_list` | lists of whom users block, by name | to callers |
 //! | `tenant` | what operators decided for a tenant | to the suite |
 //! | `operator` | how the service is doing | to operators |
 //!
@@ -34,6 +35,7 @@ use parlance_proto::membership::v1::member_service_server::MemberServiceServer;
 use parlance_proto::membership::v1::membership_service_server::MembershipServiceServer;
 use parlance_proto::membership::v1::moderation_service_server::ModerationServiceServer;
 use parlance_proto::membership::v1::operator_service_server::OperatorServiceServer;
+use parlance_proto::membership::v1::privacy_list_service_server::PrivacyListServiceServer;
 use parlance_proto::membership::v1::roster_service_server::RosterServiceServer;
 use parlance_proto::membership::v1::seat_service_server::SeatServiceServer;
 use parlance_proto::membership::v1::tenant_service_server::TenantServiceServer;
@@ -53,6 +55,7 @@ mod member;
 mod membership;
 mod moderation;
 mod operator;
+mod privacy_list;
 mod roster;
 mod seat;
 mod store;
@@ -71,6 +74,7 @@ use member::grpc::MemberGrpc;
 use membership::grpc::{MemberEditGrpc, MembershipGrpc};
 use moderation::grpc::ModerationGrpc;
 use operator::grpc::OperatorGrpc;
+use privacy_list::grpc::PrivacyListGrpc;
 use roster::grpc::RosterGrpc;
 use seat::grpc::SeatGrpc;
 use store::Store;
@@ -130,6 +134,7 @@ impl Service {
             self.join_requests(),
             self.invite_links(),
             self.blocks(),
+            self.privacy_lists(),
             self.operators()
         )
     }
@@ -165,6 +170,10 @@ impl Service {
 
     pub fn blocks(&self) -> BlockServiceServer<BlockGrpc> {
         BlockServiceServer::new(BlockGrpc(self.handler.clone()))
+    }
+
+    pub fn privacy_lists(&self) -> PrivacyListServiceServer<PrivacyListGrpc> {
+        PrivacyListServiceServer::new(PrivacyListGrpc(self.handler.clone()))
     }
 
     pub fn members(&self) -> MemberServiceServer<MemberGrpc> {

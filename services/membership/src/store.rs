@@ -1,5 +1,6 @@
 //! What the stores of all nouns stand on.
 
+pub(crate) mod blocks;
 pub(crate) mod newcomers;
 pub(crate) mod person;
 

@@ -3,7 +3,7 @@
 mod growth;
 mod harness;
 
-mod block {
+pub(crate) mod block {
     pub(crate) mod blocks;
     mod silent;
 }
@@ -57,6 +57,10 @@ mod roster {
     mod changes;
     mod ended;
     mod views;
+}
+
+mod privacy_list {
+    mod lists;
 }
 
 pub(crate) mod seat {

@@ -37,8 +37,17 @@ pub(crate) enum Refused {
     #[error("{}", suspended(user_id.as_deref()))]
     Suspended { user_id: Option<String>, until: Option<Micros> },
 
-    #[error("the caller has blocked {MAX_BLOCKS} users, and may block no more")]
+    #[error("a user may block {MAX_BLOCKS} users, by calls and by the default list together")]
     TooManyBlocks,
+
+    #[error("the list is the default: decline it first")]
+    PrivacyListInUse,
+
+    #[error("the caller has no list of this name")]
+    PrivacyListNotFound,
+
+    #[error("the caller has as many privacy lists as a user may")]
+    TooManyPrivacyLists,
 
     #[error("the room would be left without an owner: name a successor")]
     LastOwner,

@@ -49,6 +49,24 @@ pub(super) const WORK: &[(&str, Work)] = work! {
         let request = pb::UnblockUserRequest { user_id: user_id() };
         blocks.unblock_user(request).await.expect("unblocked")
     },
+    "PutPrivacyList, GetPrivacyList and ListPrivacyLists": |_, place| {
+        let mut lists = place.ann.lists.clone();
+        let name = || "ours".to_owned();
+        let list = Some(pb::PrivacyList { name: name(), items: denied(&crowd()[1..22]) });
+        lists.put_privacy_list(pb::PutPrivacyListRequest { list }).await.expect("put");
+        lists.get_privacy_list(pb::GetPrivacyListRequest { name: name() }).await.expect("a list");
+        lists.list_privacy_lists(pb::ListPrivacyListsRequest {}).await.expect("lists")
+    },
+    "SetDefaultPrivacyList and DeclineDefaultPrivacyList": |_, place| {
+        let mut lists = place.ann.lists.clone();
+        let list = pb::PrivacyList { name: "ours".to_owned(), items: denied(&crowd()[1..22]) };
+        let list = Some(list);
+        lists.put_privacy_list(pb::PutPrivacyListRequest { list }).await.expect("put");
+        let set = pb::SetDefaultPrivacyListRequest { name: "ours".to_owned() };
+        lists.set_default_privacy_list(set).await.expect("set");
+        let decline = pb::DeclineDefaultPrivacyListRequest {};
+        lists.decline_default_privacy_list(decline).await.expect("declined")
+    },
     "ListBlockedUsers": |_, place| {
         let request = pb::ListBlockedUsersRequest { page_size: 20, ..Default::default() };
         place.rita.blocks.clone().list_blocked_users(request).await.expect("a page")
@@ -82,6 +100,15 @@ pub(super) const WORK: &[(&str, Work)] = work! {
         place.room.rosters.clone().batch_get_members(request).await.expect("members")
     },
 };
+
+fn denied(users: &[&str]) -> Vec<pb::PrivacyItem> {
+    let item = |user: &&str| pb::PrivacyItem {
+        user_id: (*user).to_owned(),
+        action: pb::PrivacyAction::Deny.into(),
+        mutual: true,
+    };
+    users.iter().map(item).collect()
+}
 
 /// Users who are suspended, and as many whom Rita has blocked.
 pub(super) async fn beside_blocks_and_suspended_users(db: Db) {

@@ -16,6 +16,7 @@ use parlance_proto::membership::v1::member_service_client::MemberServiceClient;
 use parlance_proto::membership::v1::membership_service_client::MembershipServiceClient;
 use parlance_proto::membership::v1::moderation_service_client::ModerationServiceClient;
 use parlance_proto::membership::v1::operator_service_client::OperatorServiceClient;
+use parlance_proto::membership::v1::privacy_list_service_client::PrivacyListServiceClient;
 use parlance_proto::membership::v1::roster_service_client::RosterServiceClient;
 use parlance_proto::membership::v1::seat_service_client::SeatServiceClient;
 use parlance_proto::membership::v1::tenant_service_client::TenantServiceClient;
@@ -60,6 +61,7 @@ pub(crate) struct Clients {
     pub(crate) seats: SeatServiceClient<Transport>,
     pub(crate) member: MemberServiceClient<Transport>,
     pub(crate) blocks: BlockServiceClient<Transport>,
+    pub(crate) lists: PrivacyListServiceClient<Transport>,
     pub(crate) tenants: TenantServiceClient<Transport>,
 }
 
@@ -109,6 +111,7 @@ impl World {
             seats: SeatServiceClient::new(transport.clone()),
             member: MemberServiceClient::new(transport.clone()),
             blocks: BlockServiceClient::new(transport.clone()),
+            lists: PrivacyListServiceClient::new(transport.clone()),
             tenants: TenantServiceClient::new(transport),
         }
     }

@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use parlance_db::{Conn, StoreError};
 use parlance_outbox::enqueue_silent;
-use parlance_types::{LogId, TenantId, UserId};
-use uuid::Uuid;
+use parlance_types::UserId;
 
 use crate::codec;
 use crate::roster::{Grant, Roster};
@@ -38,40 +37,29 @@ pub(super) async fn say_blocks(
                     WHERE log_id = $1 AND user_id = $2 AND peer_id IS NOT NULL";
         let peer = tx.query(peer).bind(roster.log_id.0).bind(user_id.as_str());
         let Some((peer,)): Option<(String,)> = peer.fetch_optional().await? else { continue };
-        let blocks = "SELECT blocked_id, silent FROM blocks
+        let blocks = "SELECT blocked_id, silent, mutual FROM blocks
                        WHERE tenant_id = $1 AND (user_id = $2 AND blocked_id = $3
                                                  OR user_id = $3 AND blocked_id = $2)";
         let blocks = tx.query(blocks).bind(roster.tenant_id.as_str()).bind(peer.as_str());
-        let blocks: Vec<(String, bool)> = blocks.bind(user_id.as_str()).fetch_all().await?;
-        for (blocked, silent) in blocks {
-            // Who stayed knows already that they are refused.
+        let blocks: Vec<(String, bool, bool)> = blocks.bind(user_id.as_str()).fetch_all().await?;
+        for (blocked, silent, mutual) in blocks {
+            let refuses = if blocked == user_id.as_str() { !silent } else { mutual };
             if silent {
                 hidden.insert(UserId::new(blocked));
-            } else if blocked == user_id.as_str() {
-                refused.insert(UserId::new(blocked));
+            }
+            // Who stayed knows already that they are refused.
+            if refuses {
+                refused.insert(user_id.clone());
             }
         }
     }
-    for (users, is_hidden) in [(refused, false), (hidden, true)] {
-        if !users.is_empty() {
-            enqueue_silent(tx, roster.log_id, codec::peer_blocks(&users, true, is_hidden)).await?;
-        }
+    let told = |users: BTreeSet<UserId>| users.into_iter().map(|user| (user, true)).collect();
+    let (refused, hidden): (Vec<_>, Vec<_>) = (told(refused), told(hidden));
+    if !refused.is_empty() {
+        enqueue_silent(tx, roster.log_id, codec::peer_blocks(&refused)).await?;
+    }
+    if !hidden.is_empty() {
+        enqueue_silent(tx, roster.log_id, codec::hidden_peers(&hidden)).await?;
     }
     Ok(())
-}
-
-/// The logs of the direct rooms of two users, of which one is open at most.
-pub(crate) async fn direct_logs(
-    tx: &mut Conn,
-    tenant_id: &TenantId,
-    user_id: &UserId,
-    peer_id: &UserId,
-) -> Result<Vec<LogId>, StoreError> {
-    let select = "SELECT m.log_id FROM members m
-                    JOIN rosters r ON r.log_id = m.log_id AND NOT r.closed
-                   WHERE m.tenant_id = $1 AND m.user_id = $2 AND m.peer_id = $3
-                   ORDER BY m.log_id";
-    let select = tx.query(select).bind(tenant_id.as_str()).bind(user_id.as_str());
-    let found: Vec<(Uuid,)> = select.bind(peer_id.as_str()).fetch_all().await?;
-    Ok(found.into_iter().map(|(log_id,)| LogId(log_id)).collect())
 }
