@@ -8,6 +8,7 @@ from parlance_client import Client, persist, refused
 from subscriber import Subscriber
 
 from parlance.membership.v1 import block_service_pb2 as block_pb
+from parlance.membership.v1 import privacy_list_service_pb2 as privacy_pb
 from parlance.message.v1 import event_pb2, message_pb2
 from parlance.message.v1 import message_service_pb2 as message_pb
 from parlance.room.v1 import room_service_pb2 as room_pb
@@ -46,7 +47,8 @@ def texts(client, room_id):
 
 def seen(subscriber, room_id):
     """The texts of a room that its stream gave out."""
-    events = subscriber.rooms[room_id].events
+    room = subscriber.rooms.get(room_id)
+    events = room.events if room else []
     sent = [event.message_sent for event in events if event.WhichOneof("body") == "message_sent"]
     return [message.content.text for message in sent]
 
@@ -79,7 +81,7 @@ def test_whom_a_user_blocks_is_refused_in_their_room_and_not_seen_in_the_group(s
         assert "of boris" not in seen(stream, lobby) and not stream.faults
     assert "of boris" not in texts(anna, lobby) and "of clara" in texts(anna, lobby)
     assert "of boris" in texts(clara, lobby)
-    assert anna.unread()[0][lobby] == 2
+    assert anna.unread(lobby)[0][lobby] == 2
     unblock(anna, "boris")
     assert "of boris" in texts(anna, lobby)
     boris.send(pair, "after")
@@ -116,6 +118,30 @@ def test_in_a_silent_tenant_whom_a_user_blocks_is_told_nothing(server):
     assert anna.unread()[1] == 0
     unblock(anna, "boris")
     assert {"before", "unheard"} <= set(texts(anna, pair))
+
+
+def test_whom_the_default_list_denies_is_blocked_until_it_is_declined(server):
+    """B-153, B-155, B-157: also its owner, where it denies mutually."""
+    _, (anna, boris, clara) = tenant(server)
+    with_boris, with_clara = direct(anna, "boris"), direct(anna, "clara")
+    deny = privacy_pb.PRIVACY_ACTION_DENY
+    items = [
+        privacy_pb.PrivacyItem(user_id="boris", action=deny),
+        privacy_pb.PrivacyItem(user_id="clara", action=deny, mutual=True),
+    ]
+    put = privacy_pb.PutPrivacyListRequest(list=privacy_pb.PrivacyList(name="quiet", items=items))
+    persist(anna.privacy.PutPrivacyList, put)
+    boris.send(with_boris, "before")
+    default = privacy_pb.SetDefaultPrivacyListRequest(name="quiet")
+    persist(anna.privacy.SetDefaultPrivacyList, default)
+    assert refused(boris.messages.SendMessage, say(with_boris)) == "BLOCKED"
+    assert refused(clara.messages.SendMessage, say(with_clara)) == "BLOCKED"
+    assert refused(anna.messages.SendMessage, say(with_clara)) == "BLOCKED"
+    anna.send(with_boris, "who denies may write")
+    assert refused(anna.privacy.PutPrivacyList, put) == "PRIVACY_LIST_IN_USE"
+    persist(anna.privacy.DeclineDefaultPrivacyList, privacy_pb.DeclineDefaultPrivacyListRequest())
+    for client, room in [(boris, with_boris), (clara, with_clara), (anna, with_clara)]:
+        client.send(room, "after")
 
 
 def test_operators_limit_the_users_of_a_tenant(server):

@@ -21,6 +21,7 @@ from parlance.membership.v1 import (
     member_service_pb2_grpc,
     membership_service_pb2_grpc,
     moderation_service_pb2_grpc,
+    privacy_list_service_pb2_grpc,
     user_service_pb2,
     user_service_pb2_grpc,
 )
@@ -161,6 +162,7 @@ class Client:
         self.invitations = invitation_service_pb2_grpc.InvitationServiceStub(channel)
         self.requests = join_request_service_pb2_grpc.JoinRequestServiceStub(channel)
         self.blocks = block_service_pb2_grpc.BlockServiceStub(channel)
+        self.privacy = privacy_list_service_pb2_grpc.PrivacyListServiceStub(channel)
         self.links = invite_link_service_pb2_grpc.InviteLinkServiceStub(channel)
         self.presence = presence_service_pb2_grpc.PresenceServiceStub(channel)
         self.sessions = session_service_pb2_grpc.SessionServiceStub(channel)

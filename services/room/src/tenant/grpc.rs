@@ -12,7 +12,7 @@ use crate::room::{Limits, MAX_CAPACITY, Use};
 const MAX_PATHS: usize = 100;
 
 /// The highest limit of rooms, and of users.
-const MOST: i64 = 1_000_000_000;
+const HIGHEST: i64 = 1_000_000_000;
 
 /// Serves the settings of tenants to their operators.
 #[derive(Clone, Debug)]
@@ -82,7 +82,7 @@ fn names(names: Vec<String>) -> Result<Vec<String>, Violation> {
 
 fn limits(limits: pb::TenantLimits) -> Result<Limits, Violation> {
     let number = |field: &str, limit: Option<i64>| match limit {
-        Some(limit) if !(0..=MOST).contains(&limit) => {
+        Some(limit) if !(0..=HIGHEST).contains(&limit) => {
             let rule = "must be from 0 to 1000000000, or absent";
             Err(Violation::new(format!("settings.limits.{field}"), rule))
         }

@@ -21,13 +21,8 @@ const MAX_FIELDS: usize = 10;
 
 stored_enum! {
     /// What becomes of what blocked users write in direct rooms.
-    BlockPolicy { Refuse = 1, Silent = 2 }
-}
-
-impl Default for BlockPolicy {
-    fn default() -> Self {
-        Self::Refuse
-    }
+    #[derive(Default)]
+    BlockPolicy { #[default] Refuse = 1, Silent = 2 }
 }
 
 /// The settings of a tenant.

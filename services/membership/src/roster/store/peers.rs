@@ -43,13 +43,13 @@ pub(super) async fn say_blocks(
         let blocks = tx.query(blocks).bind(roster.tenant_id.as_str()).bind(peer.as_str());
         let blocks: Vec<(String, bool, bool)> = blocks.bind(user_id.as_str()).fetch_all().await?;
         for (blocked, silent, mutual) in blocks {
-            let refuses = if blocked == user_id.as_str() { !silent } else { mutual };
+            // Who stayed knows already that they are refused.
+            let by_peer = blocked == user_id.as_str();
+            if by_peer && !silent || !by_peer && mutual {
+                refused.insert(user_id.clone());
+            }
             if silent {
                 hidden.insert(UserId::new(blocked));
-            }
-            // Who stayed knows already that they are refused.
-            if refuses {
-                refused.insert(user_id.clone());
             }
         }
     }
