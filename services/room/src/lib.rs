@@ -107,6 +107,7 @@ impl Service {
     pub fn run(&self) {
         self.outbox.relay("room relay", &self.tasks);
         self.rooms.run_janitor();
+        self.rooms.run_followers(&self.tasks);
         self.live.run(&self.tasks);
     }
 }

@@ -188,6 +188,18 @@ const WORK: &[(&str, Work)] = work! {
         operator.set_tenant_settings(set).await.expect("set");
         operator.get_tenant_settings(pb::GetTenantSettingsRequest {}).await.expect("settings")
     },
+    "SetTenantSettings of what rooms follow": |suite, place| {
+        let mut operator = suite.caller(place.tenant, Principal::Operator).settings;
+        let seconds = 60 + place.next.fetch_add(1, Ordering::Relaxed);
+        let set = pb::SetTenantSettingsRequest {
+            settings: Some(pb::TenantSettings {
+                retention: Some(prost_types::Duration { seconds, nanos: 0 }),
+                ..Default::default()
+            }),
+            update_mask: Some(FieldMask { paths: vec!["retention".to_owned()] }),
+        };
+        operator.set_tenant_settings(set).await.expect("set");
+    },
     "GetCounters": |suite, _| {
         suite.operators().get_counters(pb::GetCountersRequest {}).await.expect("counters")
     },

@@ -7,9 +7,9 @@ mod logs;
 mod roster;
 mod silence;
 
-mod live {
+pub(crate) mod live {
     mod deadline;
-    mod rooms;
+    pub(crate) mod rooms;
 }
 mod list {
     mod list_my_rooms;
@@ -18,6 +18,7 @@ mod metadata {
     mod patch_metadata;
 }
 pub(crate) mod tenant {
+    mod defaults;
     pub(crate) mod quotas;
     mod settings;
     mod users;

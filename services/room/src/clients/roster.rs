@@ -71,7 +71,7 @@ impl Rosters {
             members: codec::grants(&room.founding),
             ensure_user_ids: room.founding.ensure().to_vec(),
             created_event: codec::created_event(room).encode_to_vec(),
-            live: room.founding.live().map(codec::live_roster),
+            live: room.founding.live().map(|live| codec::live_roster(live, room.tenant)),
         };
         let open = |mut to: Client, request| async move { to.open_roster(request).await };
         call(&self.0, &room.founder(), deadline, request, open).await?;

@@ -8,7 +8,7 @@ use parlance_types::{LogId, Resource};
 use super::call;
 use crate::Error;
 use crate::live::Device;
-use crate::room::{Actor, MAX_LIVE_ROOMS, codec};
+use crate::room::{Actor, Room, TenantRules, codec};
 
 type Client = SeatServiceClient<Transport>;
 
@@ -62,15 +62,15 @@ impl Seats {
     pub(crate) async fn enter(
         &self,
         actor: &Actor,
-        log_id: LogId,
+        room: &Room,
         device: &Device,
         deadline: Deadline,
     ) -> Result<Taken, Error> {
         let request = pb::EnterSeatRequest {
-            log_id: codec::log_id(log_id),
+            log_id: codec::log_id(room.log_id),
             resource: device.resource.to_string(),
             session_id: device.session_id.to_string(),
-            max_rooms: MAX_LIVE_ROOMS,
+            max_rooms: room.tenant.max_live_rooms_per_user,
         };
         let enter = |mut to: Client, request| async move { to.enter_seat(request).await };
         let reply = call(&self.0, actor, deadline, request, enter).await?;
@@ -128,8 +128,14 @@ impl Seats {
     }
 
     /// Fails if the acting user may be in no more live rooms.
-    pub(crate) async fn check_limit(&self, actor: &Actor, deadline: Deadline) -> Result<(), Error> {
-        let request = pb::CheckSeatLimitRequest { max_rooms: MAX_LIVE_ROOMS };
+    pub(crate) async fn check_limit(
+        &self,
+        actor: &Actor,
+        rules: TenantRules,
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let max_rooms = rules.max_live_rooms_per_user;
+        let request = pb::CheckSeatLimitRequest { max_rooms };
         let check = |mut to: Client, request| async move { to.check_seat_limit(request).await };
         call(&self.0, actor, deadline, request, check).await?;
         Ok(())

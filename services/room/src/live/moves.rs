@@ -86,7 +86,7 @@ impl LiveRooms {
     ) -> Result<Option<Taken>, Error> {
         let device = &entry.device;
         let (taken, left) = match &entry.from {
-            None => (self.seats.enter(actor, room.log_id, device, deadline).await, None),
+            None => (self.seats.enter(actor, room, device, deadline).await, None),
             Some(from) => {
                 let from = self.log_of(actor, from).await?;
                 (self.seats.switch(actor, from, room.log_id, device, deadline).await, from)
@@ -113,15 +113,16 @@ impl LiveRooms {
         entry: &Entry,
         deadline: Deadline,
     ) -> Result<Option<Room>, Error> {
+        let of_tenant = self.rooms.store().of_tenant(&actor.tenant_id).await?;
         if entry.from.is_some() || entry.create.is_some() {
-            self.seats.check_limit(actor, deadline).await?;
+            self.seats.check_limit(actor, of_tenant.rules, deadline).await?;
         }
         let mut new = entry.create.clone().ok_or(Error::RoomNotFound)?;
         if let Some(from) = &entry.from {
             let from = self.log_of(actor, from).await?.ok_or(Error::SeatNotFound)?;
             new.founding.come_from(from);
         }
-        let room = self.rooms.plan(actor, &new).await?;
+        let room = self.rooms.plan(actor, &new, of_tenant)?;
         if !self.rooms.store().insert(&room, None).await? {
             return Ok(None);
         }

@@ -12,8 +12,7 @@ use prost_types::Timestamp;
 pub(crate) use parlance_proto::message::v1::Event;
 
 use super::{
-    Founding, LiveFounding, LogRules, MAX_LIVE_ROOMS, Room, RoomEvent, RosterRules, Settings,
-    UniqueId,
+    Founding, LiveFounding, LogRules, Room, RoomEvent, RosterRules, Settings, TenantRules, UniqueId,
 };
 
 /// A room as callers see it.
@@ -45,11 +44,11 @@ fn live(live: &LiveFounding) -> pb::LiveSettings {
 }
 
 /// What is particular to the roster of a live room.
-pub(crate) fn live_roster(live: &LiveFounding) -> roster::LiveRoster {
+pub(crate) fn live_roster(live: &LiveFounding, rules: TenantRules) -> roster::LiveRoster {
     let seat = live.seat.as_ref().map(|seat| roster::FirstSeat {
         resource: seat.resource.clone(),
         session_id: seat.session_id.clone(),
-        max_rooms: MAX_LIVE_ROOMS,
+        max_rooms: rules.max_live_rooms_per_user,
         from_log_id: seat.from.clone().unwrap_or_default(),
     });
     roster::LiveRoster {
@@ -72,7 +71,7 @@ pub(crate) fn encode_room(stored: &Room) -> Vec<u8> {
 
 /// The event that a room begins with.
 pub(crate) fn created_event(room: &Room) -> log::Event {
-    let rules = log_rules(room.settings.log_rules());
+    let rules = log_rules(room.log_rules());
     log::Event {
         actor_id: room.creator.as_ref().map(ToString::to_string).unwrap_or_default(),
         effects: Some(log::Effects { rules: Some(rules), ..log::Effects::default() }),
@@ -90,7 +89,7 @@ pub(crate) fn created_event(room: &Room) -> log::Event {
 
 /// The event that tells of an update, with the values from here on.
 pub(crate) fn updated_event(room: &Room, event: &RoomEvent) -> log::Event {
-    let rules = event.rules_changed.then(|| log_rules(room.settings.log_rules()));
+    let rules = event.rules_changed.then(|| log_rules(room.log_rules()));
     log::Event {
         actor_id: event.actor.as_ref().map(ToString::to_string).unwrap_or_default(),
         effects: rules.map(|rules| log::Effects { rules: Some(rules), ..log::Effects::default() }),
@@ -189,9 +188,13 @@ fn log_rules(rules: LogRules) -> log::LogRules {
     };
     let allow_preview = rules.allow_preview;
     let (post, history) = (post.into(), history.into());
-    let retention = (rules.retention > 0)
-        .then_some(prost_types::Duration { seconds: rules.retention, nanos: 0 });
+    let retention = seconds(rules.retention);
     log::LogRules { post, allow_preview, history, retention }
+}
+
+/// Some seconds; none of 0.
+pub(crate) fn seconds(seconds: i64) -> Option<prost_types::Duration> {
+    (seconds > 0).then_some(prost_types::Duration { seconds, nanos: 0 })
 }
 
 const fn join_rule(rule: JoinRule) -> roster::JoinRule {

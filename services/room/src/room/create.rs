@@ -7,8 +7,8 @@ use parlance_types::{LogId, Pairs, RoomId, RoomKind, UserId};
 
 use super::repeat::{Asked, Changed};
 use super::{
-    Actor, Description, Fields, FieldsDraft, Founding, KeyOwners, Name, Pair, Picture, Room, Rooms,
-    Settings, State, UniqueId,
+    Actor, Description, Fields, FieldsDraft, Founding, KeyOwners, Name, OfTenant, Pair, Picture,
+    Room, Rooms, Settings, State, UniqueId,
 };
 use crate::Error;
 
@@ -88,7 +88,7 @@ impl Rooms {
         let Asked { actor, request, deadline } = asked;
         self.rosters.check(actor, new, *deadline).await?;
         for _ in 0..TRIES {
-            let room = self.plan(actor, new).await?;
+            let room = self.plan_now(actor, new).await?;
             if self.store.insert(&room, request.as_ref()).await? {
                 self.finish_creation(&room, *deadline).await?;
                 return Ok(room);
@@ -124,9 +124,18 @@ impl Rooms {
         }
     }
 
+    /// The row of a room that is to be, by what holds in its tenant now.
+    pub(crate) async fn plan_now(&self, actor: &Actor, new: &NewRoom) -> Result<Room, Error> {
+        self.plan(actor, new, self.store.of_tenant(&actor.tenant_id).await?)
+    }
+
     /// The row of a room that is to be.
-    pub(crate) async fn plan(&self, actor: &Actor, new: &NewRoom) -> Result<Room, Error> {
-        let (allowed, limits) = self.store.of_tenant(&actor.tenant_id).await?;
+    pub(crate) fn plan(
+        &self,
+        actor: &Actor,
+        new: &NewRoom,
+        OfTenant { allowed_fields, limits, rules }: OfTenant,
+    ) -> Result<Room, Error> {
         let capacity = limits.capacity(new.kind, new.settings.capacity)?;
         let now = self.now();
         let made = || RoomId::new(self.fresh_id().to_string());
@@ -140,9 +149,11 @@ impl Rooms {
             picture: new.picture.clone(),
             description: new.description.clone(),
             metadata: new.metadata.clone(),
-            fields: Fields::new(allowed, &new.fields),
+            fields: Fields::new(allowed_fields, &new.fields),
             key_owners: KeyOwners::of(&new.metadata, actor.user.as_ref()),
             settings: Settings { capacity, ..new.settings },
+            kept: rules.kept_by(&new.settings),
+            tenant: rules,
             creator: actor.user.clone(),
             pair: new.pair.clone(),
             founding: new.founding.clone(),

@@ -158,7 +158,7 @@ impl Rooms {
                 Some(room) => self.finish_deletion(&room, deadline).await?,
                 None => {
                     self.rosters.check(actor, new, deadline).await?;
-                    let room = self.plan(actor, new).await?;
+                    let room = self.plan_now(actor, new).await?;
                     if self.store.insert(&room, None).await? {
                         self.finish_creation(&room, deadline).await?;
                         return Ok((room, true));

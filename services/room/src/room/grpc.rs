@@ -2,7 +2,7 @@
 
 mod decode;
 
-pub(crate) use decode::{settings, wait};
+pub(crate) use decode::{settings, wait, whole_seconds};
 
 use parlance_db::Stored;
 use parlance_proto::room::v1 as pb;

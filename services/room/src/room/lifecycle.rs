@@ -5,8 +5,12 @@
 
 use parlance_rpc::Deadline;
 
-use super::{Room, Rooms, State};
+use super::{FOLLOW, Room, Rooms, State};
 use crate::Error;
+
+/// A room that is still in creation after so long may have missed that its tenant decided
+/// something: half of what others wait for it.
+const LATE: u64 = FOLLOW.unsigned_abs() / 2;
 
 impl Rooms {
     /// Opens the roster of a room in creation and makes the room active.
@@ -38,6 +42,10 @@ impl Rooms {
             Err(error) => return Err(error),
         }
         if self.store.activate(room.log_id).await? {
+            if self.now().abs_diff(room.create_time) >= LATE {
+                // It was no room that is there when others began to follow the tenant.
+                self.follow(room.log_id, deadline).await?;
+            }
             return Ok(());
         }
         let opened = self.check_opened(room, Error::GivenUp).await;

@@ -5,10 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use super::Founding;
 
-/// In so many live rooms a user may be. It goes along with every call that lets one in, so that
-/// a setting of the tenant may take its place.
-pub(crate) const MAX_LIVE_ROOMS: i32 = 5;
-
 /// How a live room lives, and who begins it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct LiveFounding {

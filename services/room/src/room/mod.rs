@@ -7,6 +7,7 @@ pub(crate) mod codec;
 mod create;
 mod delete;
 mod fields;
+mod follow;
 mod get;
 mod get_or_create;
 mod grpc;
@@ -29,16 +30,19 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use create::{MAX_MEMBERS, NewRoom};
 pub(crate) use fields::{AllowedFields, Fields, FieldsDraft};
+pub(crate) use follow::FOLLOW;
 pub(crate) use get::Names;
 pub(crate) use get_or_create::{ChannelWish, DirectWish};
-pub(crate) use grpc::{RoomGrpc, settings, wait};
-pub(crate) use live::{LiveFounding, MAX_LIVE_ROOMS};
+pub(crate) use grpc::{RoomGrpc, settings, wait, whole_seconds};
+pub(crate) use live::LiveFounding;
 pub(crate) use owners::KeyOwners;
-pub(crate) use quota::{Limits, Use};
+pub(crate) use quota::{Limits, OfTenant, TenantRules, Use};
 pub(crate) use repeat::{Asked, Changed};
 pub(crate) use rooms::Rooms;
 pub(crate) use row::Named;
-pub(crate) use settings::{LogRules, MAX_CAPACITY, RosterRules, Settings, SettingsDraft};
+pub(crate) use settings::{
+    LogRules, MAX_CAPACITY, RosterRules, Settings, SettingsDraft, check_retention,
+};
 pub(crate) use text::{Description, Name, Picture, UniqueId};
 pub(crate) use update::{Change, Field, Update};
 
@@ -103,6 +107,10 @@ pub(crate) struct Room {
     /// Who set the keys of the metadata.
     pub key_owners: KeyOwners,
     pub settings: Settings,
+    /// How long the log was last told to keep events, in seconds; 0: for ever.
+    pub kept: i64,
+    /// What holds in all rooms of the tenant.
+    pub tenant: TenantRules,
     /// `None`: a service that acted for nobody.
     pub creator: Option<UserId>,
     /// The users of a direct room.
@@ -221,6 +229,16 @@ impl Room {
     pub(crate) fn revised(&mut self, now: Micros) {
         self.version += 1;
         self.update_time = now.max(self.update_time);
+    }
+
+    /// How long the log is to keep events, in seconds; 0: for ever.
+    const fn keeps(&self) -> i64 {
+        self.tenant.kept_by(&self.settings)
+    }
+
+    /// The rules that the log was told.
+    pub(crate) const fn log_rules(&self) -> LogRules {
+        LogRules { retention: self.kept, ..self.settings.log_rules() }
     }
 
     /// Whether the roster may not have heard of the latest rules.

@@ -2,7 +2,7 @@
 
 use parlance_types::RoomKind;
 
-use super::Settings;
+use super::{AllowedFields, Settings};
 use crate::Error;
 
 /// What operators allow a tenant; `None`: as much as it likes.
@@ -22,6 +22,44 @@ pub(crate) struct Use {
     pub rooms: i64,
     /// Those among them that are live.
     pub live_rooms: i64,
+}
+
+/// What holds in all rooms of a tenant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TenantRules {
+    /// In how many of them that are live a user may be.
+    pub max_live_rooms_per_user: i32,
+    /// How long those that do not say it themselves keep events, in seconds; 0: for ever.
+    pub retention: i64,
+}
+
+/// What a room that is made or changed keeps to.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct OfTenant {
+    pub allowed_fields: AllowedFields,
+    pub limits: Limits,
+    pub rules: TenantRules,
+}
+
+impl Default for TenantRules {
+    fn default() -> Self {
+        Self { max_live_rooms_per_user: 5, retention: 0 }
+    }
+}
+
+impl TenantRules {
+    /// What of them was decided.
+    pub(crate) fn stored(max_live_rooms_per_user: Option<i32>, retention: Option<i64>) -> Self {
+        let default = Self::default();
+        let most = max_live_rooms_per_user.unwrap_or(default.max_live_rooms_per_user);
+        let retention = retention.unwrap_or(default.retention);
+        Self { max_live_rooms_per_user: most, retention }
+    }
+
+    /// How long a room with these settings keeps events.
+    pub(crate) const fn kept_by(&self, settings: &Settings) -> i64 {
+        if settings.retention == 0 { self.retention } else { settings.retention }
+    }
 }
 
 impl Limits {

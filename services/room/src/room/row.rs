@@ -7,7 +7,8 @@ use parlance_types::{
 use uuid::Uuid;
 
 use super::{
-    AllowedFields, Description, Fields, Name, Pair, Picture, Room, Settings, State, UniqueId,
+    AllowedFields, Description, Fields, Name, Pair, Picture, Room, Settings, State, TenantRules,
+    UniqueId,
 };
 
 /// The columns of [`RoomRow`], in the order in which an insert binds them.
@@ -17,7 +18,7 @@ macro_rules! columns {
          post_rule, add_rule, remove_rule, join_rule, allow_preview, history, capacity,
          creator, pair_low, pair_high, founding, state, version, rules_version,
          pushed_rules_version, deleter, create_time, update_time, key_owners, metadata_rule,
-         retention, fields"
+         retention, fields, kept"
     };
 }
 pub(super) use columns;
@@ -28,7 +29,11 @@ macro_rules! selected {
         concat!(
             $crate::room::row::columns!(),
             ", (SELECT s.allowed_fields FROM tenant_settings s
-                 WHERE s.tenant_id = rooms.tenant_id) AS allowed_fields"
+                 WHERE s.tenant_id = rooms.tenant_id) AS allowed_fields,
+               (SELECT s.max_live_rooms_per_user FROM tenant_settings s
+                 WHERE s.tenant_id = rooms.tenant_id) AS max_live_rooms_per_user,
+               (SELECT s.retention FROM tenant_settings s
+                 WHERE s.tenant_id = rooms.tenant_id) AS tenant_retention"
         )
     };
 }
@@ -67,7 +72,10 @@ parlance_db::row! {
         metadata_rule: i16,
         retention: i64,
         fields: String,
+        kept: i64,
         allowed_fields: Option<String>,
+        max_live_rooms_per_user: Option<i32>,
+        tenant_retention: Option<i64>,
     }
 }
 
@@ -110,6 +118,8 @@ impl TryFrom<RoomRow> for Room {
         let stored = row.stored();
         Ok(Self {
             settings: row.settings()?,
+            kept: row.kept,
+            tenant: TenantRules::stored(row.max_live_rooms_per_user, row.tenant_retention),
             pair: row.pair(),
             fields: row.fields()?,
             founding: stored.value("founding", serde_json::from_str(&row.founding).ok())?,

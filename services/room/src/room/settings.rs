@@ -69,10 +69,7 @@ impl SettingsDraft {
         if self.capacity.is_some_and(|capacity| !(1..=MAX_CAPACITY).contains(&capacity)) {
             return Err(Error::invalid(format!("{at}.capacity"), "must be from 1 to 100000"));
         }
-        if self.retention != 0 && !RETENTION.contains(&self.retention) {
-            let rule = "must be from 1 minute to 10 years in whole seconds, or absent";
-            return Err(Error::invalid(format!("{at}.retention"), rule));
-        }
+        check_retention(at, self.retention)?;
         Ok(self)
     }
 
@@ -94,6 +91,15 @@ impl SettingsDraft {
         settings.suit(kind, at)?;
         Ok(settings)
     }
+}
+
+/// Refuses a retention, in seconds, that is none; 0 is.
+pub(crate) fn check_retention(at: &str, retention: i64) -> Result<(), Error> {
+    if retention != 0 && !RETENTION.contains(&retention) {
+        let rule = "must be from 1 minute to 10 years in whole seconds, or absent";
+        return Err(Error::invalid(format!("{at}.retention"), rule));
+    }
+    Ok(())
 }
 
 /// Refuses that users ask to be let into a room that one enters.

@@ -2,16 +2,15 @@
 
 use std::sync::Arc;
 
-use parlance_db::{Conn, Db, Query, StoreError};
+use parlance_db::{Conn, Db, Query};
 use parlance_outbox::{enqueue, register};
 use parlance_requests::{Found, RequestKey, forget, prune};
 use parlance_rpc::Tasks;
-use parlance_types::{Clock, LogId, Micros, RoomId, TenantId, UserId};
-use uuid::Uuid;
+use parlance_types::{Clock, LogId, Micros, TenantId, UserId};
 
 use super::janitor::{ABANDONED_GRACE, GRACE};
-use super::row::{Named, NamedRow, RoomRow, columns, json, selected};
-use super::{Actor, Change, Pair, Room, State, UniqueId, codec};
+use super::row::{RoomRow, columns, json, selected};
+use super::{Actor, Change, Room, State, UniqueId, codec};
 use crate::Error;
 
 /// The states in which the ids of a room are taken. Written out and not bound: the indexes
@@ -28,24 +27,12 @@ macro_rules! select {
     };
 }
 
-/// Rooms by one of their ids: those of the tenant $1 whose ids are listed from $2 on.
-macro_rules! listed {
-    ($id:literal) => {
-        concat!(
-            "SELECT ",
-            selected!(),
-            " FROM (VALUES ($1, $2..)) w JOIN rooms ON tenant_id = w.column1 AND ",
-            $id,
-            " = w.column2"
-        )
-    };
-}
-
 const INSERT: &str = concat!(
     "INSERT INTO rooms (",
     columns!(),
     ", due_time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-     $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32) ON CONFLICT DO NOTHING"
+     $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33)
+     ON CONFLICT DO NOTHING"
 );
 
 /// Locks a room in a state until the transaction ends, and reads it.
@@ -58,7 +45,7 @@ const UPDATE: &str = "
     UPDATE rooms SET name = $2, picture = $3, description = $4, metadata = $5, post_rule = $6,
         add_rule = $7, remove_rule = $8, join_rule = $9, allow_preview = $10, history = $11,
         capacity = $12, version = $13, rules_version = $14, update_time = $15, due_time = $16,
-        key_owners = $17, metadata_rule = $18, retention = $19, fields = $20
+        key_owners = $17, metadata_rule = $18, retention = $19, fields = $20, kept = $21
     WHERE log_id = $1";
 
 /// The rooms of all tenants, on disk.
@@ -100,6 +87,8 @@ async fn many(query: Query<'_>) -> Result<Vec<Room>, Error> {
 }
 
 mod due;
+mod find;
+mod follow;
 mod of_tenant;
 
 pub(crate) use of_tenant::{SETTINGS, TenantRow, limit, lock_tenant};
@@ -129,97 +118,6 @@ impl Store {
             None => None,
         };
         Ok(request.find(&mut self.db.reader().await?, life).await?)
-    }
-
-    /// The room that holds an id: in creation, there or in deletion.
-    pub(crate) async fn by_room_id(
-        &self,
-        tenant_id: &TenantId,
-        room_id: &RoomId,
-    ) -> Result<Option<Room>, Error> {
-        let select = select!("tenant_id = $1 AND room_id = $2 AND ", held!());
-        one(self.db.read(select).bind(tenant_id.as_str()).bind(room_id.as_str())).await
-    }
-
-    /// The channel that holds a unique id.
-    pub(crate) async fn by_unique_id(
-        &self,
-        tenant_id: &TenantId,
-        unique_id: &UniqueId,
-    ) -> Result<Option<Room>, Error> {
-        let select = select!("tenant_id = $1 AND unique_id = $2 AND ", held!());
-        one(self.db.read(select).bind(tenant_id.as_str()).bind(unique_id.as_str())).await
-    }
-
-    /// The direct room of a pair.
-    pub(crate) async fn by_pair(
-        &self,
-        tenant_id: &TenantId,
-        pair: &Pair,
-    ) -> Result<Option<Room>, Error> {
-        let select = select!("tenant_id = $1 AND pair_low = $2 AND pair_high = $3 AND ", held!());
-        let query = self.db.read(select).bind(tenant_id.as_str());
-        one(query.bind(pair.low().as_str()).bind(pair.high().as_str())).await
-    }
-
-    /// One life of a room, whatever its state.
-    pub(crate) async fn by_log_id(&self, log_id: LogId) -> Result<Option<Room>, Error> {
-        one(self.db.read(select!("log_id = $1")).bind(log_id.0)).await
-    }
-
-    pub(crate) async fn by_room_ids(
-        &self,
-        tenant_id: &TenantId,
-        room_ids: &[RoomId],
-    ) -> Result<Vec<Room>, Error> {
-        let select = concat!(listed!("room_id"), " WHERE ", held!());
-        let query = self.db.read(select).bind(tenant_id.as_str());
-        many(query.bind_list(room_ids.iter().map(RoomId::as_str))).await
-    }
-
-    pub(crate) async fn by_unique_ids(
-        &self,
-        tenant_id: &TenantId,
-        unique_ids: &[UniqueId],
-    ) -> Result<Vec<Room>, Error> {
-        let select = concat!(listed!("unique_id"), " WHERE ", held!());
-        let query = self.db.read(select).bind(tenant_id.as_str());
-        many(query.bind_list(unique_ids.iter().map(UniqueId::as_str))).await
-    }
-
-    pub(crate) async fn by_log_ids(
-        &self,
-        tenant_id: &TenantId,
-        log_ids: &[LogId],
-    ) -> Result<Vec<Room>, Error> {
-        let query = self.db.read(listed!("log_id")).bind(tenant_id.as_str());
-        many(query.bind_list(log_ids.iter().map(|log_id| log_id.0))).await
-    }
-
-    /// What rooms are called that are there, and their fields.
-    pub(crate) async fn named(
-        &self,
-        tenant_id: &TenantId,
-        log_ids: &[LogId],
-    ) -> Result<Vec<Named>, Error> {
-        let select = "
-            SELECT log_id, name, fields, (SELECT s.allowed_fields FROM tenant_settings s
-                                           WHERE s.tenant_id = rooms.tenant_id) AS allowed_fields
-            FROM (VALUES ($1, $3..)) w JOIN rooms ON tenant_id = w.column1 AND log_id = w.column2
-            WHERE state = $2";
-        let query = self.db.read(select).bind(tenant_id.as_str()).bind(State::Active as i16);
-        let rows = query.bind_list(log_ids.iter().map(|log_id| log_id.0));
-        let rows: Vec<NamedRow> = rows.fetch_all().await?;
-        Ok(rows.into_iter().map(Named::try_from).collect::<Result<_, _>>()?)
-    }
-
-    /// Rooms that are there, by the ids of their logs.
-    pub(crate) async fn active(&self, after: LogId, limit: i64) -> Result<Vec<LogId>, StoreError> {
-        let select = "SELECT log_id FROM rooms WHERE log_id > $1 AND state = $2
-                      ORDER BY log_id LIMIT $3";
-        let query = self.db.read(select).bind(after.0).bind(State::Active as i16).bind(limit);
-        let rows: Vec<(Uuid,)> = query.fetch_all().await?;
-        Ok(rows.into_iter().map(|(log_id,)| LogId(log_id)).collect())
     }
 
     /// Stores a room that is to be, with the request that asks for it. `false`: one of its
@@ -267,6 +165,7 @@ impl Store {
             .bind(settings.metadata as i16)
             .bind(settings.retention)
             .bind(json(&room.fields.to_store()))
+            .bind(room.kept)
             .bind(room.create_time.saturating_add(GRACE))
             .execute()
             .await?;
@@ -376,6 +275,7 @@ impl Store {
                 .bind(settings.metadata as i16)
                 .bind(settings.retention)
                 .bind(json(&room.fields.to_store()))
+                .bind(room.kept)
                 .execute()
                 .await?;
             enqueue(&mut tx, log_id, &[event]).await?;

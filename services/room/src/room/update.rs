@@ -159,7 +159,8 @@ impl Change {
         now: Micros,
     ) -> Result<Option<RoomEvent>, Error> {
         self.check(room)?;
-        let (before, user) = (room.settings, actor.user.as_ref());
+        let (rules, told) = (room.settings.roster_rules(), room.log_rules());
+        let user = actor.user.as_ref();
         let changed = self.fields.iter().filter(|field| field.apply(room, user));
         let mut changed: Vec<_> = changed.map(Field::path).collect();
         changed.dedup();
@@ -168,10 +169,11 @@ impl Change {
         }
         room.settings.suit(room.kind, "room.settings")?;
         room.revised(now);
-        if before.roster_rules() != room.settings.roster_rules() {
+        room.kept = room.keeps();
+        if rules != room.settings.roster_rules() {
             room.rules_version += 1;
         }
-        let rules_changed = before.log_rules() != room.settings.log_rules();
+        let rules_changed = told != room.log_rules();
         Ok(Some(RoomEvent { actor: actor.user.clone(), changed, rules_changed }))
     }
 }
@@ -210,7 +212,7 @@ impl Rooms {
         if !change.fields.iter().any(capacity) {
             return Ok(Cow::Borrowed(change));
         }
-        let (_, limits) = self.store.of_tenant(&room.tenant_id).await?;
+        let limits = self.store.of_tenant(&room.tenant_id).await?.limits;
         let mut change = change.clone();
         for field in &mut change.fields {
             if let Field::Capacity(most) = field {

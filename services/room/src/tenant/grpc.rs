@@ -6,13 +6,17 @@ use parlance_rpc::{Deadline, Violation, fields, operator};
 use tonic::{Request, Response, Status};
 
 use super::{BlockPolicy, Change, MAX_FIELDS, TenantSettings, Tenants};
-use crate::room::{Limits, MAX_CAPACITY, Use};
+use crate::Error;
+use crate::room::{Limits, MAX_CAPACITY, TenantRules, Use, check_retention, codec, whole_seconds};
 
 /// How many paths a mask may have.
 const MAX_PATHS: usize = 100;
 
 /// The highest limit of rooms, and of users.
 const HIGHEST: i64 = 1_000_000_000;
+
+/// In how many live rooms a user may be at most: what one call leaves.
+const MOST_LIVE_ROOMS: i32 = 100;
 
 /// Serves the settings of tenants to their operators.
 #[derive(Clone, Debug)]
@@ -50,7 +54,7 @@ impl TenantSettingsService for TenantSettingsGrpc {
     }
 }
 
-fn decode(request: pb::SetTenantSettingsRequest) -> Result<Change, Violation> {
+fn decode(request: pb::SetTenantSettingsRequest) -> Result<Change, Error> {
     let settings = request.settings.ok_or_else(|| Violation::new("settings", "is required"))?;
     let mask = request.update_mask.unwrap_or_default().paths;
     fields::length("update_mask", mask.len(), 1..=MAX_PATHS)?;
@@ -62,7 +66,16 @@ fn decode(request: pb::SetTenantSettingsRequest) -> Result<Change, Violation> {
             }
             "limits" => change.limits = Some(limits(settings.limits.unwrap_or_default())?),
             "block_policy" => change.block_policy = Some(block_policy(settings.block_policy)?),
-            _ => return Err(Violation::new("update_mask", "must name settings only")),
+            "max_live_rooms_per_user" => {
+                let most = max_live_rooms_per_user(settings.max_live_rooms_per_user)?;
+                change.max_live_rooms_per_user = Some(most);
+            }
+            "retention" => {
+                let seconds = whole_seconds(settings.retention);
+                check_retention("settings", seconds)?;
+                change.retention = Some(seconds);
+            }
+            _ => return Err(Error::invalid("update_mask", "must name settings only")),
         }
     }
     Ok(change)
@@ -108,7 +121,17 @@ fn block_policy(policy: i32) -> Result<BlockPolicy, Violation> {
     }
 }
 
+fn max_live_rooms_per_user(most: Option<i32>) -> Result<i32, Violation> {
+    let most = most.unwrap_or(TenantRules::default().max_live_rooms_per_user);
+    if !(1..=MOST_LIVE_ROOMS).contains(&most) {
+        let rule = "must be from 1 to 100, or absent";
+        return Err(Violation::new("settings.max_live_rooms_per_user", rule));
+    }
+    Ok(most)
+}
+
 fn encode(settings: &TenantSettings) -> pb::TenantSettings {
+    let TenantRules { max_live_rooms_per_user, retention } = settings.rules;
     let Limits { rooms, live_rooms, members, users } = settings.limits;
     pb::TenantSettings {
         allowed_fields: settings.names(),
@@ -118,5 +141,7 @@ fn encode(settings: &TenantSettings) -> pb::TenantSettings {
             BlockPolicy::Silent => pb::BlockPolicy::Silent,
         }
         .into(),
+        max_live_rooms_per_user: Some(max_live_rooms_per_user),
+        retention: codec::seconds(retention),
     }
 }

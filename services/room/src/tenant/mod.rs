@@ -13,8 +13,8 @@ use parlance_types::{Clock, TenantId, stored_enum};
 pub(crate) use grpc::TenantSettingsGrpc;
 
 use crate::Error;
-use crate::clients::{self, TenantRules};
-use crate::room::{AllowedFields, Limits, Use};
+use crate::clients;
+use crate::room::{AllowedFields, Limits, TenantRules, Use};
 
 /// The most fields that rooms may have.
 const MAX_FIELDS: usize = 10;
@@ -31,6 +31,7 @@ struct TenantSettings {
     allowed_fields: AllowedFields,
     limits: Limits,
     block_policy: BlockPolicy,
+    rules: TenantRules,
     /// How much there is, if it is counted.
     used: Option<Use>,
     /// Counts the changes.
@@ -44,12 +45,15 @@ struct Change {
     allowed_fields: Option<Vec<String>>,
     limits: Option<Limits>,
     block_policy: Option<BlockPolicy>,
+    max_live_rooms_per_user: Option<i32>,
+    /// In seconds; 0: for ever.
+    retention: Option<i64>,
 }
 
 impl TenantSettings {
     /// What membership enforces.
-    const fn rules(&self) -> TenantRules {
-        TenantRules {
+    const fn told(&self) -> clients::TenantRules {
+        clients::TenantRules {
             version: self.version,
             max_users: self.limits.users,
             silent_blocks: matches!(self.block_policy, BlockPolicy::Silent),
@@ -63,9 +67,19 @@ impl TenantSettings {
 
     /// The settings after a change. A name that stays is allowed since when it was.
     fn after(self, change: &Change) -> Self {
-        let (limits, version) = (change.limits.unwrap_or(self.limits), self.version + 1);
-        let block_policy = change.block_policy.unwrap_or(self.block_policy);
-        let changed = Self { limits, block_policy, version, ..self };
+        let version = self.version + 1;
+        let changed = Self {
+            limits: change.limits.unwrap_or(self.limits),
+            block_policy: change.block_policy.unwrap_or(self.block_policy),
+            rules: TenantRules {
+                max_live_rooms_per_user: change
+                    .max_live_rooms_per_user
+                    .unwrap_or(self.rules.max_live_rooms_per_user),
+                retention: change.retention.unwrap_or(self.rules.retention),
+            },
+            version,
+            ..self
+        };
         let Some(names) = &change.allowed_fields else { return changed };
         let before = changed.allowed_fields.0;
         let since = |name: &String| before.get(name).copied().unwrap_or(version);
@@ -130,14 +144,14 @@ impl Tenants {
         settings: TenantSettings,
         deadline: Deadline,
     ) -> Result<TenantSettings, Error> {
-        let known = self.below.set_rules(tenant, settings.rules(), deadline).await?;
+        let known = self.below.set_rules(tenant, settings.told(), deadline).await?;
         if known == settings.version {
             return Ok(settings);
         }
         // Another operator's, of which these are a part; or those of a time that this database
         // has forgotten, since it was put back.
         let settings = store::renew(&self.db, tenant, known).await?;
-        self.below.set_rules(tenant, settings.rules(), deadline).await?;
+        self.below.set_rules(tenant, settings.told(), deadline).await?;
         Ok(settings)
     }
 }

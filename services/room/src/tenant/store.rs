@@ -6,6 +6,7 @@ use parlance_types::{Micros, TenantId};
 use super::{BlockPolicy, Change, TenantSettings};
 use crate::Error;
 use crate::room::AllowedFields;
+use crate::room::FOLLOW;
 use crate::room::store::{SETTINGS, TenantRow, limit, lock_tenant};
 
 fn settings(row: &TenantRow) -> Result<TenantSettings, StoreError> {
@@ -17,6 +18,7 @@ fn settings(row: &TenantRow) -> Result<TenantSettings, StoreError> {
         allowed_fields,
         limits: row.limits(),
         block_policy: stored.value("block_policy", policy)?,
+        rules: row.rules(),
         used: row.used(),
         version: row.version,
     })
@@ -48,13 +50,19 @@ pub(super) async fn set(
 ) -> Result<TenantSettings, Error> {
     let mut tx = db.begin().await?;
     let before = settings(&lock_tenant(&mut tx, tenant).await?)?;
-    let limits = before.limits;
+    let (limits, retention) = (before.limits, before.rules.retention);
     let after = before.after(change);
     let names = serde_json::to_string(&after.allowed_fields).expect("a map of texts is JSON");
-    let set = "UPDATE tenant_settings SET allowed_fields = $2, block_policy = $3, version = $4
+    let set = "UPDATE tenant_settings
+                  SET allowed_fields = $2, version = $3, block_policy = $4,
+                      max_live_rooms_per_user = $5, retention = $6,
+                      retention_time = CASE WHEN $7 THEN $8 ELSE retention_time END
                 WHERE tenant_id = $1";
-    let set = tx.query(set).bind(tenant.as_str()).bind(names);
-    set.bind(after.block_policy as i16).bind(after.version).execute().await?;
+    let set = tx.query(set).bind(tenant.as_str()).bind(names).bind(after.version);
+    let set = set.bind(after.block_policy as i16);
+    let set = set.bind(after.rules.max_live_rooms_per_user).bind(after.rules.retention);
+    let set = set.bind(after.rules.retention != retention).bind(now.saturating_add(FOLLOW));
+    set.execute().await?;
     if after.limits != limits {
         limit(&mut tx, tenant, (limits, after.limits), now).await?;
     }

@@ -27,13 +27,13 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
     what_is_wrong_with_a_request_is_named,
 );
 
-pub(super) type Live = LiveRoomServiceClient<Transport>;
+pub(crate) type Live = LiveRoomServiceClient<Transport>;
 
-pub(super) fn live(suite: &Harness, user: &str) -> Live {
+pub(crate) fn live(suite: &Harness, user: &str) -> Live {
     Live::new(called_by(suite.service.public(), acme(user), None))
 }
 
-fn enter(room: &str, create_if_missing: bool) -> pb::EnterRoomRequest {
+pub(crate) fn enter(room: &str, create_if_missing: bool) -> pb::EnterRoomRequest {
     pb::EnterRoomRequest {
         room_id: room.to_owned(),
         resource: "phone".to_owned(),
@@ -49,7 +49,7 @@ pub(super) fn waiting(room: &str, seconds: i64) -> pb::EnterRoomRequest {
     pb::EnterRoomRequest { room: Some(room_to_be), ..enter(room, true) }
 }
 
-fn switch(from: &str, to: &str, create_if_missing: bool) -> pb::SwitchRoomRequest {
+pub(crate) fn switch(from: &str, to: &str, create_if_missing: bool) -> pb::SwitchRoomRequest {
     pb::SwitchRoomRequest {
         from_room_id: from.to_owned(),
         to_room_id: to.to_owned(),
@@ -60,14 +60,14 @@ fn switch(from: &str, to: &str, create_if_missing: bool) -> pb::SwitchRoomReques
     }
 }
 
-pub(super) async fn entered(
+pub(crate) async fn entered(
     client: &mut Live,
     request: pb::EnterRoomRequest,
 ) -> pb::EnterRoomResponse {
     client.enter_room(request).await.expect("entered").into_inner()
 }
 
-pub(super) async fn leave(client: &mut Live, room: &str) {
+pub(crate) async fn leave(client: &mut Live, room: &str) {
     let request = pb::LeaveRoomRequest { room_id: room.to_owned(), resource: "phone".to_owned() };
     client.leave_room(request).await.expect("left");
 }

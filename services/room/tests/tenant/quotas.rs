@@ -66,6 +66,7 @@ async fn too_many(client: &Client, request: pb::CreateRoomRequest, limit: &str, 
     assert_eq!(info.metadata.get("most").map(String::as_str), Some(most));
 }
 
+/// B-021.
 async fn a_room_too_many_is_refused_until_one_is_gone(db: Db) {
     let suite = Harness::new(db).await;
     let mut ann = suite.user("ann");
@@ -108,6 +109,7 @@ async fn every_kind_of_room_counts(db: Db) {
     refused(ann.rooms.get_or_create_channel(channel("more")).await, Reason::QuotaExceeded);
 }
 
+/// B-021.
 async fn live_rooms_are_limited_apart(db: Db) {
     Box::pin(beside(db, |suite, _membership| async move {
         limit(&suite, set(pb::TenantLimits { live_rooms: Some(1), ..Default::default() })).await;
@@ -133,6 +135,7 @@ async fn live_rooms_are_limited_apart(db: Db) {
     .await;
 }
 
+/// B-021.
 async fn of_many_at_once_so_many_are_made_as_may_be(db: Db) {
     let suite = Harness::new(db).await;
     let ann = suite.user("ann");

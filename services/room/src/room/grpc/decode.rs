@@ -230,6 +230,11 @@ fn field(path: &str, room: &pb::Room) -> Result<Field, Error> {
     })
 }
 
+/// A length of time in seconds, 0 if it is absent; -1, which is none, if it has a part of one.
+pub(crate) fn whole_seconds(time: Option<prost_types::Duration>) -> i64 {
+    time.map_or(0, |time| if time.nanos == 0 { time.seconds } else { -1 })
+}
+
 /// Rules from the wire; `at` is where they stand in the request.
 pub(crate) fn settings(at: &str, settings: &pb::RoomSettings) -> Result<SettingsDraft, Error> {
     let unknown = |field: &str| Error::invalid(format!("{at}.{field}"), "is not a known rule");
@@ -264,10 +269,7 @@ pub(crate) fn settings(at: &str, settings: &pb::RoomSettings) -> Result<Settings
         },
         capacity: Some(settings.capacity).filter(|capacity| *capacity != 0),
         metadata: members("metadata", settings.metadata)?,
-        // A part of a second is no good length.
-        retention: settings
-            .retention
-            .map_or(0, |time| if time.nanos == 0 { time.seconds } else { -1 }),
+        retention: whole_seconds(settings.retention),
     };
     draft.check(at)
 }

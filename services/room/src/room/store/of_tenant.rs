@@ -8,7 +8,7 @@ use parlance_types::{LogId, Micros, RoomKind, TenantId};
 use super::Store;
 use crate::Error;
 use crate::room::row::allowed;
-use crate::room::{AllowedFields, Limits, Room, State, Use};
+use crate::room::{Limits, OfTenant, Room, State, TenantRules, Use};
 
 /// The most broadcasts of a tenant: each list of a user's rooms looks at all of them.
 const MAX_BROADCASTS: i64 = 20;
@@ -30,6 +30,8 @@ parlance_db::row! {
         max_live_rooms: Option<i64>,
         max_members: Option<i32>,
         max_users: Option<i64>,
+        max_live_rooms_per_user: Option<i32>,
+        retention: i64,
         rooms: Option<i64>,
         live_rooms: Option<i64>,
     }
@@ -45,6 +47,10 @@ impl TenantRow {
         }
     }
 
+    pub(crate) fn rules(&self) -> TenantRules {
+        TenantRules::stored(self.max_live_rooms_per_user, Some(self.retention))
+    }
+
     /// How many rooms there are, if they are counted.
     pub(crate) fn used(&self) -> Option<Use> {
         Some(Use { rooms: self.rooms?, live_rooms: self.live_rooms? })
@@ -54,8 +60,8 @@ impl TenantRow {
 /// The columns of [`TenantRow`].
 macro_rules! columns {
     () => {
-        "allowed_fields, version, block_policy, max_rooms, max_live_rooms, max_members, max_users, rooms,
-         live_rooms"
+        "allowed_fields, version, block_policy, max_rooms, max_live_rooms, max_members, max_users,
+         max_live_rooms_per_user, retention, rooms, live_rooms"
     };
 }
 pub(crate) const SETTINGS: &str =
@@ -173,15 +179,13 @@ pub(super) async fn release(tx: &mut Conn, rooms: Vec<(String, i16)>) -> Result<
 }
 
 impl Store {
-    /// What rooms of a tenant have to keep to: which fields they may have, and the limits.
-    pub(crate) async fn of_tenant(
-        &self,
-        tenant_id: &TenantId,
-    ) -> Result<(AllowedFields, Limits), Error> {
+    /// What rooms of a tenant have to keep to.
+    pub(crate) async fn of_tenant(&self, tenant_id: &TenantId) -> Result<OfTenant, Error> {
         let settings = self.db.read(SETTINGS).bind(tenant_id.as_str());
         let found: Option<TenantRow> = settings.fetch_optional().await?;
-        let allowed = allowed(found.as_ref().map(|row| row.allowed_fields.as_str()))?;
-        Ok((allowed, found.map(|row| row.limits()).unwrap_or_default()))
+        let Some(row) = found else { return Ok(OfTenant::default()) };
+        let allowed_fields = allowed(Some(&row.allowed_fields))?;
+        Ok(OfTenant { allowed_fields, limits: row.limits(), rules: row.rules() })
     }
 
     /// Counts once more where a limit was set a minute ago.
