@@ -57,6 +57,7 @@ mod roster {
     mod changes;
     mod ended;
     mod views;
+    pub(crate) mod watched;
 }
 
 mod privacy_list {

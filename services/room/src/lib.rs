@@ -108,6 +108,7 @@ impl Service {
         self.outbox.relay("room relay", &self.tasks);
         self.rooms.run_janitor();
         self.rooms.run_followers(&self.tasks);
+        self.rooms.run_watch(&self.tasks);
         self.live.run(&self.tasks);
     }
 }

@@ -17,6 +17,7 @@ use crate::tenant::quotas::limited;
 
 test_on_each_db!(parlance_room::MIGRATIONS, crate::growth, on_own_postgres =>
     beside_rooms,
+    beside_listed_channels,
     beside_deleted_rooms,
     beside_earlier_lives_of_a_room,
     beside_request_ids,
@@ -32,6 +33,8 @@ struct Place {
     ann: Client,
     /// The log of the group "den".
     log_id: String,
+    /// The channel "news".
+    news: String,
     /// Of names, and ids of requests, so far.
     next: AtomicI64,
 }
@@ -44,14 +47,21 @@ impl Place {
         let mut operator = suite.caller(tenant, Principal::Operator).settings;
         operator.set_tenant_settings(limited(1_000_000)).await.expect("limited");
         create(&mut ann, group("den", &["bob"])).await;
-        ann.rooms.get_or_create_channel(channel("news")).await.expect("made");
+        let news = ann.rooms.get_or_create_channel(channel("news")).await.expect("made");
+        let news = news.into_inner().room.expect("a room").room_id;
+        for n in 0..20 {
+            let (kind, visibility) = (RoomKind::Channel.into(), pb::RoomVisibility::Listed.into());
+            let room_id = format!("listed {n}");
+            let listed = pb::CreateRoomRequest { kind, visibility, ..group(&room_id, &[]) };
+            create(&mut ann, listed).await;
+        }
         ann.rooms.get_or_create_direct_room(direct("bob")).await.expect("made");
         let log_id = |(log_id, roster): (String, crate::roster::Roster)| {
             (roster.tenant_id == tenant).then_some(log_id)
         };
         let log_id = suite.roster.open_rosters("den").into_iter().find_map(log_id);
         let (log_id, next) = (log_id.expect("a roster"), AtomicI64::new(1));
-        Self { tenant, ann, log_id, next }
+        Self { tenant, ann, log_id, news, next }
     }
 
     fn next(&self, what: &str) -> String {
@@ -176,6 +186,24 @@ const WORK: &[(&str, Work)] = work! {
         let page = place.ann.lists.clone().list_my_rooms(list).await.expect("a page");
         assert_eq!(page.get_ref().rooms.len(), 1);
     },
+    "ListChannels": |_, place| {
+        for order in [pb::ChannelsOrder::Name, pb::ChannelsOrder::Size] {
+            let list = pb::ListChannelsRequest { order: order.into(), ..Default::default() };
+            let page = place.ann.lists.clone().list_channels(list).await.expect("a page");
+            assert_eq!(page.get_ref().channels.len(), 10);
+        }
+    },
+    "UpdateRoom lists a channel": |_, place| {
+        for visibility in [pb::RoomVisibility::Listed, pb::RoomVisibility::Unlisted] {
+            let (room_id, visibility) = (place.news.clone(), visibility.into());
+            let request = pb::UpdateRoomRequest {
+                room: Some(pb::Room { room_id, visibility, ..Default::default() }),
+                update_mask: Some(FieldMask { paths: vec!["visibility".to_owned()] }),
+                ..Default::default()
+            };
+            place.ann.rooms.clone().update_room(request).await.expect("updated");
+        }
+    },
     "SetTenantSettings and GetTenantSettings": |suite, place| {
         let mut operator = suite.caller(place.tenant, Principal::Operator).settings;
         let set = pb::SetTenantSettingsRequest {
@@ -275,6 +303,16 @@ impl Growing<'_> {
 async fn beside_rooms(db: Db) {
     compare(db, async |growing: &Growing<'_>, size| {
         growing.rooms(size, 2, Ids { room: None, unique: None, pair: None }).await;
+    })
+    .await;
+}
+
+async fn beside_listed_channels(db: Db) {
+    compare(db, async |growing: &Growing<'_>, size| {
+        growing.rooms(size, 2, Ids { room: None, unique: None, pair: None }).await;
+        let list = "UPDATE rooms SET kind = 3, visibility = 2, name = 'Z', sort_name = 'z'
+                    WHERE tenant_id = $1 AND name = ''";
+        growing.write(list).execute().await.expect("listed");
     })
     .await;
 }

@@ -12,6 +12,7 @@ pub(crate) mod live {
     pub(crate) mod rooms;
 }
 mod list {
+    mod list_channels;
     mod list_my_rooms;
 }
 mod metadata {

@@ -32,6 +32,8 @@ pub(crate) struct Roster {
     pub(crate) removed: BTreeSet<String>,
     pub(crate) rules: pb::RosterRules,
     pub(crate) rules_version: i64,
+    /// How many members the room service was told of.
+    pub(crate) told: Option<usize>,
     pub(crate) created: Event,
     pub(crate) closed: bool,
     /// On whose behalf it was closed.
@@ -48,6 +50,8 @@ pub(crate) struct State {
     pub(crate) rules: BTreeMap<String, pb::SetTenantRulesRequest>,
     /// The calls that arrived, by RPC.
     pub(crate) calls: Vec<&'static str>,
+    /// How often it was asked what changed.
+    changes: usize,
     faults: BTreeMap<&'static str, Fault>,
 }
 
@@ -194,6 +198,7 @@ impl RosterService for FakeRoster {
                 removed: BTreeSet::new(),
                 rules: request.rules.expect("rules"),
                 rules_version: request.rules_version,
+                told: None,
                 created: Event::decode(request.created_event.as_slice()).expect("an event"),
                 closed: false,
                 closed_by: None,
@@ -244,6 +249,7 @@ impl RosterService for FakeRoster {
             if request.rules_version > roster.rules_version {
                 roster.rules_version = request.rules_version;
                 roster.rules = request.rules.expect("rules");
+                roster.told = None;
             }
             Ok(())
         })?;
@@ -305,6 +311,40 @@ impl RosterService for FakeRoster {
         };
         let rooms = request.log_ids.iter().map(members).collect();
         self.reply("BatchGetMembers", pb::BatchGetMembersResponse { rooms })
+    }
+
+    async fn list_changed_rosters(
+        &self,
+        request: Request<pb::ListChangedRostersRequest>,
+    ) -> Result<Response<pb::ListChangedRostersResponse>, Status> {
+        self.enter("ListChangedRosters", request).await?;
+        let mut state = self.state();
+        let count = |log_id: &String, roster: &Roster| pb::ChangedRoster {
+            log_id: log_id.clone(),
+            changes: i64::try_from(state.changes).expect("few") + 1,
+            member_count: i64::try_from(roster.members.len()).expect("few"),
+        };
+        let watched = state.rosters.iter().filter(|(_, roster)| {
+            roster.rules.watched && !roster.closed && roster.told != Some(roster.members.len())
+        });
+        let rosters = watched.take(100).map(|(log_id, roster)| count(log_id, roster)).collect();
+        state.changes += 1;
+        drop(state);
+        self.reply("ListChangedRosters", pb::ListChangedRostersResponse { rosters })
+    }
+
+    async fn acknowledge_changed_rosters(
+        &self,
+        request: Request<pb::AcknowledgeChangedRostersRequest>,
+    ) -> Result<Response<pb::AcknowledgeChangedRostersResponse>, Status> {
+        let (_, request) = self.enter("AcknowledgeChangedRosters", request).await?;
+        for told in request.rosters {
+            let mut state = self.state();
+            let roster = state.rosters.get_mut(&told.log_id).expect("it was told of");
+            roster.told = usize::try_from(told.member_count).ok();
+        }
+        let known = pb::AcknowledgeChangedRostersResponse {};
+        self.reply("AcknowledgeChangedRosters", known)
     }
 
     async fn ensure_user(

@@ -12,7 +12,9 @@ use parlance_types::{JoinRule, MemberRule, Micros, Resource, RoomKind, SessionId
 use tonic::{Request, Response, Status};
 
 use super::store::Opening;
-use super::{Device, FirstSeat, Grant, Live, MAX_WAIT, MemberFilter, NewLive, NewRoster, Rules};
+use super::{
+    Changed, Device, FirstSeat, Grant, Live, MAX_WAIT, MemberFilter, NewLive, NewRoster, Rules,
+};
 use crate::codec;
 use crate::handler::{Actor, Handler, MAX_LIST};
 
@@ -167,6 +169,37 @@ impl RosterService for RosterGrpc {
         Ok(Response::new(pb::BatchGetMembersResponse { rooms: rooms.collect() }))
     }
 
+    async fn list_changed_rosters(
+        &self,
+        request: Request<pb::ListChangedRostersRequest>,
+    ) -> Result<Response<pb::ListChangedRostersResponse>, Status> {
+        internal(&request)?;
+        let changed = Deadline::of(&request).bound(self.0.store.changed()).await?;
+        Ok(Response::new(pb::ListChangedRostersResponse {
+            rosters: changed.into_iter().map(changed_roster).collect(),
+        }))
+    }
+
+    async fn acknowledge_changed_rosters(
+        &self,
+        request: Request<pb::AcknowledgeChangedRostersRequest>,
+    ) -> Result<Response<pb::AcknowledgeChangedRostersResponse>, Status> {
+        internal(&request)?;
+        let (deadline, request) = (Deadline::of(&request), request.into_inner());
+        fields::length("rosters", request.rosters.len(), 1..=MAX_LIST)?;
+        let roster = |(at, roster): (usize, pb::ChangedRoster)| {
+            let log_id = fields::log_id(format!("rosters[{at}].log_id"), &roster.log_id)?;
+            Ok(Changed { log_id, changes: roster.changes, member_count: roster.member_count })
+        };
+        let heard = request.rosters.into_iter().enumerate().map(roster);
+        let heard: Vec<_> = heard.collect::<Result<_, Violation>>()?;
+        let log_ids = heard.iter().map(|changed| changed.log_id);
+        fields::once(log_ids, |at| format!("rosters[{at}].log_id"))?;
+        let store = self.0.store.clone();
+        deadline.bound(detached(async move { store.heard(&heard).await })).await?;
+        Ok(Response::new(pb::AcknowledgeChangedRostersResponse {}))
+    }
+
     async fn ensure_user(
         &self,
         request: Request<pb::EnsureUserRequest>,
@@ -177,6 +210,11 @@ impl RosterService for RosterGrpc {
         }
         Ok(Response::new(pb::EnsureUserResponse {}))
     }
+}
+
+fn changed_roster(changed: Changed) -> pb::ChangedRoster {
+    let Changed { log_id, changes, member_count } = changed;
+    pb::ChangedRoster { log_id: log_id.0.to_string(), changes, member_count }
 }
 
 fn opening(actor: &Actor, request: pb::OpenRosterRequest) -> Result<Opening, Violation> {
@@ -295,7 +333,7 @@ fn rules(rules: Option<pb::RosterRules>) -> Result<Rules, Violation> {
     if rules.capacity < 1 {
         return Err(Violation::new("rules.capacity", "must be at least 1"));
     }
-    Ok(Rules { join, add, remove, capacity: rules.capacity })
+    Ok(Rules { join, add, remove, capacity: rules.capacity, watched: rules.watched })
 }
 
 fn member_rule(field: &str, rule: i32) -> Result<MemberRule, Violation> {

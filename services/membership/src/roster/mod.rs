@@ -39,6 +39,17 @@ pub(crate) struct Rules {
     pub(crate) remove: MemberRule,
     /// At most so many members; at least 1.
     pub(crate) capacity: i32,
+    /// Whether the room service wants to hear who comes and goes.
+    pub(crate) watched: bool,
+}
+
+/// A watched roster in which somebody came or went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Changed {
+    pub(crate) log_id: LogId,
+    /// Counts the changes.
+    pub(crate) changes: i64,
+    pub(crate) member_count: i64,
 }
 
 /// The roster of one life of a room.

@@ -16,6 +16,7 @@ use crate::store::{Done, Store};
 use crate::{Error, codec};
 
 mod act;
+mod changed;
 mod ended;
 pub(crate) mod live;
 mod open;
@@ -47,7 +48,7 @@ const _: () = assert!(MAX_LIST == 100);
 macro_rules! roster_columns {
     () => {
         "rosters.log_id, rosters.tenant_id, rosters.room_id, kind, join_rule, add_rule, remove_rule,
-         capacity, member_count, closed, destroy_delay, single_device, invited, asking"
+         capacity, member_count, closed, destroy_delay, single_device, invited, asking, watched"
     };
 }
 
@@ -70,6 +71,7 @@ parlance_db::row! {
     single_device: bool,
     invited: i64,
     asking: i64,
+    watched: bool,
 }
 }
 
@@ -94,6 +96,7 @@ impl RosterRow {
                 add: member_rule("add_rule", self.add_rule)?,
                 remove: member_rule("remove_rule", self.remove_rule)?,
                 capacity: self.capacity,
+                watched: self.watched,
             },
             tenant_id: TenantId::new(self.tenant_id),
             room_id: RoomId::new(self.room_id),
@@ -159,11 +162,13 @@ impl Store {
         let roster = lock_log(&mut tx, tenant_id, log_id).await?;
         roster.filter(|roster| !roster.closed).ok_or(Error::LogNotFound)?;
         let update = "UPDATE rosters SET join_rule = $2, add_rule = $3, remove_rule = $4,
-                        capacity = $5, rules_version = $6
+                        capacity = $5, rules_version = $6, watched = $7,
+                        changes = CASE WHEN $7 THEN changes + 1 ELSE changes END,
+                        heard = CASE WHEN $7 THEN heard ELSE changes END
                       WHERE log_id = $1 AND rules_version < $6";
         let update = tx.query(update).bind(log_id.0).bind(rules.join as i16);
         let update = update.bind(rules.add as i16).bind(rules.remove as i16);
-        update.bind(rules.capacity).bind(version).execute().await?;
+        update.bind(rules.capacity).bind(version).bind(rules.watched).execute().await?;
         tx.commit().await?;
         Ok(())
     }
@@ -418,7 +423,8 @@ pub(crate) async fn lose(
 async fn count(tx: &mut Conn, log_id: LogId, users: usize, sign: i64) -> Result<i64, StoreError> {
     let by = sign * i64::try_from(users).unwrap_or(i64::MAX);
     let count = "UPDATE rosters SET member_count = member_count + $2,
-                   destroy_time = CASE WHEN $2 > 0 THEN NULL ELSE destroy_time END
+                   destroy_time = CASE WHEN $2 > 0 THEN NULL ELSE destroy_time END,
+                   changes = CASE WHEN watched THEN changes + 1 ELSE changes END
                  WHERE log_id = $1 RETURNING member_count";
     let (count,) = tx.query(count).bind(log_id.0).bind(by).fetch_one().await?;
     Ok(count)

@@ -4,8 +4,8 @@ use parlance_db::{Db, work};
 use parlance_proto::membership::v1 as pb;
 use uuid::Uuid;
 
-use super::{Growing, Work, compare, crowd};
-use crate::harness::strings;
+use super::{Growing, Place, Work, compare, crowd};
+use crate::harness::{rules, strings};
 use crate::tenant::users::limited;
 
 pub(super) const WORK: &[(&str, Work)] = work! {
@@ -21,6 +21,7 @@ pub(super) const WORK: &[(&str, Work)] = work! {
             place.room.edits.clone().edit_members(request).await.expect("edited");
         }
     },
+    "ListChangedRosters and AcknowledgeChangedRosters": |_, place| watch(place).await,
     "UpdateMemberMetadata": |_, place| {
         let request = pb::UpdateMemberMetadataRequest {
             room_id: "den".to_owned(),
@@ -126,4 +127,21 @@ pub(super) async fn beside_blocks_and_suspended_users(db: Db) {
         growing.write(blocks).bind(size).execute().await.expect("filled");
     })
     .await;
+}
+
+/// Lets the room service hear that the group changed.
+async fn watch(place: &Place) {
+    let set = |watched, rules_version| pb::SetRosterRulesRequest {
+        log_id: place.den(),
+        rules: Some(pb::RosterRules { watched, capacity: 100_000, ..rules() }),
+        rules_version: 1 + rules_version,
+    };
+    let mut rosters = place.room.rosters.clone();
+    rosters.set_roster_rules(set(true, place.next())).await.expect("set");
+    let told = rosters.list_changed_rosters(pb::ListChangedRostersRequest {}).await;
+    let rosters_told = told.expect("a list").into_inner().rosters;
+    assert_eq!(rosters_told.len(), 1);
+    let known = pb::AcknowledgeChangedRostersRequest { rosters: rosters_told };
+    rosters.acknowledge_changed_rosters(known).await.expect("noted");
+    rosters.set_roster_rules(set(false, place.next())).await.expect("set");
 }

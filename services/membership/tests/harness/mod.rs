@@ -229,6 +229,7 @@ pub(crate) fn rules() -> pb::RosterRules {
         add: pb::MemberRule::Members.into(),
         remove: pb::MemberRule::Admins.into(),
         capacity: 100,
+        watched: false,
     }
 }
 

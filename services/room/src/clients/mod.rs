@@ -13,7 +13,7 @@ mod tenants;
 mod user_logs;
 
 pub(crate) use members::Members;
-pub(crate) use roster::Rosters;
+pub(crate) use roster::{Changed, Rosters};
 pub(crate) use seats::{Seats, Taken};
 pub(crate) use tenants::{TenantRules, Tenants};
 pub(crate) use user_logs::UserLogs;

@@ -2,7 +2,7 @@
 
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::roster_service_client::RosterServiceClient;
-use parlance_rpc::{Below, Deadline, Internal, Peer, Reason, Transport};
+use parlance_rpc::{Below, Deadline, Internal, Peer, Reason, Transport, of_no_tenant};
 use parlance_types::{LogId, Role, UserId};
 use prost::Message as _;
 
@@ -26,6 +26,16 @@ const PASSES: &[Reason] = &[
     Reason::RateLimited,
     Reason::Overloaded,
 ];
+
+/// What a watched roster tells of who came and went.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Changed {
+    pub(crate) log_id: LogId,
+    /// Counts the changes.
+    pub(crate) changes: i64,
+    /// How many members there are after them.
+    pub(crate) members: i64,
+}
 
 /// The rosters of all rooms.
 #[derive(Clone, Debug)]
@@ -66,7 +76,7 @@ impl Rosters {
             log_id: codec::log_id(room.log_id),
             room_id: room.room_id.to_string(),
             kind: codec::kind(room.kind).into(),
-            rules: Some(codec::roster_rules(room.settings.roster_rules())),
+            rules: Some(codec::roster_rules(room.roster_rules())),
             rules_version: room.rules_version,
             members: codec::grants(&room.founding),
             ensure_user_ids: room.founding.ensure().to_vec(),
@@ -105,7 +115,7 @@ impl Rosters {
     pub(crate) async fn set_rules(&self, room: &Room, deadline: Deadline) -> Result<(), Error> {
         let request = pb::SetRosterRulesRequest {
             log_id: codec::log_id(room.log_id),
-            rules: Some(codec::roster_rules(room.settings.roster_rules())),
+            rules: Some(codec::roster_rules(room.roster_rules())),
             rules_version: room.rules_version,
         };
         let set = |mut to: Client, request| async move { to.set_roster_rules(request).await };
@@ -147,6 +157,40 @@ impl Rosters {
             return Err(self.0.strange(what).into());
         }
         Ok(rooms)
+    }
+
+    /// Watched rosters of all tenants in which somebody came or went.
+    pub(crate) async fn changed(&self, deadline: Deadline) -> Result<Vec<Changed>, Error> {
+        let request = pb::ListChangedRostersRequest {};
+        let list = |mut to: Client, request| async move { to.list_changed_rosters(request).await };
+        let changed = self.0.call(&of_no_tenant(), None, deadline, request, list).await?.rosters;
+        let roster = |roster: pb::ChangedRoster| {
+            let pb::ChangedRoster { log_id, changes, member_count } = roster;
+            let log_id = log_id.parse();
+            let what = "the reply names a log that is not a UUID";
+            let log_id = log_id.map_err(|_| self.0.strange(what))?;
+            Ok(Changed { log_id, changes, members: member_count })
+        };
+        changed.into_iter().map(roster).collect()
+    }
+
+    /// Tells that what changed is known.
+    pub(crate) async fn acknowledge(
+        &self,
+        changed: &[Changed],
+        deadline: Deadline,
+    ) -> Result<(), Error> {
+        let roster = |changed: &Changed| pb::ChangedRoster {
+            log_id: codec::log_id(changed.log_id),
+            changes: changed.changes,
+            member_count: changed.members,
+        };
+        let rosters = changed.iter().map(roster).collect();
+        let request = pb::AcknowledgeChangedRostersRequest { rosters };
+        let known =
+            |mut to: Client, request| async move { to.acknowledge_changed_rosters(request).await };
+        self.0.call(&of_no_tenant(), None, deadline, request, known).await?;
+        Ok(())
     }
 
     /// The role of the acting user in each of 1 to 100 rooms, in their order.

@@ -1,5 +1,6 @@
 //! `RoomListService`.
 
+mod channels;
 mod decode;
 mod pages;
 
@@ -28,6 +29,16 @@ impl RoomListService for RoomListGrpc {
         let (actor, deadline, request) = self.callers.open(request).await?;
         let wish = decode::wish(&actor, request)?;
         let page = deadline.bound(self.my_rooms(&actor, wish, deadline)).await?;
+        Ok(Response::new(page))
+    }
+
+    async fn list_channels(
+        &self,
+        request: Request<pb::ListChannelsRequest>,
+    ) -> Result<Response<pb::ListChannelsResponse>, Status> {
+        let (actor, deadline, request) = self.callers.open(request).await?;
+        let wish = decode::channels(&actor, request)?;
+        let page = deadline.bound(self.channels(&actor, &wish)).await?;
         Ok(Response::new(page))
     }
 }

@@ -6,7 +6,7 @@ mod grpc;
 pub(crate) use grpc::RoomListGrpc;
 
 use crate::Error;
-use crate::room::{Fields, FieldsDraft, Name};
+use crate::room::{Fields, FieldsDraft, Name, folded};
 
 /// The most code points of a part of a name.
 const MAX_PART_CHARS: usize = 256;
@@ -38,11 +38,6 @@ impl Narrow {
     fn lets_pass(&self, name: &Name, fields: &Fields) -> bool {
         folded(name.as_str()).contains(&self.part) && self.fields.are_in(fields)
     }
-}
-
-/// A name as it is compared with others.
-fn folded(name: &str) -> String {
-    name.to_lowercase()
 }
 
 #[cfg(test)]

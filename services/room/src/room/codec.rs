@@ -12,7 +12,8 @@ use prost_types::Timestamp;
 pub(crate) use parlance_proto::message::v1::Event;
 
 use super::{
-    Founding, LiveFounding, LogRules, Room, RoomEvent, RosterRules, Settings, TenantRules, UniqueId,
+    Founding, LiveFounding, LogRules, Room, RoomEvent, RosterRules, Settings, TenantRules,
+    UniqueId, Visibility,
 };
 
 /// A room as callers see it.
@@ -32,6 +33,15 @@ pub(crate) fn room(room: &Room) -> pb::Room {
         etag: room.etag(),
         fields: room.fields.get().clone(),
         live: room.founding.live().map(live),
+        visibility: visibility(room).into(),
+    }
+}
+
+fn visibility(room: &Room) -> pb::RoomVisibility {
+    match (room.kind, room.visibility) {
+        (RoomKind::Channel, Visibility::Unlisted) => pb::RoomVisibility::Unlisted,
+        (RoomKind::Channel, Visibility::Listed) => pb::RoomVisibility::Listed,
+        _ => pb::RoomVisibility::Unspecified,
     }
 }
 
@@ -159,6 +169,7 @@ pub(crate) fn roster_rules(rules: RosterRules) -> roster::RosterRules {
         add: member_rule(rules.add).into(),
         remove: member_rule(rules.remove).into(),
         capacity: rules.capacity,
+        watched: rules.watched,
     }
 }
 

@@ -8,7 +8,7 @@ use parlance_types::{LogId, Pairs, RoomId, RoomKind, UserId};
 use super::repeat::{Asked, Changed};
 use super::{
     Actor, Description, Fields, FieldsDraft, Founding, KeyOwners, Name, OfTenant, Pair, Picture,
-    Room, Rooms, Settings, State, UniqueId,
+    Room, Rooms, Settings, State, UniqueId, Visibility,
 };
 use crate::Error;
 
@@ -31,6 +31,7 @@ pub(crate) struct NewRoom {
     pub metadata: Pairs,
     pub fields: FieldsDraft,
     pub settings: Settings,
+    pub visibility: Visibility,
     pub pair: Option<Pair>,
     pub founding: Founding,
 }
@@ -48,6 +49,7 @@ impl NewRoom {
             metadata: Pairs::default(),
             fields: FieldsDraft::default(),
             settings: Settings::of(kind),
+            visibility: Visibility::Unlisted,
             pair: None,
             founding,
         }
@@ -152,6 +154,8 @@ impl Rooms {
             fields: Fields::new(allowed_fields, &new.fields),
             key_owners: KeyOwners::of(&new.metadata, actor.user.as_ref()),
             settings: Settings { capacity, ..new.settings },
+            visibility: new.visibility,
+            members: 0,
             kept: rules.kept_by(&new.settings),
             tenant: rules,
             creator: actor.user.clone(),

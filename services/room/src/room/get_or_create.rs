@@ -5,7 +5,7 @@ use parlance_types::{JoinRule, Pairs, Role, RoomKind, UserId};
 
 use super::{
     Actor, Change, Field, FieldsDraft, Founding, Name, NewRoom, Pair, Picture, Room, Rooms, State,
-    UniqueId,
+    UniqueId, Visibility,
 };
 use crate::Error;
 
@@ -31,6 +31,8 @@ pub(crate) struct ChannelWish {
     /// Of a new channel.
     pub metadata: Pairs,
     pub fields: FieldsDraft,
+    /// Of a new channel.
+    pub visibility: Visibility,
 }
 
 /// How a room is found again.
@@ -109,6 +111,7 @@ impl Rooms {
                 picture: wish.picture.clone(),
                 metadata: wish.metadata.clone(),
                 fields: wish.fields.clone(),
+                visibility: wish.visibility,
                 ..NewRoom::bare(RoomKind::Channel, founding)
             };
             let key = Key::UniqueId(&wish.unique_id);

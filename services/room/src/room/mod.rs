@@ -23,6 +23,7 @@ mod settings;
 pub(crate) mod store;
 mod text;
 mod update;
+mod watch;
 
 use parlance_rpc::Caller;
 use parlance_types::{LogId, Micros, Pairs, Role, RoomId, RoomKind, TenantId, UserId};
@@ -39,11 +40,11 @@ pub(crate) use owners::KeyOwners;
 pub(crate) use quota::{Limits, OfTenant, TenantRules, Use};
 pub(crate) use repeat::{Asked, Changed};
 pub(crate) use rooms::Rooms;
-pub(crate) use row::Named;
+pub(crate) use row::{Listed, Named};
 pub(crate) use settings::{
     LogRules, MAX_CAPACITY, RosterRules, Settings, SettingsDraft, check_retention,
 };
-pub(crate) use text::{Description, Name, Picture, UniqueId};
+pub(crate) use text::{Description, Name, Picture, UniqueId, folded};
 pub(crate) use update::{Change, Field, Update};
 
 use crate::Error;
@@ -62,6 +63,11 @@ parlance_types::stored_enum! {
         /// It never came to be, and never will.
         Abandoned = 5,
     }
+}
+
+parlance_types::stored_enum! {
+    /// Whether a channel is found by those who do not know its name; nothing else is.
+    Visibility { Unlisted = 1, Listed = 2 }
 }
 
 /// On whose behalf something is done: a user, or nobody, which is the tenant.
@@ -107,6 +113,9 @@ pub(crate) struct Room {
     /// Who set the keys of the metadata.
     pub key_owners: KeyOwners,
     pub settings: Settings,
+    pub visibility: Visibility,
+    /// Of a listed channel: how many members it had when membership last told.
+    pub members: i64,
     /// How long the log was last told to keep events, in seconds; 0: for ever.
     pub kept: i64,
     /// What holds in all rooms of the tenant.
@@ -239,6 +248,20 @@ impl Room {
     /// The rules that the log was told.
     pub(crate) const fn log_rules(&self) -> LogRules {
         LogRules { retention: self.kept, ..self.settings.log_rules() }
+    }
+
+    /// The rules of the roster, which tells of its members where that is listed.
+    pub(crate) fn roster_rules(&self) -> RosterRules {
+        let watched = self.visibility == Visibility::Listed;
+        RosterRules { watched, ..self.settings.roster_rules() }
+    }
+
+    /// By what a list is ordered that it is in.
+    pub(crate) fn sort_name(&self) -> String {
+        match self.visibility {
+            Visibility::Listed => folded(self.name.as_str()),
+            Visibility::Unlisted => String::new(),
+        }
     }
 
     /// Whether the roster may not have heard of the latest rules.

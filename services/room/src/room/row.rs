@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     AllowedFields, Description, Fields, Name, Pair, Picture, Room, Settings, State, TenantRules,
-    UniqueId,
+    UniqueId, Visibility,
 };
 
 /// The columns of [`RoomRow`], in the order in which an insert binds them.
@@ -18,7 +18,7 @@ macro_rules! columns {
          post_rule, add_rule, remove_rule, join_rule, allow_preview, history, capacity,
          creator, pair_low, pair_high, founding, state, version, rules_version,
          pushed_rules_version, deleter, create_time, update_time, key_owners, metadata_rule,
-         retention, fields, kept"
+         retention, fields, kept, visibility"
     };
 }
 pub(super) use columns;
@@ -28,7 +28,7 @@ macro_rules! selected {
     () => {
         concat!(
             $crate::room::row::columns!(),
-            ", (SELECT s.allowed_fields FROM tenant_settings s
+            ", members, (SELECT s.allowed_fields FROM tenant_settings s
                  WHERE s.tenant_id = rooms.tenant_id) AS allowed_fields,
                (SELECT s.max_live_rooms_per_user FROM tenant_settings s
                  WHERE s.tenant_id = rooms.tenant_id) AS max_live_rooms_per_user,
@@ -73,6 +73,8 @@ parlance_db::row! {
         retention: i64,
         fields: String,
         kept: i64,
+        visibility: i16,
+        members: i64,
         allowed_fields: Option<String>,
         max_live_rooms_per_user: Option<i32>,
         tenant_retention: Option<i64>,
@@ -118,6 +120,8 @@ impl TryFrom<RoomRow> for Room {
         let stored = row.stored();
         Ok(Self {
             settings: row.settings()?,
+            visibility: stored.value("visibility", Visibility::from_i16(row.visibility))?,
+            members: row.members,
             kept: row.kept,
             tenant: TenantRules::stored(row.max_live_rooms_per_user, row.tenant_retention),
             pair: row.pair(),
@@ -172,6 +176,25 @@ impl TryFrom<NamedRow> for Named {
         let values = stored.value("fields", serde_json::from_str(&row.fields).ok())?;
         let fields = Fields::stored(allowed(row.allowed_fields.as_deref())?, values);
         Ok(Self { log_id: LogId(row.log_id), name: Name::stored(row.name), fields })
+    }
+}
+
+/// Where a listed channel stands, and what narrows the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub named: Named,
+    pub members: i64,
+}
+
+parlance_db::row! {
+    pub(super) struct ListedRow {
+        members: i64,
+    }
+}
+
+impl ListedRow {
+    pub(super) fn listed(self, named: NamedRow) -> Result<Listed, StoreError> {
+        Ok(Listed { named: named.try_into()?, members: self.members })
     }
 }
 

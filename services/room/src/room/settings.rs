@@ -4,6 +4,7 @@ use std::ops::RangeInclusive;
 
 use parlance_types::{History, JoinRule, MemberRule, RoomKind};
 
+use super::Visibility;
 use crate::Error;
 
 /// How long a room may keep its events, in seconds: a minute to ten years.
@@ -60,6 +61,8 @@ pub(crate) struct RosterRules {
     pub add: MemberRule,
     pub remove: MemberRule,
     pub capacity: i32,
+    /// Whether it tells who comes and goes.
+    pub watched: bool,
 }
 
 impl SettingsDraft {
@@ -108,6 +111,16 @@ pub(crate) fn check_join(at: &str, join: Option<JoinRule>, kind: RoomKind) -> Re
         return Err(Error::invalid(format!("{at}.join"), "must not be on request in a live room"));
     }
     Ok(())
+}
+
+impl Visibility {
+    /// Fails if a room of the kind cannot be listed; `at` is what a refusal names.
+    pub(crate) fn suit(self, kind: RoomKind, at: &str) -> Result<(), Error> {
+        match (self, kind) {
+            (Self::Unlisted, _) | (Self::Listed, RoomKind::Channel) => Ok(()),
+            (Self::Listed, _) => Err(Error::invalid(at, "is for channels")),
+        }
+    }
 }
 
 impl Settings {
@@ -172,7 +185,8 @@ impl Settings {
     }
 
     pub(crate) const fn roster_rules(&self) -> RosterRules {
-        RosterRules { join: self.join, add: self.add, remove: self.remove, capacity: self.capacity }
+        let Self { join, add, remove, capacity, .. } = *self;
+        RosterRules { join, add, remove, capacity, watched: false }
     }
 }
 

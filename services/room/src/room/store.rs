@@ -30,8 +30,9 @@ macro_rules! select {
 const INSERT: &str = concat!(
     "INSERT INTO rooms (",
     columns!(),
-    ", due_time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-     $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33)
+    ", sort_name, due_time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
+     $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33,
+     $34, $35)
      ON CONFLICT DO NOTHING"
 );
 
@@ -45,7 +46,8 @@ const UPDATE: &str = "
     UPDATE rooms SET name = $2, picture = $3, description = $4, metadata = $5, post_rule = $6,
         add_rule = $7, remove_rule = $8, join_rule = $9, allow_preview = $10, history = $11,
         capacity = $12, version = $13, rules_version = $14, update_time = $15, due_time = $16,
-        key_owners = $17, metadata_rule = $18, retention = $19, fields = $20, kept = $21
+        key_owners = $17, metadata_rule = $18, retention = $19, fields = $20, kept = $21,
+        visibility = $22, sort_name = $23
     WHERE log_id = $1";
 
 /// The rooms of all tenants, on disk.
@@ -89,6 +91,7 @@ async fn many(query: Query<'_>) -> Result<Vec<Room>, Error> {
 mod due;
 mod find;
 mod follow;
+mod listed;
 mod of_tenant;
 
 pub(crate) use of_tenant::{SETTINGS, TenantRow, limit, lock_tenant};
@@ -166,6 +169,8 @@ impl Store {
             .bind(settings.retention)
             .bind(json(&room.fields.to_store()))
             .bind(room.kept)
+            .bind(room.visibility as i16)
+            .bind(room.sort_name())
             .bind(room.create_time.saturating_add(GRACE))
             .execute()
             .await?;
@@ -276,6 +281,8 @@ impl Store {
                 .bind(settings.retention)
                 .bind(json(&room.fields.to_store()))
                 .bind(room.kept)
+                .bind(room.visibility as i16)
+                .bind(room.sort_name())
                 .execute()
                 .await?;
             enqueue(&mut tx, log_id, &[event]).await?;

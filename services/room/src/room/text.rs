@@ -64,6 +64,11 @@ text!(
     "must have 1 to 128 bytes without control characters, # and +"
 );
 
+/// A name as it is compared with others.
+pub(crate) fn folded(name: &str) -> String {
+    name.to_lowercase()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -10,7 +10,9 @@ use parlance_types::{
 
 use super::repeat::{Asked, Changed};
 use super::settings::check_join;
-use super::{Actor, Description, FieldsDraft, Name, Picture, Room, RoomEvent, Rooms, Settings};
+use super::{
+    Actor, Description, FieldsDraft, Name, Picture, Room, RoomEvent, Rooms, Settings, Visibility,
+};
 use crate::Error;
 
 /// A new value of one field; `None` and an unset rule mean the kind's default.
@@ -21,6 +23,7 @@ pub(crate) enum Field {
     Description(Description),
     Metadata(Pairs),
     Fields(FieldsDraft),
+    Visibility(Visibility),
     Post(Option<MemberRule>),
     Add(Option<MemberRule>),
     Remove(Option<MemberRule>),
@@ -68,6 +71,7 @@ impl Field {
             Self::Description(_) => "description",
             Self::Metadata(_) => "metadata",
             Self::Fields(_) => "fields",
+            Self::Visibility(_) => "visibility",
             Self::Post(_) => "settings.post",
             Self::Add(_) => "settings.add",
             Self::Remove(_) => "settings.remove",
@@ -93,6 +97,7 @@ impl Field {
                 put(&mut room.metadata, metadata.clone())
             }
             Self::Fields(fields) => room.fields.put(fields),
+            Self::Visibility(visibility) => put(&mut room.visibility, *visibility),
             Self::Post(rule) => put(&mut settings.post, rule.unwrap_or(default.post)),
             Self::Add(rule) => put(&mut settings.add, rule.unwrap_or(default.add)),
             Self::Remove(rule) => put(&mut settings.remove, rule.unwrap_or(default.remove)),
@@ -121,6 +126,7 @@ impl Change {
     fn check_rules(&self, kind: RoomKind) -> Result<(), Error> {
         self.fields.iter().try_for_each(|field| match field {
             Field::Join(join) => check_join("room.settings", *join, kind),
+            Field::Visibility(visibility) => visibility.suit(kind, "room.visibility"),
             _ => Ok(()),
         })
     }
@@ -159,7 +165,7 @@ impl Change {
         now: Micros,
     ) -> Result<Option<RoomEvent>, Error> {
         self.check(room)?;
-        let (rules, told) = (room.settings.roster_rules(), room.log_rules());
+        let (rules, told) = (room.roster_rules(), room.log_rules());
         let user = actor.user.as_ref();
         let changed = self.fields.iter().filter(|field| field.apply(room, user));
         let mut changed: Vec<_> = changed.map(Field::path).collect();
@@ -170,7 +176,7 @@ impl Change {
         room.settings.suit(room.kind, "room.settings")?;
         room.revised(now);
         room.kept = room.keeps();
-        if rules != room.settings.roster_rules() {
+        if rules != room.roster_rules() {
             room.rules_version += 1;
         }
         let rules_changed = told != room.log_rules();

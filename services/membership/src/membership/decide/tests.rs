@@ -53,6 +53,7 @@ fn rules() -> impl Strategy<Value = Rules> {
         add,
         remove,
         capacity: CAPACITY,
+        watched: false,
     })
 }
 

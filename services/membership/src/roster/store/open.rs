@@ -134,8 +134,8 @@ async fn insert(
     let insert = "INSERT INTO rosters
                     (log_id, tenant_id, room_id, kind, join_rule, add_rule, remove_rule, capacity,
                      rules_version, member_count, closed, peopled, destroy_delay, single_device,
-                     destroy_time)
-                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, FALSE, TRUE, $10, $11, $12)
+                     destroy_time, watched)
+                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 0, FALSE, TRUE, $10, $11, $12, $13)
                   ON CONFLICT DO NOTHING";
     let Roster { log_id, tenant_id, room_id, kind, rules, live, .. } = roster;
     let insert = tx.query(insert).bind(log_id.0).bind(tenant_id.as_str()).bind(room_id.as_str());
@@ -143,5 +143,5 @@ async fn insert(
     let insert = insert.bind(rules.remove as i16).bind(rules.capacity).bind(version);
     let insert = insert.bind(live.map(|live| live.destroy_delay));
     let insert = insert.bind(live.is_some_and(|live| live.single_device)).bind(destroy_time);
-    Ok(insert.execute().await? == 1)
+    Ok(insert.bind(rules.watched).execute().await? == 1)
 }

@@ -27,6 +27,34 @@ pub(super) struct Wish {
     pub query: Query,
 }
 
+/// A list of channels that somebody wants.
+#[derive(Clone, Debug)]
+pub(super) struct ChannelsWish {
+    pub page_size: i32,
+    pub page_token: String,
+    pub order: pb::ChannelsOrder,
+    pub narrow: Narrow,
+    /// What the page token belongs to.
+    pub query: Query,
+}
+
+pub(super) fn channels(
+    actor: &Actor,
+    request: pb::ListChannelsRequest,
+) -> Result<ChannelsWish, Error> {
+    fields::page_size(request.page_size)?;
+    length("fields", request.fields.len(), 0..=MAX_FILTERS)?;
+    let order = pb::ChannelsOrder::try_from(request.order);
+    let order = order.map_err(|_| Error::invalid("order", "must be a known order"))?;
+    let asked =
+        pb::ListChannelsRequest { page_size: 0, page_token: String::new(), ..request.clone() };
+    let query = Query::new(&["ListChannels", actor.tenant_id.as_str(), &format!("{asked:?}")]);
+    let fields = FieldsDraft::parse("fields", request.fields)?;
+    let narrow = Narrow::parse(&request.name_contains, fields)?;
+    let (page_size, page_token) = (request.page_size, request.page_token);
+    Ok(ChannelsWish { page_size, page_token, order, narrow, query })
+}
+
 pub(super) fn wish(actor: &Actor, request: pb::ListMyRoomsRequest) -> Result<Wish, Error> {
     let user = actor.user.as_ref().ok_or(Error::UserRequired)?;
     fields::page_size(request.page_size)?;

@@ -13,8 +13,7 @@ use uuid::Uuid;
 use super::RoomListGrpc;
 use super::decode::Wish;
 use crate::Error;
-use crate::list::folded;
-use crate::room::{Actor, Room, codec};
+use crate::room::{Actor, Room, codec, folded};
 
 /// How many logs are looked at together when not all of them are shown, and how often.
 const MANY: i32 = 100;

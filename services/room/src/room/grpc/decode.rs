@@ -10,10 +10,11 @@ use crate::Error;
 use crate::room::{
     Actor, Change, ChannelWish, Description, DirectWish, Field, FieldsDraft, Founding,
     LiveFounding, MAX_MEMBERS, Name, Names, NewRoom, Picture, SettingsDraft, UniqueId, Update,
+    Visibility,
 };
 
 /// The fields that an update may name, those of the settings by their whole path.
-const FIELDS: [&str; 5] = ["name", "picture", "description", "metadata", "fields"];
+const FIELDS: [&str; 6] = ["name", "picture", "description", "metadata", "fields", "visibility"];
 const SETTINGS: [&str; 9] = [
     "settings.post",
     "settings.add",
@@ -60,7 +61,10 @@ pub(super) fn new_room(actor: &Actor, request: pb::CreateRoomRequest) -> Result<
         return Err(Error::invalid("owner_user_id", rule));
     }
     let draft = settings("settings", &request.settings.unwrap_or_default())?;
+    let visibility = visibility("visibility", request.visibility)?;
+    visibility.suit(kind, "visibility")?;
     Ok(NewRoom {
+        visibility,
         room_id: given(request.room_id).map(|id| room_id("room_id", id)).transpose()?,
         kind,
         unique_id: unique_id.map(|id| UniqueId::parse("unique_id", id)).transpose()?,
@@ -131,7 +135,19 @@ pub(super) fn channel_wish(request: pb::GetOrCreateChannelRequest) -> Result<Cha
         picture: Picture::parse("picture", request.picture)?,
         metadata: pairs("metadata", request.metadata)?,
         fields: FieldsDraft::parse("fields", request.fields)?,
+        visibility: visibility("visibility", request.visibility)?,
     })
+}
+
+/// Whether a channel is listed.
+fn visibility(field: &str, visibility: i32) -> Result<Visibility, Error> {
+    match pb::RoomVisibility::try_from(visibility) {
+        Ok(pb::RoomVisibility::Unspecified | pb::RoomVisibility::Unlisted) => {
+            Ok(Visibility::Unlisted)
+        }
+        Ok(pb::RoomVisibility::Listed) => Ok(Visibility::Listed),
+        Err(_) => Err(Error::invalid(field, "is not known")),
+    }
 }
 
 pub(super) fn names(request: pb::BatchGetRoomsRequest) -> Result<Names, Error> {
@@ -217,6 +233,7 @@ fn field(path: &str, room: &pb::Room) -> Result<Field, Error> {
         }
         "metadata" => Field::Metadata(pairs("room.metadata", room.metadata.clone())?),
         "fields" => Field::Fields(FieldsDraft::parse("room.fields", room.fields.clone())?),
+        "visibility" => Field::Visibility(visibility("room.visibility", room.visibility)?),
         "settings.post" => Field::Post(settings()?.post),
         "settings.add" => Field::Add(settings()?.add),
         "settings.remove" => Field::Remove(settings()?.remove),
