@@ -169,6 +169,15 @@ const WORK: &[(&str, Work)] = work! {
         let request = pb::PatchMetadataRequest { room_id, patches, ..Default::default() };
         place.ann.metadata.clone().patch_metadata(request).await.expect("patched")
     },
+    "PatchMetadata of a bound key": |_, place| {
+        let action = Some(pb::key_patch::Action::Set(place.next("value")));
+        let delete_after_owner_left = true;
+        let key = "bound".to_owned();
+        let patch = pb::KeyPatch { key, action, delete_after_owner_left, ..Default::default() };
+        let (room_id, patches) = ("den".to_owned(), vec![patch]);
+        let request = pb::PatchMetadataRequest { room_id, patches, ..Default::default() };
+        place.ann.metadata.clone().patch_metadata(request).await.expect("patched")
+    },
     "ListMyRooms": |suite, place| {
         let seen = UserLog { log_id: place.log_id.clone(), ..UserLog::default() };
         suite.logs.state().page = ListUserLogsResponse { logs: vec![seen], ..Default::default() };

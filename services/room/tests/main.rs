@@ -16,6 +16,7 @@ mod list {
     mod list_my_rooms;
 }
 mod metadata {
+    mod bound_keys;
     mod patch_metadata;
 }
 pub(crate) mod tenant {

@@ -276,6 +276,8 @@ impl RosterService for FakeRoster {
         request: Request<pb::BatchGetRolesRequest>,
     ) -> Result<Response<pb::BatchGetRolesResponse>, Status> {
         let (_, request) = self.enter("BatchGetRoles", request).await?;
+        let join_times =
+            vec![prost_types::Timestamp { seconds: 1, nanos: 0 }; request.log_ids.len()];
         let roles = {
             let state = self.state();
             let role = |log_id: &String| {
@@ -284,7 +286,21 @@ impl RosterService for FakeRoster {
             };
             request.log_ids.iter().map(|id| role(id).map_or(0, |role| *role as i32)).collect()
         };
-        self.reply("BatchGetRoles", pb::BatchGetRolesResponse { roles })
+        self.reply("BatchGetRoles", pb::BatchGetRolesResponse { roles, join_times })
+    }
+
+    async fn batch_get_join_times(
+        &self,
+        request: Request<pb::BatchGetJoinTimesRequest>,
+    ) -> Result<Response<pb::BatchGetJoinTimesResponse>, Status> {
+        let (caller, request) = self.enter("BatchGetJoinTimes", request).await?;
+        let members = self.on_roster(&caller, &request.log_id, |roster| {
+            let there = request.user_ids.into_iter();
+            let there = there.filter(|user| roster.members.contains_key(user));
+            let join_time = Some(prost_types::Timestamp { seconds: 1, nanos: 0 });
+            Ok(there.map(|user_id| pb::MemberSince { user_id, join_time }).collect())
+        })?;
+        self.reply("BatchGetJoinTimes", pb::BatchGetJoinTimesResponse { members })
     }
 
     async fn get_room_members(

@@ -117,9 +117,29 @@ impl RosterService for RosterGrpc {
         let found =
             deadline.bound(self.0.store.roles(&actor.tenant_id, &user_id, &log_ids)).await?;
         let role = |log_id| {
-            found.get(log_id).map_or(MemberRole::Unspecified, |role| codec::role(*role)).into()
+            found.get(log_id).map_or(MemberRole::Unspecified, |(role, _)| codec::role(*role)).into()
         };
-        Ok(Response::new(pb::BatchGetRolesResponse { roles: log_ids.iter().map(role).collect() }))
+        let joined = |log_id| codec::timestamp(found.get(log_id).map_or(0, |(_, joined)| *joined));
+        Ok(Response::new(pb::BatchGetRolesResponse {
+            roles: log_ids.iter().map(role).collect(),
+            join_times: log_ids.iter().map(joined).collect(),
+        }))
+    }
+
+    async fn batch_get_join_times(
+        &self,
+        request: Request<pb::BatchGetJoinTimesRequest>,
+    ) -> Result<Response<pb::BatchGetJoinTimesResponse>, Status> {
+        let (actor, deadline, request) = open(request)?;
+        let log_id = fields::log_id("log_id", &request.log_id)?;
+        let user_ids = fields::ids("user_ids", request.user_ids, 1..=MAX_LIST, UserId::parse)?;
+        let joined = self.0.store.joined(&actor.tenant_id, log_id, &user_ids);
+        let member = |(user_id, joined): (UserId, Micros)| pb::MemberSince {
+            user_id: user_id.into_string(),
+            join_time: Some(codec::timestamp(joined)),
+        };
+        let members = deadline.bound(joined).await?.into_iter().map(member).collect();
+        Ok(Response::new(pb::BatchGetJoinTimesResponse { members }))
     }
 
     async fn get_room_members(

@@ -220,24 +220,25 @@ impl Store {
         Ok(Some((roster, kept)))
     }
 
-    /// The roles of a user in those of the logs where the user is a member; in a
+    /// The roles of a user in those of the logs where the user is a member, and since when; in a
     /// closed log, was one at the end. Found by log: a user may be in many.
     pub(crate) async fn roles(
         &self,
         tenant_id: &TenantId,
         user_id: &UserId,
         log_ids: &[LogId],
-    ) -> Result<BTreeMap<LogId, Role>, Error> {
+    ) -> Result<BTreeMap<LogId, (Role, Micros)>, Error> {
         let select = concat!(
-            "SELECT log_id, role FROM members
+            "SELECT log_id, role, join_time FROM members
              WHERE tenant_id = $1 AND user_id = $2 AND (",
             present!(),
             " OR state = 4) AND log_id IN ($3..)"
         );
         let select = self.db.read(select).bind(tenant_id.as_str()).bind(user_id.as_str());
         let found = select.bind_list(log_ids.iter().map(|log_id| log_id.0));
-        let found: Vec<(Uuid, i16)> = found.fetch_all().await?;
-        let keyed = |(log_id, found)| Ok((LogId(log_id), role(LogId(log_id), found)?));
+        let found: Vec<(Uuid, i16, Micros)> = found.fetch_all().await?;
+        let keyed =
+            |(log_id, found, joined)| Ok((LogId(log_id), (role(LogId(log_id), found)?, joined)));
         found.into_iter().map(keyed).collect()
     }
 }

@@ -22,6 +22,11 @@ pub(super) const WORK: &[(&str, Work)] = work! {
         }
     },
     "ListChangedRosters and AcknowledgeChangedRosters": |_, place| watch(place).await,
+    "BatchGetJoinTimes": |_, place| {
+        let user_ids = strings(&["rita", "zoe", "nobody"]);
+        let request = pb::BatchGetJoinTimesRequest { log_id: place.den(), user_ids };
+        place.room.rosters.clone().batch_get_join_times(request).await.expect("known")
+    },
     "UpdateMemberMetadata": |_, place| {
         let request = pb::UpdateMemberMetadataRequest {
             room_id: "den".to_owned(),

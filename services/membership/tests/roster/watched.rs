@@ -15,6 +15,7 @@ parlance_db::test_on_each_db!(
         a_roster_is_watched_from_the_rules_on_that_say_so,
         a_closed_roster_tells_nothing,
         a_hundred_are_told_at_once,
+        who_comes_back_is_a_member_since_then,
         what_is_told_is_internal_and_bad_fields_are_named,
 );
 
@@ -150,6 +151,52 @@ async fn a_hundred_are_told_at_once(db: Db) {
     assert_eq!(told.len(), 100);
     heard(&world, told).await;
     assert_eq!(changed(&world).await.len(), 1);
+}
+
+async fn who_comes_back_is_a_member_since_then(db: Db) {
+    let world = World::new(db);
+    let log = open(&world, "den").await;
+    let mut room = world.room_service("acme", None).rosters;
+    let mut since = async |users: &[&str]| {
+        let (log_id, user_ids) = (log.0.to_string(), strings(users));
+        let request = pb::BatchGetJoinTimesRequest { log_id, user_ids };
+        let members = room.batch_get_join_times(request).await.expect("known").into_inner();
+        let mut members = members.members;
+        members.sort_by(|one, other| one.user_id.cmp(&other.user_id));
+        members.into_iter().map(|member| (member.user_id, member.join_time)).collect::<Vec<_>>()
+    };
+    let both = since(&["bob", "nobody", "ann"]).await;
+    assert_eq!(both.len(), 2);
+    let roles = pb::BatchGetRolesRequest {
+        log_ids: vec![log.0.to_string(), LogId(uuid::Uuid::now_v7()).0.to_string()],
+        user_id: "bob".to_owned(),
+    };
+    let mut other = world.room_service("acme", None).rosters;
+    let roles = other.batch_get_roles(roles).await.expect("roles").into_inner();
+    assert_eq!((roles.join_times.len(), Some(roles.join_times[0])), (2, both[1].1));
+    world.user("bob").members.leave_room(leave("den")).await.expect("left");
+    assert_eq!(since(&["ann", "bob"]).await, both[..1]);
+    world.clock.advance(1);
+    world.user("ann").members.add_members(add("den", &["bob"])).await.expect("added");
+    let again = since(&["bob"]).await;
+    assert_eq!(again[0].0, "bob");
+    assert_ne!(again[0].1, both[1].1);
+
+    let ask = |log: LogId, users: Vec<String>| pb::BatchGetJoinTimesRequest {
+        log_id: log.0.to_string(),
+        user_ids: users,
+    };
+    violates(other.batch_get_join_times(ask(log, vec![])).await, "user_ids");
+    let missing = ask(LogId(uuid::Uuid::now_v7()), strings(&["ann"]));
+    refused(other.batch_get_join_times(missing).await, Reason::LogNotFound);
+    let mut elsewhere = world.room_service("other", None).rosters;
+    let foreign = ask(log, strings(&["ann"]));
+    refused(elsewhere.batch_get_join_times(foreign.clone()).await, Reason::LogNotFound);
+    refused(world.service().rosters.batch_get_join_times(foreign).await, Reason::NotAllowed);
+    let close = pb::CloseRosterRequest { log_id: log.0.to_string() };
+    other.close_roster(close).await.expect("closed");
+    let closed = other.batch_get_join_times(ask(log, strings(&["ann"]))).await;
+    refused(closed, Reason::LogNotFound);
 }
 
 async fn what_is_told_is_internal_and_bad_fields_are_named(db: Db) {

@@ -1,9 +1,11 @@
 //! Rosters, in the membership service: who is in which room.
 
+use std::collections::BTreeMap;
+
 use parlance_proto::membership::v1 as pb;
 use parlance_proto::membership::v1::roster_service_client::RosterServiceClient;
-use parlance_rpc::{Below, Deadline, Internal, Peer, Reason, Transport, of_no_tenant};
-use parlance_types::{LogId, Role, UserId};
+use parlance_rpc::{Below, Deadline, Internal, Peer, Reason, Transport, fields, of_no_tenant};
+use parlance_types::{LogId, Micros, Role, UserId};
 use prost::Message as _;
 
 use super::call;
@@ -193,23 +195,50 @@ impl Rosters {
         Ok(())
     }
 
-    /// The role of the acting user in each of 1 to 100 rooms, in their order.
+    /// Those of the users who are members of a room, and since when. Fails with `NoRoster`
+    /// where that is not known.
+    pub(crate) async fn joined(
+        &self,
+        room: &Room,
+        users: &[UserId],
+        deadline: Deadline,
+    ) -> Result<BTreeMap<UserId, Micros>, Error> {
+        let request = pb::BatchGetJoinTimesRequest {
+            log_id: codec::log_id(room.log_id),
+            user_ids: users.iter().map(ToString::to_string).collect(),
+        };
+        let get = |mut to: Client, request| async move { to.batch_get_join_times(request).await };
+        let nobody = Actor { tenant_id: room.tenant_id.clone(), user: None };
+        let members = call(&self.0, &nobody, deadline, request, get).await?.members;
+        let member = |member: pb::MemberSince| {
+            let joined = member.join_time.as_ref().and_then(fields::micros);
+            (UserId::new(member.user_id), joined.unwrap_or_default())
+        };
+        Ok(members.into_iter().map(member).collect())
+    }
+
+    /// The role of the acting user in each of 1 to 100 rooms, in their order, and since when they
+    /// have been a member; 0: that is not known.
     pub(crate) async fn roles(
         &self,
         actor: &Actor,
         log_ids: &[LogId],
         deadline: Deadline,
-    ) -> Result<Vec<Option<Role>>, Error> {
+    ) -> Result<Vec<Option<(Role, Micros)>>, Error> {
         let request = pb::BatchGetRolesRequest {
             log_ids: log_ids.iter().copied().map(codec::log_id).collect(),
             user_id: actor.user.as_ref().ok_or(Error::UserRequired)?.to_string(),
         };
         let get = |mut to: Client, request| async move { to.batch_get_roles(request).await };
-        let roles = call(&self.0, actor, deadline, request, get).await?.roles;
+        let pb::BatchGetRolesResponse { roles, mut join_times } =
+            call(&self.0, actor, deadline, request, get).await?;
         if roles.len() != log_ids.len() {
             let what = "the reply has another number of roles than asked for";
             return Err(self.0.strange(what).into());
         }
-        Ok(roles.into_iter().map(codec::role).collect())
+        join_times.resize(roles.len(), prost_types::Timestamp::default());
+        let joined = join_times.iter().map(|time| fields::micros(time).unwrap_or_default());
+        let member = |(role, joined)| codec::role(role).map(|role| (role, joined));
+        Ok(roles.into_iter().zip(joined).map(member).collect())
     }
 }

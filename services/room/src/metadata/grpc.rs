@@ -3,19 +3,17 @@
 use std::collections::BTreeMap;
 
 use parlance_db::Stored;
-use parlance_proto::message::v1 as log;
 use parlance_proto::room::v1 as pb;
 use parlance_proto::room::v1::metadata_service_server::MetadataService;
 use parlance_requests::RequestKey;
 use parlance_rpc::{Violation, caller, fields};
-use parlance_types::UserId;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::{Condition, KeyPatch, KeyRefusal, MAX_KEYS, Patch, Patched};
 use crate::Error;
 use crate::room::store::Revised;
-use crate::room::{Actor, Asked, Changed, Room, Rooms};
+use crate::room::{Actor, Asked, Changed, Room, Rooms, codec};
 use crate::wire::Callers;
 
 /// Serves the metadata of rooms over gRPC.
@@ -35,7 +33,7 @@ impl MetadataService for MetadataGrpc {
         let (caller, id) = (caller(&request)?, &message.request_id);
         let key = RequestKey::of(&caller, "PatchMetadata", id, message)?;
         let (actor, deadline, request) = self.callers.open(request).await?;
-        let patch = decode(request)?;
+        let patch = decode(&actor, request)?;
         let request = key.map(|key| key.in_room(patch.room_id.clone()));
         let asked = Asked { actor, request, deadline };
         let reply = match super::patch(&self.rooms, asked, patch).await? {
@@ -50,12 +48,16 @@ impl MetadataService for MetadataGrpc {
     }
 }
 
-fn decode(request: pb::PatchMetadataRequest) -> Result<Patch, Violation> {
+fn decode(actor: &Actor, request: pb::PatchMetadataRequest) -> Result<Patch, Violation> {
     let room_id = fields::room_id("room_id", request.room_id)?;
     fields::length("patches", request.patches.len(), 1..=MAX_KEYS)?;
     let patches = request.patches.into_iter().enumerate();
     let keys = patches.map(|(at, patch)| key_patch(&format!("patches[{at}]"), patch));
     let keys: Vec<_> = keys.collect::<Result<_, _>>()?;
+    if let Some(at) = keys.iter().position(|patch| patch.bound && actor.is_tenant()) {
+        let field = format!("patches[{at}].delete_after_owner_left");
+        return Err(Violation::new(field, "needs a user: who acts for nobody is no member"));
+    }
     fields::once(keys.iter().map(|patch| &patch.key), |at| format!("patches[{at}].key"))?;
     Ok(Patch { room_id, keys, partial: request.partial })
 }
@@ -81,23 +83,24 @@ fn key_patch(at: &str, patch: pb::KeyPatch) -> Result<KeyPatch, Violation> {
         let rule = "must not be given together with if_value or delete";
         return Err(Violation::new(field("if_absent"), rule));
     }
+    let bound = patch.delete_after_owner_left;
+    if bound && value.is_none() {
+        let rule = "must not be given together with delete";
+        return Err(Violation::new(field("delete_after_owner_left"), rule));
+    }
     if let Some(value) = &patch.if_value {
         pair("if_value", &patch.key, value)?;
     }
     let (mine, absent) = (patch.if_mine, patch.if_absent);
     let condition = Condition { mine, absent, value: patch.if_value };
-    Ok(KeyPatch { key: patch.key, value, condition })
+    Ok(KeyPatch { key: patch.key, value, condition, bound })
 }
 
 /// A patched room, with its event and the reply to be recorded.
 pub(super) fn revised(room: &Room, actor: &Actor, patched: Patched) -> Revised<Patched> {
-    let event = (!patched.is_nothing()).then(|| log::Event {
-        actor_id: actor.user.as_ref().map(UserId::to_string).unwrap_or_default(),
-        body: Some(log::event::Body::MetadataPatched(log::MetadataPatched {
-            set: patched.set.clone(),
-            deleted_keys: patched.deleted.iter().cloned().collect(),
-        })),
-        ..log::Event::default()
+    let event = (!patched.is_nothing()).then(|| {
+        let deleted = patched.deleted.iter().cloned().collect();
+        codec::patched_event(actor.user.as_ref(), patched.set.clone(), deleted)
     });
     Revised { event, reply: reply(room, &patched).encode_to_vec(), done: patched }
 }

@@ -10,7 +10,7 @@ use parlance_types::{Micros, Pairs, Role, RoomId, RoomKind};
 pub(crate) use grpc::MetadataGrpc;
 
 use crate::Error;
-use crate::room::{Actor, Asked, Changed, KeyOwners, Room, Rooms};
+use crate::room::{Actor, Asked, BoundKeys, Changed, KeyOwners, Member, Room, Rooms};
 
 /// The most that patched metadata holds.
 const MAX_KEYS: usize = 32;
@@ -32,6 +32,8 @@ struct KeyPatch {
     /// `None`: it goes.
     value: Option<String>,
     condition: Condition,
+    /// Whether it ends with the membership of who sets it.
+    bound: bool,
 }
 
 /// What must hold of a key; all of it.
@@ -67,6 +69,8 @@ impl KeyRefusal {
 #[derive(Clone, Copy, Debug)]
 struct Patcher<'a> {
     actor: &'a Actor,
+    /// Since when the user has been a member.
+    joined: Micros,
     any_key: bool,
 }
 
@@ -84,6 +88,7 @@ struct Patched {
 struct Draft {
     pairs: BTreeMap<String, String>,
     owners: KeyOwners,
+    bound: BoundKeys,
 }
 
 /// The bytes of keys and values.
@@ -117,11 +122,15 @@ impl KeyPatch {
         let user = by.actor.user.as_ref();
         let Some(value) = &self.value else {
             draft.owners.remove(&self.key);
+            draft.bound.set(&self.key, None);
             return draft.pairs.remove(&self.key).is_some();
         };
-        let owned = draft.owners.are(&self.key, user);
+        let member = user.filter(|_| self.bound).map(|user| Member::new(user, by.joined));
+        let same =
+            draft.owners.are(&self.key, user) && draft.bound.get(&self.key) == member.as_ref();
         draft.owners.set(&self.key, user);
-        draft.pairs.insert(self.key.clone(), value.clone()).as_ref() != Some(value) || !owned
+        draft.bound.set(&self.key, member);
+        draft.pairs.insert(self.key.clone(), value.clone()).as_ref() != Some(value) || !same
     }
 }
 
@@ -136,7 +145,8 @@ impl Patch {
     /// Patches a room at `now`.
     fn apply(&self, by: Patcher<'_>, room: &mut Room, now: Micros) -> Result<Patched, Error> {
         let pairs = room.metadata.get().clone();
-        let mut draft = Draft { pairs, owners: room.key_owners.clone() };
+        let (owners, bound) = (room.key_owners.clone(), room.bound_keys.clone());
+        let mut draft = Draft { pairs, owners, bound };
         let mut patched = Patched::default();
         for patch in self.in_order() {
             let mut refusal = patch.refusal(by, &draft);
@@ -170,8 +180,13 @@ impl Patch {
         let place = |key: &str| self.keys.iter().position(|patch| patch.key == key);
         patched.refused.sort_by_key(|(key, _)| place(key));
         if !patched.is_nothing() {
+            let (rules, bound) = (room.roster_rules(), room.bound_keys.clone());
             (room.metadata, room.key_owners) = (Pairs::stored(draft.pairs), draft.owners);
+            room.bound_keys = draft.bound;
             room.revised(now);
+            // Whoever left while their key was on its way is found once the roster tells again.
+            let news = room.bound_keys != bound && !room.bound_keys.is_empty();
+            room.rules_version += i64::from(news || rules != room.roster_rules());
         }
         Ok(patched)
     }
@@ -206,10 +221,11 @@ async fn patch_once(rooms: &Rooms, asked: &Asked, patch: &Patch) -> Result<(Room
     if room.kind == RoomKind::Direct {
         return Err(Error::DirectRoom);
     }
-    let role = if actor.is_tenant() { None } else { rooms.role(actor, &room, *deadline).await? };
+    let member =
+        if actor.is_tenant() { None } else { rooms.member(actor, &room, *deadline).await? };
     let (log_id, now) = (room.log_id, rooms.now());
     let revised = rooms.store().revise(log_id, request.as_ref(), now, |room| {
-        let patched = patch.apply(patcher(actor, room, role)?, room, now)?;
+        let patched = patch.apply(patcher(actor, room, member)?, room, now)?;
         Ok(grpc::revised(room, actor, patched))
     });
     let (room, patched) = revised.await?;
@@ -218,15 +234,19 @@ async fn patch_once(rooms: &Rooms, asked: &Asked, patch: &Patch) -> Result<(Room
 }
 
 /// Who may patch, by the rule of the room.
-fn patcher<'a>(actor: &'a Actor, room: &Room, role: Option<Role>) -> Result<Patcher<'a>, Error> {
+fn patcher<'a>(
+    actor: &'a Actor,
+    room: &Room,
+    member: Option<(Role, Micros)>,
+) -> Result<Patcher<'a>, Error> {
     if actor.is_tenant() {
-        return Ok(Patcher { actor, any_key: true });
+        return Ok(Patcher { actor, joined: 0, any_key: true });
     }
-    let role = role.ok_or(Error::NotAMember)?;
+    let (role, joined) = member.ok_or(Error::NotAMember)?;
     if !room.settings.metadata.allows(role) {
         return Err(Error::NotAllowed("only owners and admins may patch the metadata"));
     }
-    Ok(Patcher { actor, any_key: role >= Role::Admin })
+    Ok(Patcher { actor, joined, any_key: role >= Role::Admin })
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ fn actor(user: Option<&str>) -> Actor {
 
 fn draft(keys: &[(&str, &str, Option<&str>)]) -> Draft {
     let pairs = keys.iter().map(|(key, value, _)| ((*key).to_owned(), (*value).to_owned()));
-    let mut draft = Draft { pairs: pairs.collect(), owners: KeyOwners::default() };
+    let mut draft =
+        Draft { pairs: pairs.collect(), owners: KeyOwners::default(), bound: BoundKeys::default() };
     for (key, _, owner) in keys {
         draft.owners.set(key, owner.map(UserId::new).as_ref());
     }
@@ -18,7 +19,7 @@ fn draft(keys: &[(&str, &str, Option<&str>)]) -> Draft {
 }
 
 fn set(key: &str, condition: Condition) -> KeyPatch {
-    KeyPatch { key: key.to_owned(), value: Some("new".to_owned()), condition }
+    KeyPatch { key: key.to_owned(), value: Some("new".to_owned()), condition, bound: false }
 }
 
 fn of_condition(mine: bool, absent: bool, value: Option<&str>) -> Condition {
@@ -37,7 +38,7 @@ fn a_member_changes_their_own_keys_and_nobodys_and_an_admin_all() {
         (false, "absent", None),
         (true, "ann's", None),
     ] {
-        let by = Patcher { actor: &bob, any_key };
+        let by = Patcher { actor: &bob, joined: 1, any_key };
         assert_eq!(set(key, Condition::default()).refusal(by, &draft), refusal, "{key}");
     }
 }
@@ -46,7 +47,7 @@ fn a_member_changes_their_own_keys_and_nobodys_and_an_admin_all() {
 fn all_conditions_must_hold() {
     let draft = draft(&[("ann's", "1", Some("ann")), ("no", "1", None)]);
     let (ann, nobody) = (actor(Some("ann")), actor(None));
-    let [ann, nobody] = [&ann, &nobody].map(|actor| Patcher { actor, any_key: true });
+    let [ann, nobody] = [&ann, &nobody].map(|actor| Patcher { actor, joined: 1, any_key: true });
     for (by, key, condition, refusal) in [
         (ann, "ann's", of_condition(true, false, Some("1")), None),
         (ann, "ann's", of_condition(true, false, Some("2")), Some(KeyRefusal::OtherValue)),

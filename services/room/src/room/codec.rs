@@ -1,11 +1,13 @@
 //! Rooms in protobuf: on the wire, in events and in recorded replies.
 
+use std::collections::BTreeMap;
+
 use parlance_outbox::OutboxLog;
 use parlance_proto::membership::v1 as roster;
 use parlance_proto::message::v1 as log;
 use parlance_proto::message::v1::event::Body;
 use parlance_proto::room::v1 as pb;
-use parlance_types::{History, JoinRule, LogId, MemberRule, Micros, Role, RoomKind};
+use parlance_types::{History, JoinRule, LogId, MemberRule, Micros, Role, RoomKind, UserId};
 use prost::Message as _;
 use prost_types::Timestamp;
 
@@ -111,6 +113,19 @@ pub(crate) fn updated_event(room: &Room, event: &RoomEvent) -> log::Event {
             fields: room.fields.get().clone(),
             changed_fields: event.changed.iter().map(ToString::to_string).collect(),
         })),
+        ..log::Event::default()
+    }
+}
+
+/// The event that tells of keys of the metadata that changed, by somebody or by nobody.
+pub(crate) fn patched_event(
+    actor: Option<&UserId>,
+    set: BTreeMap<String, String>,
+    deleted_keys: Vec<String>,
+) -> log::Event {
+    log::Event {
+        actor_id: actor.map(ToString::to_string).unwrap_or_default(),
+        body: Some(Body::MetadataPatched(log::MetadataPatched { set, deleted_keys })),
         ..log::Event::default()
     }
 }

@@ -7,8 +7,8 @@ use parlance_types::{LogId, Pairs, RoomId, RoomKind, UserId};
 
 use super::repeat::{Asked, Changed};
 use super::{
-    Actor, Description, Fields, FieldsDraft, Founding, KeyOwners, Name, OfTenant, Pair, Picture,
-    Room, Rooms, Settings, State, UniqueId, Visibility,
+    Actor, BoundKeys, Description, Fields, FieldsDraft, Founding, KeyOwners, Name, OfTenant, Pair,
+    Picture, Room, Rooms, Settings, State, UniqueId, Visibility,
 };
 use crate::Error;
 
@@ -152,6 +152,7 @@ impl Rooms {
             description: new.description.clone(),
             metadata: new.metadata.clone(),
             fields: Fields::new(allowed_fields, &new.fields),
+            bound_keys: BoundKeys::default(),
             key_owners: KeyOwners::of(&new.metadata, actor.user.as_ref()),
             settings: Settings { capacity, ..new.settings },
             visibility: new.visibility,

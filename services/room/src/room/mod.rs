@@ -3,6 +3,7 @@
 //! `grpc` decodes, calls and encodes; `store` is SQL. Between them stand the values that
 //! cannot be wrong, and a file for each thing that is done with a room.
 
+mod bound;
 pub(crate) mod codec;
 mod create;
 mod delete;
@@ -29,6 +30,7 @@ use parlance_rpc::Caller;
 use parlance_types::{LogId, Micros, Pairs, Role, RoomId, RoomKind, TenantId, UserId};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use bound::{BoundKeys, Member};
 pub(crate) use create::{MAX_MEMBERS, NewRoom};
 pub(crate) use fields::{AllowedFields, Fields, FieldsDraft};
 pub(crate) use follow::FOLLOW;
@@ -112,6 +114,8 @@ pub(crate) struct Room {
     pub fields: Fields,
     /// Who set the keys of the metadata.
     pub key_owners: KeyOwners,
+    /// Which of them end with a membership.
+    pub bound_keys: BoundKeys,
     pub settings: Settings,
     pub visibility: Visibility,
     /// Of a listed channel: how many members it had when membership last told.
@@ -250,9 +254,9 @@ impl Room {
         LogRules { retention: self.kept, ..self.settings.log_rules() }
     }
 
-    /// The rules of the roster, which tells of its members where that is listed.
+    /// The rules of the roster, which tells of its members where somebody waits for that.
     pub(crate) fn roster_rules(&self) -> RosterRules {
-        let watched = self.visibility == Visibility::Listed;
+        let watched = self.visibility == Visibility::Listed || !self.bound_keys.is_empty();
         RosterRules { watched, ..self.settings.roster_rules() }
     }
 

@@ -70,10 +70,20 @@ impl Rooms {
         room: &Room,
         deadline: Deadline,
     ) -> Result<Option<Role>, Error> {
+        Ok(self.member(actor, room, deadline).await?.map(|(role, _)| role))
+    }
+
+    /// The same, and since when they have been a member.
+    pub(crate) async fn member(
+        &self,
+        actor: &Actor,
+        room: &Room,
+        deadline: Deadline,
+    ) -> Result<Option<(Role, Micros)>, Error> {
         // Asked of a broadcast, too: who is suspended is refused.
         let roles = self.rosters.roles(actor, &[room.log_id], deadline).await?;
         if room.kind == RoomKind::Broadcast {
-            return Ok(Some(Role::Member));
+            return Ok(Some((Role::Member, 0)));
         }
         Ok(roles.first().copied().flatten())
     }

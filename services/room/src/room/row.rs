@@ -28,7 +28,7 @@ macro_rules! selected {
     () => {
         concat!(
             $crate::room::row::columns!(),
-            ", members, (SELECT s.allowed_fields FROM tenant_settings s
+            ", members, bound_keys, (SELECT s.allowed_fields FROM tenant_settings s
                  WHERE s.tenant_id = rooms.tenant_id) AS allowed_fields,
                (SELECT s.max_live_rooms_per_user FROM tenant_settings s
                  WHERE s.tenant_id = rooms.tenant_id) AS max_live_rooms_per_user,
@@ -75,6 +75,7 @@ parlance_db::row! {
         kept: i64,
         visibility: i16,
         members: i64,
+        bound_keys: String,
         allowed_fields: Option<String>,
         max_live_rooms_per_user: Option<i32>,
         tenant_retention: Option<i64>,
@@ -130,6 +131,7 @@ impl TryFrom<RoomRow> for Room {
             metadata: Pairs::stored(
                 stored.value("metadata", serde_json::from_str(&row.metadata).ok())?,
             ),
+            bound_keys: stored.value("bound_keys", serde_json::from_str(&row.bound_keys).ok())?,
             key_owners: stored.value("key_owners", serde_json::from_str(&row.key_owners).ok())?,
             kind: stored.value("kind", RoomKind::from_i16(row.kind))?,
             state: stored.value("state", State::from_i16(row.state))?,

@@ -47,7 +47,7 @@ const UPDATE: &str = "
         add_rule = $7, remove_rule = $8, join_rule = $9, allow_preview = $10, history = $11,
         capacity = $12, version = $13, rules_version = $14, update_time = $15, due_time = $16,
         key_owners = $17, metadata_rule = $18, retention = $19, fields = $20, kept = $21,
-        visibility = $22, sort_name = $23
+        visibility = $22, sort_name = $23, bound_keys = $24
     WHERE log_id = $1";
 
 /// The rooms of all tenants, on disk.
@@ -283,6 +283,7 @@ impl Store {
                 .bind(room.kept)
                 .bind(room.visibility as i16)
                 .bind(room.sort_name())
+                .bind(json(&room.bound_keys))
                 .execute()
                 .await?;
             enqueue(&mut tx, log_id, &[event]).await?;

@@ -94,6 +94,8 @@ impl Field {
             Self::Description(text) => put(&mut room.description, text.clone()),
             Self::Metadata(metadata) => {
                 room.key_owners.take_over(&room.metadata, metadata, actor);
+                let same = |key: &str| room.metadata.get().get(key) == metadata.get().get(key);
+                room.bound_keys.retain(same);
                 put(&mut room.metadata, metadata.clone())
             }
             Self::Fields(fields) => room.fields.put(fields),

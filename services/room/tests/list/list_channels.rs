@@ -11,7 +11,7 @@ use prost_types::FieldMask;
 
 use crate::beside_membership::beside;
 use crate::harness::{
-    Client, Harness, channel, create, delete, eventually, group, largest, refused, violates,
+    Client, Harness, SECOND, channel, create, delete, eventually, group, largest, refused, violates,
 };
 
 test_on_each_db!(parlance_room::MIGRATIONS =>
@@ -85,6 +85,8 @@ async fn listed_channels_come_by_name_page_by_page(db: Db) {
         [("a", "beta"), ("b", "Alpha"), ("c", ""), ("d", "Österreich"), ("e", "ALPHA"), ("f", "z")]
     {
         create(&mut ann, listed(room_id, name)).await;
+        // Of one name the one that was made first comes first.
+        suite.clock.advance(SECOND);
     }
     create(&mut ann, pb::CreateRoomRequest { visibility: 1, ..listed("g", "Hidden") }).await;
     create(&mut ann, group("h", &[])).await;

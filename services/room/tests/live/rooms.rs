@@ -43,7 +43,7 @@ pub(crate) fn enter(room: &str, create_if_missing: bool) -> pb::EnterRoomRequest
     }
 }
 
-pub(super) fn waiting(room: &str, seconds: i64) -> pb::EnterRoomRequest {
+pub(crate) fn waiting(room: &str, seconds: i64) -> pb::EnterRoomRequest {
     let destroy_delay = Some(Duration { seconds, nanos: 0 });
     let room_to_be = pb::NewLiveRoom { destroy_delay, ..pb::NewLiveRoom::default() };
     pb::EnterRoomRequest { room: Some(room_to_be), ..enter(room, true) }

@@ -3,11 +3,11 @@
 use parlance_db::Joined;
 use parlance_types::{LogId, TenantId};
 
-use super::Store;
+use super::{Store, many};
 use crate::Error;
 use crate::clients::Changed;
-use crate::room::row::{ListedRow, NamedRow};
-use crate::room::{Listed, Visibility};
+use crate::room::row::{ListedRow, NamedRow, selected};
+use crate::room::{Listed, Room, State, Visibility};
 
 const _: () = assert!(Visibility::Listed as i16 == 2);
 
@@ -56,6 +56,17 @@ impl Store {
             query.bind(log_id.0).bind(limit).fetch_all().await?;
         let listed = rows.into_iter().map(|Joined(named, listed)| listed.listed(named));
         Ok(listed.collect::<Result<_, _>>()?)
+    }
+
+    /// Those of the rooms that are there in which keys end with memberships.
+    pub(crate) async fn with_bound_keys(&self, changed: &[Changed]) -> Result<Vec<Room>, Error> {
+        let select = concat!(
+            "SELECT ",
+            selected!(),
+            " FROM rooms WHERE log_id IN ($2..) AND state = $1 AND bound_keys <> '{}'"
+        );
+        let query = self.db.read(select).bind(State::Active as i16);
+        many(query.bind_list(changed.iter().map(|changed| changed.log_id.0))).await
     }
 
     /// Notes how many members a room has. What was told later stays.
