@@ -56,6 +56,7 @@ mod roster {
     mod broadcasts;
     mod changes;
     mod ended;
+    mod left;
     mod views;
     pub(crate) mod watched;
 }

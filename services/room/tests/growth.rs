@@ -185,6 +185,19 @@ const WORK: &[(&str, Work)] = work! {
         let page = place.ann.lists.clone().list_my_rooms(list).await.expect("a page");
         assert_eq!(page.get_ref().rooms.len(), 1);
     },
+    "ListMyRooms with rooms that were left": |suite, place| {
+        let seen = UserLog { log_id: place.log_id.clone(), ..UserLog::default() };
+        suite.logs.state().page = ListUserLogsResponse { logs: vec![seen], ..Default::default() };
+        for order in [pb::MyRoomsOrder::Name, pb::MyRoomsOrder::Activity] {
+            let list = pb::ListMyRoomsRequest {
+                order: order.into(),
+                include_left: true,
+                ..Default::default()
+            };
+            let page = place.ann.lists.clone().list_my_rooms(list).await.expect("a page");
+            assert_eq!(page.get_ref().rooms.len(), 1);
+        }
+    },
     "ListMyRooms by name": |suite, place| {
         let seen = UserLog { log_id: place.log_id.clone(), ..UserLog::default() };
         suite.logs.state().page = ListUserLogsResponse { logs: vec![seen], ..Default::default() };

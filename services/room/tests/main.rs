@@ -14,6 +14,7 @@ pub(crate) mod live {
 mod list {
     mod list_channels;
     mod list_my_rooms;
+    mod rooms_left;
 }
 mod metadata {
     mod bound_keys;

@@ -303,6 +303,14 @@ impl RosterService for FakeRoster {
         self.reply("BatchGetJoinTimes", pb::BatchGetJoinTimesResponse { members })
     }
 
+    async fn list_left_rosters(
+        &self,
+        request: Request<pb::ListLeftRostersRequest>,
+    ) -> Result<Response<pb::ListLeftRostersResponse>, Status> {
+        self.enter("ListLeftRosters", request).await?;
+        self.reply("ListLeftRosters", pb::ListLeftRostersResponse::default())
+    }
+
     async fn get_room_members(
         &self,
         _: Request<pb::GetRoomMembersRequest>,

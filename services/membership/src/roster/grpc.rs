@@ -8,7 +8,7 @@ use parlance_proto::membership::v1::roster_service_server::RosterService;
 use parlance_proto::message::v1 as pb_message;
 use parlance_proto::message::v1::MemberRole;
 use parlance_rpc::{Deadline, Violation, detached, fields, internal};
-use parlance_types::{JoinRule, MemberRule, Micros, Resource, RoomKind, SessionId, UserId};
+use parlance_types::{JoinRule, LogId, MemberRule, Micros, Resource, RoomKind, SessionId, UserId};
 use tonic::{Request, Response, Status};
 
 use super::store::Opening;
@@ -140,6 +140,22 @@ impl RosterService for RosterGrpc {
         };
         let members = deadline.bound(joined).await?.into_iter().map(member).collect();
         Ok(Response::new(pb::BatchGetJoinTimesResponse { members }))
+    }
+
+    async fn list_left_rosters(
+        &self,
+        request: Request<pb::ListLeftRostersRequest>,
+    ) -> Result<Response<pb::ListLeftRostersResponse>, Status> {
+        let user_id = internal(&request)?.require_user()?.clone();
+        let (actor, deadline, _) = open(request)?;
+        self.0.not_suspended(deadline, &actor.tenant_id, Some(&user_id)).await?;
+        let left = deadline.bound(self.0.store.left(&actor.tenant_id, &user_id)).await?;
+        let roster = |(log_id, time): (LogId, Micros)| pb::LeftRoster {
+            log_id: log_id.0.to_string(),
+            leave_time: Some(codec::timestamp(time)),
+        };
+        let rosters = left.into_iter().map(roster).collect();
+        Ok(Response::new(pb::ListLeftRostersResponse { rosters }))
     }
 
     async fn get_room_members(

@@ -18,6 +18,7 @@ use crate::{Error, codec};
 mod act;
 mod changed;
 mod ended;
+mod left;
 pub(crate) mod live;
 mod open;
 pub(crate) mod peers;
@@ -387,7 +388,8 @@ async fn gain(
     let insert = AssertSqlSafe(format!(
         "INSERT INTO members (log_id, user_id, tenant_id, room_id, role, state, join_time)
          VALUES {gained} ON CONFLICT (log_id, user_id) DO UPDATE SET role = excluded.role,
-           state = excluded.state, join_time = excluded.join_time, metadata = '{{}}'"
+           state = excluded.state, join_time = excluded.join_time, leave_time = NULL,
+           metadata = '{{}}'"
     ));
     let insert = tx.query(insert).bind(roster.log_id.0).bind(roster.tenant_id.as_str());
     let insert = insert.bind(roster.room_id.as_str()).bind(State::Present as i16).bind(now);
@@ -408,9 +410,11 @@ pub(crate) async fn lose(
     state: State,
     now: Micros,
 ) -> Result<bool, StoreError> {
-    let lose = "UPDATE members SET state = $1, metadata = '{}' FROM (VALUES ($2, $3..)) w
-                WHERE log_id = w.column1 AND user_id = w.column2";
+    let lose = "UPDATE members SET state = $1, metadata = '{}', leave_time = $3
+                FROM (VALUES ($2, $4..)) w WHERE log_id = w.column1 AND user_id = w.column2";
     let lose = tx.query(lose).bind(state as i16).bind(roster.log_id.0);
+    // There are many of live rooms, and they end.
+    let lose = lose.bind(roster.live.is_none().then_some(now));
     lose.bind_list(user_ids.iter().map(UserId::as_str)).execute().await?;
     if roster.live.is_some() {
         live::clear_seats(tx, roster.log_id, user_ids).await?;

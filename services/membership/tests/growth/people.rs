@@ -27,6 +27,10 @@ pub(super) const WORK: &[(&str, Work)] = work! {
         let request = pb::BatchGetJoinTimesRequest { log_id: place.den(), user_ids };
         place.room.rosters.clone().batch_get_join_times(request).await.expect("known")
     },
+    "ListLeftRosters": |world, place| {
+        let mut rosters = world.room_service(place.tenant, Some("zoe")).rosters;
+        rosters.list_left_rosters(pb::ListLeftRostersRequest {}).await.expect("a list")
+    },
     "UpdateMemberMetadata": |_, place| {
         let request = pb::UpdateMemberMetadataRequest {
             room_id: "den".to_owned(),

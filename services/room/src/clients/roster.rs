@@ -217,6 +217,25 @@ impl Rosters {
         Ok(members.into_iter().map(member).collect())
     }
 
+    /// The rooms that the acting user is no longer in, those left last first, and when they left.
+    pub(crate) async fn left(
+        &self,
+        actor: &Actor,
+        deadline: Deadline,
+    ) -> Result<Vec<(LogId, Micros)>, Error> {
+        let request = pb::ListLeftRostersRequest {};
+        let list = |mut to: Client, request| async move { to.list_left_rosters(request).await };
+        let left = call(&self.0, actor, deadline, request, list).await?.rosters;
+        let roster = |roster: pb::LeftRoster| {
+            let log_id = roster.log_id.parse();
+            let what = "the reply names a log that is not a UUID";
+            let log_id = log_id.map_err(|_| self.0.strange(what))?;
+            let left = roster.leave_time.as_ref().and_then(fields::micros);
+            Ok((log_id, left.unwrap_or_default()))
+        };
+        left.into_iter().map(roster).collect()
+    }
+
     /// The role of the acting user in each of 1 to 100 rooms, in their order, and since when they
     /// have been a member; 0: that is not known.
     pub(crate) async fn roles(

@@ -2,6 +2,7 @@
 
 mod channels;
 mod decode;
+mod left;
 mod pages;
 
 use parlance_proto::room::v1 as pb;

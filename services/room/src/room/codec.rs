@@ -15,7 +15,7 @@ pub(crate) use parlance_proto::message::v1::Event;
 
 use super::{
     Founding, LiveFounding, LogRules, Room, RoomEvent, RosterRules, Settings, TenantRules,
-    UniqueId, Visibility,
+    UniqueId, Visibility, is_of_members,
 };
 
 /// A room as callers see it.
@@ -36,6 +36,18 @@ pub(crate) fn room(room: &Room) -> pb::Room {
         fields: room.fields.get().clone(),
         live: room.founding.live().map(live),
         visibility: visibility(room).into(),
+    }
+}
+
+/// A room as those see it who are no longer in.
+pub(crate) fn left_room(room: &Room) -> pb::Room {
+    if !is_of_members(room.kind) {
+        return self::room(room);
+    }
+    pb::Room {
+        room_id: room.room_id.to_string(),
+        kind: kind(room.kind).into(),
+        ..pb::Room::default()
     }
 }
 

@@ -115,7 +115,15 @@ impl Rooms {
 
 /// Whether the room is open to its members only and the caller is a user.
 fn needs_membership(actor: &Actor, room: &Room) -> bool {
-    !actor.is_tenant() && room.kind == RoomKind::Group
+    !actor.is_tenant() && is_of_members(room.kind)
+}
+
+/// Whether only its members may see a room of a kind. Of direct rooms that is said by their pair.
+pub(crate) const fn is_of_members(kind: RoomKind) -> bool {
+    match kind {
+        RoomKind::Group => true,
+        RoomKind::Direct | RoomKind::Channel | RoomKind::Broadcast | RoomKind::Live => false,
+    }
 }
 
 /// Brings rooms into the order of `names`.

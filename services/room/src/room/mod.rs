@@ -34,7 +34,7 @@ pub(crate) use bound::{BoundKeys, Member};
 pub(crate) use create::{MAX_MEMBERS, NewRoom};
 pub(crate) use fields::{AllowedFields, Fields, FieldsDraft};
 pub(crate) use follow::FOLLOW;
-pub(crate) use get::Names;
+pub(crate) use get::{Names, is_of_members};
 pub(crate) use get_or_create::{ChannelWish, DirectWish};
 pub(crate) use grpc::{RoomGrpc, settings, wait, whole_seconds};
 pub(crate) use live::LiveFounding;

@@ -157,13 +157,22 @@ impl TryFrom<RoomRow> for Room {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Named {
     pub log_id: LogId,
+    pub kind: RoomKind,
     pub name: Name,
     pub fields: Fields,
+}
+
+impl Room {
+    pub(crate) fn named(&self) -> Named {
+        let (name, fields) = (self.name.clone(), self.fields.clone());
+        Named { log_id: self.log_id, kind: self.kind, name, fields }
+    }
 }
 
 parlance_db::row! {
     pub(super) struct NamedRow {
         log_id: Uuid,
+        kind: i16,
         name: String,
         fields: String,
         allowed_fields: Option<String>,
@@ -177,7 +186,8 @@ impl TryFrom<NamedRow> for Named {
         let stored = Stored { table: "rooms", row: row.log_id };
         let values = stored.value("fields", serde_json::from_str(&row.fields).ok())?;
         let fields = Fields::stored(allowed(row.allowed_fields.as_deref())?, values);
-        Ok(Self { log_id: LogId(row.log_id), name: Name::stored(row.name), fields })
+        let kind = stored.value("kind", RoomKind::from_i16(row.kind))?;
+        Ok(Self { log_id: LogId(row.log_id), kind, name: Name::stored(row.name), fields })
     }
 }
 

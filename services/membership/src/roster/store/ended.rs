@@ -15,14 +15,18 @@ const ROSTERS: i64 = 100;
 /// How many memberships end in one step.
 const STEP: u32 = 1000;
 
-/// What goes with them: devices in a live room, what waits for an answer, links.
-const CLEAR: [&str; 3] = [
+/// What goes with them: devices in a live room, what waits for an answer, links, and that
+/// somebody left.
+const CLEAR: [&str; 4] = [
     "DELETE FROM seats WHERE log_id = $1 AND (user_id, resource) IN
          (SELECT s.user_id, s.resource FROM seats s WHERE s.log_id = $1 LIMIT $2)",
     "DELETE FROM pending WHERE log_id = $1 AND (kind, user_id) IN
          (SELECT p.kind, p.user_id FROM pending p WHERE p.log_id = $1 LIMIT $2)",
     "DELETE FROM invite_links WHERE log_id = $1 AND link_id IN
          (SELECT l.link_id FROM invite_links l WHERE l.log_id = $1 LIMIT $2)",
+    "UPDATE members SET leave_time = NULL WHERE log_id = $1 AND user_id IN
+         (SELECT m.user_id FROM members m
+           WHERE m.log_id = $1 AND m.leave_time IS NOT NULL LIMIT $2)",
 ];
 
 impl Store {

@@ -23,6 +23,7 @@ pub(super) struct Wish {
     pub narrow: Narrow,
     pub order: pb::MyRoomsOrder,
     pub include_members: bool,
+    pub include_left: bool,
     /// What the page token belongs to.
     pub query: Query,
 }
@@ -95,6 +96,7 @@ pub(super) fn wish(actor: &Actor, request: pb::ListMyRoomsRequest) -> Result<Wis
         )?,
         order,
         include_members: request.include_members,
+        include_left: request.include_left,
         query,
     })
 }

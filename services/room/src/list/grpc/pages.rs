@@ -17,13 +17,20 @@ use crate::room::{Actor, Room, codec, folded};
 
 /// How many logs are looked at together when not all of them are shown, and how often.
 const MANY: i32 = 100;
-const TURNS: usize = 5;
+pub(super) const TURNS: usize = 5;
 
 /// How many members come with a room.
 const MEMBERS: i32 = 100;
 
+/// A page, and where the next one begins, if there is one.
+pub(super) struct Page<P> {
+    pub(super) rooms: Vec<pb::MyRoom>,
+    pub(super) next: Option<P>,
+    pub(super) total_size: Option<i64>,
+}
+
 /// A room that is listed; `None`: not to be shown.
-type Seen = Option<pb::MyRoom>;
+pub(super) type Seen = Option<pb::MyRoom>;
 
 /// What each room adds to an answer; one that is not shown nothing.
 fn size(room: &Seen) -> usize {
@@ -40,18 +47,26 @@ impl RoomListGrpc {
     ) -> Result<pb::ListMyRoomsResponse, Error> {
         match wish.order {
             pb::MyRoomsOrder::Name => self.by_name(actor, &wish, deadline).await,
-            _ => self.by_log(actor, &wish, deadline).await,
+            _ if wish.include_left => self.by_log_and_left(actor, &wish, deadline).await,
+            _ => {
+                let token = wish.query.position::<String>(&wish.page_token);
+                let token = fields::page_token(token)?.unwrap_or_default();
+                let Page { rooms, next, total_size } =
+                    self.by_log(actor, &wish, token, deadline).await?;
+                let next_page_token = next.map(|next| wish.query.token(next)).unwrap_or_default();
+                Ok(pb::ListMyRoomsResponse { rooms, next_page_token, total_size })
+            }
         }
     }
 
-    /// A page in an order that the logs have.
-    async fn by_log(
+    /// A page in an order that the logs have, from where the service that has them says.
+    pub(super) async fn by_log(
         &self,
         actor: &Actor,
         wish: &Wish,
+        page_token: String,
         deadline: Deadline,
-    ) -> Result<pb::ListMyRoomsResponse, Error> {
-        let token = fields::page_token(wish.query.position::<String>(&wish.page_token))?;
+    ) -> Result<Page<String>, Error> {
         let all = wish.narrow.is_nothing();
         let most = fields::page_size(wish.page_size)?.get();
         let page_size = if all { wish.page_size } else { MANY };
@@ -62,7 +77,7 @@ impl RoomListGrpc {
         let mut asked = log::ListUserLogsRequest {
             user_id: wish.user_id.clone(),
             page_size,
-            page_token: token.unwrap_or_default(),
+            page_token,
             skip_empty: wish.skip_empty,
             filter: Some(wish.filter.clone()),
             order: order.into(),
@@ -75,8 +90,7 @@ impl RoomListGrpc {
             let rooms = self.shown(actor, wish, logs, deadline).await?;
             let used = used(&found, &rooms, most);
             if used == 0 && !rooms.is_empty() {
-                let next_page_token = wish.query.token(asked.page_token);
-                return Ok(pb::ListMyRoomsResponse { rooms: found, next_page_token, total_size });
+                return Ok(Page { rooms: found, next: Some(asked.page_token), total_size });
             }
             if used < rooms.len() {
                 // The token after so many is known to the service that has the logs.
@@ -89,8 +103,7 @@ impl RoomListGrpc {
             let next = page.next_page_token;
             if all || next.is_empty() || found.len() >= most || turns == TURNS {
                 let next = Some(next).filter(|next| !next.is_empty());
-                let next_page_token = next.map(|token| wish.query.token(token)).unwrap_or_default();
-                return Ok(pb::ListMyRoomsResponse { rooms: found, next_page_token, total_size });
+                return Ok(Page { rooms: found, next, total_size });
             }
             (asked.page_token, asked.page_size) = (next, page_size);
         }
@@ -111,8 +124,15 @@ impl RoomListGrpc {
             skip_empty: wish.skip_empty,
             filter: Some(wish.filter.clone()),
         };
-        let ids = self.logs.all_ids(actor, asked, deadline).await?;
+        let mut ids = self.logs.all_ids(actor, asked, deadline).await?;
+        let mut left = self.left(actor, wish, deadline).await?;
+        left.retain(|log_id, _| !ids.contains(log_id));
+        ids.extend(left.keys());
         let named = self.rooms.named(actor, &ids).await?.into_iter();
+        let named = named.filter_map(|room| match left.get(&room.log_id) {
+            Some(_) => wish.former(room),
+            None => Some(room),
+        });
         let named = named.filter(|room| wish.narrow.lets_pass(&room.name, &room.fields));
         let mut places: Vec<_> =
             named.map(|room| (folded(room.name.as_str()), room.log_id)).collect();
@@ -123,7 +143,11 @@ impl RoomListGrpc {
         let places: Vec<_> = places.into_iter().skip(begin).take(most).collect();
         let log_ids: Vec<_> = places.iter().map(|(_, log_id)| *log_id).collect();
 
-        let mut seen = self.seen(actor, wish, &log_ids, deadline).await?;
+        let (gone, there): (Vec<_>, Vec<_>) =
+            log_ids.iter().partition(|log_id| left.contains_key(log_id));
+        let mut seen = self.seen(actor, wish, &there, deadline).await?;
+        let gone: Vec<_> = gone.into_iter().map(|log_id| (log_id, left[&log_id])).collect();
+        seen.extend(self.seen_before(actor, wish, &gone).await?);
         let rooms: Vec<Seen> = log_ids.iter().map(|log_id| seen.remove(log_id)).collect();
         let used = used(&[], &rooms, most);
         let last = places.get(used.saturating_sub(1)).filter(|_| more || used < rooms.len());
@@ -186,6 +210,7 @@ impl RoomListGrpc {
                 cursor: seen.cursor,
                 member_user_ids: members.user_ids,
                 member_count: members.total_size,
+                ..pb::MyRoom::default()
             })
         });
         Ok(shown.collect())
@@ -209,7 +234,7 @@ impl RoomListGrpc {
 
 /// How many of the rooms a page takes that has `found` already: as many as it may have, and
 /// as fit.
-fn used(found: &[pb::MyRoom], rooms: &[Seen], most: usize) -> usize {
+pub(super) fn used(found: &[pb::MyRoom], rooms: &[Seen], most: usize) -> usize {
     let mut left = most.saturating_sub(found.len());
     let wanted = rooms.iter().position(|room| match room {
         Some(_) if left == 0 => true,

@@ -95,7 +95,7 @@ impl Store {
         log_ids: &[LogId],
     ) -> Result<Vec<Named>, Error> {
         let select = "
-            SELECT log_id, name, fields, (SELECT s.allowed_fields FROM tenant_settings s
+            SELECT log_id, kind, name, fields, (SELECT s.allowed_fields FROM tenant_settings s
                                            WHERE s.tenant_id = rooms.tenant_id) AS allowed_fields
             FROM (VALUES ($1, $3..)) w JOIN rooms ON tenant_id = w.column1 AND log_id = w.column2
             WHERE state = $2";

@@ -15,7 +15,7 @@ const _: () = assert!(Visibility::Listed as i16 == 2);
 macro_rules! listed {
     ($($rest:literal),+) => {
         concat!(
-            "SELECT log_id, name, fields, (SELECT s.allowed_fields FROM tenant_settings s
+            "SELECT log_id, kind, name, fields, (SELECT s.allowed_fields FROM tenant_settings s
                                            WHERE s.tenant_id = rooms.tenant_id) AS allowed_fields,
                     members
              FROM rooms WHERE tenant_id = $1 AND visibility = 2 AND state = 2 AND ",
