@@ -131,6 +131,7 @@ const WORK: &[(&str, Work)] = work! {
         let request = pb::BatchGetRoomsRequest {
             room_ids: fifty(&["den", "tea"]),
             unique_ids: fifty(&["news", "a channel"]),
+            include_members: true,
         };
         place.ann.rooms.clone().batch_get_rooms(request).await.expect("rooms")
     },

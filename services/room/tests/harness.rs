@@ -215,7 +215,7 @@ pub(crate) fn direct(user_id: &str) -> pb::GetOrCreateDirectRoomRequest {
 
 /// A request for a room.
 pub(crate) fn get(room_id: &str) -> pb::GetRoomRequest {
-    pb::GetRoomRequest { room_id: room_id.to_owned() }
+    pb::GetRoomRequest { room_id: room_id.to_owned(), ..Default::default() }
 }
 
 /// A request to delete a room.

@@ -35,6 +35,7 @@ pub(crate) mod room {
     mod get_or_create_channel;
     mod get_or_create_direct_room;
     mod get_room;
+    mod include_members;
     mod lifecycle;
     mod locked;
     mod update_people;

@@ -4,19 +4,28 @@ mod decode;
 
 pub(crate) use decode::{settings, wait, whole_seconds};
 
+use std::collections::HashMap;
+use std::slice;
+
 use parlance_db::Stored;
 use parlance_proto::room::v1 as pb;
 use parlance_proto::room::v1::room_service_server::RoomService;
 use parlance_requests::RequestKey;
-use parlance_rpc::{Reason, caller, fields};
-use parlance_types::fitting;
+use parlance_rpc::{Deadline, Reason, caller, fields};
+use parlance_types::{RoomKind, fitting};
 use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::repeat::{Asked, Changed};
-use super::{Rooms, codec};
+use super::{Actor, Room, Rooms, codec};
 use crate::Error;
 use crate::wire::Callers;
+
+/// How many members come with a room.
+const MEMBERS: i32 = 100;
+
+/// What an entry takes in an answer beside itself.
+const ENTRY: usize = 8;
 
 /// Serves [`Rooms`] over gRPC.
 #[derive(Clone, Debug)]
@@ -43,6 +52,34 @@ fn told(changed: Changed) -> Result<pb::Room, Error> {
             let stored = Stored { table: "requests", row: log_id };
             Ok(stored.value("reply", pb::Room::decode(reply.as_slice()).ok())?)
         }
+    }
+}
+
+impl RoomGrpc {
+    /// The first members of each of the rooms, where it is a direct room or a group.
+    async fn members(
+        &self,
+        actor: &Actor,
+        rooms: &[Room],
+        deadline: Deadline,
+    ) -> Result<Vec<Option<pb::RoomMembers>>, Error> {
+        let peopled = |room: &&Room| matches!(room.kind, RoomKind::Direct | RoomKind::Group);
+        let mut log_ids: Vec<_> = rooms.iter().filter(peopled).map(|room| room.log_id).collect();
+        // One that is named twice is one room.
+        log_ids.sort_unstable();
+        log_ids.dedup();
+        if log_ids.is_empty() {
+            return Ok(vec![None; rooms.len()]);
+        }
+        let members =
+            self.rooms.rosters().first_members(actor, &log_ids, MEMBERS, deadline).await?;
+        let members: HashMap<_, _> = log_ids.into_iter().zip(members).collect();
+        let of = |room: &Room| {
+            let members = members.get(&room.log_id)?;
+            let (user_ids, total_size) = (members.user_ids.clone(), members.total_size);
+            Some(pb::RoomMembers { room_id: room.room_id.to_string(), user_ids, total_size })
+        };
+        Ok(rooms.iter().map(of).collect())
     }
 }
 
@@ -92,7 +129,12 @@ impl RoomService for RoomGrpc {
         let (actor, deadline, request) = self.callers.open(request).await?;
         let room_id = fields::room_id("room_id", request.room_id)?;
         let room = deadline.bound(self.rooms.get(&actor, &room_id, deadline)).await?;
-        Ok(Response::new(pb::GetRoomResponse { room: Some(codec::room(&room)) }))
+        let mut members = Vec::new();
+        if request.include_members {
+            members = self.members(&actor, slice::from_ref(&room), deadline).await?;
+        }
+        let (room, members) = (Some(codec::room(&room)), members.pop().flatten());
+        Ok(Response::new(pb::GetRoomResponse { room, members }))
     }
 
     async fn batch_get_rooms(
@@ -100,12 +142,21 @@ impl RoomService for RoomGrpc {
         request: Request<pb::BatchGetRoomsRequest>,
     ) -> Result<Response<pb::BatchGetRoomsResponse>, Status> {
         let (actor, deadline, request) = self.callers.open(request).await?;
+        let wished = request.include_members;
         let names = decode::names(request)?;
-        let rooms = deadline.bound(self.rooms.batch_get(&actor, &names, deadline)).await?;
-        let mut rooms: Vec<pb::Room> = rooms.iter().map(codec::room).collect();
-        let fit = fitting(rooms.iter().map(Message::encoded_len)).min(rooms.len());
+        let found = deadline.bound(self.rooms.batch_get(&actor, &names, deadline)).await?;
+        let mut members = vec![None; found.len()];
+        if wished {
+            members = self.members(&actor, &found, deadline).await?;
+        }
+        let mut rooms: Vec<pb::Room> = found.iter().map(codec::room).collect();
+        let sizes = rooms.iter().zip(&members).map(|(room, members)| {
+            room.encoded_len() + members.as_ref().map_or(0, |members| members.encoded_len() + ENTRY)
+        });
+        let fit = fitting(sizes).min(rooms.len());
         let left_out_room_ids = rooms.drain(fit..).map(|room| room.room_id).collect();
-        Ok(Response::new(pb::BatchGetRoomsResponse { rooms, left_out_room_ids }))
+        let members = members.into_iter().take(fit).flatten().collect();
+        Ok(Response::new(pb::BatchGetRoomsResponse { rooms, left_out_room_ids, members }))
     }
 
     async fn update_room(

@@ -11,7 +11,7 @@ use parlance_rpc::{Principal, Reason, Transport};
 use prost_types::{Duration, FieldMask};
 
 use crate::beside_membership::beside;
-use crate::harness::{Harness, delete, eventually, get, group, refused, violates};
+use crate::harness::{Harness, SECOND, delete, eventually, get, group, refused, violates};
 
 test_on_each_db!(parlance_room::MIGRATIONS =>
     a_room_is_made_by_entering_it_and_over_when_the_last_one_leaves,
@@ -24,6 +24,7 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
     many_who_enter_at_once_make_one_room,
     a_service_makes_a_room_that_waits_for_the_first_one,
     a_live_room_is_deleted_like_others,
+    metadata_stays_while_a_room_waits_and_goes_with_it,
     what_is_wrong_with_a_request_is_named,
 );
 
@@ -317,6 +318,30 @@ async fn a_live_room_is_deleted_like_others(db: Db) {
         refused(live(&suite, "ann").enter_room(enter("g", true)).await, Reason::RoomIdTaken);
         refused(live(&suite, "ann").enter_room(enter("g", false)).await, Reason::RoomNotFound);
         leave(&mut live(&suite, "ann"), "g").await;
+    })
+    .await;
+}
+
+/// B-024.
+async fn metadata_stays_while_a_room_waits_and_goes_with_it(db: Db) {
+    beside(db, |suite, membership| async move {
+        let mut ann = live(&suite, "ann");
+        let metadata = [("topic".to_owned(), "tea".to_owned())].into();
+        let mut request = waiting("den", 90);
+        request.room.as_mut().expect("a room").metadata = metadata;
+        entered(&mut ann, request).await;
+        leave(&mut ann, "den").await;
+        let kept = suite.backend().rooms.get_room(get("den")).await.expect("it waits");
+        let kept = kept.into_inner().room.expect("a room").metadata;
+        assert_eq!(kept.get("topic").map(String::as_str), Some("tea"));
+        // Who comes back in time finds it; a new life begins without it.
+        let back = entered(&mut ann, enter("den", false)).await;
+        assert_eq!(back.room.expect("a room").metadata, kept);
+        leave(&mut ann, "den").await;
+        suite.clock.advance(91 * SECOND);
+        membership.end_due().await;
+        let new = entered(&mut ann, enter("den", true)).await;
+        assert!(new.created && new.room.expect("a room").metadata.is_empty());
     })
     .await;
 }

@@ -21,7 +21,8 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
 
 fn ask(room_ids: &[&str], unique_ids: &[&str]) -> pb::BatchGetRoomsRequest {
     let own = |ids: &[&str]| ids.iter().map(ToString::to_string).collect();
-    pb::BatchGetRoomsRequest { room_ids: own(room_ids), unique_ids: own(unique_ids) }
+    let (room_ids, unique_ids) = (own(room_ids), own(unique_ids));
+    pb::BatchGetRoomsRequest { room_ids, unique_ids, include_members: false }
 }
 
 async fn found(client: &mut Client, request: pb::BatchGetRoomsRequest) -> Vec<String> {
