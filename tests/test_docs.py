@@ -104,6 +104,7 @@ NO_ROW = {
         "services/parlance/src/tenant_rate.rs",
         "services/presence/src/presence/watch.rs",
         "services/presence/src/seat/mod.rs",
+        "services/room/src/room/follow.rs",
         "services/room/src/room/janitor.rs",
     },
     "a text": {"crates/db/src/conn.rs"},

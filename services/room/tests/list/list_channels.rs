@@ -161,10 +161,7 @@ async fn the_size_follows_who_comes_and_goes(db: Db) {
             }
         };
         eventually(size("a", 1)).await;
-        let join = |room_id: &str| membership::JoinRoomRequest {
-            room_id: room_id.to_owned(),
-            ..Default::default()
-        };
+        let join = |room_id: &str| membership::JoinRoomRequest { room_id: room_id.to_owned() };
         for user in ["bob", "cid"] {
             membership.user(user).join_room(join("a")).await.expect("joined");
         }

@@ -145,7 +145,7 @@ async fn who_comes_back_has_left_nothing_and_what_is_gone_is_gone(db: Db) {
         }
         let bob = suite.user("bob");
         assert_eq!(ids(&bob, with_left()).await, ["left", "gone", "back"]);
-        let join = membership::JoinRoomRequest { room_id: "back".to_owned(), ..Default::default() };
+        let join = membership::JoinRoomRequest { room_id: "back".to_owned() };
         membership.user("bob").join_room(join).await.expect("joined");
         ann.rooms.delete_room(delete("gone", "")).await.expect("deleted");
         assert_eq!(ids(&bob, with_left()).await, ["left"]);

@@ -40,8 +40,8 @@ fn key(key: &str, value: &str, bound: bool) -> pb::KeyPatch {
 async fn patch(client: &Client, patches: Vec<pb::KeyPatch>) -> BTreeMap<String, String> {
     let request =
         pb::PatchMetadataRequest { room_id: "g".to_owned(), patches, ..Default::default() };
-    let patched = client.metadata.clone().patch_metadata(request).await.expect("patched");
-    patched.into_inner().metadata
+    let reply = client.metadata.clone().patch_metadata(request).await.expect("patched");
+    reply.into_inner().metadata
 }
 
 /// The keys of the room, as the backend sees them.

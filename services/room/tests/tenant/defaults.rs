@@ -26,6 +26,7 @@ test_on_each_db!(parlance_room::MIGRATIONS =>
     what_is_wrong_with_the_defaults_is_named,
 );
 
+#[expect(clippy::unnecessary_wraps, reason = "fields of messages are optional")]
 fn span(seconds: i64) -> Option<Duration> {
     Some(Duration { seconds, nanos: 0 })
 }
