@@ -238,15 +238,17 @@ async fn two_who_deny_each_other_mutually_at_once_agree(db: Db) {
     for _ in 0..10 {
         let (ann, bob) =
             tokio::join!(set_default(&world, "ann", "a"), set_default(&world, "bob", "b"));
-        (ann.expect("set"), bob.expect("set"));
+        ann.expect("set");
+        bob.expect("set");
         assert!(last("ann") && last("bob"));
         let (ann, bob) = tokio::join!(decline(&world, "ann"), block(&world, "bob", "ann"));
-        (ann.expect("declined"), bob.expect("blocked"));
+        ann.expect("declined");
+        bob.expect("blocked");
         assert!(last("ann") && last("bob"), "Bob denies her, and mutually");
-        let (bob, unblocked) = tokio::join!(decline(&world, "bob"), async {
+        let (bob, ()) = tokio::join!(decline(&world, "bob"), async {
             unblock(&world, "bob", "ann").await;
         });
-        (bob.expect("declined"), unblocked);
+        bob.expect("declined");
         assert!(!last("ann") && !last("bob"));
     }
 }
@@ -265,7 +267,8 @@ async fn a_direct_room_that_is_opened_later_knows_of_the_list(db: Db) {
         };
         let mut rosters = world.room_service("acme", Some(&bob)).rosters;
         let (set, opened) = tokio::join!(set_default(&world, &ann, "a"), rosters.open_roster(open));
-        (set.expect("set"), opened.expect("opened"));
+        set.expect("set");
+        opened.expect("opened");
         let mut pair = told(&world, log_id);
         pair.sort();
         assert_eq!(pair, [is(&ann, true), is(&bob, true)]);

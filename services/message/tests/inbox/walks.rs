@@ -163,6 +163,22 @@ impl Model {
         world.store.apply(facts(tenant(), self.log_id, vec![fact])).await.expect("a fact");
     }
 
+    /// A member blocks another, or unblocks them: of two, silently.
+    async fn block(
+        &mut self,
+        world: &World,
+        people: &mut People,
+        user_id: &'static str,
+        random: &mut StdRng,
+    ) {
+        if self.users.len() > 2 {
+            return people.step(user_id, random).await;
+        }
+        let (other, hides) = (self.peer(user_id), random.random_bool(0.5));
+        people.hide(user_id, other, hides).await;
+        self.hide(world, other, hides).await;
+    }
+
     async fn step(&mut self, world: &World, people: &mut People, random: &mut StdRng) {
         let user_id = *self.users.choose(random).expect("a user");
         let member = self.members.contains_key(user_id);
@@ -243,13 +259,7 @@ impl Model {
                 }
             }
             14 => world.store.prune(ON_PRUNE).await.expect("pruned"),
-            15 | 16 if self.users.len() == 2 => {
-                let other = self.peer(user_id);
-                let hides = random.random_bool(0.5);
-                people.hide(user_id, other, hides).await;
-                self.hide(world, other, hides).await;
-            }
-            15 | 16 => people.step(user_id, random).await,
+            15 | 16 => self.block(world, people, user_id, random).await,
             _ => {
                 self.version += 1;
                 let effects = if member { lost(user_id) } else { gained(user_id) };
