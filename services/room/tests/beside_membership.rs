@@ -37,7 +37,8 @@ where
             let call = membership::ListUserMembershipsRequest::default();
             membership.user(user).list_user_memberships(call).await.expect("a first call");
         }
-        test(suite, membership).await;
+        // The tests are long, and their futures with them.
+        Box::pin(test(suite, membership)).await;
     };
     match &db {
         Db::Sqlite(_) => testing::on_sqlite(migrations, run).await,

@@ -117,7 +117,7 @@ const fn not_the_sender() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use parlance_log::{Blocked, EpochId, History, Membership, RoomKind, Rules};
+    use parlance_log::{Blocked, EpochId, History, MemberRule, Membership, RoomKind, Rules};
     use parlance_rpc::Failure as _;
     use parlance_types::{LogId, RoomId, TenantId};
     use uuid::Uuid;

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use parlance_db::{Db, test_on_each_db};
 use parlance_proto::message::v1 as pb;
-use parlance_proto::message::v1::RoomKind;
 use parlance_proto::message::v1::notice_service_client::NoticeServiceClient;
 use parlance_proto::message::v1::subscribe_response::Frame;
+use parlance_proto::message::v1::{MessageContent, RoomKind};
 use parlance_rpc::testing::{called_by, caller};
 use parlance_rpc::{Principal, Reason};
 use parlance_types::UserId;
@@ -72,9 +72,11 @@ async fn everybody_who_follows_is_told_once_and_nobody_afterwards(db: Db) {
     let (_, here, there) = two_nodes(&db, Mood::Reliable, hints_only()).await;
     let room = group(&here, "r", &["ann", "bob"]).await;
     let (mut ann, mut bob) = (here.follow("ann").await, there.follow("bob").await);
-    let mut content = text("begins");
-    content.r#type = "game".to_owned();
-    content.properties = [("round".to_owned(), "7".to_owned())].into();
+    let content = MessageContent {
+        r#type: "game".to_owned(),
+        properties: [("round".to_owned(), "7".to_owned())].into(),
+        ..text("begins")
+    };
     let request = pb::SendNoticeRequest { content: Some(content.clone()), ..saying("r", "", &[]) };
     say_at(&here, "ann", request).await;
     for reader in [&mut ann, &mut bob] {
@@ -172,8 +174,8 @@ async fn bad_input_is_refused_by_name(db: Db) {
     violates(say(&ann, pb::SendNoticeRequest { content: None, ..good.clone() }).await, "content");
     violates(say(&ann, saying("lobby", "", &[])).await, "content.text");
     violates(say(&ann, saying("lobby", &"x".repeat(4001), &[])).await, "content.text");
-    let mut reply = text("x");
-    reply.reply_to_message_id = "00000000000000000000000000000009-1".to_owned();
+    let reply_to_message_id = "00000000000000000000000000000009-1".to_owned();
+    let reply = MessageContent { reply_to_message_id, ..text("x") };
     let reply = pb::SendNoticeRequest { content: Some(reply), ..good };
     violates(say(&ann, reply).await, "content.reply_to_message_id");
 }
