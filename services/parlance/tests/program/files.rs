@@ -218,7 +218,7 @@ async fn a_database_that_is_removed_replaced_or_damaged_ends_all_writing_and_say
         assert!(told.contains(what), "{told}");
         assert_eq!(log.matches("stop the server, put a backup").count(), 1, "{name}: {log}");
         // Only what asks the service of a broken file cannot know why that fails.
-        let asks = ["ended live rooms", "ended sessions", "seat walk"];
+        let asks = ["changed rosters", "ended live rooms", "ended sessions", "seat walk"];
         let mut fails = log.lines().filter(|line| line.contains("a task fails"));
         assert!(fails.all(|line| asks.iter().any(|task| line.contains(task))), "{name}: {log}");
     }

@@ -10,7 +10,6 @@ use futures::StreamExt as _;
 use parlance_rpc::{Deadline, Tasks};
 use parlance_types::{LogId, Micros};
 
-use super::store::Revised;
 use super::{Room, RoomEvent, Rooms, codec};
 use crate::Error;
 
@@ -77,19 +76,10 @@ impl Rooms {
 
     /// Lets a room follow its tenant, if it is there.
     pub(super) async fn follow(&self, log_id: LogId, deadline: Deadline) -> Result<(), Error> {
-        let rooms = self.clone();
-        self.change(deadline, async move {
-            let revised = rooms.store.revise(log_id, None, rooms.now(), |room| {
-                let event = room.follow_tenant();
-                let event = event.map(|event| codec::updated_event(room, &event));
-                Ok(Revised { event, reply: Vec::new(), done: () })
-            });
-            match revised.await {
-                Ok((room, ())) => rooms.settle(&room, deadline).await,
-                Err(Error::RoomNotFound) => Ok(()),
-                Err(error) => Err(error),
-            }
-        })
-        .await
+        let follow = |room: &mut Room, _| {
+            let event = room.follow_tenant();
+            event.map(|event| codec::updated_event(room, &event))
+        };
+        self.revise_by_itself(log_id, deadline, follow).await
     }
 }

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use parlance_outbox::Outbox;
 use parlance_rpc::{Deadline, Env, Tasks, detached};
-use parlance_types::{Clock, Micros, RoomId, RoomKind};
+use parlance_types::{Clock, LogId, Micros, RoomId, RoomKind};
 use uuid::{NoContext, Timestamp, Uuid};
 
-use super::store::Store;
-use super::{Actor, Role, Room, State};
+use super::store::{Revised, Store};
+use super::{Actor, Role, Room, State, codec};
 use crate::Error;
 use crate::clients::{Members, Rosters};
 
@@ -51,6 +51,30 @@ impl Rooms {
         W: Future<Output = Result<T, Error>> + Send + 'static,
     {
         deadline.bound(detached(self.tasks.track(work)))
+    }
+
+    /// Lets a room that is there change by itself. What it tells comes with it; `None`: nothing
+    /// changed.
+    pub(super) async fn revise_by_itself(
+        &self,
+        log_id: LogId,
+        deadline: Deadline,
+        revise: impl FnOnce(&mut Room, Micros) -> Option<codec::Event> + Send + 'static,
+    ) -> Result<(), Error> {
+        let rooms = self.clone();
+        self.change(deadline, async move {
+            let now = rooms.now();
+            let revised = rooms.store.revise(log_id, None, now, |room| {
+                let event = revise(room, now);
+                Ok(Revised { event, reply: Vec::new(), done: () })
+            });
+            match revised.await {
+                Ok((room, ())) => rooms.settle(&room, deadline).await,
+                Err(Error::RoomNotFound) => Ok(()),
+                Err(error) => Err(error),
+            }
+        })
+        .await
     }
 
     pub(crate) const fn rosters(&self) -> &Rosters {

@@ -10,7 +10,6 @@ use std::time::Duration;
 use parlance_rpc::{Deadline, Tasks};
 use parlance_types::{Micros, Pairs};
 
-use super::store::Revised;
 use super::{BoundKeys, Room, Rooms, codec};
 use crate::Error;
 
@@ -65,7 +64,6 @@ impl Rooms {
 
     /// Deletes the keys of a room whose owners' memberships are over.
     async fn end_keys(&self, room: &Room, deadline: Deadline) -> Result<(), Error> {
-        let (rooms, log_id) = (self.clone(), room.log_id);
         let present = match self.rosters.joined(room, &room.bound_keys.users(), deadline).await {
             Ok(present) => present,
             // It is over, or not known: nobody is said to have left.
@@ -76,18 +74,8 @@ impl Rooms {
         if over.is_empty() {
             return Ok(());
         }
-        self.change(deadline, async move {
-            let revised = rooms.store.revise(log_id, None, rooms.now(), |room| {
-                let event = room.end_keys(&over, rooms.now());
-                Ok(Revised { event, reply: Vec::new(), done: () })
-            });
-            match revised.await {
-                Ok((room, ())) => rooms.settle(&room, deadline).await,
-                Err(Error::RoomNotFound) => Ok(()),
-                Err(error) => Err(error),
-            }
-        })
-        .await
+        let end_keys = move |room: &mut Room, now| room.end_keys(&over, now);
+        self.revise_by_itself(room.log_id, deadline, end_keys).await
     }
 }
 
