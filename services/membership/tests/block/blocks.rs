@@ -114,21 +114,27 @@ async fn who_comes_back_into_a_direct_room_is_blocked_as_before(db: Db) {
     assert_eq!(of_peers(&world.logs.log(pair).silent), [is("bob", true), is("bob", true)]);
 }
 
+/// Blocks a user while the direct room of the two is opened: its log, and who is blocked.
+pub(super) async fn block_beside_opening(world: &World, round: u32) -> (LogId, String) {
+    let (ann, bob) = (format!("ann {round}"), format!("bob {round}"));
+    world.know("acme", &[&ann, &bob]).await;
+    let log_id = LogId(Uuid::now_v7());
+    let open = pb::OpenRosterRequest {
+        kind: RoomKind::Direct.into(),
+        ..opening(log_id, &format!("pair {round}"), &[(&ann, Member), (&bob, Member)])
+    };
+    let mut rosters = world.room_service("acme", Some(&bob)).rosters;
+    let (blocked, opened) = tokio::join!(block(world, &ann, &bob), rosters.open_roster(open));
+    blocked.expect("blocked");
+    opened.expect("opened");
+    (log_id, bob)
+}
+
 /// Whichever is first: the log of the room learns of the block, once.
 async fn a_block_and_the_opening_of_the_direct_room_see_each_other(db: Db) {
     let world = World::new(db);
     for round in 0..20 {
-        let (ann, bob) = (format!("ann {round}"), format!("bob {round}"));
-        world.know("acme", &[&ann, &bob]).await;
-        let log_id = LogId(Uuid::now_v7());
-        let open = pb::OpenRosterRequest {
-            kind: RoomKind::Direct.into(),
-            ..opening(log_id, &format!("pair {round}"), &[(&ann, Member), (&bob, Member)])
-        };
-        let mut rosters = world.room_service("acme", Some(&bob)).rosters;
-        let (blocked, opened) = tokio::join!(block(&world, &ann, &bob), rosters.open_roster(open));
-        blocked.expect("blocked");
-        opened.expect("opened");
+        let (log_id, bob) = block_beside_opening(&world, round).await;
         assert_eq!(of_peers(&world.logs.log(log_id).silent), [is(&bob, true)]);
     }
 }

@@ -2,12 +2,11 @@
 
 use parlance_db::Db;
 use parlance_proto::membership::v1 as pb;
-use parlance_proto::message::v1::{Hiding, RoomKind};
+use parlance_proto::message::v1::Hiding;
 use parlance_types::LogId;
-use uuid::Uuid;
 
-use super::blocks::{block, changes, is, listed, of_own, of_peers, unblock};
-use crate::harness::{Member, Owner, World, opening, strings};
+use super::blocks::{block, block_beside_opening, changes, is, listed, of_own, of_peers, unblock};
+use crate::harness::{Member, Owner, World, strings};
 
 parlance_db::test_on_each_db!(
     parlance_membership::MIGRATIONS =>
@@ -109,17 +108,7 @@ async fn a_silent_block_and_the_opening_of_the_direct_room_see_each_other(db: Db
     let world = World::new(db);
     policy(&world, 1, true).await;
     for round in 0..20 {
-        let (ann, bob) = (format!("ann {round}"), format!("bob {round}"));
-        world.know("acme", &[&ann, &bob]).await;
-        let log_id = LogId(Uuid::now_v7());
-        let open = pb::OpenRosterRequest {
-            kind: RoomKind::Direct.into(),
-            ..opening(log_id, &format!("pair {round}"), &[(&ann, Member), (&bob, Member)])
-        };
-        let mut rosters = world.room_service("acme", Some(&bob)).rosters;
-        let (blocked, opened) = tokio::join!(block(&world, &ann, &bob), rosters.open_roster(open));
-        blocked.expect("blocked");
-        opened.expect("opened");
+        let (log_id, bob) = block_beside_opening(&world, round).await;
         assert_eq!(hidden(&world, log_id), [is(&bob, true)]);
     }
 }
