@@ -95,6 +95,13 @@ soak: setup ## Kill, pause and roll replicas under load, ROUNDS (10) times as of
 	  PARLANCE_SOAK=3 PATH="$(CURDIR)/.tools/bin:$$PATH" \
 	  $(VENV)/python -m pytest -rP tests/test_edges.py tests/soak_edges.py
 
+# By default the version before the latest change of a schema.
+OLDER := $(shell git log -1 --format=%h -- 'services/*/migrations')~1
+.PHONY: mixed
+mixed: setup ## Run OLDER, a version from git, beside this one on one database, under load and kills
+	TEST_PARLANCE_OLDER_PROGRAMS=$$(scripts/build-older $(OLDER)) scripts/with-postgres \
+	  cargo test --workspace --test mixed -- --nocapture
+
 .PHONY: lint
 lint: setup ## Check format, lints, dependencies, contracts, layers and SQL
 	cargo fmt --all --check

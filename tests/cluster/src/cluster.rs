@@ -97,26 +97,40 @@ impl Cluster {
     /// Starts `count` replicas of each service, all at once, and waits until all
     /// are ready.
     pub async fn start(count: usize) -> Self {
-        Self::on(count, Database::create().await, Redis::start().await, &HASTY).await
+        Self::on(count, Database::create().await, Redis::start().await, &HASTY, None).await
     }
 
     /// As `start`, with the settings that an installation has by default; only the
     /// rate of a caller is without limit.
     pub async fn with_defaults(count: usize) -> Self {
-        Self::on(count, Database::create().await, Redis::start().await, &[]).await
+        Self::on(count, Database::create().await, Redis::start().await, &[], None).await
     }
 
     /// As `start`, on a Postgres of its own, which may be crashed.
     pub async fn beside(count: usize, postgres: &Postgres) -> Self {
-        Self::on(count, Database::on(postgres.url()).await, Redis::start().await, &HASTY).await
+        Self::on(count, Database::on(postgres.url()).await, Redis::start().await, &HASTY, None)
+            .await
     }
 
     /// As `start`, on a Redis Cluster.
     pub async fn on_redis_cluster(count: usize) -> Self {
-        Self::on(count, Database::create().await, Redis::start_cluster().await, &HASTY).await
+        Self::on(count, Database::create().await, Redis::start_cluster().await, &HASTY, None).await
     }
 
-    async fn on(count: usize, database: Database, redis: Redis, settings: &[(&str, &str)]) -> Self {
+    /// As `start`, with two replicas of each service: the second ones are of the older programs
+    /// in a folder.
+    pub async fn beside_older(older: &Path) -> Self {
+        let (database, redis) = (Database::create().await, Redis::start().await);
+        Self::on(2, database, redis, &HASTY, Some(older)).await
+    }
+
+    async fn on(
+        count: usize,
+        database: Database,
+        redis: Redis,
+        settings: &[(&str, &str)],
+        older: Option<&Path>,
+    ) -> Self {
         let alone = ALONE.lock().await;
         let programs = programs().await;
         let folder = tempfile::Builder::new().prefix("parlance-cluster-").tempdir();
@@ -153,6 +167,7 @@ impl Cluster {
             let mut arguments = vec!["--listen".to_owned(), format!("127.0.0.1:{port}")];
             arguments
                 .extend(shared.iter().flat_map(|(flag, value)| [(*flag).into(), value.clone()]));
+            let programs = older.filter(|_| name.1 == 1).unwrap_or(programs);
             let program = programs.join(format!("parlance-{}", name.0.name()));
             let log = folder.path().join(format!("{name}.log"));
             (*name, Replica::new(program, *port, arguments, log))
