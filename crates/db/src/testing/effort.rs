@@ -1,5 +1,6 @@
 //! What a database does for a piece of work, in numbers that are the same in every run.
 
+use std::ops::RangeInclusive;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,9 +11,9 @@ use tokio::sync::Mutex;
 use super::TestSchema;
 use crate::{Db, Pool};
 
-/// How often each thing is done. The least counts: what a database does on the side, such as
-/// looking for free space, only adds to it.
-const RUNS: usize = 5;
+/// How often each thing is done, at least and at most. The least counts: what a database does
+/// on the side, such as looking for free space, only adds to it.
+const RUNS: RangeInclusive<usize> = 2..=5;
 
 /// Counts what a database does: SQLite the steps of its virtual machine, Postgres the pages
 /// that it touches, in memory or not.
@@ -96,15 +97,16 @@ pub async fn costs_the_same<W, P>(db: &Db, world: &W, places: &[P], work: &[(&st
         if matches!(db, Db::Postgres(_)) {
             db.write("VACUUM").execute().await.expect("vacuumed");
         }
-        let mut costs = [Vec::new(), Vec::new()];
-        for _ in 0..RUNS {
-            for (place, costs) in [little, much].into_iter().zip(&mut costs) {
-                costs.push(effort.taken_by(work(world, place)).await.1);
+        let (mut costs, mut runs) = ([u64::MAX; 2], 0);
+        let is_more = |[little, much]: [u64; 2]| much > little + little / 10 + more;
+        while runs < *RUNS.start() || runs < *RUNS.end() && is_more(costs) {
+            for (place, least) in [little, much].into_iter().zip(&mut costs) {
+                *least = (*least).min(effort.taken_by(work(world, place)).await.1);
             }
+            runs += 1;
         }
-        let [little, much] = costs.map(|costs| costs.into_iter().min().expect("some runs"));
-        if much > little + little / 10 + more {
-            grown.push(format!("{what}: {much} instead of {little}"));
+        if is_more(costs) {
+            grown.push(format!("{what}: {} instead of {}", costs[1], costs[0]));
         }
     }
     assert!(grown.is_empty(), "{grown:#?}");
@@ -127,7 +129,7 @@ pub async fn stays_as_cheap(
             db.write("VACUUM").execute().await.expect("vacuumed");
         }
         let mut least = u64::MAX;
-        for _ in 0..RUNS {
+        for _ in 0..*RUNS.end() {
             least = least.min(effort.taken_by(work()).await.1);
         }
         costs.push(least);
