@@ -32,11 +32,13 @@ from parlance.message.v1 import (
     inbox_service_pb2,
     inbox_service_pb2_grpc,
     mark_service_pb2_grpc,
+    mention_service_pb2_grpc,
     message_pb2,
     message_service_pb2,
     message_service_pb2_grpc,
     stream_service_pb2,
     stream_service_pb2_grpc,
+    thread_service_pb2_grpc,
 )
 from parlance.presence.v1 import (
     presence_service_pb2_grpc,
@@ -174,6 +176,8 @@ class Client:
         self.settings = tenant_settings_service_pb2_grpc.TenantSettingsServiceStub(channel)
         self.messages = message_service_pb2_grpc.MessageServiceStub(channel)
         self.marks = mark_service_pb2_grpc.MarkServiceStub(channel)
+        self.threads = thread_service_pb2_grpc.ThreadServiceStub(channel)
+        self.mentions = mention_service_pb2_grpc.MentionServiceStub(channel)
         self.inbox = inbox_service_pb2_grpc.InboxServiceStub(channel)
         self.streams = stream_service_pb2_grpc.StreamServiceStub(channel)
         self.facts = fact_service_pb2_grpc.FactServiceStub(channel)

@@ -16,7 +16,7 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use sha2::{Digest, Sha256};
 
-use crate::{Body, Effects, FOR_EVER, Kind, Projection, Rules, StoredEvent};
+use crate::{Body, Effects, FOR_EVER, Kind, Projection, Rules, StoredEvent, Windows};
 
 /// What a payload says to those who keep the log, whatever else it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,7 +117,8 @@ fn effects(effects: pb::Effects) -> Effects {
         gained: grants(effects.gained),
         lost: effects.lost_user_ids.into_iter().map(UserId::new).collect(),
         roles: grants(effects.roles),
-        retention: effects.rules.as_ref().map(retention),
+        retention: effects.rules.as_ref().map(|rules| length(rules.retention)),
+        windows: effects.rules.as_ref().map(windows),
         rules: effects.rules.map(rules),
         closed: effects.closed,
         first: effects.first_seq,
@@ -125,14 +126,19 @@ fn effects(effects: pb::Effects) -> Effects {
     }
 }
 
-/// How long events are kept; 0: for ever, as what makes no sense is.
-fn retention(rules: &pb::LogRules) -> Micros {
-    let retention = rules.retention.unwrap_or_default();
-    let micros = retention.seconds.checked_mul(1_000_000);
-    micros
-        .and_then(|micros| micros.checked_add(i64::from(retention.nanos / 1000)))
-        .unwrap_or(0)
-        .max(0)
+/// A length of time; 0 if nothing is said, or nothing that makes sense.
+fn length(length: Option<prost_types::Duration>) -> Micros {
+    let length = length.unwrap_or_default();
+    let micros = length.seconds.checked_mul(1_000_000);
+    micros.and_then(|micros| micros.checked_add(i64::from(length.nanos / 1000))).unwrap_or(0).max(0)
+}
+
+fn windows(rules: &pb::LogRules) -> Windows {
+    Windows {
+        slow_mode: length(rules.slow_mode),
+        edit: length(rules.edit_window),
+        delete: length(rules.delete_window),
+    }
 }
 
 fn mute(mute: pb::MemberMute) -> (UserId, Micros) {
@@ -234,7 +240,8 @@ mod tests {
 
     fn sent() -> Bytes {
         let ann = UserId::new("ann");
-        let sent = pb::MessageSent { content: Some(hello()), uncounted: true, deleted: false };
+        let sent =
+            pb::MessageSent { content: Some(hello()), uncounted: true, ..Default::default() };
         event(Some(&ann), Body::MessageSent(sent))
     }
 

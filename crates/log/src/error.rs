@@ -28,6 +28,9 @@ pub enum Error {
     #[error("the caller is muted in the room")]
     Muted { until: Micros },
 
+    #[error("the room is in slow mode, and the caller's last message too recent")]
+    SlowMode { wait: Duration },
+
     #[error("the caller is suspended")]
     Suspended { until: Micros },
 
@@ -106,6 +109,7 @@ impl Failure for Error {
             Self::Pruned { .. } => Reason::PositionPruned,
             Self::Muted { .. } => Reason::Muted,
             Self::Suspended { .. } => Reason::Suspended,
+            Self::SlowMode { .. } => Reason::SlowMode,
             Self::FactGap { .. } => Reason::FactGap,
             Self::Store(error) => Reason::of_store(error.heals()),
             Self::HighWater(_) => Reason::of_store(true),
@@ -119,6 +123,7 @@ impl Failure for Error {
             Self::Muted { until } | Self::Suspended { until } if *until < FOR_EVER => {
                 refusal.with("until", codec::timestamp(*until).to_string())
             }
+            Self::SlowMode { wait } => refusal.retry_after(*wait),
             Self::FactGap { applied } => refusal.with("applied", applied.to_string()),
             _ => refusal,
         }

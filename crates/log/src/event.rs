@@ -58,6 +58,8 @@ pub struct NewEvent<'a> {
     pub(crate) request: Option<(&'a RequestKey, [u8; 32])>,
     pub(crate) target: Option<Seq>,
     pub(crate) counted: bool,
+    /// Of a reply: what its thread began with.
+    pub(crate) root: Option<Seq>,
     pub(crate) payload: Bytes,
 }
 
@@ -76,7 +78,7 @@ impl<'a> NewEvent<'a> {
 
     pub(crate) fn encoded(kind: Kind, actor: Option<&'a UserId>, payload: Bytes) -> Self {
         let sender = actor.map_or("", UserId::as_str);
-        Self { kind, sender, request: None, target: None, counted: false, payload }
+        Self { kind, sender, request: None, target: None, counted: false, root: None, payload }
     }
 
     /// The same event, about a message.

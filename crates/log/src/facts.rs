@@ -12,8 +12,8 @@ use crate::head::{self, HeadRow, PRESENT_EPOCH};
 use crate::person::{self, OWN};
 use crate::write::{Party, Who};
 use crate::{
-    Effects, Error, Kind, Locked, NewEvent, Projection, Rules, broadcast, codec, prune, purge,
-    room_id,
+    Effects, Error, Kind, Locked, NewEvent, Projection, Rules, Windows, broadcast, codec, prune,
+    purge, room_id,
 };
 
 /// Who numbers facts.
@@ -246,6 +246,11 @@ async fn obey(
         log.row.post_rule = post as i16;
         log.row.allow_preview = allow_preview;
         log.row.history = history as i16;
+    }
+    if let Some(Windows { slow_mode, edit, delete }) = effects.windows {
+        log.row.slow_mode = slow_mode;
+        log.row.edit_window = edit;
+        log.row.delete_window = delete;
     }
     // A log that begins keeps events for ever if nothing else is said.
     if let Some(retention) = effects.retention.filter(|retention| seq > 1 || *retention > 0) {

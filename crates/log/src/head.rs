@@ -10,7 +10,8 @@ use crate::member::MemberRow;
 use crate::person::Blocked;
 use crate::view::suspended;
 use crate::{
-    Appended, EpochId, Error, Kind, Membership, NewEvent, RequestKey, Rules, StoredEvent, View,
+    Appended, EpochId, Error, Kind, Membership, Mentions, NewEvent, RequestKey, Rules, StoredEvent,
+    View, Windows,
 };
 
 parlance_db::row! {
@@ -33,6 +34,11 @@ parlance_db::row! {
         pub(crate) epoch: i64,
         pub(crate) applied_membership: i64,
         pub(crate) applied_room: i64,
+        pub(crate) slow_mode: Micros,
+        pub(crate) edit_window: Micros,
+        pub(crate) delete_window: Micros,
+        /// The latest message that mentioned anybody; 0: none did.
+        pub(crate) mention_seq: Seq,
     }
 }
 
@@ -52,6 +58,7 @@ parlance_db::row! {
     #[derive(Clone, Debug)]
     pub struct Target {
         pub seq: Seq,
+        pub time: Micros,
         /// Empty: the system.
         pub sender_id: String,
         /// Countable messages up to here.
@@ -60,6 +67,8 @@ parlance_db::row! {
         /// How often it was edited.
         pub edits: i16,
         pub deleted_seq: Option<Seq>,
+        /// Of a reply: what its thread began with.
+        pub root_seq: Option<Seq>,
         pub payload: Vec<u8>,
     }
 }
@@ -73,18 +82,19 @@ const LOCK: &str = "
     UPDATE heads SET head = head WHERE log_id = $1 AND ($2 IS NULL OR tenant_id = $2)
     RETURNING tenant_id, room_id, kind, head, head_time, ord, first_seq, deleted,
               message_time, closed_seq, post_rule, allow_preview, history, epoch, applied_membership,
-              applied_room";
+              applied_room, slow_mode, edit_window, delete_window, mention_seq";
 
 const SAVE: &str = "
     UPDATE heads SET head = $2, head_time = $3, ord = $4, deleted = $5, message_time = $6,
            closed_seq = $7, post_rule = $8, allow_preview = $9, history = $10, epoch = $11,
-           applied_membership = $12, applied_room = $13
+           applied_membership = $12, applied_room = $13, slow_mode = $14, edit_window = $15,
+           delete_window = $16, mention_seq = $17
      WHERE log_id = $1";
 
 const INSERT_EVENT: &str = "
     INSERT INTO events (log_id, seq, time, ord, kind, sender_id, request_id, digest, counted,
-                        target_seq, payload)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+                        target_seq, payload, root_seq)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
 
 pub(crate) const PRESENT_EPOCH: &str =
     "SELECT number, epoch_id FROM epochs ORDER BY number DESC LIMIT 1";
@@ -171,6 +181,12 @@ impl<'c> Locked<'c> {
         self.id
     }
 
+    /// What binds members who are neither owners nor admins.
+    pub const fn windows(&self) -> Windows {
+        let HeadRow { slow_mode, edit_window: edit, delete_window: delete, .. } = self.row;
+        Windows { slow_mode, edit, delete }
+    }
+
     /// The time of the change.
     pub const fn now(&self) -> Micros {
         self.now
@@ -228,8 +244,9 @@ impl<'c> Locked<'c> {
 
     /// A message, deleted or not; `None` where the log holds none.
     pub async fn message(&mut self, seq: Seq) -> Result<Option<Target>, Error> {
-        let select = "SELECT seq, sender_id, ord, counted, edits, deleted_seq, payload FROM events
-                      WHERE log_id = $1 AND seq = $2 AND kind = $3";
+        let select = "SELECT seq, time, sender_id, ord, counted, edits, deleted_seq, root_seq,
+                             payload
+                        FROM events WHERE log_id = $1 AND seq = $2 AND kind = $3";
         let select = self.conn.query(select).bind(self.id.0).bind(seq).bind(Kind::Message.number());
         Ok(select.fetch_optional().await?)
     }
@@ -261,10 +278,44 @@ impl<'c> Locked<'c> {
             .bind(digest.as_ref().map(<[u8; 32]>::as_slice))
             .bind(event.counted)
             .bind(event.target)
-            .bind(event.payload.as_ref());
+            .bind(event.payload.as_ref())
+            .bind(event.root);
         insert.execute().await?;
         self.events.push(StoredEvent { seq, time, payload: event.payload });
         Ok((seq, time))
+    }
+
+    /// Notes whom a message calls on: of the users who are named, those who are members.
+    pub async fn mention(
+        &mut self,
+        sender: &str,
+        message: Seq,
+        mentions: &Mentions,
+    ) -> Result<(), Error> {
+        if mentions.is_empty() {
+            return Ok(());
+        }
+        self.row.mention_seq = self.row.mention_seq.max(message);
+        if mentions.everyone {
+            let insert = "INSERT INTO mentions (log_id, user_id, seq, sender_id)
+                          VALUES ($1, '', $2, $3)";
+            let insert = self.conn.query(insert).bind(self.id.0).bind(message).bind(sender);
+            insert.execute().await?;
+            return Ok(());
+        }
+        let insert = "INSERT INTO mentions (log_id, user_id, seq, sender_id)
+                      SELECT log_id, user_id, $1, $2 FROM members
+                       WHERE (log_id, user_id) IN (VALUES ($3, $4..))";
+        let insert = self.conn.query(insert).bind(message).bind(sender).bind(self.id.0);
+        insert.bind_list(mentions.users.iter().map(UserId::as_str)).execute().await?;
+        Ok(())
+    }
+
+    /// Notes that a message calls on nobody.
+    pub async fn mention_nobody(&mut self, message: Seq) -> Result<(), Error> {
+        let delete = "DELETE FROM mentions WHERE log_id = $1 AND seq = $2";
+        self.conn.query(delete).bind(self.id.0).bind(message).execute().await?;
+        Ok(())
     }
 
     /// Takes a message that is deleted out of the count of what is unread.
@@ -321,7 +372,11 @@ impl<'c> Locked<'c> {
             .bind(row.history)
             .bind(row.epoch)
             .bind(row.applied_membership)
-            .bind(row.applied_room);
+            .bind(row.applied_room)
+            .bind(row.slow_mode)
+            .bind(row.edit_window)
+            .bind(row.delete_window)
+            .bind(row.mention_seq);
         save.execute().await?;
         Ok((!self.events.is_empty() || !users.is_empty()).then(|| Appended {
             tenant_id: TenantId::new(self.row.tenant_id),

@@ -29,6 +29,16 @@ impl Rules {
     }
 }
 
+/// What binds members who are neither owners nor admins; 0: it does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Windows {
+    /// The wait after each message.
+    pub slow_mode: Micros,
+    /// How long after it was sent a message is edited, and deleted for everyone.
+    pub edit: Micros,
+    pub delete: Micros,
+}
+
 /// What an event means for access. Stands in its envelope, whatever its kind.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Effects {
@@ -36,6 +46,8 @@ pub struct Effects {
     pub lost: Vec<UserId>,
     pub roles: Vec<(UserId, Role)>,
     pub rules: Option<Rules>,
+    /// Said with the rules.
+    pub windows: Option<Windows>,
     /// How long events are kept from here on; 0: for ever. Said with the rules.
     pub retention: Option<Micros>,
     pub closed: bool,

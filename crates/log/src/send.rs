@@ -1,9 +1,9 @@
 //! The append of messages: checks, numbers and rows in one transaction.
 //!
-//! On Postgres it is one call of a function, see `append_messages_v3` in the
+//! On Postgres it is one call of a function, see `append_messages_v4` in the
 //! migrations; on SQLite the same steps from here. The suite holds the two equal.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use parlance_db::{Conn, Stored};
@@ -26,7 +26,37 @@ pub struct Entry {
     pub(crate) request: RequestKey,
     digest: [u8; 32],
     counted: bool,
+    /// Of a reply: what its thread began with.
+    root: Option<Seq>,
+    mentions: Mentions,
     pub(crate) payload: Bytes,
+}
+
+/// Whom a message calls on: those of them who are members.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Mentions {
+    /// Users, each once, in order.
+    pub users: BTreeSet<UserId>,
+    /// Whether it is everybody.
+    pub everyone: bool,
+}
+
+/// Who is called on where everybody is, as the append takes it. No user has such an id.
+const EVERYONE: &str = "\u{1}";
+
+impl Mentions {
+    pub fn is_empty(&self) -> bool {
+        !self.everyone && self.users.is_empty()
+    }
+
+    /// As the append takes them: the ids, a line each.
+    fn lines(&self) -> Option<String> {
+        if self.everyone {
+            return Some(EVERYONE.to_owned());
+        }
+        let users: Vec<_> = self.users.iter().map(UserId::as_str).collect();
+        (!users.is_empty()).then(|| users.join("\n"))
+    }
 }
 
 /// An accepted message; the same for every repeat of its request.
@@ -49,12 +79,31 @@ impl Entry {
         payload: Bytes,
     ) -> Self {
         let digest = codec::digest(&payload);
-        Self { log_id, actor, request, digest, counted, payload }
+        let (root, mentions) = (None, Mentions::default());
+        Self { log_id, actor, request, digest, counted, root, mentions, payload }
+    }
+
+    /// The same message as a reply in the thread that began with `root`, which `payload` names.
+    /// A repeat is told by what the caller said.
+    #[must_use]
+    pub fn in_thread(self, root: Seq, payload: Bytes) -> Self {
+        Self { root: Some(root), payload, ..self }
+    }
+
+    /// The same message, calling on some.
+    #[must_use]
+    pub fn mentioning(self, mentions: Mentions) -> Self {
+        Self { mentions, ..self }
+    }
+
+    /// `None`: the system.
+    pub const fn sender(&self) -> Option<&UserId> {
+        self.actor.user.as_ref()
     }
 
     /// Empty: the system.
-    fn sender(&self) -> &str {
-        self.actor.user.as_ref().map_or("", UserId::as_str)
+    fn sender_id(&self) -> &str {
+        self.sender().map_or("", UserId::as_str)
     }
 }
 
@@ -71,6 +120,7 @@ stored_enum! {
         Muted = 7,
         Blocked = 8,
         Suspended = 9,
+        SlowMode = 10,
     }
 }
 
@@ -79,7 +129,7 @@ stored_enum! {
 pub(crate) struct Outcome {
     pub(crate) verdict: Verdict,
     pub(crate) seq: Seq,
-    /// Of a sender who is muted or suspended: until when.
+    /// Of a sender who may not write yet: until when.
     pub(crate) time: Micros,
     pub(crate) epoch: EpochId,
     /// The tenant and room of the log, if there is one.
@@ -144,14 +194,16 @@ pub(crate) fn appended(entries: &[&Entry], outcomes: &[Outcome], found: bool) ->
 type Row = (i16, Option<Seq>, Option<Micros>, Option<String>, Option<String>, Option<String>);
 
 async fn call(conn: &mut Conn, now: Micros, entries: &[&Entry]) -> Result<Vec<Outcome>, Error> {
-    let senders: Vec<_> = entries.iter().map(|entry| entry.sender()).collect();
+    let senders: Vec<_> = entries.iter().map(|entry| entry.sender_id()).collect();
     let requests: Vec<_> = entries.iter().map(|entry| entry.request.as_str()).collect();
     let logs: Vec<_> = entries.iter().map(|entry| entry.log_id.0).collect();
     let digests: Vec<_> = entries.iter().map(|entry| entry.digest.as_slice()).collect();
     let counted: Vec<_> = entries.iter().map(|entry| entry.counted).collect();
     let payloads: Vec<_> = entries.iter().map(|entry| entry.payload.as_ref()).collect();
+    let roots: Vec<_> = entries.iter().map(|entry| entry.root).collect();
+    let mentions: Vec<_> = entries.iter().map(|entry| entry.mentions.lines()).collect();
     let call = "SELECT r_verdict, r_seq, r_time, r_epoch, r_tenant, r_room
-                FROM append_messages_v3($1, $2, $3, $4, $5, $6, $7)";
+                FROM append_messages_v4($1, $2, $3, $4, $5, $6, $7, $8, $9)";
     let call = conn
         .query(call)
         .bind(now)
@@ -160,15 +212,17 @@ async fn call(conn: &mut Conn, now: Micros, entries: &[&Entry]) -> Result<Vec<Ou
         .bind_array(requests)
         .bind_array(digests)
         .bind_array(counted)
-        .bind_array(payloads);
+        .bind_array(payloads)
+        .bind_array(roots)
+        .bind_array(mentions);
     let rows: Vec<Row> = call.fetch_all().await?;
-    let stored = Stored { table: "append_messages_v3", row: entries.len() };
+    let stored = Stored { table: "append_messages_v4", row: entries.len() };
     stored.value("rows", (rows.len() == entries.len()).then_some(()))?;
     rows.into_iter().map(outcome).collect()
 }
 
 fn outcome((verdict, seq, time, epoch, tenant_id, room_id): Row) -> Result<Outcome, Error> {
-    let stored = Stored { table: "append_messages_v3", row: verdict };
+    let stored = Stored { table: "append_messages_v4", row: verdict };
     Ok(Outcome {
         verdict: stored.value("r_verdict", Verdict::from_i16(verdict))?,
         seq: seq.unwrap_or_default(),
@@ -199,7 +253,9 @@ async fn step_by_step(
             if outcome.verdict == Verdict::Stored {
                 (outcome.seq, outcome.time) = log.append(message(entry)).await?;
                 outcome.epoch = log.epoch().clone();
-                own.insert(entry.sender(), (log.row.head, log.row.ord));
+                own.insert(entry.sender_id(), (log.row.head, log.row.ord));
+                reply(&mut log, entry, outcome.time).await?;
+                log.mention(entry.sender_id(), outcome.seq, &entry.mentions).await?;
             }
             outcomes.push(outcome);
         }
@@ -213,7 +269,7 @@ async fn step_by_step(
 
 async fn judge(log: &mut Locked<'_>, entry: &Entry) -> Result<Outcome, Error> {
     // A repeat before rights: it gets its first reply whatever happened since.
-    let before = log.stored_before(entry.sender(), &entry.request).await?;
+    let before = log.stored_before(entry.sender_id(), &entry.request).await?;
     if let Some((seq, time, digest)) = before {
         if digest != entry.digest {
             return Ok(Outcome::of(Verdict::Reused));
@@ -241,8 +297,36 @@ async fn judge(log: &mut Locked<'_>, entry: &Entry) -> Result<Outcome, Error> {
             return Ok(Outcome { time, ..Outcome::of(Verdict::Muted) });
         }
         Some(Membership { peer_blocked: true, .. }) => Verdict::Blocked,
+        Some(member) if log.row.slow_mode > 0 && member.role < Role::Admin => {
+            return pace(log, sender).await;
+        }
         Some(_) => Verdict::Stored,
     }))
+}
+
+/// Lets a member send in slow mode, and notes it, if their wait is over.
+async fn pace(log: &mut Locked<'_>, sender: &UserId) -> Result<Outcome, Error> {
+    let (log_id, now) = (log.id, log.row.head_time.max(log.now()));
+    let select = "SELECT sent_time FROM members WHERE log_id = $1 AND user_id = $2";
+    let select = log.conn().query(select).bind(log_id.0).bind(sender.as_str());
+    let (sent,): (Micros,) = select.fetch_one().await?;
+    let time = sent.saturating_add(log.row.slow_mode);
+    if time > now {
+        return Ok(Outcome { time, ..Outcome::of(Verdict::SlowMode) });
+    }
+    let update = "UPDATE members SET sent_time = $3 WHERE log_id = $1 AND user_id = $2";
+    let update = log.conn().query(update).bind(log_id.0).bind(sender.as_str()).bind(now);
+    update.execute().await?;
+    Ok(Outcome::of(Verdict::Stored))
+}
+
+/// Counts a reply in its thread.
+async fn reply(log: &mut Locked<'_>, entry: &Entry, time: Micros) -> Result<(), Error> {
+    let (Some(root), log_id) = (entry.root, log.id) else { return Ok(()) };
+    let update = "UPDATE events SET replies = replies + 1, reply_time = $3
+                  WHERE log_id = $1 AND seq = $2";
+    log.conn().query(update).bind(log_id.0).bind(root).bind(time).execute().await?;
+    Ok(())
 }
 
 /// The epoch that an event was stored in.
@@ -275,5 +359,6 @@ fn message(entry: &Entry) -> NewEvent<'_> {
     let (sender, payload) = (entry.actor.user.as_ref(), entry.payload.clone());
     let mut event = NewEvent::encoded(Kind::Message, sender, payload);
     event.counted = entry.counted;
+    event.root = entry.root;
     event.requested(&entry.request, entry.digest)
 }

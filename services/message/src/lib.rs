@@ -8,11 +8,13 @@ pub mod hide;
 pub mod history;
 pub mod inbox;
 pub mod mark;
+pub mod mention;
 pub mod message;
 pub mod notice;
 pub mod operator;
 pub mod pin;
 pub mod stream;
+pub mod thread;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,8 +30,10 @@ use parlance_proto::message::v1::mark_service_server::MarkServiceServer;
 use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayServiceServer;
 use parlance_proto::message::v1::notice_service_server::NoticeServiceServer;
 use parlance_proto::message::v1::operator_service_server::OperatorServiceServer;
+use parlance_proto::stored::mention_service_server::MentionServiceServer;
 use parlance_proto::stored::message_service_server::MessageServiceServer;
 use parlance_proto::stored::pin_service_server::PinServiceServer;
+use parlance_proto::stored::thread_service_server::ThreadServiceServer;
 use parlance_proto::stored::user_log_service_server::UserLogServiceServer;
 use parlance_rpc::{Env, Served, internal, public};
 
@@ -42,6 +46,8 @@ use self::inbox::Inbox;
 use self::inbox::grpc::{InboxGrpc, UserLogGrpc};
 use self::mark::Marker;
 use self::mark::grpc::{MarkGrpc, PresentMarks, receipts};
+use self::mention::grpc::MentionGrpc;
+use self::mention::{Mentioning, forget_deleted, forget_pruned};
 use self::message::grpc::MessageGrpc;
 use self::message::{Messages, OnDelete};
 use self::notice::Notices;
@@ -50,6 +56,8 @@ use self::operator::grpc::OperatorGrpc;
 use self::pin::grpc::PinGrpc;
 use self::pin::{Pins, unpin_deleted, unpin_pruned};
 use self::stream::grpc::StreamGrpc;
+use self::thread::grpc::ThreadGrpc;
+use self::thread::{Threads, discount_deleted};
 
 pub use parlance_follow::Options as StreamOptions;
 pub use parlance_log::{Error, LogFacts, OnPrune, Options as LogOptions, Store};
@@ -68,10 +76,10 @@ const BEAT: Duration = Duration::from_secs(5);
 
 /// What goes with a message when it is deleted: a noun that keeps something of messages
 /// is named here.
-const ON_DELETE: OnDelete = &[unpin_deleted];
+const ON_DELETE: OnDelete = &[unpin_deleted, discount_deleted, forget_deleted];
 
 /// What goes with messages that are pruned, likewise.
-pub const ON_PRUNE: OnPrune = &[unpin_pruned];
+pub const ON_PRUNE: OnPrune = &[unpin_pruned, forget_pruned];
 
 /// How often it is looked for what logs are to let go of.
 const PRUNE: Duration = Duration::from_secs(5);
@@ -119,6 +127,8 @@ impl Service {
             InboxServiceServer::new(InboxGrpc::new(inbox)),
             HideServiceServer::new(HideGrpc::new(Hider::new(store.clone()))),
             HistoryServiceServer::new(HistoryGrpc::new(History::new(store.clone()))),
+            MentionServiceServer::new(MentionGrpc::new(Mentioning::new(store.clone()))),
+            ThreadServiceServer::new(ThreadGrpc::new(Threads::new(store.clone()))),
             PinServiceServer::new(PinGrpc::new(Pins::new(store.clone()))),
             NoticeServiceServer::new(NoticeGrpc::new(Notices::new(store.clone(), hub.clone()))),
             OperatorServiceServer::new(OperatorGrpc::new(hub, store, env.tasks)),

@@ -66,6 +66,11 @@ mod mark {
     mod marks;
 }
 
+mod mention {
+    mod growth;
+    mod list_mentions;
+}
+
 mod message {
     mod changes;
     mod delete_message;
@@ -73,6 +78,7 @@ mod message {
     mod get_message;
     mod list_messages;
     mod send_message;
+    mod windows;
 }
 
 mod notice {
@@ -87,4 +93,9 @@ mod pin {
 
 mod operator {
     mod get_counters;
+}
+
+mod thread {
+    mod growth;
+    mod list_replies;
 }

@@ -1,6 +1,7 @@
 //! Messages: whatever waits is appended in one transaction.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use parlance_rpc::Reason;
 use parlance_types::MessageId;
@@ -124,6 +125,10 @@ impl Writer {
             Verdict::Muted => Err(Error::Muted { until: outcome.time }),
             Verdict::Suspended => Err(Error::Suspended { until: outcome.time }),
             Verdict::Blocked => Err(Error::blocked()),
+            Verdict::SlowMode => {
+                let micros = u64::try_from(outcome.time - self.clock.now()).unwrap_or(0);
+                Err(Error::SlowMode { wait: Duration::from_micros(micros) })
+            }
             Verdict::Restricted => {
                 let rule = "the room's rules let only owners and admins send";
                 Err(Error::Refused(Reason::PostingRestricted, rule))

@@ -186,6 +186,7 @@ fn room_unread(room: Unread) -> pb::RoomUnread {
         marked_unread: room.marked_unread,
         read_seq: room.read,
         cursor: Some(stands(&room.stands)),
+        mentions: i32::try_from(room.mentions).unwrap_or(i32::MAX),
     }
 }
 
@@ -209,6 +210,7 @@ fn user_log(log: UserLog) -> stored::UserLog {
         read_seq: unread.read,
         head: unread.stands.seq,
         cursor: Some(stands(&unread.stands)),
+        mentions: i32::try_from(unread.mentions).unwrap_or(i32::MAX),
         room_id: unread.room_id.into_string(),
     }
 }

@@ -19,6 +19,8 @@ pub struct Unread {
     pub log_id: LogId,
     pub room_id: RoomId,
     pub unread: i64,
+    /// How many of these mention the member; 100 if there are more.
+    pub mentions: i64,
     /// Whether the member hid the room.
     pub hidden: bool,
     pub marked_unread: bool,

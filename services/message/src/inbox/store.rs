@@ -96,6 +96,28 @@ macro_rules! hidden {
     };
 }
 
+/// Mentions that a member has not read, of a log `w` in which there may be any.
+macro_rules! mentions {
+    ($kept:literal) => {
+        concat!(
+            "CASE WHEN w.mention_seq > w.read_seq THEN
+               (SELECT COUNT(*) FROM
+                  (SELECT 1 FROM mentions n
+                    WHERE n.log_id = w.log_id AND n.user_id IN ('', $2) AND n.sender_id <> $2
+                      AND n.seq > w.read_seq AND n.seq > w.cleared_seq AND n.seq >= w.first_seq",
+            $kept,
+            " LIMIT 100) n) ELSE 0 END"
+        )
+    };
+}
+
+/// What no mention is by, of a member who has blocked somebody.
+macro_rules! mentions_without {
+    () => {
+        mentions!(" AND NOT (w.has_blocks AND n.sender_id IN (SELECT b.id FROM b))")
+    };
+}
+
 macro_rules! unread {
     ($blocked:expr, $columns:expr, $logs:expr) => {
         concat!(
@@ -103,6 +125,7 @@ macro_rules! unread {
             "SELECT w.log_id, w.room_id, ",
             $columns,
             " FROM (SELECT h.log_id, h.room_id, h.head, h.head_time, h.ord, h.deleted, h.first_seq,
+                           h.mention_seq,
                            m.marked_unread, m.read_seq, m.cleared_seq, m.suspended_until,
                            m.has_blocks, ",
             hidden!(),
@@ -116,12 +139,14 @@ macro_rules! unread {
 }
 
 macro_rules! unread_columns {
-    ($counted:expr) => {
+    ($counted:expr, $mentions:expr) => {
         concat!(
             "w.head, w.head_time, w.hidden, w.marked_unread, w.read_seq, w.suspended_until,
              w.has_blocks, ",
             $counted,
-            " AS unread, (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id"
+            " AS unread, ",
+            $mentions,
+            " AS mentions, (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id"
         )
     };
 }
@@ -137,17 +162,20 @@ macro_rules! counted_once {
     };
 }
 
-const UNREAD: &str = unread!("", unread_columns!(counted_once!()), of_user!());
-const UNREAD_WITHOUT: &str =
-    unread!(blocked!("$4.."), unread_columns!(counted_without!("$3")), of_user!());
+const UNREAD: &str = unread!("", unread_columns!(counted_once!(), mentions!("")), of_user!());
+const UNREAD_WITHOUT: &str = unread!(
+    blocked!("$4.."),
+    unread_columns!(counted_without!("$3"), mentions_without!()),
+    of_user!()
+);
 const UNREAD_OF_ONE: &str = unread!(
     blocked!("$5.."),
-    unread_columns!(counted_without!("$3")),
+    unread_columns!(counted_without!("$3"), mentions_without!()),
     concat!(of_user!(), " AND m.log_id = $4")
 );
 const UNREAD_IN: &str = unread!(
     "",
-    unread_columns!(counted_once!()),
+    unread_columns!(counted_once!(), mentions!("")),
     "(VALUES ($2, $3..)) a
        JOIN heads h ON h.log_id = a.column2
        JOIN members m ON m.log_id = a.column2 AND m.user_id = a.column1
@@ -167,6 +195,7 @@ parlance_db::row! {
         suspended_until: Micros,
         has_blocks: bool,
         unread: i64,
+        mentions: i64,
         epoch_id: String,
     }
 }
@@ -214,6 +243,7 @@ impl UnreadRow {
             log_id,
             room_id: RoomId::new(self.room_id),
             unread: self.unread,
+            mentions: self.mentions,
             hidden: self.hidden,
             marked_unread: self.marked_unread,
             read: self.read_seq,

@@ -99,6 +99,26 @@ pub(super) fn delete<'t>(
     Ok(target.deleted_seq.map_or(Delete::Now(target), Delete::Already))
 }
 
+/// The refusals of what a sender may do for a time.
+pub(super) const EDIT_WINDOW_OVER: Error =
+    Error::Refused(Reason::EditWindowOver, "the message was sent too long ago to be edited");
+pub(super) const DELETE_WINDOW_OVER: Error =
+    Error::Refused(Reason::DeleteWindowOver, "the message was sent too long ago to be deleted");
+
+/// Whether a member may still change what they sent, in a room that lets them for a window of
+/// time; 0: for ever.
+pub(super) fn in_time(
+    view: &View,
+    target: &Target,
+    window: Micros,
+    now: Micros,
+    over: Error,
+) -> Result<(), Error> {
+    let bound = view.member.is_some_and(|member| member.role < Role::Admin);
+    let is_over = window > 0 && now > target.time.saturating_add(window);
+    if bound && is_over { Err(over) } else { Ok(()) }
+}
+
 /// The message, if a viewer may see it: in the room, and of the part of its history.
 fn shown<'t>(
     view: &View,
@@ -145,7 +165,17 @@ mod tests {
 
     fn message(seq: Seq, sender: &str, deleted_seq: Option<Seq>) -> Target {
         let (sender_id, payload) = (sender.to_owned(), Vec::new());
-        Target { seq, sender_id, ord: seq, counted: true, edits: 0, deleted_seq, payload }
+        Target {
+            seq,
+            time: seq,
+            sender_id,
+            ord: seq,
+            counted: true,
+            edits: 0,
+            deleted_seq,
+            root_seq: None,
+            payload,
+        }
     }
 
     fn reason<T>(refused: Result<T, Error>) -> Option<Reason> {
@@ -193,6 +223,19 @@ mod tests {
         let mut nobody = view(None);
         nobody.rules.post = MemberRule::Admins;
         assert_eq!(reason(edit(&nobody, None, 1, Some(&message(1, "", None)))), None);
+    }
+
+    #[test]
+    fn members_change_what_they_sent_for_a_time_and_admins_at_any() {
+        let judge = |role, window, now| {
+            let mine = message(7, "ann", None);
+            reason(in_time(&view(role), &mine, window, now, EDIT_WINDOW_OVER))
+        };
+        let (member, over) = (Some(Role::Member), Some(Reason::EditWindowOver));
+        assert_eq!(judge(member, 0, i64::MAX), None);
+        assert_eq!((judge(member, 5, 12), judge(member, 5, 13)), (None, over));
+        assert_eq!(judge(Some(Role::Admin), 5, 13), None);
+        assert_eq!(judge(None, 5, 13), None);
     }
 
     #[test]

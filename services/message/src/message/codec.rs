@@ -1,7 +1,7 @@
 //! Contents in the payloads of events, and on the wire.
 
 use bytes::Bytes;
-use parlance_log::{Body, Error, codec};
+use parlance_log::{Body, Error, Mentions, codec};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::stored;
 use parlance_types::{MessageId, UserId};
@@ -9,10 +9,16 @@ use prost::{DecodeError, Message as _};
 
 use super::Content;
 
-/// The payload of a new message.
-pub fn sent(sender: Option<&UserId>, content: &Content, uncounted: bool) -> Bytes {
+/// The payload of a new message; `root` is what the thread of a reply began with.
+pub fn sent(
+    sender: Option<&UserId>,
+    content: &Content,
+    uncounted: bool,
+    root: Option<MessageId>,
+) -> Bytes {
     let content = Some(to_pb(content));
-    let sent = pb::MessageSent { content, uncounted, deleted: false };
+    let thread_root_id = root.map(|root| root.to_string()).unwrap_or_default();
+    let sent = pb::MessageSent { content, uncounted, deleted: false, thread_root_id };
     codec::event(sender, Body::MessageSent(sent))
 }
 
@@ -68,7 +74,11 @@ pub fn content(event: MessageId, payload: &[u8]) -> Result<Option<Content>, Erro
     };
     Ok(content.map(|content| {
         let reply_to = content.reply_to_message_id.parse().ok();
+        let mentions = content.mentions.unwrap_or_default();
+        let users = mentions.user_ids.into_iter().map(UserId::new).collect();
+        let mentions = Mentions { users, everyone: mentions.everyone };
         Content::stored(content.r#type, content.text, content.properties, reply_to)
+            .mentioning(mentions)
     }))
 }
 
@@ -90,11 +100,16 @@ fn readable<T>(event: MessageId, payload: Result<T, DecodeError>) -> Result<T, E
 
 /// A content on the wire.
 pub fn to_pb(content: &Content) -> pb::MessageContent {
+    let mentions = content.mentions();
     pb::MessageContent {
         r#type: content.kind().to_owned(),
         text: content.text().to_owned(),
         properties: content.properties().clone(),
         reply_to_message_id: content.reply_to().map(|id| id.to_string()).unwrap_or_default(),
+        mentions: (!mentions.is_empty()).then(|| pb::Mentions {
+            user_ids: mentions.users.iter().map(ToString::to_string).collect(),
+            everyone: mentions.everyone,
+        }),
     }
 }
 
@@ -119,7 +134,8 @@ mod tests {
             (None, &*"long ".repeat(500), properties, None, false),
         ] {
             let content = Content::stored("poll".to_owned(), text.to_owned(), properties, reply_to);
-            let sent = stored(TARGET, sent(sender, &content, uncounted).into()).expect("sent");
+            let sent = stored(TARGET, sent(sender, &content, uncounted, Some(TARGET)).into())
+                .expect("sent");
             let edit = codec::event(sender, edited(TARGET, &content));
             let edit = stored(TARGET, edit.into()).expect("an edit");
             for stored in [&sent, &edit] {
@@ -138,7 +154,7 @@ mod tests {
 
     #[test]
     fn a_payload_that_is_cut_off_is_not_read() {
-        let payload = sent(None, &hello(), false);
+        let payload = sent(None, &hello(), false, None);
         let cut = payload.slice(..payload.len() - 1);
         assert!(stored(TARGET, cut.into()).is_err());
     }
@@ -153,7 +169,7 @@ mod tests {
         let (hello, target) = (hello(), TARGET);
         let edit = codec::event(None, edited(target, &hello));
         assert_eq!(tombstone(target, &edit).expect("a tombstone"), blank_edit(None, target));
-        for payload in [sent(None, &hello, true), edit] {
+        for payload in [sent(None, &hello, true, None), edit] {
             assert_eq!(content(target, &payload).expect("an event"), Some(hello.clone()));
             let tombstone = tombstone(target, &payload).expect("a tombstone");
             assert_eq!(content(target, &tombstone).expect("an event"), None);

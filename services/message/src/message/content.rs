@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use parlance_log::Mentions;
 use parlance_types::MessageId;
 
 const MAX_TEXT_CHARS: usize = 4000;
@@ -20,6 +21,7 @@ pub struct Content {
     text: String,
     properties: BTreeMap<String, String>,
     reply_to: Option<MessageId>,
+    mentions: Mentions,
 }
 
 /// Which field of a content is wrong, and what it must be.
@@ -65,7 +67,7 @@ impl Content {
                 return invalid("properties", "must not contain U+0000");
             }
         }
-        Ok(Self { kind, text, properties, reply_to })
+        Ok(Self::stored(kind, text, properties, reply_to))
     }
 
     /// Takes a content that was stored, so is known to be good.
@@ -75,7 +77,7 @@ impl Content {
         properties: BTreeMap<String, String>,
         reply_to: Option<MessageId>,
     ) -> Self {
-        Self { kind, text, properties, reply_to }
+        Self { kind, text, properties, reply_to, mentions: Mentions::default() }
     }
 
     /// The type; "text" where the sender said none.
@@ -93,6 +95,16 @@ impl Content {
 
     pub const fn reply_to(&self) -> Option<MessageId> {
         self.reply_to
+    }
+
+    pub const fn mentions(&self) -> &Mentions {
+        &self.mentions
+    }
+
+    /// The same content, calling on some.
+    #[must_use]
+    pub fn mentioning(self, mentions: Mentions) -> Self {
+        Self { mentions, ..self }
     }
 
     /// The same content, answering `reply_to`.

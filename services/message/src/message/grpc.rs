@@ -1,17 +1,21 @@
 //! `MessageService`.
 
 use parlance_follow::frames::{epoch_token, stands};
+use parlance_log::Mentions;
 use parlance_log::codec::timestamp;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::list_messages_request::Position as PbPosition;
 use parlance_proto::stored;
 use parlance_proto::stored::message_service_server::MessageService;
 use parlance_rpc::{Deadline, caller, fields};
-use parlance_types::{RoomId, UserId};
+use parlance_types::{MessageId, RoomId, UserId};
 use tonic::{Request, Response, Status};
 
 use super::{Content, Draft, Edit, Listing, Message, Messages, Position};
 use crate::Error;
+
+/// How many users a message may call on by name.
+const MAX_MENTIONS: usize = 50;
 
 /// Serves [`Messages`] to the callers of the suite.
 #[derive(Clone, Debug)]
@@ -107,6 +111,7 @@ impl MessageService for MessageGrpc {
 
 /// A message on the wire.
 pub(crate) fn message(room_id: &RoomId, message: Message) -> stored::Message {
+    let of_log = |seq| MessageId { seq, ..message.message_id };
     stored::Message {
         message_id: message.message_id.to_string(),
         room_id: room_id.to_string(),
@@ -118,6 +123,9 @@ pub(crate) fn message(room_id: &RoomId, message: Message) -> stored::Message {
         edit_seq: message.edit.map_or(0, |(seq, _)| seq),
         edit_time: message.edit.map(|(_, time)| timestamp(time)),
         delete_seq: message.deleted.unwrap_or(0),
+        thread_root_id: message.root.map(|seq| of_log(seq).to_string()).unwrap_or_default(),
+        reply_count: message.replies,
+        last_reply_time: message.reply_time.map(timestamp),
     }
 }
 
@@ -128,8 +136,16 @@ pub(crate) fn content(content: Option<pb::MessageContent>) -> Result<Content, Er
         "" => None,
         id => Some(fields::message_id("content.reply_to_message_id", id)?),
     };
+    let mentions = mentions(content.mentions.unwrap_or_default())?;
     Content::parse(content.r#type, content.text, content.properties, reply_to)
+        .map(|content| content.mentioning(mentions))
         .map_err(|invalid| Error::invalid(format!("content.{}", invalid.field), invalid.rule))
+}
+
+fn mentions(mentions: pb::Mentions) -> Result<Mentions, Error> {
+    let field = "content.mentions.user_ids";
+    let users = fields::ids(field, mentions.user_ids, 0..=MAX_MENTIONS, UserId::parse)?;
+    Ok(Mentions { users: users.into_iter().collect(), everyone: mentions.everyone })
 }
 
 /// The content of an edit, which keeps what the message answers.

@@ -39,10 +39,16 @@ pub struct Message {
     pub edit: Option<(Seq, Micros)>,
     /// Place of the deletion.
     pub deleted: Option<Seq>,
+    /// Of a reply: what its thread began with.
+    pub root: Option<Seq>,
+    /// How many replies there are to it that are not deleted.
+    pub replies: i64,
+    /// When the latest of them was sent.
+    pub reply_time: Option<Micros>,
 }
 
 /// What a message takes on the wire beside its content, at most: ids, times and numbers.
-const BESIDE_CONTENT: usize = 512;
+const BESIDE_CONTENT: usize = 640;
 
 impl Message {
     /// What the message takes in an answer, at most, in bytes.
@@ -80,7 +86,12 @@ impl Messages {
                 let field = "content.reply_to_message_id";
                 return Err(Error::invalid(field, "must be a message of the same room"));
             }
-            self.store.append(draft.entry(log_id, actor.clone())).await
+            let entry = draft.entry(log_id, actor.clone());
+            let root = match draft.content.reply_to() {
+                Some(target) => store::root(&self.store, target).await?,
+                None => None,
+            };
+            self.store.append(draft.in_thread(entry, root)).await
         };
         self.store.on_log(actor, room_id, send).await
     }
@@ -125,8 +136,16 @@ impl Messages {
 impl Draft {
     /// The message on its way into a log, as sent by the actor's user or the system.
     pub fn entry(&self, log_id: LogId, actor: Actor) -> Entry {
-        let payload = codec::sent(actor.user.as_ref(), &self.content, self.uncounted);
+        let payload = codec::sent(actor.user.as_ref(), &self.content, self.uncounted, None);
         let request = RequestKey::from(self.request_id.clone());
-        Entry::new(log_id, actor, request, !self.uncounted, payload)
+        let entry = Entry::new(log_id, actor, request, !self.uncounted, payload);
+        entry.mentioning(self.content.mentions().clone())
+    }
+
+    /// The same as a reply in the thread that began with `root`, if there is one.
+    fn in_thread(&self, entry: Entry, root: Option<MessageId>) -> Entry {
+        let Some(root) = root else { return entry };
+        let payload = codec::sent(entry.sender(), &self.content, self.uncounted, Some(root));
+        entry.in_thread(root.seq, payload)
     }
 }

@@ -1,12 +1,13 @@
 //! Messages in SQL.
 
+use parlance_db::Query;
 use parlance_log::{
     Actor, Change, Error, Kind, Locked, NewEvent, Store, Target, View, codec as log_codec,
     with_view,
 };
 use parlance_types::{LogId, MessageId, Micros, Seq, UserId};
 
-use super::change::{self, Delete, Deletion, Edit, Edited};
+use super::change::{self, DELETE_WINDOW_OVER, Delete, Deletion, EDIT_WINDOW_OVER, Edit, Edited};
 use super::{Message, codec};
 
 /// Which messages a page holds.
@@ -30,6 +31,9 @@ parlance_db::row! {
         edit_seq: Option<Seq>,
         edit_time: Option<Micros>,
         edit_payload: Option<Vec<u8>>,
+        root_seq: Option<Seq>,
+        replies: i64,
+        reply_time: Option<Micros>,
     }
 }
 
@@ -50,7 +54,8 @@ macro_rules! message_columns {
              CASE WHEN m.content_seq IS NOT NULL THEN
                (SELECT e.payload FROM events e WHERE e.log_id = ",
             $log_id,
-            "   AND e.seq = m.content_seq) END AS edit_payload"
+            "   AND e.seq = m.content_seq) END AS edit_payload,
+             m.root_seq, m.replies, m.reply_time"
         )
     };
 }
@@ -60,7 +65,8 @@ pub(crate) use message_columns;
 macro_rules! no_message_columns {
     () => {
         "NULL AS seq, NULL AS time, NULL AS deleted_seq, NULL AS payload,
-         NULL AS edit_seq, NULL AS edit_time, NULL AS edit_payload"
+         NULL AS edit_seq, NULL AS edit_time, NULL AS edit_payload, NULL AS root_seq,
+         NULL AS replies, NULL AS reply_time"
     };
 }
 pub(crate) use no_message_columns;
@@ -85,6 +91,9 @@ impl MessageRow {
             uncounted: sent.uncounted,
             edit: self.edit_seq.zip(self.edit_time),
             deleted: self.deleted_seq,
+            root: self.root_seq,
+            replies: self.replies,
+            reply_time: self.reply_time.filter(|_| self.replies > 0),
         })
     }
 }
@@ -96,7 +105,8 @@ macro_rules! messages {
     ($deleted:literal, $first:expr, $last:expr, $order:literal) => {
         concat!(
             "SELECT * FROM (
-               SELECT m.kind, m.seq, m.time, m.deleted_seq, m.payload, m.content_seq
+               SELECT m.kind, m.seq, m.time, m.deleted_seq, m.payload, m.content_seq,
+                      m.root_seq, m.replies, m.reply_time
                  FROM events m
                 WHERE m.log_id = $1 AND m.deleted_seq ",
             $deleted,
@@ -185,16 +195,39 @@ pub async fn page(
         Range::After(seq) => (AFTER, seq.saturating_add(1), limit, None),
         Range::Around(seq) => (AROUND, seq, limit / 2, Some(limit - limit / 2)),
     };
-    let found = store.view_with::<MessageRow>(log_id, viewer, select, |select| {
+    seen(store, log_id, viewer, select, |select| {
         let select = select.bind(Kind::Message.number()).bind(place).bind(number(limit));
         if let Some(then) = then { select.bind(number(then)) } else { select }
-    });
-    let Some((view, mut rows)) = found.await? else { return Ok(None) };
+    })
+    .await
+}
+
+/// The messages that a statement of [`with_view!`] reads and its viewer may see, in ascending
+/// order, and the view.
+pub(crate) async fn seen(
+    store: &Store,
+    log_id: LogId,
+    viewer: Option<&UserId>,
+    select: &'static str,
+    bind: impl FnOnce(Query<'_>) -> Query<'_>,
+) -> Result<Option<(View, Vec<Message>)>, Error> {
+    let found = store.view_with::<MessageRow>(log_id, viewer, select, bind).await?;
+    let Some((view, mut rows)) = found else { return Ok(None) };
     let visible = view.visible_to(viewer).map(|(first, last)| first..=last);
     rows.retain(|row| visible.as_ref().is_ok_and(|visible| visible.contains(&row.seq)));
     rows.sort_unstable_by_key(|row| row.seq);
     let messages = rows.into_iter().map(|row| row.message(log_id)).collect::<Result<_, _>>()?;
     Ok(Some((view, messages)))
+}
+
+/// What the thread of a reply to a message begins with: the message, unless it is a reply
+/// itself. `None`: the log has none there. It is the same for ever.
+pub(super) async fn root(store: &Store, target: MessageId) -> Result<Option<MessageId>, Error> {
+    let select = "SELECT COALESCE(root_seq, seq) FROM events
+                  WHERE log_id = $1 AND seq = $2 AND kind = $3";
+    let select = store.db().read(select).bind(target.log_id.0).bind(target.seq);
+    let found: Option<(Seq,)> = select.bind(Kind::Message.number()).fetch_optional().await?;
+    Ok(found.map(|(seq,)| MessageId { seq, ..target }))
 }
 
 impl Change for Edit {
@@ -221,6 +254,7 @@ impl Change for Edit {
         let target = log.message(message).await?;
         let target = change::edit(&view, editor, message, target.as_ref())?;
         view.may_write(log.now())?;
+        change::in_time(&view, target, log.windows().edit, log.now(), EDIT_WINDOW_OVER)?;
         let before = codec::content(self.message_id, &target.payload)?;
         let reply_to = before.and_then(|content| content.reply_to());
         let edited = codec::edited(self.message_id, &content.replying_to(reply_to));
@@ -229,6 +263,8 @@ impl Change for Edit {
         let update = "UPDATE events SET content_seq = $3, edits = edits + 1
                       WHERE log_id = $1 AND seq = $2";
         log.conn().query(update).bind(self.log_id().0).bind(message).bind(seq).execute().await?;
+        log.mention_nobody(message).await?;
+        log.mention(&target.sender_id, message, self.content.mentions()).await?;
         Ok(Edited { seq, time })
     }
 }
@@ -259,6 +295,8 @@ impl Change for Deletion {
         if !change::is_of(target, actor) {
             view.may_write(log.now())?;
         }
+        let window = log.windows().delete;
+        change::in_time(&view, target, window, log.now(), DELETE_WINDOW_OVER)?;
         let event = NewEvent::new(actor, codec::deleted(self.message_id)).about(message);
         let (seq, _) = log.append(event).await?;
         blank(log, self.message_id.log_id, seq, target).await?;

@@ -212,6 +212,9 @@ fn settings(settings: &Settings) -> pb::RoomSettings {
         capacity: settings.capacity,
         metadata: member_rule(settings.metadata).into(),
         retention: rules.retention,
+        slow_mode: rules.slow_mode,
+        edit_window: rules.edit_window,
+        delete_window: rules.delete_window,
     }
 }
 
@@ -224,10 +227,15 @@ fn log_rules(rules: LogRules) -> log::LogRules {
         History::All => log::HistoryVisibility::All,
         History::SinceJoin => log::HistoryVisibility::SinceJoin,
     };
-    let allow_preview = rules.allow_preview;
-    let (post, history) = (post.into(), history.into());
-    let retention = seconds(rules.retention);
-    log::LogRules { post, allow_preview, history, retention }
+    log::LogRules {
+        post: post.into(),
+        allow_preview: rules.allow_preview,
+        history: history.into(),
+        retention: seconds(rules.retention),
+        slow_mode: seconds(rules.windows.slow_mode),
+        edit_window: seconds(rules.windows.edit),
+        delete_window: seconds(rules.windows.delete),
+    }
 }
 
 /// Some seconds; none of 0.

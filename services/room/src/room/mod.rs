@@ -44,7 +44,7 @@ pub(crate) use repeat::{Asked, Changed};
 pub(crate) use rooms::Rooms;
 pub(crate) use row::{Listed, Named};
 pub(crate) use settings::{
-    LogRules, MAX_CAPACITY, RosterRules, Settings, SettingsDraft, check_retention,
+    LogRules, MAX_CAPACITY, RosterRules, Settings, SettingsDraft, Windows, check_retention,
 };
 pub(crate) use text::{Description, Name, Picture, UniqueId, folded};
 pub(crate) use update::{Change, Field, Update};

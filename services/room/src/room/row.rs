@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     AllowedFields, Description, Fields, Name, Pair, Picture, Room, Settings, State, TenantRules,
-    UniqueId, Visibility,
+    UniqueId, Visibility, Windows,
 };
 
 /// The columns of [`RoomRow`], in the order in which an insert binds them.
@@ -18,7 +18,7 @@ macro_rules! columns {
          post_rule, add_rule, remove_rule, join_rule, allow_preview, history, capacity,
          creator, pair_low, pair_high, founding, state, version, rules_version,
          pushed_rules_version, deleter, create_time, update_time, key_owners, metadata_rule,
-         retention, fields, kept, visibility"
+         retention, fields, kept, visibility, slow_mode, edit_window, delete_window"
     };
 }
 pub(super) use columns;
@@ -74,6 +74,9 @@ parlance_db::row! {
         fields: String,
         kept: i64,
         visibility: i16,
+        slow_mode: i64,
+        edit_window: i64,
+        delete_window: i64,
         members: i64,
         bound_keys: String,
         allowed_fields: Option<String>,
@@ -99,6 +102,11 @@ impl RoomRow {
             capacity: self.capacity,
             metadata: stored.value("metadata_rule", MemberRule::from_i16(self.metadata_rule))?,
             retention: self.retention,
+            windows: Windows {
+                slow_mode: self.slow_mode,
+                edit: self.edit_window,
+                delete: self.delete_window,
+            },
         })
     }
 

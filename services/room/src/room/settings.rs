@@ -10,8 +10,24 @@ use crate::Error;
 /// How long a room may keep its events, in seconds: a minute to ten years.
 const RETENTION: RangeInclusive<i64> = 60..=315_360_000;
 
+/// How long a member may have to wait between messages, in seconds: up to six hours.
+const SLOW_MODE: RangeInclusive<i64> = 1..=21_600;
+
+/// How long a message may be open to its sender, in seconds: up to ten years.
+const WINDOW: RangeInclusive<i64> = 1..=315_360_000;
+
 /// The most members a room can be made for.
 pub(crate) const MAX_CAPACITY: i32 = 100_000;
+
+/// What binds members who are neither owners nor admins, in seconds; 0: it does not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Windows {
+    /// The wait after each message.
+    pub slow_mode: i64,
+    /// How long after it was sent a message is edited, and deleted.
+    pub edit: i64,
+    pub delete: i64,
+}
 
 /// The rules of a room, all of them decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +44,7 @@ pub(crate) struct Settings {
     pub metadata: MemberRule,
     /// How long events are kept, in seconds; 0: for ever.
     pub retention: i64,
+    pub windows: Windows,
 }
 
 /// The rules that somebody wishes for; what is `None` takes the kind's default.
@@ -43,6 +60,7 @@ pub(crate) struct SettingsDraft {
     pub metadata: Option<MemberRule>,
     /// 0: for ever.
     pub retention: i64,
+    pub windows: Windows,
 }
 
 /// The part of the rules that the log enforces.
@@ -52,6 +70,7 @@ pub(crate) struct LogRules {
     pub allow_preview: bool,
     pub history: History,
     pub retention: i64,
+    pub windows: Windows,
 }
 
 /// The part of the rules that the roster enforces.
@@ -73,6 +92,7 @@ impl SettingsDraft {
             return Err(Error::invalid(format!("{at}.capacity"), "must be from 1 to 100000"));
         }
         check_retention(at, self.retention)?;
+        self.windows.check(at)?;
         Ok(self)
     }
 
@@ -90,6 +110,7 @@ impl SettingsDraft {
             capacity: self.capacity.unwrap_or(default.capacity),
             metadata: self.metadata.unwrap_or(default.metadata),
             retention: self.retention,
+            windows: self.windows,
         };
         settings.suit(kind, at)?;
         Ok(settings)
@@ -103,6 +124,23 @@ pub(crate) fn check_retention(at: &str, retention: i64) -> Result<(), Error> {
         return Err(Error::invalid(format!("{at}.retention"), rule));
     }
     Ok(())
+}
+
+impl Windows {
+    fn check(self, at: &str) -> Result<(), Error> {
+        let Self { slow_mode, edit, delete } = self;
+        if slow_mode != 0 && !SLOW_MODE.contains(&slow_mode) {
+            let rule = "must be from 1 second to 6 hours in whole seconds, or absent";
+            return Err(Error::invalid(format!("{at}.slow_mode"), rule));
+        }
+        for (field, window) in [("edit_window", edit), ("delete_window", delete)] {
+            if window != 0 && !WINDOW.contains(&window) {
+                let rule = "must be from 1 second to 10 years in whole seconds, or absent";
+                return Err(Error::invalid(format!("{at}.{field}"), rule));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Refuses that users ask to be let into a room that one enters.
@@ -151,6 +189,7 @@ impl Settings {
             capacity,
             metadata: MemberRule::Admins,
             retention: 0,
+            windows: Windows { slow_mode: 0, edit: 0, delete: 0 },
         }
     }
 
@@ -170,6 +209,9 @@ impl Settings {
             ("history", self.history != own.history),
             ("capacity", self.capacity != own.capacity),
             ("metadata", self.metadata != own.metadata),
+            ("slow_mode", self.windows.slow_mode != 0),
+            ("edit_window", self.windows.edit != 0),
+            ("delete_window", self.windows.delete != 0),
         ];
         match other.into_iter().find(|(_, other)| *other) {
             Some((rule, _)) => {
@@ -180,8 +222,8 @@ impl Settings {
     }
 
     pub(crate) const fn log_rules(&self) -> LogRules {
-        let Self { post, allow_preview, history, retention, .. } = *self;
-        LogRules { post, allow_preview, history, retention }
+        let Self { post, allow_preview, history, retention, windows, .. } = *self;
+        LogRules { post, allow_preview, history, retention, windows }
     }
 
     pub(crate) const fn roster_rules(&self) -> RosterRules {
@@ -233,6 +275,9 @@ mod tests {
             SettingsDraft { history: Some(History::SinceJoin), ..draft },
             SettingsDraft { capacity: Some(5), ..draft },
             SettingsDraft { metadata: members, ..draft },
+            SettingsDraft { windows: Windows { slow_mode: 1, ..Windows::default() }, ..draft },
+            SettingsDraft { windows: Windows { edit: 1, ..Windows::default() }, ..draft },
+            SettingsDraft { windows: Windows { delete: 1, ..Windows::default() }, ..draft },
         ] {
             assert!(suits(bad, RoomKind::Broadcast).is_err(), "{bad:?}");
             assert!(suits(bad, RoomKind::Group).is_ok());
@@ -247,6 +292,21 @@ mod tests {
         }
         for bad in [i32::MIN, -1, 0, 100_001] {
             assert!(of(bad).check("settings").is_err());
+        }
+    }
+
+    #[test]
+    fn members_wait_for_hours_at_most_and_change_what_they_wrote_for_years() {
+        let none = Windows::default();
+        for good in [1, 21_600] {
+            assert!(Windows { slow_mode: good, ..none }.check("settings").is_ok());
+        }
+        for bad in [i64::MIN, -1, 21_601] {
+            assert!(Windows { slow_mode: bad, ..none }.check("settings").is_err());
+        }
+        for (window, good) in [(1, true), (315_360_000, true), (-1, false), (315_360_001, false)] {
+            assert_eq!(Windows { edit: window, ..none }.check("settings").is_ok(), good);
+            assert_eq!(Windows { delete: window, ..none }.check("settings").is_ok(), good);
         }
     }
 

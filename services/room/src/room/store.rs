@@ -32,7 +32,7 @@ const INSERT: &str = concat!(
     columns!(),
     ", sort_name, due_time) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
      $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33,
-     $34, $35)
+     $34, $35, $36, $37, $38)
      ON CONFLICT DO NOTHING"
 );
 
@@ -47,7 +47,8 @@ const UPDATE: &str = "
         add_rule = $7, remove_rule = $8, join_rule = $9, allow_preview = $10, history = $11,
         capacity = $12, version = $13, rules_version = $14, update_time = $15, due_time = $16,
         key_owners = $17, metadata_rule = $18, retention = $19, fields = $20, kept = $21,
-        visibility = $22, sort_name = $23, bound_keys = $24
+        visibility = $22, sort_name = $23, bound_keys = $24, slow_mode = $25,
+        edit_window = $26, delete_window = $27
     WHERE log_id = $1";
 
 /// The rooms of all tenants, on disk.
@@ -170,6 +171,9 @@ impl Store {
             .bind(json(&room.fields.to_store()))
             .bind(room.kept)
             .bind(room.visibility as i16)
+            .bind(settings.windows.slow_mode)
+            .bind(settings.windows.edit)
+            .bind(settings.windows.delete)
             .bind(room.sort_name())
             .bind(room.create_time.saturating_add(GRACE))
             .execute()
@@ -284,6 +288,9 @@ impl Store {
                 .bind(room.visibility as i16)
                 .bind(room.sort_name())
                 .bind(json(&room.bound_keys))
+                .bind(settings.windows.slow_mode)
+                .bind(settings.windows.edit)
+                .bind(settings.windows.delete)
                 .execute()
                 .await?;
             enqueue(&mut tx, log_id, &[event]).await?;

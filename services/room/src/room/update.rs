@@ -35,6 +35,10 @@ pub(crate) enum Field {
     Patch(Option<MemberRule>),
     /// How long events are kept, in seconds; 0: for ever.
     Retention(i64),
+    /// What binds members, in seconds; 0: it does not.
+    SlowMode(i64),
+    EditWindow(i64),
+    DeleteWindow(i64),
 }
 
 /// New values for some fields.
@@ -81,6 +85,9 @@ impl Field {
             Self::Capacity(_) => "settings.capacity",
             Self::Patch(_) => "settings.metadata",
             Self::Retention(_) => "settings.retention",
+            Self::SlowMode(_) => "settings.slow_mode",
+            Self::EditWindow(_) => "settings.edit_window",
+            Self::DeleteWindow(_) => "settings.delete_window",
         }
     }
 
@@ -109,6 +116,9 @@ impl Field {
             Self::Capacity(most) => put(&mut settings.capacity, most.unwrap_or(default.capacity)),
             Self::Patch(rule) => put(&mut settings.metadata, rule.unwrap_or(default.metadata)),
             Self::Retention(seconds) => put(&mut settings.retention, *seconds),
+            Self::SlowMode(seconds) => put(&mut settings.windows.slow_mode, *seconds),
+            Self::EditWindow(seconds) => put(&mut settings.windows.edit, *seconds),
+            Self::DeleteWindow(seconds) => put(&mut settings.windows.delete, *seconds),
         }
     }
 }

@@ -48,6 +48,7 @@ fn seen(suite: &Harness, room_id: &str) -> log::UserLog {
         read_seq: 0,
         head: 9,
         cursor: Some(log::Cursor { epoch: "e".to_owned(), seq: 9, time: None }),
+        mentions: 2,
     }
 }
 
@@ -65,6 +66,7 @@ async fn logs_get_the_names_of_their_rooms(db: Db) {
     assert_eq!(rooms, [two, one]);
     let my = &page.rooms[0];
     assert_eq!((my.role(), my.unread, my.marked_unread), (log::MemberRole::Owner, 7, true));
+    assert_eq!(my.mentions, 2);
     assert_eq!(my.last_message.as_ref().expect("a message").seq, 3);
     assert_eq!(my.activity_time.expect("a time").seconds, 5);
     assert_eq!(my.cursor.as_ref().expect("a cursor").seq, 9);

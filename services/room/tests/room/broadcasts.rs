@@ -167,6 +167,9 @@ async fn it_begins_with_nobody_and_has_rules_of_its_own(db: Db) {
         ("history", pb::RoomSettings { history: HistoryVisibility::SinceJoin.into(), ..default }),
         ("capacity", pb::RoomSettings { capacity: 7, ..default }),
         ("metadata", pb::RoomSettings { metadata: members, ..default }),
+        ("slow_mode", pb::RoomSettings { slow_mode: retention, ..default }),
+        ("edit_window", pb::RoomSettings { edit_window: retention, ..default }),
+        ("delete_window", pb::RoomSettings { delete_window: retention, ..default }),
     ] {
         let new = backend.rooms.create_room(with("other", settings)).await;
         violates(new, &format!("settings.{rule}"));

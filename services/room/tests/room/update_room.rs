@@ -15,6 +15,7 @@ use crate::harness::{Client, Harness, create, direct, get, group, refused, viola
 test_on_each_db!(parlance_room::MIGRATIONS =>
     the_fields_of_the_mask_are_taken,
     rules_reach_the_roster_and_the_log,
+    slow_mode_and_windows_reach_the_log,
     only_what_changes_is_told,
     settings_as_a_whole_take_defaults,
     an_etag_guards_against_lost_updates,
@@ -106,6 +107,49 @@ async fn rules_reach_the_roster_and_the_log(db: Db) {
     assert_eq!(rules.history(), HistoryVisibility::SinceJoin);
     assert_eq!(told.changed_fields, ["settings.post", "settings.history"]);
     assert_eq!(suite.roster.calls("SetRosterRules"), 1);
+}
+
+/// B-053, B-107.
+async fn slow_mode_and_windows_reach_the_log(db: Db) {
+    let suite = Harness::new(db).await;
+    let mut ann = suite.user("ann");
+    let seconds = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let settings = pb::RoomSettings { slow_mode: seconds(5), ..pb::RoomSettings::default() };
+    let new = pb::CreateRoomRequest { settings: Some(settings), ..group("g", &[]) };
+    create(&mut ann, new).await;
+    let (log_id, roster) = suite.roster.of("g");
+    let rules = roster.created.effects.expect("effects").rules.expect("rules");
+    assert_eq!((rules.slow_mode, rules.edit_window, rules.delete_window), (seconds(5), None, None));
+
+    let settings = pb::RoomSettings {
+        slow_mode: seconds(0),
+        edit_window: seconds(900),
+        delete_window: seconds(120),
+        ..pb::RoomSettings::default()
+    };
+    let wish = pb::Room { settings: Some(settings), ..named("g", "") };
+    let paths = ["settings.slow_mode", "settings.edit_window", "settings.delete_window"];
+    let after = update(&mut ann, wish, &paths).await.settings.expect("settings");
+    let (event, told) = suite.logs.updates(&log_id).remove(0);
+    let rules = event.effects.expect("effects").rules.expect("rules");
+    for windows in [
+        (after.slow_mode, after.edit_window, after.delete_window),
+        (rules.slow_mode, rules.edit_window, rules.delete_window),
+    ] {
+        assert_eq!(windows, (None, seconds(900), seconds(120)));
+    }
+    assert_eq!(told.changed_fields, paths);
+    for path in paths {
+        let settings = pb::RoomSettings {
+            slow_mode: seconds(21_601),
+            edit_window: Some(prost_types::Duration { seconds: 1, nanos: 1 }),
+            delete_window: seconds(-1),
+            ..pb::RoomSettings::default()
+        };
+        let wish = pb::Room { settings: Some(settings), ..named("g", "") };
+        let wrong = ann.rooms.update_room(request(wish, &[path])).await;
+        violates(wrong, &format!("room.{path}"));
+    }
 }
 
 async fn only_what_changes_is_told(db: Db) {

@@ -61,7 +61,7 @@ macro_rules! passing {
     ($counted:expr, $kept:expr, $logs:expr) => {
         concat!(
             "(WITH w AS (SELECT h.log_id, h.room_id, h.head, h.head_time, h.ord, h.deleted, h.first_seq,
-                     m.role, m.read_seq, m.cleared_seq, m.suspended_until, m.has_blocks,
+                     h.mention_seq, m.role, m.read_seq, m.cleared_seq, m.suspended_until, m.has_blocks,
                      m.marked_unread, FALSE AS hidden, ",
             since!(),
             " AS since, ",
@@ -88,12 +88,12 @@ macro_rules! passing {
 
 /// One page. What is told of a log is found for those of the page alone.
 macro_rules! page {
-    ($blocked:expr, $counted:expr, ($kept_m:expr, $kept_w:expr),
+    ($blocked:expr, $counted:expr, $mentions:expr, ($kept_m:expr, $kept_w:expr),
      $logs:expr, $total:literal, $from:literal, $order:literal) => {
         concat!(
             $blocked,
             "SELECT w.log_id, w.room_id, ",
-            unread_columns!(concat!("COALESCE(w.counted, ", $counted, ")")),
+            unread_columns!(concat!("COALESCE(w.counted, ", $counted, ")"), $mentions),
             ", w.activity, w.role, w.total, ",
             message_columns!("w.log_id"),
             "  FROM (SELECT w.*, ",
@@ -131,6 +131,7 @@ macro_rules! without {
         page!(
             blocked!($list),
             counted_without!("$6"),
+            mentions_without!(),
             (kept!("m"), kept!("w")),
             $logs,
             $total,
@@ -143,7 +144,7 @@ macro_rules! without {
 macro_rules! pages {
     ($list:literal, $logs:expr, $total:literal, $from:literal, $order:literal $(,)?) => {
         Sql {
-            all: page!("", counted!(), ("", ""), $logs, $total, $from, $order),
+            all: page!("", counted!(), mentions!(""), ("", ""), $logs, $total, $from, $order),
             without: without!($list, $logs, $total, $from, $order),
         }
     };
@@ -174,6 +175,7 @@ const OLDER: Sql =
 const NAMED: &str = page!(
     "",
     counted!(),
+    mentions!(""),
     ("", ""),
     "(VALUES ($2, $11..)) a
        JOIN heads h ON h.log_id = a.column2

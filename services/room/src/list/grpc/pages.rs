@@ -205,6 +205,7 @@ impl RoomListGrpc {
                 role: seen.role,
                 unread: seen.unread,
                 marked_unread: seen.marked_unread,
+                mentions: seen.mentions,
                 last_message: seen.last_message,
                 activity_time: seen.activity_time,
                 cursor: seen.cursor,

@@ -10,12 +10,12 @@ use crate::Error;
 use crate::room::{
     Actor, Change, ChannelWish, Description, DirectWish, Field, FieldsDraft, Founding,
     LiveFounding, MAX_MEMBERS, Name, Names, NewRoom, Picture, SettingsDraft, UniqueId, Update,
-    Visibility,
+    Visibility, Windows,
 };
 
 /// The fields that an update may name, those of the settings by their whole path.
 const FIELDS: [&str; 6] = ["name", "picture", "description", "metadata", "fields", "visibility"];
-const SETTINGS: [&str; 9] = [
+const SETTINGS: [&str; 12] = [
     "settings.post",
     "settings.add",
     "settings.remove",
@@ -25,6 +25,9 @@ const SETTINGS: [&str; 9] = [
     "settings.capacity",
     "settings.metadata",
     "settings.retention",
+    "settings.slow_mode",
+    "settings.edit_window",
+    "settings.delete_window",
 ];
 
 /// The longest that a live room waits for somebody, and how long for the first one unless the
@@ -221,6 +224,9 @@ fn field(path: &str, room: &pb::Room) -> Result<Field, Error> {
             capacity: if path == "settings.capacity" { all.capacity } else { 0 },
             metadata: if path == "settings.metadata" { all.metadata } else { 0 },
             retention: all.retention.filter(|_| path == "settings.retention"),
+            slow_mode: all.slow_mode.filter(|_| path == "settings.slow_mode"),
+            edit_window: all.edit_window.filter(|_| path == "settings.edit_window"),
+            delete_window: all.delete_window.filter(|_| path == "settings.delete_window"),
         };
         self::settings("room.settings", &one)
     };
@@ -243,6 +249,9 @@ fn field(path: &str, room: &pb::Room) -> Result<Field, Error> {
         "settings.capacity" => Field::Capacity(settings()?.capacity),
         "settings.metadata" => Field::Patch(settings()?.metadata),
         "settings.retention" => Field::Retention(settings()?.retention),
+        "settings.slow_mode" => Field::SlowMode(settings()?.windows.slow_mode),
+        "settings.edit_window" => Field::EditWindow(settings()?.windows.edit),
+        "settings.delete_window" => Field::DeleteWindow(settings()?.windows.delete),
         _ => return Err(Error::invalid("update_mask", "names a field that cannot be updated")),
     })
 }
@@ -287,6 +296,11 @@ pub(crate) fn settings(at: &str, settings: &pb::RoomSettings) -> Result<Settings
         capacity: Some(settings.capacity).filter(|capacity| *capacity != 0),
         metadata: members("metadata", settings.metadata)?,
         retention: whole_seconds(settings.retention),
+        windows: Windows {
+            slow_mode: whole_seconds(settings.slow_mode),
+            edit: whole_seconds(settings.edit_window),
+            delete: whole_seconds(settings.delete_window),
+        },
     };
     draft.check(at)
 }
