@@ -152,6 +152,17 @@ def test_every_line_that_make_run_prints_can_be_pasted(tmp_path):
             read_until(frames, "hello, Boris")
 
 
+def test_the_services_that_refuse_callers_are_named():
+    closed = set()
+    for path in (ROOT / "proto").rglob("*_service.proto"):
+        contract = re.sub(r"\n//", "", path.read_text())
+        if "tokens of the internal audience" in contract:
+            closed |= set(re.findall(r"^service (\w+)", contract, re.MULTILINE))
+    [named] = re.findall(r"^.*for the services themselves", PAGE.replace("\n", " "), re.MULTILINE)
+    named = set(re.findall(r"\b\w+Service\b", named.rsplit("`--reflection open`", 1)[-1]))
+    assert named == closed
+
+
 def test_the_make_targets_that_readme_names_exist():
     named = set(re.findall(r"\bmake ([a-z-]+)\b", "".join(blocks("console"))))
     named |= set(re.findall(r"`make ([a-z-]+)`", PAGE))
