@@ -311,7 +311,7 @@ async fn pace(log: &mut Locked<'_>, sender: &UserId) -> Result<Outcome, Error> {
     let select = log.conn().query(select).bind(log_id.0).bind(sender.as_str());
     let (sent,): (Micros,) = select.fetch_one().await?;
     let time = sent.saturating_add(log.row.slow_mode);
-    if time > now {
+    if sent > 0 && time > now {
         return Ok(Outcome { time, ..Outcome::of(Verdict::SlowMode) });
     }
     let update = "UPDATE members SET sent_time = $3 WHERE log_id = $1 AND user_id = $2";

@@ -53,6 +53,7 @@ DECLARE
     v_slow_mode BIGINT;
     v_sent BIGINT;
     v_mention BIGINT;
+    v_late BIGINT;
     v_replies BOOLEAN := FALSE;
     v_mentions BOOLEAN := FALSE;
     -- What is to be stored: index of the entry, and its place.
@@ -114,7 +115,7 @@ BEGIN
                     ELSIF v_blocked THEN
                         r_verdict := 8;
                     ELSIF v_slow_mode > 0 AND v_role < 2 THEN
-                        IF v_sent + v_slow_mode > v_time THEN
+                        IF v_sent > 0 AND v_sent + v_slow_mode > v_time THEN
                             r_verdict := 10;
                             r_time := v_sent + v_slow_mode;
                         ELSE
@@ -166,15 +167,23 @@ BEGIN
                p_digests[n.i], p_counted[n.i], p_payloads[n.i], p_roots[n.i]
           FROM unnest(v_indexes, v_seqs, v_times, v_ords) AS n (i, seq, time, ord);
 
-        -- Answering is reading.
-        UPDATE members m
-           SET read_seq = s.seq, read_ord = s.ord, marked_unread = FALSE,
-               delivered_seq = greatest(m.delivered_seq, s.seq)
-          FROM (SELECT p_logs[n.i] AS log_id, p_senders[n.i] AS user_id,
-                       max(n.seq) AS seq, max(n.ord) AS ord
-                  FROM unnest(v_indexes, v_seqs, v_ords) AS n (i, seq, ord)
-                 GROUP BY 1, 2) s
-         WHERE m.log_id = s.log_id AND m.user_id = s.user_id;
+        -- Answering is reading. A suspension takes no lock of a head: of one that came after a
+        -- sender was judged, it is this row that tells, and all is judged anew.
+        WITH raised AS (
+            UPDATE members m
+               SET read_seq = s.seq, read_ord = s.ord, marked_unread = FALSE,
+                   delivered_seq = greatest(m.delivered_seq, s.seq)
+              FROM (SELECT p_logs[n.i] AS log_id, p_senders[n.i] AS user_id,
+                           max(n.seq) AS seq, max(n.ord) AS ord
+                      FROM unnest(v_indexes, v_seqs, v_ords) AS n (i, seq, ord)
+                     GROUP BY 1, 2) s
+             WHERE m.log_id = s.log_id AND m.user_id = s.user_id
+         RETURNING m.suspended_until
+        )
+        SELECT count(*) INTO v_late FROM raised r WHERE r.suspended_until > p_now;
+        IF v_late > 0 THEN
+            RAISE EXCEPTION 'a sender was suspended meanwhile' USING ERRCODE = '40001';
+        END IF;
     END IF;
 
     IF v_replies THEN

@@ -29,7 +29,7 @@ const PAGE: &str = with_view!(
         newest!("$2"),
         " UNION ALL ",
         newest!("''"),
-        ") both ORDER BY seq DESC LIMIT $5) n JOIN events m ON m.log_id = $1 AND m.seq = n.seq"
+        ") of_both ORDER BY seq DESC LIMIT $5) n JOIN events m ON m.log_id = $1 AND m.seq = n.seq"
     ),
 );
 

@@ -1,9 +1,9 @@
 //! Users who are kept out of everything.
 
 use futures::future::join_all;
-use parlance_db::{Db, test_on_each_db};
+use parlance_db::{Db, test_on_each_db, testing};
 use parlance_log::FOR_EVER;
-use parlance_message::Error;
+use parlance_message::{Error, MIGRATIONS};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::hide_service_client::HideServiceClient;
 use parlance_proto::message::v1::history_service_client::HistoryServiceClient;
@@ -11,6 +11,7 @@ use parlance_proto::message::v1::pin_service_client::PinServiceClient;
 use parlance_proto::message::v1::publish_notice_request::Notice;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
 use parlance_rpc::Reason;
+use parlance_rpc::testing::eventually;
 use parlance_types::{LogId, Micros, Seq};
 use tokio::sync::Notify;
 use tonic_types::StatusExt as _;
@@ -237,4 +238,36 @@ async fn send_until_suspended(world: &Logs, log_id: LogId, accepts: &Notify) -> 
         }
         accepts.notify_one();
     }
+}
+
+/// A send that was judged before its sender was suspended, and is stored after: it waits for
+/// the row that the suspension is writing.
+#[tokio::test]
+async fn a_send_that_was_judged_before_a_suspension_is_judged_again() {
+    testing::on_postgres(MIGRATIONS, async |db: Db| {
+        let logs = Logs::open(db.clone()).await;
+        let log_id = logs.group("r", &["ann", "bob"]).await;
+        let head = logs.head(log_id).await;
+        let mut suspending = db.begin().await.expect("a transaction");
+        let suspend = "UPDATE members SET suspended_until = $2
+                        WHERE log_id = $1 AND user_id = 'bob'";
+        let suspend = suspending.query(suspend).bind(log_id.0).bind(60 * SECOND);
+        suspend.execute().await.expect("suspended");
+        let suspended = async {
+            eventually(|| async {
+                let waits = "SELECT COUNT(*) FROM pg_stat_activity
+                              WHERE wait_event = 'transactionid'
+                                AND query LIKE '%append_messages%'
+                                AND pid IN (SELECT pid FROM pg_locks
+                                             WHERE relation = 'members'::regclass)";
+                db.read(waits).fetch_one::<(i64,)>().await.expect("a count").0 == 1
+            })
+            .await;
+            suspending.commit().await.expect("committed");
+        };
+        let (sent, ()) = tokio::join!(logs.send(log_id, "bob", "late", "x"), suspended);
+        assert!(matches!(sent, Err(Error::Suspended { .. })), "{sent:?}");
+        assert_eq!(logs.head(log_id).await, head);
+    })
+    .await;
 }

@@ -253,7 +253,7 @@ async fn what_is_wrong_with_a_request_is_named(db: Db) {
         let field = format!("content.mentions.user_ids{field}");
         violates(ann.messages.send_message(request).await, &field);
     }
-    violates(page(&ann, "lobby", 101, "").await.map(Response::new), "page_size");
+    violates(page(&ann, "lobby", -1, "").await.map(Response::new), "page_size");
     violates(page(&ann, "lobby", 0, "x").await.map(Response::new), "page_token");
 }
 
