@@ -36,6 +36,7 @@ from parlance.message.v1 import (
     message_pb2,
     message_service_pb2,
     message_service_pb2_grpc,
+    reaction_service_pb2_grpc,
     stream_service_pb2,
     stream_service_pb2_grpc,
     thread_service_pb2_grpc,
@@ -175,6 +176,7 @@ class Client:
         self.metadata = metadata_service_pb2_grpc.MetadataServiceStub(channel)
         self.settings = tenant_settings_service_pb2_grpc.TenantSettingsServiceStub(channel)
         self.messages = message_service_pb2_grpc.MessageServiceStub(channel)
+        self.reactions = reaction_service_pb2_grpc.ReactionServiceStub(channel)
         self.marks = mark_service_pb2_grpc.MarkServiceStub(channel)
         self.threads = thread_service_pb2_grpc.ThreadServiceStub(channel)
         self.mentions = mention_service_pb2_grpc.MentionServiceStub(channel)

@@ -23,7 +23,7 @@ pub(crate) struct Cursor {
     /// The first event that was stored, and that the user had not cleared for themselves,
     /// when the stream was attached.
     shown: Seq,
-    /// Whose messages and edits the user does not see.
+    /// Whose messages, edits and reactions the user does not see.
     blocked: Blocked,
     position: Seq,
     /// The time of the event at the position, if it was put out.
@@ -138,7 +138,8 @@ impl Cursor {
 
     /// Whether the user has blocked who wrote this. Only who has blocked anybody pays for it.
     fn leaves_out(&self, entry: &Entry) -> bool {
-        let written = matches!(entry.kind, Kind::Message | Kind::Edit);
+        let written =
+            matches!(entry.kind, Kind::Message | Kind::Edit | Kind::Reaction | Kind::Unreaction);
         let is_blocked = |sender: UserId| self.hides(&sender);
         written && !self.blocked.is_empty() && entry.actor().is_some_and(is_blocked)
     }

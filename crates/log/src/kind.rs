@@ -33,6 +33,8 @@ kinds! {
     Pin = 4: MessagePinned,
     Unpin = 5: MessageUnpinned,
     Clear = 6: HistoryCleared,
+    Reaction = 7: ReactionAdded,
+    Unreaction = 8: ReactionRemoved,
 }
 
 /// What is left of an event that was pruned while its request may still be repeated: a row

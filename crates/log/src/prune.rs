@@ -176,7 +176,8 @@ impl Pruning {
         let ord = ord_at(log, to).await?;
         // The ids that callers give begin with no control character.
         let blank =
-            "UPDATE events SET kind = $4, payload = $5, target_seq = NULL, content_seq = NULL
+            "UPDATE events SET kind = $4, payload = $5, target_seq = NULL, content_seq = NULL,
+                             reaction_counts = NULL
                       WHERE log_id = $1 AND seq > $2 AND seq <= $3
                         AND request_id >= ' ' AND time > $6";
         let blank = log.conn().query(blank).bind(log_id.0).bind(after).bind(to).bind(PRUNED);

@@ -13,6 +13,7 @@ pub mod message;
 pub mod notice;
 pub mod operator;
 pub mod pin;
+pub mod reaction;
 pub mod stream;
 pub mod thread;
 
@@ -30,6 +31,7 @@ use parlance_proto::message::v1::mark_service_server::MarkServiceServer;
 use parlance_proto::message::v1::notice_relay_service_server::NoticeRelayServiceServer;
 use parlance_proto::message::v1::notice_service_server::NoticeServiceServer;
 use parlance_proto::message::v1::operator_service_server::OperatorServiceServer;
+use parlance_proto::message::v1::reaction_service_server::ReactionServiceServer;
 use parlance_proto::stored::mention_service_server::MentionServiceServer;
 use parlance_proto::stored::message_service_server::MessageServiceServer;
 use parlance_proto::stored::pin_service_server::PinServiceServer;
@@ -47,7 +49,7 @@ use self::inbox::grpc::{InboxGrpc, UserLogGrpc};
 use self::mark::Marker;
 use self::mark::grpc::{MarkGrpc, PresentMarks, receipts};
 use self::mention::grpc::MentionGrpc;
-use self::mention::{Mentioning, forget_deleted, forget_pruned};
+use self::mention::{Mentioning, unmention_deleted, unmention_pruned};
 use self::message::grpc::MessageGrpc;
 use self::message::{Messages, OnDelete};
 use self::notice::Notices;
@@ -55,6 +57,8 @@ use self::notice::grpc::{NoticeGrpc, NoticeRelayGrpc};
 use self::operator::grpc::OperatorGrpc;
 use self::pin::grpc::PinGrpc;
 use self::pin::{Pins, unpin_deleted, unpin_pruned};
+use self::reaction::grpc::ReactionGrpc;
+use self::reaction::{Reactions, forget_deleted, forget_pruned};
 use self::stream::grpc::StreamGrpc;
 use self::thread::grpc::ThreadGrpc;
 use self::thread::{Threads, discount_deleted};
@@ -76,16 +80,19 @@ const BEAT: Duration = Duration::from_secs(5);
 
 /// What goes with a message when it is deleted: a noun that keeps something of messages
 /// is named here.
-const ON_DELETE: OnDelete = &[unpin_deleted, discount_deleted, forget_deleted];
+const ON_DELETE: OnDelete = &[unpin_deleted, discount_deleted, unmention_deleted, forget_deleted];
 
 /// What goes with messages that are pruned, likewise.
-pub const ON_PRUNE: OnPrune = &[unpin_pruned, forget_pruned];
+pub const ON_PRUNE: OnPrune = &[unpin_pruned, unmention_pruned, forget_pruned];
 
 /// How often it is looked for what logs are to let go of.
 const PRUNE: Duration = Duration::from_secs(5);
 
 /// How often it is looked for users of whom something is not said everywhere yet.
 const SPREAD: Duration = Duration::from_secs(5);
+
+/// How often it is looked for what is left of reactions to messages that are gone.
+const SWEEP: Duration = Duration::from_secs(5);
 
 /// How the service is laid out.
 #[derive(Clone, Debug, Default)]
@@ -130,6 +137,7 @@ impl Service {
             MentionServiceServer::new(MentionGrpc::new(Mentioning::new(store.clone()))),
             ThreadServiceServer::new(ThreadGrpc::new(Threads::new(store.clone()))),
             PinServiceServer::new(PinGrpc::new(Pins::new(store.clone()))),
+            ReactionServiceServer::new(ReactionGrpc::new(Reactions::new(store.clone()))),
             NoticeServiceServer::new(NoticeGrpc::new(Notices::new(store.clone(), hub.clone()))),
             OperatorServiceServer::new(OperatorGrpc::new(hub, store, env.tasks)),
         ]
@@ -178,6 +186,12 @@ impl Service {
             async move { store.spread().await }
         };
         self.env.tasks.every("what is said of users", SPREAD, Arc::default(), spread);
+        let reactions = Reactions::new(self.store.clone());
+        let sweep = move || {
+            let reactions = reactions.clone();
+            async move { reactions.sweep().await }
+        };
+        self.env.tasks.every("reactions that are left", SWEEP, Arc::default(), sweep);
         if self.store.has_high_water() {
             let store = self.store.clone();
             let beat = move || {

@@ -19,7 +19,7 @@ mod broadcast {
 
 mod fact {
     mod apply_facts;
-    mod blocks;
+    pub(crate) mod blocks;
     mod facts;
     mod hidden_peers;
     mod mutes;
@@ -31,7 +31,7 @@ mod hide {
 }
 
 mod history {
-    mod clear_for_all;
+    pub(crate) mod clear_for_all;
     mod clear_history;
     mod purge;
     mod races;
@@ -98,4 +98,11 @@ mod operator {
 mod thread {
     mod growth;
     mod list_replies;
+}
+
+mod reaction {
+    mod growth;
+    mod races;
+    pub(crate) mod reactions;
+    mod shown;
 }

@@ -6,7 +6,7 @@ mod store;
 use parlance_log::{Actor, Error, Store};
 use parlance_types::{LogId, PageSize, Query, RoomId, Seq, UserId, fitting};
 
-pub(crate) use self::store::{forget_deleted, forget_pruned};
+pub(crate) use self::store::{unmention_deleted, unmention_pruned};
 
 use crate::message::Message;
 

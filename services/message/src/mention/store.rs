@@ -47,7 +47,7 @@ pub(super) async fn page(
 }
 
 /// A message that is deleted mentions nobody.
-pub(crate) fn forget_deleted<'a>(
+pub(crate) fn unmention_deleted<'a>(
     log: &'a mut Locked<'_>,
     target: &'a Target,
     _: Seq,
@@ -56,7 +56,7 @@ pub(crate) fn forget_deleted<'a>(
 }
 
 /// What is pruned mentions nobody. Chunks of events are pruned, each with few mentions.
-pub(crate) fn forget_pruned<'a>(
+pub(crate) fn unmention_pruned<'a>(
     log: &'a mut Locked<'_>,
     first: Seq,
 ) -> BoxFuture<'a, Result<(), Error>> {

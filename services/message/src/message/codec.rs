@@ -7,7 +7,7 @@ use parlance_proto::stored;
 use parlance_types::{MessageId, UserId};
 use prost::{DecodeError, Message as _};
 
-use super::Content;
+use super::{Content, ReactionCount};
 
 /// The payload of a new message; `root` is what the thread of a reply began with.
 pub fn sent(
@@ -94,6 +94,30 @@ pub fn blank_edit(editor: Option<&UserId>, target: MessageId) -> Bytes {
     codec::event(editor, Body::MessageEdited(edited))
 }
 
+/// The counts of a message's reactions, encoded: a message that has nothing else.
+pub(crate) fn counts(counts: &[ReactionCount]) -> Vec<u8> {
+    let reactions = counts.iter().cloned().map(count_to_pb).collect();
+    pb::Message { reactions, ..pb::Message::default() }.encode_to_vec()
+}
+
+/// Reads them, with nobody's own marked.
+pub(crate) fn stored_counts(
+    message_id: MessageId,
+    counts: &[u8],
+) -> Result<Vec<ReactionCount>, Error> {
+    let message = readable(message_id, pb::Message::decode(counts))?;
+    let count = |counted: pb::ReactionCount| {
+        let pb::ReactionCount { kind, count, own } = counted;
+        ReactionCount { kind, count, own }
+    };
+    Ok(message.reactions.into_iter().map(count).collect())
+}
+
+/// A count of reactions on the wire.
+pub(crate) fn count_to_pb(ReactionCount { kind, count, own }: ReactionCount) -> pb::ReactionCount {
+    pb::ReactionCount { kind, count, own }
+}
+
 fn readable<T>(event: MessageId, payload: Result<T, DecodeError>) -> Result<T, Error> {
     payload.map_err(|_| Error::unreadable(event))
 }
@@ -157,6 +181,20 @@ mod tests {
         let payload = sent(None, &hello(), false, None);
         let cut = payload.slice(..payload.len() - 1);
         assert!(stored(TARGET, cut.into()).is_err());
+    }
+
+    #[test]
+    fn counts_are_stored_as_they_stand_in_a_message() {
+        let count = |kind: &str, count| ReactionCount { kind: kind.to_owned(), count, own: false };
+        let all = vec![count("👍", 2), count("tea", 100_000)];
+        let stored = counts(&all);
+        assert_eq!(stored_counts(TARGET, &stored).expect("counts"), all);
+        // Before or behind the rest of an encoded message they are a part of it.
+        let mut message = pb::Message { seq: 3, ..Default::default() }.encode_to_vec();
+        message.extend(&stored);
+        let message = pb::Message::decode(&*message).expect("a message");
+        assert_eq!((message.seq, message.reactions.len()), (3, 2));
+        assert!(stored_counts(TARGET, &stored[1..]).is_err());
     }
 
     fn hello() -> Content {

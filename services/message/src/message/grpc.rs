@@ -11,6 +11,7 @@ use parlance_rpc::{Deadline, caller, fields};
 use parlance_types::{MessageId, RoomId, UserId};
 use tonic::{Request, Response, Status};
 
+use super::codec::count_to_pb;
 use super::{Content, Draft, Edit, Listing, Message, Messages, Position};
 use crate::Error;
 
@@ -126,6 +127,7 @@ pub(crate) fn message(room_id: &RoomId, message: Message) -> stored::Message {
         thread_root_id: message.root.map(|seq| of_log(seq).to_string()).unwrap_or_default(),
         reply_count: message.replies,
         last_reply_time: message.reply_time.map(timestamp),
+        reactions: message.reactions.into_iter().map(count_to_pb).collect(),
     }
 }
 

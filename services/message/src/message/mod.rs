@@ -45,15 +45,31 @@ pub struct Message {
     pub replies: i64,
     /// When the latest of them was sent.
     pub reply_time: Option<Micros>,
+    /// How many reactions of each kind it has.
+    pub reactions: Vec<ReactionCount>,
 }
 
-/// What a message takes on the wire beside its content, at most: ids, times and numbers.
+/// How many users reacted to a message in one way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReactionCount {
+    pub kind: String,
+    pub count: i64,
+    /// Whether the viewer is one of them.
+    pub own: bool,
+}
+
+/// What a message takes on the wire beside what is counted here, at most: ids, times and numbers.
 const BESIDE_CONTENT: usize = 640;
+
+/// What the count of a kind of reaction takes on the wire beside the kind, at most.
+const BESIDE_KIND: usize = 20;
 
 impl Message {
     /// What the message takes in an answer, at most, in bytes.
     pub(crate) fn size(&self) -> usize {
-        BESIDE_CONTENT + self.content.as_ref().map_or(0, Bytes::len)
+        let content = self.content.as_ref().map_or(0, Bytes::len);
+        let kinds = self.reactions.iter().map(|counted| BESIDE_KIND + counted.kind.len());
+        BESIDE_CONTENT + content + kinds.sum::<usize>()
     }
 }
 

@@ -8,7 +8,7 @@ use parlance_log::{
 use parlance_types::{LogId, MessageId, Micros, Seq, UserId};
 
 use super::change::{self, DELETE_WINDOW_OVER, Delete, Deletion, EDIT_WINDOW_OVER, Edit, Edited};
-use super::{Message, codec};
+use super::{Message, ReactionCount, codec};
 
 /// Which messages a page holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,15 +34,18 @@ parlance_db::row! {
         root_seq: Option<Seq>,
         replies: i64,
         reply_time: Option<Micros>,
+        reaction_counts: Option<Vec<u8>>,
+        /// The kinds of the viewer's own reactions, a line each.
+        own_reactions: Option<String>,
     }
 }
 
-/// The columns of a [`MessageRow`]: of the message `m` of a log and the edit that holds its
-/// content; what is read in one statement with the log's view reads as at its head. What a
-/// noun shows in a message is a column of these.
+/// The columns of a [`MessageRow`]: of the message `m` of a log as the viewer $2 reads it, and of
+/// the edit that holds its content; what is read in one statement with the log's view reads as
+/// at its head. What a noun shows in a message is a column of these.
 ///
 /// Each is looked up by itself, if there is an edit: of a join Postgres may find it by its log
-/// alone.
+/// alone. So are the viewer's own reactions, where there are any.
 macro_rules! message_columns {
     ($log_id:literal) => {
         concat!(
@@ -55,7 +58,11 @@ macro_rules! message_columns {
                (SELECT e.payload FROM events e WHERE e.log_id = ",
             $log_id,
             "   AND e.seq = m.content_seq) END AS edit_payload,
-             m.root_seq, m.replies, m.reply_time"
+             m.root_seq, m.replies, m.reply_time, m.reaction_counts,
+             CASE WHEN m.reaction_counts IS NOT NULL THEN
+               (SELECT STRING_AGG(r.kind, '\n') FROM reactions r WHERE r.log_id = ",
+            $log_id,
+            "   AND r.message_seq = m.seq AND r.user_id = $2) END AS own_reactions"
         )
     };
 }
@@ -66,7 +73,7 @@ macro_rules! no_message_columns {
     () => {
         "NULL AS seq, NULL AS time, NULL AS deleted_seq, NULL AS payload,
          NULL AS edit_seq, NULL AS edit_time, NULL AS edit_payload, NULL AS root_seq,
-         NULL AS replies, NULL AS reply_time"
+         NULL AS replies, NULL AS reply_time, NULL AS reaction_counts, NULL AS own_reactions"
     };
 }
 pub(crate) use no_message_columns;
@@ -83,6 +90,11 @@ impl MessageRow {
             Some(edit) => codec::stored(message_id, edit)?.content,
             None => sent.content,
         };
+        // Also where a version that knows nothing of reactions deleted it.
+        let reactions = match self.reaction_counts.filter(|_| self.deleted_seq.is_none()) {
+            Some(counts) => reactions(message_id, &counts, self.own_reactions.as_deref())?,
+            None => Vec::new(),
+        };
         Ok(Message {
             message_id,
             sender: sent.actor,
@@ -94,8 +106,22 @@ impl MessageRow {
             root: self.root_seq,
             replies: self.replies,
             reply_time: self.reply_time.filter(|_| self.replies > 0),
+            reactions,
         })
     }
+}
+
+/// The counts of a message's reactions, with the kinds marked that are the viewer's own.
+fn reactions(
+    message_id: MessageId,
+    counts: &[u8],
+    own: Option<&str>,
+) -> Result<Vec<ReactionCount>, Error> {
+    let mut counts = codec::stored_counts(message_id, counts)?;
+    for counted in &mut counts {
+        counted.own = own.is_some_and(|own| own.lines().any(|kind| kind == counted.kind));
+    }
+    Ok(counts)
 }
 
 /// Messages within two places, of those that are deleted or of the others. Compared as pairs,
@@ -106,7 +132,7 @@ macro_rules! messages {
         concat!(
             "SELECT * FROM (
                SELECT m.kind, m.seq, m.time, m.deleted_seq, m.payload, m.content_seq,
-                      m.root_seq, m.replies, m.reply_time
+                      m.root_seq, m.replies, m.reply_time, m.reaction_counts
                  FROM events m
                 WHERE m.log_id = $1 AND m.deleted_seq ",
             $deleted,

@@ -10,6 +10,7 @@ use parlance_types::{LogId, Seq, UserId};
 use tonic::Status;
 
 use crate::harness::{Client, TENANT, World, refused, send, unread};
+use crate::reaction::reactions;
 use crate::rooms::{Room, group, plan};
 use crate::stream::harness::{all_rooms, latest};
 
@@ -158,6 +159,12 @@ pub(super) const CALLS: &[(&str, Call)] = calls! {
     "ListPins": |world, user, _| {
         let mut pins = PinServiceClient::new(world.user(user).transport);
         pins.list_pins(pb::ListPinsRequest { room_id: "news".to_owned() }).await
+    },
+    "RemoveReaction": |world, user, message| {
+        reactions::remove(&world.user(user), message, "tea").await
+    },
+    "ListReactions": |world, user, message| {
+        reactions::list(&world.user(user), reactions::of(message)).await
     },
     "HideRoom": |world, user, _| {
         let mut hide = HideServiceClient::new(world.user(user).transport);

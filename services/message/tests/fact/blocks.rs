@@ -16,6 +16,7 @@ use tokio::sync::Notify;
 use crate::harness::{
     Client, TENANT, World, delete, edit, editing, get, refused, saying, send, unread, words,
 };
+use crate::reaction::reactions;
 use crate::rooms::{Own, Room, plan};
 use crate::stream::harness::{Reader, all_rooms, latest, node_with, quick};
 use crate::world::{World as Logs, draft, reopen, user};
@@ -67,6 +68,7 @@ async fn who_is_blocked_writes_no_more_into_the_direct_room(db: Db) {
     let mut pins = PinServiceClient::new(bob.transport.clone());
     let pin = pb::PinMessageRequest { message_id: kept.message_id.clone() };
     refused(pins.pin_message(pin).await, Reason::Blocked);
+    refused(reactions::add(&bob, &kept.message_id, "tea").await, Reason::Blocked);
     let typing = pb::TypingNotice { lasts: Some(prost_types::Duration { seconds: 1, nanos: 0 }) };
     let typing = pb::PublishNoticeRequest {
         room_id: "pair".to_owned(),

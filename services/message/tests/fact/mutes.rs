@@ -17,6 +17,7 @@ use tonic_types::StatusExt as _;
 
 use crate::harness::{TENANT, World, delete, editing, refused, saying, send};
 use crate::notice::send_notice;
+use crate::reaction::reactions;
 use crate::rooms::{Room, event, gained, plan};
 use crate::world::{World as Logs, draft, options, reopen};
 
@@ -73,6 +74,8 @@ async fn a_muted_member_reads_and_marks_and_deletes_their_own_and_no_more(db: Db
     refused(pins.pin_message(request).await, Reason::Muted);
     let request = pb::UnpinMessageRequest { message_id };
     refused(pins.unpin_message(request).await, Reason::Muted);
+    refused(reactions::add(&bob, &others.message_id, "tea").await, Reason::Muted);
+    refused(reactions::remove(&bob, &others.message_id, "tea").await, Reason::Muted);
     let notice = send_notice::saying("lobby", "x", &[]);
     refused(send_notice::say(&bob, notice).await, Reason::Muted);
     let mut presence = world.internal(TENANT);

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 use tonic_types::StatusExt as _;
 
 use crate::harness::{Client, TENANT, World, editing, refused, saying, send, unread};
+use crate::reaction::reactions;
 use crate::rooms::{Own, plan};
 use crate::stream::harness::{Reader, all_rooms, latest};
 use crate::world::{World as Logs, draft, reopen};
@@ -69,8 +70,11 @@ async fn everything_is_refused(world: &World, mut user: Client, message_id: &str
     let clear = pb::ClearHistoryForAllRequest { room_id: room_id.clone(), ..Default::default() };
     refused(history.clear_history_for_all(clear).await, Reason::Suspended);
     let mut pins = PinServiceClient::new(user.transport.clone());
-    let request = pb::PinMessageRequest { message_id };
+    let request = pb::PinMessageRequest { message_id: message_id.clone() };
     refused(pins.pin_message(request).await, Reason::Suspended);
+    refused(reactions::add(&user, &message_id, "tea").await, Reason::Suspended);
+    refused(reactions::remove(&user, &message_id, "tea").await, Reason::Suspended);
+    refused(reactions::list(&user, reactions::of(&message_id)).await, Reason::Suspended);
     let request = pb::ListPinsRequest { room_id: room_id.clone() };
     refused(pins.list_pins(request).await, Reason::Suspended);
     let mut streams = StreamServiceClient::new(user.transport.clone());

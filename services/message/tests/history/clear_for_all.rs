@@ -67,12 +67,12 @@ pub(super) async fn page(client: &mut Client, room_id: &str) -> Vec<String> {
 }
 
 /// Lets go of what there is to let go of, as a node does every few seconds.
-pub(super) async fn prune(world: &World) {
+pub(crate) async fn prune(world: &World) {
     world.service.store().prune(ON_PRUNE).await.expect("pruned");
 }
 
 /// The rows of a log in a table.
-pub(super) async fn rows(world: &World, table: &str, log_id: LogId) -> i64 {
+pub(crate) async fn rows(world: &World, table: &str, log_id: LogId) -> i64 {
     let select = format!("SELECT COUNT(*) FROM {table} WHERE log_id = $1");
     let select = world.service.store().db().read(parlance_db::AssertSqlSafe(select));
     select.bind(log_id.0).fetch_one::<(i64,)>().await.expect("a count").0

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use super::clear_for_all::{page, prune, rows};
 use crate::harness::{TENANT, World, delete, refused, saying, send};
+use crate::reaction::reactions;
 use crate::rooms::{Room, facts, group, plan, updated};
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
@@ -26,8 +27,17 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
 const DAY: i64 = 24 * 3600 * 1_000_000;
 
 /// Everything that is stored of a log.
-const TABLES: [&str; 8] =
-    ["heads", "events", "members", "pins", "gone", "log_epochs", "prunings", "room_logs"];
+const TABLES: [&str; 9] = [
+    "heads",
+    "events",
+    "members",
+    "pins",
+    "reactions",
+    "gone",
+    "log_epochs",
+    "prunings",
+    "room_logs",
+];
 
 async fn left(world: &World, log_id: LogId) -> Vec<(&'static str, i64)> {
     let mut left = Vec::new();
@@ -56,6 +66,7 @@ async fn the_log_of_a_deleted_room_goes_after_thirty_days(db: Db) {
     for n in 0..3 {
         let message_id = send(&mut ann, "lobby", &n.to_string()).await.message_id;
         let mut pins = PinServiceClient::new(ann.transport.clone());
+        reactions::add(&ann, &message_id, "tea").await.expect("added");
         pins.pin_message(pb::PinMessageRequest { message_id }).await.expect("pinned");
     }
     let request_id = "again".to_owned();
@@ -67,7 +78,7 @@ async fn the_log_of_a_deleted_room_goes_after_thirty_days(db: Db) {
     for days in [0, 15, 14] {
         world.clock.advance(days * DAY);
         prune(&world).await;
-        assert_eq!(left(&world, room.log_id).await.len(), 7, "all but the members");
+        assert_eq!(left(&world, room.log_id).await.len(), 8, "all but the members");
         let again = ann.messages.send_message(request.clone()).await.expect("a repeat");
         assert_eq!(again.into_inner(), sent);
     }
