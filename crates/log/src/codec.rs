@@ -16,7 +16,7 @@ use prost::Message as _;
 use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 use sha2::{Digest, Sha256};
 
-use crate::{Body, Effects, FOR_EVER, Kind, Projection, Rules, StoredEvent, Windows};
+use crate::{Body, Effects, FOR_EVER, Kind, Projection, RequestKey, Rules, StoredEvent, Windows};
 
 /// What a payload says to those who keep the log, whatever else it says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,8 +41,18 @@ pub fn clearing(actor: Option<&UserId>, body: Body, first: Seq) -> Bytes {
     pb::Event { actor_id, effects, body: Some(body), ..pb::Event::default() }.encode_to_vec().into()
 }
 
-/// What two payloads of one request id are compared by. Equal drafts have equal
-/// payloads: maps are sorted and defaults left out.
+/// A payload that shows the id that the caller gave to its request.
+pub fn echoing(payload: Bytes, request: &RequestKey) -> Bytes {
+    let Some(request_id) = request.given() else { return payload };
+    let mut echoing = BytesMut::with_capacity(payload.len() + field_len(request_id.len()));
+    echoing.put_slice(&payload);
+    put_field(6, request_id.len(), &mut echoing);
+    echoing.put_slice(request_id.as_bytes());
+    echoing.freeze()
+}
+
+/// What two payloads of one request id are compared by, before they show that id. Equal
+/// drafts have equal payloads: maps are sorted and defaults left out.
 pub fn digest(payload: &[u8]) -> [u8; 32] {
     Sha256::digest(payload).into()
 }
@@ -60,9 +70,11 @@ pub fn envelope(payload: &[u8]) -> Result<Envelope, prost::DecodeError> {
     Ok(Envelope { actor: user(event.actor_id), effects, kind, target })
 }
 
-/// The payload with its content taken out: what stays of a deleted message or edit.
+/// The payload with its content taken out: what stays of a deleted message or edit. The id
+/// of its request goes, too: edits that are gone are all the same.
 pub fn tombstone(payload: &[u8]) -> Result<Bytes, prost::DecodeError> {
     let mut event = pb::Event::decode(payload)?;
+    event.request_id.clear();
     match &mut event.body {
         Some(Body::MessageSent(sent)) => (sent.content, sent.deleted) = (None, true),
         Some(Body::MessageEdited(edited)) => (edited.content, edited.deleted) = (None, true),
@@ -230,6 +242,7 @@ fn put_field(tag: u32, len: usize, buf: &mut BytesMut) {
 
 #[cfg(test)]
 mod tests {
+    use parlance_types::RequestId;
     use uuid::Uuid;
 
     use super::*;
@@ -281,8 +294,23 @@ mod tests {
     }
 
     #[test]
+    fn a_payload_shows_the_id_of_its_caller_and_none_that_the_server_made() {
+        let shown = |request: RequestKey| {
+            let event = pb::Event::decode(echoing(sent(), &request)).expect("an event");
+            let others = pb::Event { request_id: String::new(), ..event.clone() };
+            assert_eq!(others.encode_to_vec(), sent());
+            event.request_id
+        };
+        let own = || RequestId::new("r1");
+        assert_eq!(shown(Some(own()).into()), "r1");
+        assert_eq!(shown(Some(own().of_backend("a backend")).into()), "r1");
+        assert_eq!(shown(None.into()), "");
+    }
+
+    #[test]
     fn a_tombstone_keeps_the_envelope_and_loses_the_content() {
-        for payload in [sent(), edited()] {
+        let asked = RequestKey::from(Some(RequestId::new("hello")));
+        for payload in [sent(), edited(), echoing(sent(), &asked)] {
             let tombstone = tombstone(&payload).expect("a tombstone");
             assert_eq!(envelope(&tombstone), envelope(&payload));
             let contains =

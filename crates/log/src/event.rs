@@ -40,11 +40,23 @@ impl RequestKey {
     pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
+
+    /// The id as the caller gave it; `None` if the server made it.
+    pub fn given(&self) -> Option<&str> {
+        if self.0.starts_with(MADE) {
+            return None;
+        }
+        // What a backend's own ids begin with is not the caller's.
+        self.0.rsplit(char::is_control).next()
+    }
 }
+
+/// What ids begin with that the server makes: no caller can send it.
+const MADE: char = '\u{1}';
 
 impl From<Option<RequestId>> for RequestKey {
     fn from(request_id: Option<RequestId>) -> Self {
-        let made = || format!("\u{1}{:032x}", rand::random::<u128>());
+        let made = || format!("{MADE}{:032x}", rand::random::<u128>());
         Self(request_id.map_or_else(made, RequestId::into_string))
     }
 }
@@ -85,6 +97,13 @@ impl<'a> NewEvent<'a> {
     #[must_use]
     pub fn about(mut self, message: Seq) -> Self {
         self.target = Some(message);
+        self
+    }
+
+    /// The same event, which shows the id that its caller gave to the request.
+    #[must_use]
+    pub fn echoing(mut self, request: &RequestKey) -> Self {
+        self.payload = codec::echoing(self.payload, request);
         self
     }
 

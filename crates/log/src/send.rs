@@ -70,7 +70,7 @@ pub struct Sent {
 
 impl Entry {
     /// A message of the actor's user, or of the system. `counted`: it is unread for those who
-    /// have not read it.
+    /// have not read it. `payload` does not show the request's id yet.
     pub fn new(
         log_id: LogId,
         actor: Actor,
@@ -79,6 +79,7 @@ impl Entry {
         payload: Bytes,
     ) -> Self {
         let digest = codec::digest(&payload);
+        let payload = codec::echoing(payload, &request);
         let (root, mentions) = (None, Mentions::default());
         Self { log_id, actor, request, digest, counted, root, mentions, payload }
     }
@@ -87,6 +88,7 @@ impl Entry {
     /// A repeat is told by what the caller said.
     #[must_use]
     pub fn in_thread(self, root: Seq, payload: Bytes) -> Self {
+        let payload = codec::echoing(payload, &self.request);
         Self { root: Some(root), payload, ..self }
     }
 

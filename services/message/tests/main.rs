@@ -74,6 +74,7 @@ mod mention {
 mod message {
     mod changes;
     mod delete_message;
+    mod echo;
     mod edit_message;
     mod get_message;
     mod list_messages;

@@ -284,7 +284,8 @@ impl Change for Edit {
         let before = codec::content(self.message_id, &target.payload)?;
         let reply_to = before.and_then(|content| content.reply_to());
         let edited = codec::edited(self.message_id, &content.replying_to(reply_to));
-        let event = NewEvent::new(editor, edited).about(message).requested(&self.request, digest);
+        let event = NewEvent::new(editor, edited).about(message).echoing(&self.request);
+        let event = event.requested(&self.request, digest);
         let (seq, time) = log.append(event).await?;
         let update = "UPDATE events SET content_seq = $3, edits = edits + 1
                       WHERE log_id = $1 AND seq = $2";
