@@ -119,6 +119,12 @@ impl Store {
         self.inner.writers.append(entry).await
     }
 
+    /// Queues a message, now; gives what [`append`](Self::append) does. Of one caller and log
+    /// what was queued first is appended first.
+    pub fn queue(&self, entry: Entry) -> impl Future<Output = Result<Sent, Error>> + Send + use<> {
+        self.inner.writers.append(entry)
+    }
+
     /// Runs a change under the lock of its log. After a timeout it may be made or not.
     pub async fn run<C: Change>(&self, change: C) -> Result<C::Done, Error> {
         self.inner.writers.run(change).await

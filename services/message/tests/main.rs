@@ -50,6 +50,7 @@ mod log {
     mod epochs;
     mod faults;
     mod high_water;
+    mod order;
     mod races;
     mod sends;
     mod silence;

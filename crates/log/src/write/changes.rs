@@ -7,7 +7,7 @@ use parlance_db::Db;
 use parlance_types::{LogId, Seq};
 
 use super::attempts::{Attempts, Batch};
-use super::queue::{Job, Queue, Told, Work};
+use super::queue::{Job, Told, WORKS, Work};
 use super::writer::{Writer, abandoned, fail, halves, refused, stuck};
 use crate::{Appended, Error, View, read, view};
 
@@ -52,14 +52,16 @@ impl Writer {
                     for work in works {
                         work.task.answer();
                     }
-                    self.lanes.free(log_id);
+                    if self.is_lane {
+                        self.had.push(log_id);
+                    }
                     continue;
                 }
                 Err(error) => error,
             };
             if stuck(&error) {
                 let all = works.len();
-                works = self.set_aside(works, attempts.interrupted, Queue::work).await;
+                works = self.set_aside(works, attempts.interrupted, WORKS).await;
                 if works.len() < all {
                     batches.push(Batch { jobs: works, attempts });
                     continue;

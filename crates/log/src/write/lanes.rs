@@ -10,12 +10,12 @@
 //! lane                                         b ....... b b       b is free
 //! ```
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use parlance_types::LogId;
 
-use super::queue::Queue;
+use super::queue::{Job, Of, Queue, Task};
 use super::shard;
 
 /// How many there are. Their connections are made when they are needed first.
@@ -41,25 +41,44 @@ impl Lanes {
         self.queues.is_empty()
     }
 
-    /// The lane of a log, if its head was last seen held.
-    pub(super) fn of(&self, log_id: LogId) -> Option<&Queue> {
-        if self.lock().contains(&log_id) { self.lane(log_id) } else { None }
+    /// Puts something about a log into its lane if its head was last seen held, else into the
+    /// queue that it has usually. Nothing is put meanwhile by which somebody's messages to one
+    /// log would change places.
+    pub(super) fn put(&self, log_id: LogId, usual: &Queue, put: impl FnOnce(&Queue)) {
+        let held = self.lock();
+        let lane = if held.contains(&log_id) { self.lane(log_id) } else { None };
+        put(lane.unwrap_or(usual));
     }
 
-    /// The lane of a log whose head is held from now on.
-    pub(super) fn hold(&self, log_id: LogId) -> Option<&Queue> {
+    /// Moves what is about logs whose heads are held from now on into their lanes: first what
+    /// was taken, then what waits behind it in the queue.
+    pub(super) fn hold<T: Task>(
+        &self,
+        logs: &BTreeSet<LogId>,
+        taken: Vec<Job<T>>,
+        queue: &Queue,
+        turns: Of<T>,
+    ) {
         let mut held = self.lock();
-        if held.len() >= HELD {
+        if held.len() + logs.len() > HELD {
             held.clear();
         }
-        held.insert(log_id);
-        drop(held);
-        self.lane(log_id)
+        held.extend(logs);
+        let waiting = queue.take_of(logs, turns);
+        for job in taken.into_iter().chain(waiting) {
+            if let Some(lane) = self.lane(job.task.log_id()) {
+                lane.put(job, turns);
+            }
+        }
     }
 
-    /// The head of a log was had: what comes from now on takes the usual way.
-    pub(super) fn free(&self, log_id: LogId) {
-        self.lock().remove(&log_id);
+    /// The head of a log was had: what comes from now on takes the usual way, unless something
+    /// about the log waits in its lane, `queue`.
+    pub(super) fn free(&self, log_id: LogId, queue: &Queue) {
+        let mut held = self.lock();
+        if held.contains(&log_id) && !queue.has(log_id) {
+            held.remove(&log_id);
+        }
     }
 
     fn lane(&self, log_id: LogId) -> Option<&Queue> {

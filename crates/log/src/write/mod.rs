@@ -97,6 +97,7 @@ impl Writers {
             resolver: resolver.clone(),
             queue: Arc::clone(queue),
             left: Vec::new(),
+            had: Vec::new(),
             lanes: writers.lanes.clone(),
             is_lane,
             conn: None,
@@ -133,12 +134,16 @@ impl Writers {
         }
     }
 
-    pub(crate) async fn append(&self, entry: Entry) -> Result<Sent, Error> {
+    /// Queues an entry, now: of one caller and log what is queued first is appended first.
+    pub(crate) fn append(
+        &self,
+        entry: Entry,
+    ) -> impl Future<Output = Result<Sent, Error>> + std::marker::Send + use<> {
         let log_id = entry.log_id;
         let put = |queue: &Queue, reply| {
             queue.send(Job { task: Send { entry, reply }, begun: false });
         };
-        self.submit(log_id, put).await
+        self.submit(log_id, put)
     }
 
     pub(crate) async fn run<T: Transaction>(&self, change: T) -> Result<T::Done, Error> {
@@ -150,18 +155,22 @@ impl Writers {
         self.submit(log_id, put).await
     }
 
-    /// Queues a job with the log's writer and waits for its answer.
-    async fn submit<T>(
+    /// Queues a job with the log's writer; gives its answer.
+    fn submit<T, P: FnOnce(&Queue, Reply<T>)>(
         &self,
         log_id: LogId,
-        put: impl FnOnce(&Queue, Reply<T>),
-    ) -> Result<T, Error> {
+        put: P,
+    ) -> impl Future<Output = Result<T, Error>> + use<T, P> {
         let (reply, answer) = oneshot::channel();
-        let queue = self.lanes.of(log_id);
-        put(queue.unwrap_or(&self.queues[shard(log_id, self.queues.len())]), reply);
-        match timeout(self.deadline, answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) | Err(_) => Err(Error::late(self.deadline)),
+        let usual = &self.queues[shard(log_id, self.queues.len())];
+        self.lanes.put(log_id, usual, |queue| put(queue, reply));
+        let deadline = self.deadline;
+        let answer = timeout(deadline, answer);
+        async move {
+            match answer.await {
+                Ok(Ok(answer)) => answer,
+                Ok(Err(_)) | Err(_) => Err(Error::late(deadline)),
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What waits for one writer.
 
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::future::BoxFuture;
@@ -72,7 +73,13 @@ pub(super) struct Queue {
     woken: Notify,
 }
 
-struct State {
+/// Which of what waits in a queue.
+pub(super) type Of<T> = fn(&mut State) -> &mut Turns<Job<T>>;
+
+pub(super) const SENDS: Of<Send> = |state| &mut state.sends;
+pub(super) const WORKS: Of<Box<dyn Work>> = |state| &mut state.works;
+
+pub(super) struct State {
     sends: Turns<Job<Send>>,
     works: Turns<Job<Box<dyn Work>>>,
     closed: bool,
@@ -92,15 +99,15 @@ impl Queue {
     }
 
     pub(super) fn send(&self, job: Job<Send>) {
-        self.put(job, |state| &mut state.sends);
+        self.put(job, SENDS);
     }
 
     pub(super) fn work(&self, job: Job<Box<dyn Work>>) {
-        self.put(job, |state| &mut state.works);
+        self.put(job, WORKS);
     }
 
     /// Queues a job, and refuses whatever there is no place for.
-    fn put<T: Task>(&self, job: Job<T>, turns: impl FnOnce(&mut State) -> &mut Turns<Job<T>>) {
+    pub(super) fn put<T: Task>(&self, job: Job<T>, turns: Of<T>) {
         let mut state = self.lock();
         let refused = if state.closed {
             Some((job, Error::draining()))
@@ -126,6 +133,18 @@ impl Queue {
         fits: impl FnOnce(&dyn Work) -> bool,
     ) -> Option<Job<Box<dyn Work>>> {
         self.lock().works.next_if(|job| fits(&*job.task))
+    }
+
+    /// Takes everything out that is about these logs, in its order.
+    pub(super) fn take_of<T: Task>(&self, logs: &BTreeSet<LogId>, turns: Of<T>) -> Vec<Job<T>> {
+        turns(&mut self.lock()).take_all(|job| logs.contains(&job.task.log_id()))
+    }
+
+    /// Whether anything that waits is about a log.
+    pub(super) fn has(&self, log_id: LogId) -> bool {
+        let state = self.lock();
+        state.sends.any(|job| job.task.log_id() == log_id)
+            || state.works.any(|job| job.task.log_id() == log_id)
     }
 
     pub(super) fn sends_wait(&self) -> bool {

@@ -7,7 +7,7 @@ use parlance_rpc::Reason;
 use parlance_types::MessageId;
 
 use super::attempts::{Attempts, Batch};
-use super::queue::{Job, Queue, Send};
+use super::queue::{Job, SENDS, Send};
 use super::writer::{Writer, abandoned, fail, halves, refused, stuck};
 use crate::send::{self, Outcome, Verdict};
 use crate::{Entry, Error, Sent};
@@ -49,14 +49,16 @@ impl Writer {
             let error = match self.append(&sends, &mut attempts).await {
                 Ok(outcomes) => {
                     self.answer(sends, outcomes).await;
-                    self.lanes.free(log_id);
+                    if self.is_lane {
+                        self.had.push(log_id);
+                    }
                     continue;
                 }
                 Err(error) => error,
             };
             if stuck(&error) {
                 let all = sends.len();
-                sends = self.set_aside(sends, attempts.interrupted, Queue::send).await;
+                sends = self.set_aside(sends, attempts.interrupted, SENDS).await;
                 if sends.len() < all {
                     batches.push(Batch { jobs: sends, attempts });
                     continue;

@@ -103,6 +103,31 @@ impl<T> Turns<T> {
         Some(what)
     }
 
+    /// Takes all that fits, whosever turn it is; of one party in order.
+    pub(super) fn take_all(&mut self, fits: impl Fn(&T) -> bool) -> Vec<T> {
+        let mut all = Vec::new();
+        for tenant in self.tenants.values.values_mut() {
+            for party in tenant.parties.values.values_mut() {
+                let before = all.len();
+                for what in std::mem::take(party) {
+                    if fits(&what) { all.push(what) } else { party.push_back(what) }
+                }
+                tenant.waiting -= all.len() - before;
+            }
+            tenant.parties.retain(|party| !party.is_empty());
+        }
+        self.tenants.retain(|tenant| tenant.waiting > 0);
+        self.waiting -= all.len();
+        all
+    }
+
+    /// Whether anything that waits is so.
+    pub(super) fn any(&self, is: impl Fn(&T) -> bool) -> bool {
+        let parties =
+            self.tenants.values.values().flat_map(|tenant| tenant.parties.values.values());
+        parties.flatten().any(is)
+    }
+
     /// Takes the latest of whoever has most waiting; of several, of `newcomer`.
     fn give_way(&mut self, newcomer: &Who) -> Option<T> {
         let tenant_id = self.tenants.longest(&newcomer.tenant_id, |tenant| tenant.waiting)?;
@@ -161,6 +186,11 @@ impl<K: Clone + Eq + Hash, V: Default> Ring<K, V> {
     fn remove(&mut self, key: &K) {
         self.values.remove(key);
         self.turn.retain(|other| other != key);
+    }
+
+    fn retain(&mut self, keep: impl Fn(&V) -> bool) {
+        self.values.retain(|_, value| keep(value));
+        self.turn.retain(|key| self.values.contains_key(key));
     }
 
     /// The key whose value is longest; of several, `preferred` if it is one of them.
@@ -223,6 +253,22 @@ mod tests {
         assert_eq!(turns.push(&user("zeta", "bob"), 2), None);
         assert_eq!(turns.next_if(|what| *what == 2), None);
         assert_eq!(rest(&mut turns), [1, 2]);
+    }
+
+    #[test]
+    fn what_is_taken_out_of_turn_stays_in_order_and_the_others_keep_their_turns() {
+        let mut turns = Turns::new(10);
+        let (ann, bob, cas) = (user("acme", "ann"), user("acme", "bob"), user("zeta", "cas"));
+        for (who, what) in [(&ann, 1), (&ann, 20), (&bob, 21), (&ann, 22), (&cas, 2), (&ann, 3)] {
+            assert_eq!(turns.push(who, what), None);
+        }
+        assert!(turns.any(|what| *what == 21));
+        let mut taken = turns.take_all(|what| *what >= 20);
+        taken.retain(|what| *what != 21);
+        assert_eq!(taken, [20, 22]);
+        assert!(!turns.any(|what| *what >= 20));
+        assert_eq!(rest(&mut turns), [1, 2, 3]);
+        assert!(turns.is_empty() && turns.tenants.values.is_empty());
     }
 
     #[test]

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::Options;
 use super::attempts::{Attempts, lost};
 use super::lanes::Lanes;
-use super::queue::{Job, Queue, Task, Work};
+use super::queue::{Job, Of, Queue, Task, Work};
 use crate::room_id::Resolver;
 use crate::{Appended, Error, Publish, epoch, head};
 
@@ -39,6 +39,8 @@ pub(super) struct Writer {
     /// What was taken, and left for the next transaction.
     pub(super) left: Vec<Job<Box<dyn Work>>>,
     pub(super) lanes: Lanes,
+    /// The logs whose heads a lane has had since it looked for work last.
+    pub(super) had: Vec<LogId>,
     /// Whether it is one of the lanes: then it works for one log at a time.
     pub(super) is_lane: bool,
     /// The connection, where it is the writer's own.
@@ -57,6 +59,10 @@ impl Writer {
             self.send(sends).await;
             let works = self.take();
             self.change(works).await;
+            // Not before: what a lane has taken, too, comes before what takes the usual way.
+            for log_id in self.had.drain(..) {
+                self.lanes.free(log_id, &self.queue);
+            }
         }
     }
 
@@ -72,7 +78,7 @@ impl Writer {
         &mut self,
         jobs: Vec<Job<T>>,
         begun: bool,
-        put: impl Fn(&Queue, Job<T>),
+        turns: Of<T>,
     ) -> Vec<Job<T>> {
         if self.is_lane || self.lanes.is_empty() {
             return jobs;
@@ -83,17 +89,12 @@ impl Writer {
         for log_id in free {
             held.remove(&log_id);
         }
-        let mut rest = Vec::new();
-        for mut job in jobs {
-            let log_id = job.task.log_id();
-            let lane = if held.contains(&log_id) { self.lanes.hold(log_id) } else { None };
-            if let Some(lane) = lane {
-                job.begun |= begun;
-                put(lane, job);
-            } else {
-                rest.push(job);
-            }
+        let is_held = |job: &Job<T>| held.contains(&job.task.log_id());
+        let (mut aside, rest): (Vec<_>, Vec<_>) = jobs.into_iter().partition(is_held);
+        for job in &mut aside {
+            job.begun |= begun;
         }
+        self.lanes.hold(&held, aside, &self.queue, turns);
         rest
     }
 

@@ -267,7 +267,7 @@ async fn a_head_that_is_held_does_not_fail_the_other_rooms_of_its_batch() {
 }
 
 /// The query of a connection that waits for a lock, and since when.
-async fn waiting(db: &Db, name: &str) -> Option<(i64, String)> {
+pub(crate) async fn waiting(db: &Db, name: &str) -> Option<(i64, String)> {
     let waiting = "SELECT pid::bigint, query_start::text FROM pg_stat_activity
                     WHERE application_name = $1 AND wait_event_type = 'Lock'";
     db.read(waiting).bind(name).fetch_optional().await.expect("who waits")
