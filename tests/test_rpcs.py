@@ -29,8 +29,8 @@ OWNER, ADMIN, MEMBER = (
 
 
 def methods(server, service):
-    """The methods of a service as reflection describes them: path → whether it answers with a
-    stream."""
+    """The methods of a service as reflection describes them: path → whether it takes a stream,
+    and whether it answers with one."""
     reply = reflect(server, "v1", file_containing_symbol=service)
     found = {}
     for encoded in reply.file_descriptor_response.file_descriptor_proto:
@@ -38,8 +38,8 @@ def methods(server, service):
         for described in file.service:
             if f"{file.package}.{described.name}" == service:
                 for method in described.method:
-                    assert not method.client_streaming
-                    found[f"/{service}/{method.name}"] = method.server_streaming
+                    streams = method.client_streaming, method.server_streaming
+                    found[f"/{service}/{method.name}"] = streams
     assert found, service
     return found
 
@@ -47,10 +47,12 @@ def methods(server, service):
 def ask(channel, path, streams, token=None):
     """An empty request. How it was refused; None if it was not."""
     metadata = [("authorization", f"Bearer {token}")] if token is not None else []
-    call = (channel.unary_stream if streams else channel.unary_unary)(path)
+    takes, answers = streams
+    ways = {(False, False): "unary_unary", (False, True): "unary_stream", (True, True): "stream_stream"}
+    call = getattr(channel, ways[streams])(path)
     try:
-        answer = call(b"", metadata=metadata, timeout=10)
-        if streams:
+        answer = call(iter([b""]) if takes else b"", metadata=metadata, timeout=10)
+        if answers:
             next(answer)
             answer.cancel()
     except grpc.RpcError as error:

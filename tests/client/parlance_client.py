@@ -89,7 +89,11 @@ def mint(key, tenant, subject, role="user", lifetime=3600, **claims):
 
 def details(error):
     """The `google.rpc` details of a refusal, by the name of their type."""
-    status = rpc_status.from_call(error)
+    return unpacked(rpc_status.from_call(error))
+
+
+def unpacked(status):
+    """The details of a `google.rpc.Status`, if there is one, by the name of their type."""
     found = {}
     for packed in status.details if status else []:
         name = packed.TypeName().rsplit(".", 1)[-1]
@@ -111,7 +115,11 @@ def retry_after(error):
     return info.retry_delay.seconds + info.retry_delay.nanos / 1e9 if info else None
 
 
-class _WithMetadata(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+class _WithMetadata(
+    grpc.UnaryUnaryClientInterceptor,
+    grpc.UnaryStreamClientInterceptor,
+    grpc.StreamStreamClientInterceptor,
+):
     """Adds metadata to every call."""
 
     def __init__(self, metadata):
@@ -133,6 +141,9 @@ class _WithMetadata(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInte
 
     def intercept_unary_stream(self, continuation, call, request):
         return continuation(self._details(call), request)
+
+    def intercept_stream_stream(self, continuation, call, requests):
+        return continuation(self._details(call), requests)
 
 
 def open_channel(address):

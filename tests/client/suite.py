@@ -70,6 +70,9 @@ class ByService:
     def unary_stream(self, method, *arguments, **more):
         return self._of(method).unary_stream(method, *arguments, **more)
 
+    def stream_stream(self, method, *arguments, **more):
+        return self._of(method).stream_stream(method, *arguments, **more)
+
     def close(self):
         for channel in self._channels.values():
             channel.close()

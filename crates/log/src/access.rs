@@ -33,9 +33,23 @@ impl Store {
         F: Future<Output = Result<T, Error>>,
     {
         match attempt(self.log_of(actor, room_id).await?).await {
-            Err(Error::Refused(Reason::RoomNotFound | Reason::NotAMember, _)) => {}
-            done => return done,
+            Err(refused) if may_be_outdated(&refused) => {
+                self.on_log_now(actor, room_id, attempt).await
+            }
+            done => done,
         }
+    }
+
+    /// Runs `attempt` on the log that a room has now, if the actor may see it.
+    pub async fn on_log_now<T, F>(
+        &self,
+        actor: &Actor,
+        room_id: &RoomId,
+        attempt: impl Fn(LogId) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, Error>>,
+    {
         let view = self.view_of_room(actor, room_id).await?;
         view.visible_to(actor.user.as_ref())?;
         match attempt(view.log_id).await {
@@ -129,9 +143,16 @@ impl Store {
         }
     }
 
-    async fn log_of(&self, actor: &Actor, room_id: &RoomId) -> Result<LogId, Error> {
+    /// The log of a room, as it was known last.
+    pub async fn log_of(&self, actor: &Actor, room_id: &RoomId) -> Result<LogId, Error> {
         self.resolve(&actor.tenant_id, room_id).await?.ok_or(Error::room_not_found())
     }
+}
+
+/// Whether a refusal may be for a reason that no longer holds: the room began a new life, or it
+/// was the actor's first contact with it.
+pub fn may_be_outdated(refused: &Error) -> bool {
+    matches!(refused, Error::Refused(Reason::RoomNotFound | Reason::NotAMember, _))
 }
 
 /// Whether a refusal says something about a message that not everybody may know.

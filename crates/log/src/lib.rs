@@ -30,7 +30,7 @@ pub mod testing;
 mod view;
 mod write;
 
-pub use access::Actor;
+pub use access::{Actor, may_be_outdated};
 pub use change::Change;
 pub use epoch::{CursorCheck, EpochId};
 pub use error::Error;

@@ -20,6 +20,10 @@ const OF_CALLER: usize = 16 * MIB;
 const OF_TENANT: usize = 32 * MIB;
 const OF_ALL: usize = 128 * MIB;
 
+/// Streams of requests that one caller has open, and the callers of one tenant together.
+const STREAMS_OF_CALLER: usize = 64;
+const STREAMS_OF_TENANT: usize = 1024;
+
 /// Calls that need no token and stay, over all connections.
 const OPEN_STREAMS: usize = 1024;
 
@@ -37,6 +41,8 @@ enum Holder {
 struct Use {
     calls: AtomicUsize,
     bytes: AtomicUsize,
+    /// Streams of requests.
+    streams: AtomicUsize,
 }
 
 /// What is held for everybody.
@@ -64,6 +70,10 @@ pub(crate) struct Account {
 #[derive(Debug)]
 pub(crate) struct Counted(Arc<Account>);
 
+/// A stream of requests, counted until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Flow(Arc<Account>);
+
 /// Bytes that are held for a caller, counted until they are dropped.
 #[derive(Debug)]
 pub struct Held(Arc<Account>, usize);
@@ -90,8 +100,9 @@ pub(crate) enum Full {
 /// Counts memory that is held for the caller of a request beyond it, until what is returned is
 /// dropped. A call within the process counts where it began: nothing is returned.
 pub fn hold<T>(request: &tonic::Request<T>, bytes: usize) -> Result<Option<Held>, tonic::Status> {
-    let account = request.extensions().get::<Arc<Account>>();
-    account.map(|account| account.hold(bytes).ok_or_else(|| overloaded(Full::Caller))).transpose()
+    let Some(account) = request.extensions().get::<Arc<Account>>() else { return Ok(None) };
+    let held = account.hold(bytes).ok_or_else(|| overloaded(Full::Caller))?;
+    Ok(Some(held))
 }
 
 /// Adds to a count unless it is over the bound then. What is alone is taken.
@@ -167,6 +178,13 @@ impl Holder {
         }
     }
 
+    fn streams(&self) -> usize {
+        match self {
+            Self::Strangers | Self::Caller(..) => STREAMS_OF_CALLER,
+            Self::Tenant(_) => STREAMS_OF_TENANT,
+        }
+    }
+
     fn full(&self) -> Full {
         match self {
             Self::Strangers | Self::Caller(..) => Full::Caller,
@@ -185,6 +203,16 @@ impl Account {
                 .map(|(holder, used)| (&used.calls, holder.calls(ledger.calls), holder.full())),
         );
         take(bounds, 1).map(|()| Counted(Arc::clone(self)))
+    }
+
+    /// Counts the call among the streams of requests that are open.
+    pub(crate) fn flow(self: &Arc<Self>) -> Option<Flow> {
+        take(self.flow_counts(), 1).ok().map(|()| Flow(Arc::clone(self)))
+    }
+
+    fn flow_counts(&self) -> impl Iterator<Item = (&AtomicUsize, usize, Full)> + Clone {
+        let holders = self.holders.iter();
+        holders.map(|(holder, used)| (&used.streams, holder.streams(), holder.full()))
     }
 
     /// Counts bytes that are held for the call.
@@ -231,6 +259,14 @@ impl Drop for Counted {
         ledger.all.calls.fetch_sub(1, Ordering::Relaxed);
         for (_, used) in holders {
             used.calls.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Flow {
+    fn drop(&mut self) {
+        for (count, ..) in self.0.flow_counts() {
+            count.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }
@@ -309,6 +345,25 @@ mod tests {
         assert!(matches!(enter(&ledger, &of("umbrella", user("ann"))), Err(Full::All)));
         drop(held);
         assert!(ledger.is_empty(), "everything is given back, and nobody is remembered");
+    }
+
+    #[tokio::test]
+    async fn streams_of_requests_are_few_per_caller_and_per_tenant() {
+        let ledger = Arc::new(Ledger::new(8));
+        let flow =
+            |tenant: &str, name: &str| ledger.account(Some(&of(tenant, user(name))), None).flow();
+        let mut open = Vec::new();
+        for name in 0..STREAMS_OF_TENANT / STREAMS_OF_CALLER {
+            let name = name.to_string();
+            open.extend((0..STREAMS_OF_CALLER).map(|_| flow("acme", &name).expect("a place")));
+            assert!(flow("acme", &name).is_none());
+        }
+        assert!(flow("globex", "ann").is_some());
+        open.pop();
+        let last = flow("acme", "15").expect("what was given back");
+        open.extend([last]);
+        drop(open);
+        assert!(ledger.is_empty());
     }
 
     #[tokio::test]

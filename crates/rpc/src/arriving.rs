@@ -78,7 +78,7 @@ impl http_body::Body for Arriving {
         {
             let Some(held) = this.account.hold(data.len()) else {
                 *this.ended = true;
-                return Poll::Ready(Some(Err(overloaded(Full::Caller))));
+                return Poll::Ready(Some(Err(overloaded(Full::Caller).into())));
             };
             match this.held {
                 Some(all) => all.join(held),
@@ -96,7 +96,7 @@ impl http_body::Body for Arriving {
                     let mut place = admission.0.lock().unwrap_or_else(PoisonError::into_inner);
                     *place = Some(counted);
                 }
-                Err(full) => return Poll::Ready(Some(Err(overloaded(full)))),
+                Err(full) => return Poll::Ready(Some(Err(overloaded(full).into()))),
             }
         }
         Poll::Ready(frame)
@@ -113,11 +113,11 @@ impl http_body::Body for Arriving {
 }
 
 /// What is answered where there is no room.
-pub(crate) fn overloaded(full: Full) -> Status {
+pub(crate) fn overloaded(full: Full) -> Refusal {
     let message = match full {
         Full::All => "too many calls are being handled",
         Full::Tenant => "too many calls of this tenant are being handled",
         Full::Caller => "too many calls of this caller are being handled",
     };
-    Refusal::new(Reason::Overloaded, message).retry_after(RETRY).into()
+    Refusal::new(Reason::Overloaded, message).retry_after(RETRY)
 }

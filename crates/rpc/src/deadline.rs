@@ -99,7 +99,7 @@ pub fn remaining<T>(request: &tonic::Request<T>) -> Duration {
 /// answered DEADLINE_EXCEEDED, a stream in its trailers.
 #[derive(Clone, Debug)]
 pub struct Deadlines {
-    default: Duration,
+    pub(crate) default: Duration,
     max: Duration,
 }
 

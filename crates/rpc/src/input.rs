@@ -11,7 +11,7 @@ use http_body::{Frame, SizeHint};
 use tonic::body::Body;
 use tonic::{Code, Status};
 
-use crate::reflection::is_reflection;
+use crate::reflection::takes_stream;
 use crate::step::{Next, Step};
 use crate::{Reason, Refusal, violation};
 
@@ -37,8 +37,7 @@ impl Step for BadInput {
         if let Some(refused) = not_grpc(&request) {
             return Ok(refused);
         }
-        // Reflection alone takes a stream of messages.
-        let request = if is_reflection(request.uri().path()) {
+        let request = if takes_stream(request.uri().path()) {
             request
         } else {
             request.map(|body| Body::new(OneMessage::new(body)))
@@ -78,6 +77,14 @@ fn is_protobuf(headers: &HeaderMap) -> bool {
     let value = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let kind = value.and_then(|value| value.split(';').next()).unwrap_or_default().trim_end();
     ["application/grpc", "application/grpc+proto"].iter().any(|it| kind.eq_ignore_ascii_case(it))
+}
+
+/// What the suite says of a message of a stream that cannot be read.
+pub fn unreadable(status: Status) -> Status {
+    match refusal(&status) {
+        Some(refusal) => refusal.into(),
+        None => status,
+    }
 }
 
 /// What the suite says instead of the library; `None` for a status of ours.

@@ -9,6 +9,7 @@ use tonic::service::Routes;
 use tower::ServiceBuilder;
 use tower::util::BoxCloneSyncService;
 
+use crate::each::Rates;
 use crate::faults::CatchPanics;
 use crate::input::BadInput;
 use crate::observe::Observe;
@@ -75,6 +76,12 @@ impl Layers {
     }
 
     fn wrap(&self, routes: Routes) -> App {
+        let rates = Rates {
+            rate: self.rate.clone(),
+            service_rate: self.service_rate.clone(),
+            tenant_rate: self.tenant_rate.clone(),
+            deadline: Some(self.deadlines.default),
+        };
         let services = ServiceBuilder::new()
             .layer(StepLayer(Observe::new(self.in_flight.clone())))
             .layer(StepLayer(CatchPanics))
@@ -84,6 +91,7 @@ impl Layers {
             .layer(StepLayer(self.rate.clone()))
             .layer(StepLayer(self.service_rate.clone()))
             .layer(StepLayer(self.tenant_rate.clone()))
+            .layer(StepLayer(rates))
             .layer(StepLayer(self.shed.clone()))
             .layer(StepLayer(Named))
             .service(Last(routes.prepare()));

@@ -64,18 +64,30 @@ impl FromStr for Reflection {
     }
 }
 
-/// The known method at a path, and whether its answer is a stream.
-pub(crate) fn method(path: &str) -> Option<(&'static str, bool)> {
-    static METHODS: LazyLock<HashMap<String, bool>> = LazyLock::new(methods);
+/// Which sides of a method are streams.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Streams {
+    request: bool,
+    answer: bool,
+}
+
+/// The known method at a path.
+pub(crate) fn method(path: &str) -> Option<(&'static str, Streams)> {
+    static METHODS: LazyLock<HashMap<String, Streams>> = LazyLock::new(methods);
     METHODS.get_key_value(path).map(|(path, streams)| (path.as_str(), *streams))
 }
 
 /// Whether the answer of the method at a path is a stream.
 pub(crate) fn streams(path: &str) -> bool {
-    method(path).is_some_and(|(_, streams)| streams)
+    method(path).is_some_and(|(_, streams)| streams.answer)
 }
 
-fn methods() -> HashMap<String, bool> {
+/// Whether the method at a path takes a stream of messages.
+pub(crate) fn takes_stream(path: &str) -> bool {
+    method(path).is_some_and(|(_, streams)| streams.request)
+}
+
+fn methods() -> HashMap<String, Streams> {
     let mut paths = HashMap::new();
     let reflection = [
         tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET,
@@ -87,7 +99,8 @@ fn methods() -> HashMap<String, bool> {
             for service in &file.service {
                 paths.extend(service.method.iter().map(|method| {
                     let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
-                    (path, method.server_streaming())
+                    let (request, answer) = (method.client_streaming(), method.server_streaming());
+                    (path, Streams { request, answer })
                 }));
             }
         }
@@ -111,6 +124,9 @@ mod tests {
         ] {
             assert!(streams(path), "{path}");
         }
+        let sends = "/parlance.message.v1.MessageService/SendMessages";
+        assert!(streams(sends) && takes_stream(sends));
+        assert!(!takes_stream("/parlance.message.v1.StreamService/Subscribe"));
         assert!(!streams("/parlance.message.v1.MessageService/SendMessage"));
         assert!(method("/parlance.message.v1.MessageService/Send").is_none());
     }

@@ -4,21 +4,24 @@ use std::sync::Arc;
 
 use http::{Request, Response};
 use tokio::time::Instant;
+use tonic::Status;
 use tonic::body::Body;
 
-use crate::account::{Account, Counted, Full, Held, Ledger, OpenStream};
+use crate::account::{Account, Counted, Flow, Full, Held, Ledger, OpenStream};
 use crate::arriving::{Admission, Arriving, overloaded};
 use crate::auth::{TokenEnds, is_health, is_open};
+use crate::flowing::Flowing;
 use crate::line::{Line, OpenCall};
 use crate::step::{Next, Step};
-use crate::{Caller, Deadline, reflection};
+use crate::{Caller, Deadline, Reason, Refusal, reflection};
 
 /// The step that bounds what is held: calls that are handled at once, and bytes of requests
 /// and answers that are under way. Refuses the others at once, so that what is admitted keeps
 /// its latency.
 ///
 /// A call is handled from when its request is there until its answer was taken; an open stream
-/// only until its first byte. One caller takes at most a quarter of the calls, the callers of
+/// only until its first byte. Of a stream of requests each message counts as a call, see
+/// [`Each`](crate::Each), and the streams themselves are few. One caller takes at most a quarter of the calls, the callers of
 /// one tenant half. What needs no token counts apart: eight calls on a connection, so that
 /// probes are answered whatever else there is.
 #[derive(Clone, Debug)]
@@ -39,6 +42,7 @@ pub(crate) struct Charge {
     pub(crate) due: Option<Instant>,
     pub(crate) streams: bool,
     _call: Option<Counted>,
+    _flow: Option<Flow>,
     _open: Option<Open>,
 }
 
@@ -68,7 +72,7 @@ impl Step for Shed {
         let open = if opens {
             match self.open(line.as_ref(), streams) {
                 Some(open) => Some(open),
-                None => return Ok(overloaded(Full::Caller).into_http()),
+                None => return Ok(Status::from(overloaded(Full::Caller)).into_http()),
             }
         } else {
             None
@@ -76,18 +80,27 @@ impl Step for Shed {
         let caller = request.extensions().get::<Caller>();
         let account = self.0.account(caller, line);
         let due = due(&request, streams);
-        let admission = (!opens).then(Admission::default);
+        let flows = !opens && reflection::takes_stream(path);
+        let flow = if flows {
+            let Some(flow) = account.flow() else { return Ok(too_many_streams().into_http()) };
+            Some(flow)
+        } else {
+            None
+        };
+        let admission = (!opens && !flows).then(Admission::default);
         request.extensions_mut().insert(Arc::clone(&account));
         // Those who ask reflection go on asking.
         let request = if opens && !health {
             request
+        } else if flows {
+            request.map(|body| Body::new(Flowing::new(body, Arc::clone(&account))))
         } else {
             let (account, admission) = (Arc::clone(&account), admission.clone());
             request.map(|body| Body::new(Arriving::new(body, account, admission)))
         };
         let mut response = next.call(request).await?;
         let call = admission.and_then(|admission| admission.take()).filter(|_| !streams);
-        let charge = Charge { account, due, streams, _call: call, _open: open };
+        let charge = Charge { account, due, streams, _call: call, _flow: flow, _open: open };
         response.extensions_mut().insert(Arc::new(charge));
         Ok(response)
     }
@@ -103,6 +116,10 @@ impl Shed {
         let stream = if streams { Some(self.0.open_stream()?) } else { None };
         Some((call, stream))
     }
+}
+
+fn too_many_streams() -> Status {
+    Refusal::new(Reason::TooManyStreams, "too many streams are open").into()
 }
 
 /// When the answer to a request must have been taken.

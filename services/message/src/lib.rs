@@ -50,7 +50,7 @@ use self::mark::Marker;
 use self::mark::grpc::{MarkGrpc, PresentMarks, receipts};
 use self::mention::grpc::MentionGrpc;
 use self::mention::{Mentioning, unmention_deleted, unmention_pruned};
-use self::message::grpc::MessageGrpc;
+use self::message::grpc::{MessageGrpc, Pace};
 use self::message::{Messages, OnDelete};
 use self::notice::Notices;
 use self::notice::grpc::{NoticeGrpc, NoticeRelayGrpc};
@@ -109,27 +109,30 @@ pub struct Service {
     marker: Arc<Marker>,
     inbox: Inbox,
     hub: Hub,
+    pace: Pace,
     env: Env,
 }
 
 impl Service {
     /// Opens the service on its database. `bus` carries hints between its nodes.
     pub async fn open(env: &Env, db: Db, bus: Arc<dyn Bus>, config: Config) -> Result<Self, Error> {
+        let (heartbeat, life) = (config.stream.heartbeat.clone(), config.stream.life.clone());
+        let pace = Pace { heartbeat, life };
         let hub = Hub::new(bus, Arc::clone(&env.clock), config.stream);
         let (clock, publish) = (Arc::clone(&env.clock), hub.publisher());
         let store = Store::open(db, clock, config.store, publish, &env.tasks).await?;
         let marker = Arc::new(Marker::new(store.clone(), receipts(hub.clone())));
         let messages = Messages::new(store.clone(), Arc::clone(&marker) as _, ON_DELETE);
         let inbox = Inbox::new(store.clone());
-        Ok(Self { store, messages, marker, inbox, hub, env: env.clone() })
+        Ok(Self { store, messages, marker, inbox, hub, pace, env: env.clone() })
     }
 
     /// What users, backends and operators call, once the auth layer has verified them.
     pub fn public(&self) -> Served {
-        let Self { store, messages, marker, inbox, hub, env } = self.clone();
-        let stream = StreamGrpc::new(hub.clone(), env.draining).into_server();
+        let Self { store, messages, marker, inbox, hub, pace, env } = self.clone();
+        let stream = StreamGrpc::new(hub.clone(), env.draining.clone()).into_server();
         public![
-            MessageServiceServer::new(MessageGrpc::new(messages)),
+            MessageServiceServer::new(MessageGrpc::new(messages, pace, env.draining)),
             MarkServiceServer::new(MarkGrpc::new(marker)),
             InboxServiceServer::new(InboxGrpc::new(inbox)),
             HideServiceServer::new(HideGrpc::new(Hider::new(store.clone()))),

@@ -108,7 +108,7 @@ fn hello() -> SendMessageRequest {
 }
 
 /// What nobody can write past until it is dropped.
-async fn lock(db: &Db) -> Tx {
+pub(crate) async fn lock(db: &Db) -> Tx {
     let mut lock = db.begin().await.expect("begin");
     lock.query("UPDATE heads SET head = head").execute().await.expect("lock");
     lock

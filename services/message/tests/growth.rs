@@ -16,6 +16,7 @@ use parlance_types::{MessageId, Seq};
 use uuid::Uuid;
 
 use crate::harness::{Client, TENANT, World, delete, edit, get, saying, send, unread};
+use crate::message::send_messages::send_messages;
 use crate::rooms::{Own, Room, joined, plan};
 use crate::stream::harness::latest;
 
@@ -182,6 +183,11 @@ const WORK: &[(&str, Work)] = work! {
         let request_id = "again".to_owned();
         let request = pb::SendMessageRequest { request_id, ..saying(&place.name, "hello") };
         place.ann.clone().messages.send_message(request).await.expect("a reply")
+    },
+    "SendMessages": |_, place| {
+        let request_id = Uuid::now_v7().to_string();
+        let message = pb::SendMessageRequest { request_id, ..saying(&place.name, "hello") };
+        send_messages(&mut place.ann.clone(), vec![message]).await
     },
     "EditMessage": |_, place| {
         edit(&mut place.ann.clone(), &place.before[0].to_string(), "better").await

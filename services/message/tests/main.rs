@@ -80,6 +80,7 @@ mod message {
     mod get_message;
     mod list_messages;
     mod send_message;
+    pub(crate) mod send_messages;
     mod windows;
 }
 

@@ -169,7 +169,7 @@ impl Answer {
         if self.charge.as_ref().is_some_and(|charge| charge.streams) {
             self.waits = Some((chunk, Box::pin(sleep(AGAIN))));
         } else {
-            self.end = Some(trailers(&overloaded(Full::Caller)));
+            self.end = Some(trailers(&overloaded(Full::Caller).into()));
             self.body = Body::empty();
         }
     }

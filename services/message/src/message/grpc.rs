@@ -1,16 +1,23 @@
 //! `MessageService`.
 
+mod sending;
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
 use parlance_follow::frames::{epoch_token, stands};
-use parlance_log::Mentions;
 use parlance_log::codec::timestamp;
+use parlance_log::{Mentions, Sent};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::list_messages_request::Position as PbPosition;
 use parlance_proto::stored;
 use parlance_proto::stored::message_service_server::MessageService;
-use parlance_rpc::{Deadline, caller, fields};
+use parlance_rpc::{Caller, Deadline, caller, fields};
 use parlance_types::{MessageId, RoomId, UserId};
-use tonic::{Request, Response, Status};
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
 
+use self::sending::{Answers, Sending};
 use super::codec::count_to_pb;
 use super::{Content, Draft, Edit, Listing, Message, Messages, Position};
 use crate::Error;
@@ -22,11 +29,21 @@ const MAX_MENTIONS: usize = 50;
 #[derive(Clone, Debug)]
 pub struct MessageGrpc {
     messages: Messages,
+    pace: Pace,
+    draining: CancellationToken,
+}
+
+/// How long streams live, and how they show it.
+#[derive(Clone, Debug)]
+pub struct Pace {
+    pub heartbeat: RangeInclusive<Duration>,
+    pub life: RangeInclusive<Duration>,
 }
 
 impl MessageGrpc {
-    pub const fn new(messages: Messages) -> Self {
-        Self { messages }
+    /// `draining` sends streams away.
+    pub const fn new(messages: Messages, pace: Pace, draining: CancellationToken) -> Self {
+        Self { messages, pace, draining }
     }
 }
 
@@ -37,21 +54,23 @@ impl MessageService for MessageGrpc {
         request: Request<pb::SendMessageRequest>,
     ) -> Result<Response<pb::SendMessageResponse>, Status> {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
-        let request = request.into_inner();
-        let room_id = fields::room_id("room_id", request.room_id)?;
-        let draft = Draft {
-            content: content(request.content)?,
-            request_id: fields::request_id(&caller, request.request_id)?,
-            uncounted: request.uncounted,
-        };
+        let (room_id, draft) = draft(&caller, request.into_inner())?;
         let actor = caller.into();
         let sent = deadline.bound(self.messages.send(&actor, &room_id, &draft)).await?;
-        Ok(Response::new(pb::SendMessageResponse {
-            message_id: sent.message_id.to_string(),
-            seq: sent.message_id.seq,
-            send_time: Some(timestamp(sent.time)),
-            epoch: epoch_token(sent.message_id.log_id, &sent.epoch),
-        }))
+        Ok(Response::new(accepted(&sent)))
+    }
+
+    type SendMessagesStream = Answers;
+
+    async fn send_messages(
+        &self,
+        request: Request<Streaming<pb::SendMessagesRequest>>,
+    ) -> Result<Response<Answers>, Status> {
+        let caller = caller(&request)?;
+        if self.draining.is_cancelled() {
+            return Err(Error::draining().into());
+        }
+        Ok(Response::new(Sending::new(self, caller, request).answers()))
     }
 
     async fn edit_message(
@@ -107,6 +126,26 @@ impl MessageService for MessageGrpc {
         let (messages, next_page_token) = (messages.collect(), page.next_page_token);
         let cursor = page.stands.as_ref().map(stands);
         Ok(Response::new(stored::ListMessagesResponse { messages, next_page_token, cursor }))
+    }
+}
+
+/// A message to send, and where.
+fn draft(caller: &Caller, request: pb::SendMessageRequest) -> Result<(RoomId, Draft), Error> {
+    let room_id = fields::room_id("room_id", request.room_id)?;
+    let draft = Draft {
+        content: content(request.content)?,
+        request_id: fields::request_id(caller, request.request_id)?,
+        uncounted: request.uncounted,
+    };
+    Ok((room_id, draft))
+}
+
+fn accepted(sent: &Sent) -> pb::SendMessageResponse {
+    pb::SendMessageResponse {
+        message_id: sent.message_id.to_string(),
+        seq: sent.message_id.seq,
+        send_time: Some(timestamp(sent.time)),
+        epoch: epoch_token(sent.message_id.log_id, &sent.epoch),
     }
 }
 

@@ -15,7 +15,8 @@ pub use self::store::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use parlance_log::{Actor, Entry, Error, RequestKey, Sent, Store, View};
+use futures::future::BoxFuture;
+use parlance_log::{Actor, Entry, Error, RequestKey, Sent, Store, View, may_be_outdated};
 use parlance_types::{LogId, MessageId, Micros, RequestId, RoomId, Seq, UserId};
 
 /// A message somebody wants to send to a room.
@@ -94,22 +95,79 @@ impl Messages {
         room_id: &RoomId,
         draft: &Draft,
     ) -> Result<Sent, Error> {
-        let send = async |log_id| {
-            if draft.content.reply_to().is_some_and(|reply_to| reply_to.log_id != log_id) {
-                // A caller who may not see the room does not learn what is in it.
-                let view = self.store.view_of_room(actor, room_id).await?;
-                view.visible_to(actor.user.as_ref())?;
-                let field = "content.reply_to_message_id";
-                return Err(Error::invalid(field, "must be a message of the same room"));
-            }
-            let entry = draft.entry(log_id, actor.clone());
-            let root = match draft.content.reply_to() {
-                Some(target) => store::root(&self.store, target).await?,
-                None => None,
-            };
-            self.store.append(draft.in_thread(entry, root)).await
-        };
+        let send = async |log_id| self.send_to(log_id, actor, room_id, draft).await;
         self.store.on_log(actor, room_id, send).await
+    }
+
+    /// Queues a message. Those that one actor queues for one room are appended in that order,
+    /// as long as none is refused at first because of what has changed just then. What is given
+    /// back waits for the end, as [`send`](Self::send) does.
+    pub async fn queue(
+        &self,
+        actor: Actor,
+        room_id: RoomId,
+        draft: Draft,
+    ) -> Result<BoxFuture<'static, Result<Sent, Error>>, Error> {
+        let log_id = self.store.log_of(&actor, &room_id).await?;
+        let queued = if draft.fits(log_id) {
+            Some(self.store.queue(self.entry(log_id, &actor, &draft).await?))
+        } else {
+            None
+        };
+        let messages = self.clone();
+        Ok(Box::pin(async move {
+            let sent = match queued {
+                Some(queued) => queued.await,
+                None => Err(messages.misfit(&actor, &room_id).await),
+            };
+            match sent {
+                Err(refused) if may_be_outdated(&refused) => {
+                    let send = async |id| messages.send_to(id, &actor, &room_id, &draft).await;
+                    messages.store.on_log_now(&actor, &room_id, send).await
+                }
+                sent => sent,
+            }
+        }))
+    }
+
+    async fn send_to(
+        &self,
+        log_id: LogId,
+        actor: &Actor,
+        room_id: &RoomId,
+        draft: &Draft,
+    ) -> Result<Sent, Error> {
+        if !draft.fits(log_id) {
+            return Err(self.misfit(actor, room_id).await);
+        }
+        self.store.append(self.entry(log_id, actor, draft).await?).await
+    }
+
+    /// The message on its way into a log: of a reply it is looked up what its thread began with.
+    async fn entry(&self, log_id: LogId, actor: &Actor, draft: &Draft) -> Result<Entry, Error> {
+        let root = match draft.content.reply_to() {
+            Some(target) => store::root(&self.store, target).await?,
+            None => None,
+        };
+        Ok(draft.in_thread(draft.entry(log_id, actor.clone()), root))
+    }
+
+    /// Why a message is refused that answers one of another log.
+    async fn misfit(&self, actor: &Actor, room_id: &RoomId) -> Error {
+        // A caller who may not see the room does not learn what is in it.
+        let view = self.store.view_of_room(actor, room_id).await;
+        match view.and_then(|view| view.visible_to(actor.user.as_ref()).map(drop)) {
+            Ok(()) => {
+                let field = "content.reply_to_message_id";
+                Error::invalid(field, "must be a message of the same room")
+            }
+            Err(refused) => refused,
+        }
+    }
+
+    /// The time.
+    pub fn now(&self) -> Micros {
+        self.store.now()
     }
 
     /// Replaces the content of a message. A repeat of its request gets the first reply.
@@ -150,6 +208,11 @@ impl Messages {
 }
 
 impl Draft {
+    /// Whether what it answers, if it answers anything, is of this log.
+    fn fits(&self, log_id: LogId) -> bool {
+        self.content.reply_to().is_none_or(|reply_to| reply_to.log_id == log_id)
+    }
+
     /// The message on its way into a log, as sent by the actor's user or the system.
     pub fn entry(&self, log_id: LogId, actor: Actor) -> Entry {
         let payload = codec::sent(actor.user.as_ref(), &self.content, self.uncounted, None);
