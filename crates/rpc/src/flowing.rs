@@ -171,7 +171,7 @@ mod tests {
             .map(|piece| Ok::<_, Status>(Frame::data(Bytes::from_static(piece))));
         let pieces = stream::iter(pieces).chain(stream::pending());
         let account = ledger.account(None, None);
-        let mut body = Flowing::new(Body::new(StreamBody::new(pieces)), account);
+        let mut body = Body::new(Flowing::new(Body::new(StreamBody::new(pieces)), account));
         body.frame().await.expect("a piece").expect("no failure");
         tokio::time::advance(ARRIVES_WITHIN * 2).await;
         body.frame().await.expect("a piece").expect("no failure");
