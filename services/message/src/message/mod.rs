@@ -122,8 +122,8 @@ impl Messages {
             };
             match sent {
                 Err(refused) if may_be_outdated(&refused) => {
-                    let send = async |id| messages.send_to(id, &actor, &room_id, &draft).await;
-                    messages.store.on_log_now(&actor, &room_id, send).await
+                    let again = async |id| messages.send_to(id, &actor, &room_id, &draft).await;
+                    messages.store.on_log_now(&actor, &room_id, again).await
                 }
                 sent => sent,
             }

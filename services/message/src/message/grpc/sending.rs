@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt as _, ready};
 use futures::stream::{FuturesOrdered, Stream, StreamExt as _, unfold};
+use parlance_log::Sent;
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::send_messages_response::Answer;
 use parlance_rpc::{Caller, Each, Reason, Refusal, unreadable};
@@ -205,8 +206,8 @@ impl Sending {
         let (messages, actor, deadline) =
             (self.messages.clone(), self.caller.clone().into(), self.each.deadline());
         let each = self.each.clone();
-        let queue = async move {
-            let queued = deadline.bound(messages.queue(actor, room_id, draft)).await;
+        let queue = async move { deadline.bound(messages.queue(actor, room_id, draft)).await };
+        let open = move |queued: Result<BoxFuture<'static, Result<Sent, Error>>, Error>| {
             let rest = async move {
                 let sent = match queued {
                     Ok(queued) => deadline.bound(queued).await,
@@ -223,7 +224,7 @@ impl Sending {
             };
             each.does(rest).boxed()
         };
-        self.each.does(queue).boxed()
+        self.each.does(queue).map(open).boxed()
     }
 }
 
