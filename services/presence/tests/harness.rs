@@ -25,6 +25,7 @@ use parlance_rpc::testing::{called_by, suite};
 use parlance_rpc::{Caller, Env, Principal, Reason, Tasks, Transport, public};
 use parlance_types::{ManualClock, UserId};
 use tempfile::TempDir;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Status, Streaming};
 
@@ -67,6 +68,8 @@ pub(crate) struct World {
     to_message: Transport,
     env: Env,
     running: Vec<Tasks>,
+    /// When it was begun to make it.
+    pub(crate) began: Instant,
     _folder: TempDir,
 }
 
@@ -138,8 +141,8 @@ pub(crate) fn options() -> Options {
 
 /// Runs `test` on SQLite and memory.
 pub(crate) async fn embedded<F: Future<Output = World>>(test: impl FnOnce(World) -> F) {
-    let home = Home::Memory(Arc::new(MemorySessions::new(doubt())));
     testing::on_sqlite(MIGRATIONS, async |db| {
+        let home = Home::Memory(Arc::new(MemorySessions::new(doubt())));
         Box::pin(Box::pin(test(World::new(db, home).await)).await.stop()).await;
     })
     .await;
@@ -181,6 +184,7 @@ pub(crate) async fn on_a_cluster<F: Future<Output = World>>(
 
 impl World {
     async fn new(db: Db, home: Home) -> Self {
+        let began = Instant::now();
         let clock = Arc::new(ManualClock::at(START * 1_000_000));
         let folder = tempfile::tempdir().expect("a folder");
         let sqlite = async |name: &str, migrations: Migrations| {
@@ -221,6 +225,7 @@ impl World {
             to_message,
             env,
             running: Vec::new(),
+            began,
             _folder: folder,
         };
         world.service = Some(world.node());

@@ -19,16 +19,16 @@ struct Mentioned {
 type Work = parlance_db::testing::Work<(), Mentioned>;
 
 const WORK: &[(&str, Work)] = work! {
-    "ListMentions": |_, place| {
+    "ListMentions": |(), place| {
         let client = place.world.user(&place.user);
         let page = page(&client, "lobby", 100, "").await.expect("a page");
         assert_eq!(page.messages.len(), 100);
     },
-    "GetUnread and the list": |_, place| {
+    "GetUnread and the list": |(), place| {
         let client = place.world.user(&place.user);
         assert_eq!(unread(&place.world, &client, &place.user).await, 100);
     },
-    "a mention, and its deletion": |_, place| {
+    "a mention, and its deletion": |(), place| {
         let mut client = place.ann.clone();
         let message_id = mention(&mut client, "you", &[&place.user]).await;
         delete(&mut client, &message_id).await

@@ -305,8 +305,8 @@ async fn a_node_that_drains_answers_what_it_has_read(db: Db) {
     node.draining.cancel();
     let ended = stream.failure().await;
     refused(Err::<Response<()>, _>(ended), Reason::Draining);
-    let none = stream::empty::<pb::SendMessagesRequest>();
-    let late = MessageServiceClient::new(transport()).send_messages(none).await;
+    let nothing = stream::empty::<pb::SendMessagesRequest>();
+    let late = MessageServiceClient::new(transport()).send_messages(nothing).await;
     refused(late, Reason::Draining);
 }
 

@@ -26,8 +26,8 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
 
 const SECOND: Micros = 1_000_000;
 
-fn seconds(seconds: i64) -> Option<prost_types::Duration> {
-    Some(prost_types::Duration { seconds, nanos: 0 })
+fn seconds(seconds: i64) -> prost_types::Duration {
+    prost_types::Duration { seconds, nanos: 0 }
 }
 
 /// A group of Ann's, with Amy as admin and Bob and Mia as members, under some rules.
@@ -39,7 +39,7 @@ async fn lobby(world: &World, rules: LogRules) -> Room {
 }
 
 fn slow() -> LogRules {
-    LogRules { slow_mode: seconds(30), ..LogRules::default() }
+    LogRules { slow_mode: Some(seconds(30)), ..LogRules::default() }
 }
 
 fn deleting(message_id: &str) -> pb::DeleteMessageRequest {
@@ -126,7 +126,7 @@ async fn of_many_sends_at_once_on_two_replicas_slow_mode_takes_one(db: Db) {
 /// B-107.
 async fn a_sender_edits_for_the_edit_window_and_admins_at_any_time(db: Db) {
     let world = World::open(db).await;
-    lobby(&world, LogRules { edit_window: seconds(60), ..LogRules::default() }).await;
+    lobby(&world, LogRules { edit_window: Some(seconds(60)), ..LogRules::default() }).await;
     let clients = [world.user("ann"), world.user("amy"), world.backend(), world.user("bob")];
     let mut sent: Vec<(Client, String)> = Vec::new();
     for mut client in clients {
@@ -151,7 +151,7 @@ async fn a_sender_edits_for_the_edit_window_and_admins_at_any_time(db: Db) {
 /// B-107.
 async fn a_sender_deletes_for_the_delete_window_and_admins_at_any_time(db: Db) {
     let world = World::open(db).await;
-    lobby(&world, LogRules { delete_window: seconds(60), ..LogRules::default() }).await;
+    lobby(&world, LogRules { delete_window: Some(seconds(60)), ..LogRules::default() }).await;
     let (mut ann, mut bob) = (world.user("ann"), world.user("bob"));
     let in_time = send(&mut bob, "lobby", "one").await.message_id;
     let late = send(&mut bob, "lobby", "two").await.message_id;

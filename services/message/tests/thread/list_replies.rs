@@ -161,9 +161,9 @@ async fn a_reply_to_what_is_not_there_is_of_no_thread(db: Db) {
 
 async fn the_thread_of_a_reply_stands_in_its_event(db: Db) {
     let world = World::open(db).await;
-    let room = lobby(&world).await;
+    let lobby = lobby(&world).await;
     let mut ann = world.user("ann");
-    let subscribe = async || world.subscribe(world.user("bob"), from(&room, "", 0)).await;
+    let subscribe = async || world.subscribe(world.user("bob"), from(&lobby, "", 0)).await;
     let mut live = subscribe().await;
     let root = send(&mut ann, "lobby", "root").await;
     let reply_id = reply(&mut ann, &root.message_id, "one").await;
@@ -199,10 +199,10 @@ async fn a_repeat_of_a_reply_counts_once(db: Db) {
 
 async fn replies_are_shown_as_far_as_the_reader_may_see_them(db: Db) {
     let world = World::open(db).await;
-    let room = plan("lobby").since_join().owned(&["ann"]).make(&world).await;
+    let lobby = plan("lobby").since_join().owned(&["ann"]).make(&world).await;
     let mut ann = world.user("ann");
     let root = send(&mut ann, "lobby", "root").await.message_id;
-    room.join("bob").await;
+    lobby.join("bob").await;
     let shown = reply(&mut ann, &root, "after Bob came").await;
     let (mut bob, message_id) = (world.user("bob"), root.clone());
     let request = pb::GetMessageRequest { message_id };
@@ -211,7 +211,7 @@ async fn replies_are_shown_as_far_as_the_reader_may_see_them(db: Db) {
     refused(hidden, Reason::MessageNotFound);
     assert_eq!(get(&mut bob, &shown).await.thread_root_id, root);
     // Of those whom the reader has blocked nothing is shown.
-    room.join("mia").await;
+    lobby.join("mia").await;
     let root = send(&mut bob, "lobby", "Bob's").await.message_id;
     reply(&mut ann, &root, "by Ann").await;
     reply(&mut bob, &root, "by Bob").await;
@@ -276,7 +276,7 @@ async fn walk(ann: &mut Client, seed: u64) {
         assert_eq!(shown.thread_root_id, root.clone().unwrap_or_default(), "seed {seed}");
         let expected = naive.get(id.as_str()).cloned().unwrap_or_default();
         let expected = if root.is_none() { expected } else { Vec::new() };
-        assert_eq!(shown.reply_count, expected.len() as i64, "seed {seed}");
+        assert_eq!(usize::try_from(shown.reply_count), Ok(expected.len()), "seed {seed}");
         let listed = page(ann, id, 100, "").await.expect("a page").replies;
         let listed: Vec<_> = listed.iter().map(|reply| reply.message_id.as_str()).collect();
         assert_eq!(listed, expected, "seed {seed}");

@@ -33,7 +33,10 @@ async fn while_redis_is_away_nobody_is_offline() {
 }
 
 async fn after_a_loss_users_are_unknown_for_one_lease_and_never_offline(world: World) -> World {
-    assert_eq!(world.presence("bob").await.availability(), Unknown, "at the start");
+    let at_the_start = world.presence("bob").await.availability();
+    // Making the world may take so long that it knows by now.
+    let is_late = world.began.elapsed() >= DOUBT / 2;
+    assert!(at_the_start == Unknown || is_late, "{at_the_start:?}");
     world.settle().await;
     world.open("ann", "phone").await;
     let watch = world.user("eve").presence.watch_presence(watching(&["ann", "bob"])).await;
