@@ -98,7 +98,7 @@ soak: setup ## Kill, pause and roll replicas under load, ROUNDS (10) times as of
 # By default the version before the latest change of a schema.
 OLDER := $(shell git log -1 --format=%h -- 'services/*/migrations')~1
 .PHONY: mixed
-mixed: setup ## Run OLDER, a version from git, beside this one on one database, under load and kills
+mixed: setup ## Upgrade a suite of OLDER, a version from git, replica by replica, under load and kills
 	TEST_PARLANCE_OLDER_PROGRAMS=$$(scripts/build-older $(OLDER)) scripts/with-postgres \
 	  cargo test --workspace --test mixed -- --nocapture
 

@@ -117,11 +117,10 @@ impl Cluster {
         Self::on(count, Database::create().await, Redis::start_cluster().await, &HASTY, None).await
     }
 
-    /// As `start`, with two replicas of each service: the second ones are of the older programs
-    /// in a folder.
-    pub async fn beside_older(older: &Path) -> Self {
+    /// As `start`, of the older programs in a folder.
+    pub async fn of_older(count: usize, older: &Path) -> Self {
         let (database, redis) = (Database::create().await, Redis::start().await);
-        Self::on(2, database, redis, &HASTY, Some(older)).await
+        Self::on(count, database, redis, &HASTY, Some(older)).await
     }
 
     async fn on(
@@ -132,7 +131,10 @@ impl Cluster {
         older: Option<&Path>,
     ) -> Self {
         let alone = ALONE.lock().await;
-        let programs = programs().await;
+        let programs = match older {
+            Some(older) => older,
+            None => programs().await,
+        };
         let folder = tempfile::Builder::new().prefix("parlance-cluster-").tempdir();
         let folder = folder.expect("a folder");
         let write = |name: &str| {
@@ -167,8 +169,7 @@ impl Cluster {
             let mut arguments = vec!["--listen".to_owned(), format!("127.0.0.1:{port}")];
             arguments
                 .extend(shared.iter().flat_map(|(flag, value)| [(*flag).into(), value.clone()]));
-            let programs = older.filter(|_| name.1 == 1).unwrap_or(programs);
-            let program = programs.join(format!("parlance-{}", name.0.name()));
+            let program = program(programs, *name);
             let log = folder.path().join(format!("{name}.log"));
             (*name, Replica::new(program, *port, arguments, log))
         };
@@ -256,6 +257,13 @@ impl Cluster {
             self.stop(name).await;
             self.restart(name).await;
         }
+    }
+
+    /// Ends a replica well, and starts it again as the program that stands in the tree.
+    pub async fn upgrade(&mut self, name: Name) {
+        self.stop(name).await;
+        self.replica(name).program = program(programs().await, name);
+        self.restart(name).await;
     }
 
     /// A client that is a user, with a connection of its own to each replica.
@@ -367,6 +375,11 @@ impl Drop for Cluster {
             eprintln!("the logs of the cluster are in {}", folder.keep().display());
         }
     }
+}
+
+/// The program of a replica, out of a folder.
+fn program(folder: &Path, Name(kind, _): Name) -> PathBuf {
+    folder.join(format!("parlance-{}", kind.name()))
 }
 
 fn add(sum: &mut HealingCounters, more: &HealingCounters) {

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_mins(1);
 /// A program with its arguments, and its process while it runs.
 #[derive(Debug)]
 pub(crate) struct Replica {
-    program: PathBuf,
+    pub(crate) program: PathBuf,
     arguments: Vec<String>,
     pub(crate) port: u16,
     pub(crate) log: PathBuf,

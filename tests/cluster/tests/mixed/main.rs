@@ -1,4 +1,4 @@
-//! An older version beside this one, on one database: what an upgrade goes through.
+//! What an upgrade goes through: an older version beside this one, on one database.
 
 use std::path::PathBuf;
 
@@ -10,22 +10,25 @@ fn older() -> PathBuf {
     folder.expect("TEST_PARLANCE_OLDER_PROGRAMS names a folder: see `make mixed`").into()
 }
 
-/// Both versions serve the same rooms and streams, and either goes on while the other is killed
-/// or rolled: nothing is lost, nothing comes twice, and no stream stops at what it does not know.
+/// The replicas of each service are upgraded one after the other. Between the two both versions
+/// serve the same rooms and streams, and the new one is killed: nothing is lost, nothing comes
+/// twice, and no stream stops at what it does not know.
 #[tokio::test]
 async fn two_versions_share_rooms_and_streams() {
-    let mut cluster = Cluster::beside_older(&older()).await;
+    let mut cluster = Cluster::of_older(2, &older()).await;
     let traffic = Traffic::start(&cluster, Plan::default()).await;
-    traffic.flows(300).await;
+    traffic.flows(100).await;
     for number in [0, 1] {
         for kind in Kind::ALL {
-            cluster.kill(kind.replica(number)).await;
+            let replica = kind.replica(number);
+            cluster.upgrade(replica).await;
+            traffic.flows(100).await;
+            cluster.kill(replica).await;
             traffic.flows(50).await;
-            cluster.restart(kind.replica(number)).await;
+            cluster.restart(replica).await;
         }
     }
-    cluster.roll().await;
-    traffic.flows(300).await;
+    traffic.flows(100).await;
     traffic.judge(&cluster).await;
     cluster.finish().await;
 }
