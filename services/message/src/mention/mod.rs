@@ -4,11 +4,11 @@ pub mod grpc;
 mod store;
 
 use parlance_log::{Actor, Error, Store};
-use parlance_types::{LogId, PageSize, Query, RoomId, Seq, UserId, fitting};
+use parlance_types::{LogId, PageSize, Query, RoomId, Seq, UserId};
 
 pub(crate) use self::store::{unmention_deleted, unmention_pruned};
 
-use crate::message::Message;
+use crate::message::{Message, cut};
 
 /// Messages that mention somebody, the newest first.
 #[derive(Clone, Debug, Default)]
@@ -53,10 +53,8 @@ impl Mentioning {
         let position = query.position::<Seq>(page_token);
         position.map_err(|invalid| Error::invalid("page_token", invalid.to_string()))?;
         messages.reverse();
-        let read = messages.len();
-        messages.truncate(fitting(messages.iter().take(limit).map(Message::size)));
-        let last = messages.last().filter(|_| messages.len() < read);
-        let next_page_token = last.map(|last| query.token(last.message_id.seq)).unwrap_or_default();
+        let next = cut(&mut messages, limit).map(|last| query.token(last));
+        let next_page_token = next.unwrap_or_default();
         messages.retain(|message| !view.hides(message.sender.as_ref()));
         Ok(Mentioned { messages, next_page_token })
     }

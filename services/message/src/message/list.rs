@@ -151,24 +151,20 @@ impl Listing {
     /// The page that was read.
     fn page(&self, actor: &Actor, view: &View, mut messages: Vec<Message>) -> Result<Page, Error> {
         let range = self.range(actor, view.log_id)?;
-        let (size, read) = (self.size.get(), messages.len());
+        let size = self.size.get();
         let end = match range {
             Range::Before(_) => {
-                let fit = fitting(messages.iter().rev().take(size).map(Message::size));
-                messages.drain(..read.saturating_sub(fit));
-                messages.first()
+                messages.reverse();
+                let end = cut(&mut messages, size);
+                messages.reverse();
+                end
             }
-            Range::After(_) => {
-                messages.truncate(fitting(messages.iter().take(size).map(Message::size)));
-                messages.last()
-            }
+            Range::After(_) => cut(&mut messages, size),
             Range::Around(seq) => {
                 narrow(&mut messages, seq);
                 None
             }
         };
-        let more = messages.len() < read;
-        let end = end.filter(|_| more).map(|message| message.message_id.seq);
         let next = end.map(|seq| self.query(actor, view.log_id).token(seq));
         let next_page_token = next.unwrap_or_default();
         // Only now: the token goes on behind what was read.
@@ -195,6 +191,15 @@ impl Listing {
             &seq.to_string(),
         ])
     }
+}
+
+/// Leaves those of the first `size` messages that fit into one answer; the place of the last of
+/// them, if there is more. One message beyond is enough to tell.
+pub(crate) fn cut(messages: &mut Vec<Message>, size: usize) -> Option<Seq> {
+    let read = messages.len();
+    messages.truncate(fitting(messages.iter().take(size).map(Message::size)));
+    let last = messages.last().filter(|_| messages.len() < read);
+    last.map(|last| last.message_id.seq)
 }
 
 /// Leaves the messages next to `seq` that fit into one answer.

@@ -9,6 +9,7 @@ pub mod store;
 
 pub use self::change::{Deletion, Edit, Edited, OnDelete};
 pub use self::content::{Content, InvalidContent};
+pub(crate) use self::list::cut;
 pub use self::list::{Listing, OnRead, Page, Position};
 pub use self::store::Range;
 

@@ -4,11 +4,11 @@ pub mod grpc;
 mod store;
 
 use parlance_log::{Actor, Error, Store, View};
-use parlance_types::{MessageId, PageSize, Query, RoomId, fitting};
+use parlance_types::{MessageId, PageSize, Query, RoomId};
 
 pub(crate) use self::store::discount_deleted;
 
-use crate::message::Message;
+use crate::message::{Message, cut};
 
 /// Replies in ascending order.
 #[derive(Clone, Debug)]
@@ -56,10 +56,8 @@ impl Threads {
         }
         replies.remove(0);
         after.map_err(|invalid| Error::invalid("page_token", invalid.to_string()))?;
-        let read = replies.len();
-        replies.truncate(fitting(replies.iter().take(limit).map(Message::size)));
-        let last = replies.last().filter(|_| replies.len() < read);
-        let next_page_token = last.map(|last| query.token(last.message_id.seq)).unwrap_or_default();
+        let next = cut(&mut replies, limit).map(|last| query.token(last));
+        let next_page_token = next.unwrap_or_default();
         replies.retain(|reply| !view.hides(reply.sender.as_ref()));
         Ok(Replies { room_id: view.room_id, replies, next_page_token })
     }
