@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use parlance_types::TenantId;
 
-use crate::Caller;
 use crate::arriving::overloaded;
 use crate::caller::Party;
 use crate::line::Line;
+use crate::{Caller, Refusal};
 
 const MIB: usize = 1024 * 1024;
 
@@ -221,6 +221,20 @@ impl Account {
             take(self.byte_counts(), bytes).ok()?;
         }
         Some(Held(Arc::clone(self), bytes))
+    }
+
+    /// Counts bytes that have come, beside those that are held already, or refuses them.
+    pub(crate) fn hold_more(
+        self: &Arc<Self>,
+        held: &mut Option<Held>,
+        bytes: usize,
+    ) -> Result<(), Refusal> {
+        let more = self.hold(bytes).ok_or_else(|| overloaded(Full::Caller))?;
+        match held {
+            Some(held) => held.join(more),
+            None => *held = Some(more),
+        }
+        Ok(())
     }
 
     /// Bytes held for the calls of its connection.

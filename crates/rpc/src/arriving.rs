@@ -76,13 +76,9 @@ impl http_body::Body for Arriving {
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
-            let Some(held) = this.account.hold(data.len()) else {
+            if let Err(refused) = this.account.hold_more(this.held, data.len()) {
                 *this.ended = true;
-                return Poll::Ready(Some(Err(overloaded(Full::Caller).into())));
-            };
-            match this.held {
-                Some(all) => all.join(held),
-                None => *this.held = Some(held),
+                return Poll::Ready(Some(Err(refused.into())));
             }
         }
         // Trailers are the end too.

@@ -11,8 +11,8 @@ use tokio::time::{Sleep, sleep};
 use tonic::Status;
 use tonic::body::Body;
 
-use crate::account::{Account, Full, Held};
-use crate::arriving::{ARRIVES_WITHIN, overloaded};
+use crate::account::{Account, Held};
+use crate::arriving::ARRIVES_WITHIN;
 use crate::{Late, status};
 
 /// What stands in front of a message: whether it is compressed, and its length.
@@ -115,15 +115,9 @@ impl http_body::Body for Flowing {
         this.place.pass(data);
         if this.place.is_between() {
             *this.held = None;
-        } else {
-            let Some(more) = this.account.hold(data.len()) else {
-                *this.ended = true;
-                return Poll::Ready(Some(Err(overloaded(Full::Caller).into())));
-            };
-            match this.held {
-                Some(held) => held.join(more),
-                None => *this.held = Some(more),
-            }
+        } else if let Err(refused) = this.account.hold_more(this.held, data.len()) {
+            *this.ended = true;
+            return Poll::Ready(Some(Err(refused.into())));
         }
         Poll::Ready(frame)
     }
