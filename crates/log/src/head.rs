@@ -313,6 +313,10 @@ impl<'c> Locked<'c> {
 
     /// Notes that a message calls on nobody.
     pub async fn mention_nobody(&mut self, message: Seq) -> Result<(), Error> {
+        if self.row.mention_seq < message {
+            // Neither it nor any later one calls on anybody.
+            return Ok(());
+        }
         let delete = "DELETE FROM mentions WHERE log_id = $1 AND seq = $2";
         self.conn.query(delete).bind(self.id.0).bind(message).execute().await?;
         Ok(())
