@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
+use crate::testing::eventually;
 use crate::{Internal, InvalidSecret, Minter, Role, Secret};
 
 mod files;
@@ -17,7 +18,6 @@ mod urls;
 
 const NOW: Micros = 1_800_000_000_000_000;
 const SECOND: Micros = 1_000_000;
-const RELOAD: Duration = Duration::from_secs(3);
 
 /// A key pair: what signs, and the public half as a file holds it.
 struct Pair {
@@ -371,12 +371,10 @@ async fn keys_are_loaded_again_when_their_file_changes_and_kept_when_it_breaks()
     let (old_token, new_token) = (old.token(None, &json!({})), new.token(None, &json!({})));
     assert!(fixture.verify(&old_token).is_ok());
 
-    let in_new_trouble = async |old: Option<String>| loop {
-        let trouble = fixture.auth.0.ring.trouble();
-        if trouble.is_some() && trouble != old {
-            return trouble;
-        }
-        tokio::time::sleep(RELOAD).await;
+    let in_new_trouble = async |old: Option<String>| {
+        let trouble = || fixture.auth.0.ring.trouble();
+        eventually(|| async { trouble().is_some() && trouble() != old }).await;
+        trouble()
     };
     std::fs::write(&path, b"too short").expect("a file");
     let broken = in_new_trouble(None).await;
@@ -386,9 +384,7 @@ async fn keys_are_loaded_again_when_their_file_changes_and_kept_when_it_breaks()
     assert!(fixture.verify(&old_token).is_ok());
 
     std::fs::write(&path, &new.public).expect("a file");
-    while fixture.verify(&new_token).is_err() {
-        tokio::time::sleep(RELOAD).await;
-    }
+    eventually(|| async { fixture.verify(&new_token).is_ok() }).await;
     assert_eq!(fixture.verify(&old_token), Err(Reason::TokenInvalid));
     stop.cancel();
     reload.await.expect("ended");
