@@ -75,11 +75,10 @@ impl http_body::Body for Arriving {
         };
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
+            && let Err(refused) = this.account.hold_more(this.held, data.len())
         {
-            if let Err(refused) = this.account.hold_more(this.held, data.len()) {
-                *this.ended = true;
-                return Poll::Ready(Some(Err(refused.into())));
-            }
+            *this.ended = true;
+            return Poll::Ready(Some(Err(refused.into())));
         }
         // Trailers are the end too.
         *this.ended = !matches!(&frame, Some(Ok(frame)) if frame.is_data());
