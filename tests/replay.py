@@ -23,6 +23,8 @@ import chatterbot_corpus  # noqa: E402
 import generated  # noqa: E402, F401
 import yaml  # noqa: E402
 from parlance.message.v1 import mark_service_pb2 as mark_pb  # noqa: E402
+from parlance.message.v1 import message_service_pb2 as message_pb  # noqa: E402
+from parlance.message.v1 import reaction_service_pb2 as reaction_pb  # noqa: E402
 from parlance_client import persist  # noqa: E402
 from postgres import database  # noqa: E402
 from server import Server  # noqa: E402
@@ -38,6 +40,9 @@ READERS = 3
 WATCHERS = 2
 # How many of the sends are made twice.
 REPEATS = 0.1
+# How many lines the other side reacts to, and how many of these reactions it takes back.
+REACTIONS = 0.2
+TAKEN_BACK = 0.3
 
 
 def dialogues(limit=None):
@@ -82,7 +87,12 @@ class Topic:
         self.readers = [f"{name}-reader{number}" for number in range(READERS)]
         # seq → (sender, text), by the replies to the senders.
         self.sent = {}
-        self.head_of_lines = 0
+        # Id of a dialogue's first line → how many lines answer it.
+        self.threads = {}
+        # Seqs of the lines that are liked in the end.
+        self.liked = set()
+        # Where the room stood once all was said.
+        self.head = 0
 
 
 class Replay:
@@ -180,29 +190,48 @@ class Replay:
                     talk = talks.get_nowait()
                 except queue.Empty:
                     return
-                before = 0
+                before, to = 0, ""
                 for number, line in enumerate(talk):
                     side = number % 2
                     request_id = uuid.uuid4().hex
-                    reply = clients[side].send(topic.room_id, line, request_id)
+                    send = clients[side].send
+                    reply = send(topic.room_id, line, request_id, reply_to=to)
                     if chance.random() < REPEATS:
-                        again = clients[side].send(topic.room_id, line, request_id)
+                        again = send(topic.room_id, line, request_id, reply_to=to)
                         assert again == reply, f"a repeat got {again}, the first {reply}"
                     assert reply.seq > before, f"{reply.seq} after {before} was acknowledged"
-                    before = reply.seq
+                    before, to = reply.seq, reply.message_id
+                    if number == 0:
+                        first = reply.message_id
                     with self._lock:
+                        topic.threads[first] = number
                         assert reply.seq not in topic.sent, f"two messages at {reply.seq}"
                         topic.sent[reply.seq] = (users[side], line)
                         self._progress()
+                    if chance.random() < REACTIONS:
+                        self._react(topic, clients[1 - side], reply, chance)
         except Exception as error:  # noqa: BLE001  (raised again by the thread that waits)
             self._errors.put(error)
 
+    def _react(self, topic, client, line, chance):
+        """Likes a line, and sometimes takes that back."""
+        like = {"message_id": line.message_id, "kind": "like"}
+        persist(client.reactions.AddReaction, reaction_pb.AddReactionRequest(**like))
+        if chance.random() < TAKEN_BACK:
+            persist(client.reactions.RemoveReaction, reaction_pb.RemoveReactionRequest(**like))
+            return
+        with self._lock:
+            topic.liked.add(line.seq)
+
     def _await(self, subscribers):
         for topic in self._topics:
-            topic.head_of_lines = max(topic.sent, default=0)
+            request = message_pb.ListMessagesRequest(room_id=topic.room_id, page_size=1)
+            reader = self._user(topic.readers[0])
+            topic.head = persist(reader.messages.ListMessages, request).cursor.seq
+            assert topic.head >= max(topic.sent, default=0)
         for subscriber, topics in subscribers:
             for topic in topics:
-                subscriber.wait_for(topic.room_id, topic.head_of_lines, timeout=120)
+                subscriber.wait_for(topic.room_id, topic.head, timeout=120)
 
     def _judge_streams(self, subscribers):
         """Every line once and in order: as acknowledged, as in history, on every stream."""
@@ -219,6 +248,14 @@ class Replay:
                 assert subscriber.messages(topic.room_id) == expected, (
                     f"{topic.room_id}: a stream differs from what was sent"
                 )
+                threads, liked = marks(subscriber.rooms[topic.room_id].events)
+                assert threads == {root: n for root, n in topic.threads.items() if n}
+                assert liked == topic.liked
+            for message in history:
+                replies = topic.threads.get(message.message_id, 0)
+                likes = [("like", 1)] if message.seq in topic.liked else []
+                counted = [(counted.kind, counted.count) for counted in message.reactions]
+                assert (message.reply_count, counted) == (replies, likes), message
 
     def _judge_unread(self):
         """Unread counts, against what others have sent since the user's mark."""
@@ -255,6 +292,21 @@ class Replay:
             reply = persist(self._user(reader).marks.MarkRead, request)
             assert reply.read_seq == marks[reader]
         return marks
+
+
+def marks(events):
+    """How many replies the threads of a stream have, and what was liked in the end."""
+    threads, liked = {}, set()
+    for event in events:
+        body = event.WhichOneof("body")
+        if body == "message_sent" and event.message_sent.thread_root_id:
+            root = event.message_sent.thread_root_id
+            threads[root] = threads.get(root, 0) + 1
+        elif body == "reaction_added":
+            liked.add(event.reaction_added.message_seq)
+        elif body == "reaction_removed":
+            liked.remove(event.reaction_removed.message_seq)
+    return threads, liked
 
 
 def place(chosen, stack):

@@ -195,11 +195,11 @@ class Client:
         self.streams = stream_service_pb2_grpc.StreamServiceStub(channel)
         self.facts = fact_service_pb2_grpc.FactServiceStub(channel)
 
-    def send(self, room_id, text, request_id=None, patience=60.0, **fields):
+    def send(self, room_id, text, request_id=None, patience=60.0, reply_to="", **fields):
         """Sends a text and retries, with one request id, until it is answered."""
         request = message_service_pb2.SendMessageRequest(
             room_id=room_id,
-            content=message_pb2.MessageContent(text=text),
+            content=message_pb2.MessageContent(text=text, reply_to_message_id=reply_to),
             request_id=request_id or uuid.uuid4().hex,
             **fields,
         )

@@ -6,14 +6,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
-use crate::history::{Entry, Frame, History, Send, StoredLog, Unread, View};
+use crate::history::{Entry, Frame, History, Said, Send, StoredLog, Unread, View};
 
 /// What may be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Anomaly {
     /// An acknowledged send is not stored where its reply says.
     LostWrite,
-    /// Stored twice, or delivered twice.
+    /// Stored twice, or delivered twice; a reaction that came or went when it already had.
     Duplicate,
     /// A number is missing, in the log or on a stream.
     Skip,
@@ -32,6 +32,8 @@ pub enum Anomaly {
     /// A stream did not reach the head.
     Stuck,
     WrongUnread,
+    /// A list counts other reactions or replies than the log holds.
+    WrongCount,
     /// An event at or below what a heartbeat promised was past.
     AfterHeartbeat,
 }
@@ -62,6 +64,7 @@ pub fn check(history: &History, logs: &[StoredLog]) -> Vec<Finding> {
         for unread in history.unread.iter().filter(|unread| unread.room == log.room) {
             judge.unread(unread, &mut findings);
         }
+        marks::check(history, log, &mut findings);
     }
     findings.0
 }
@@ -98,10 +101,10 @@ impl<'a> Judge<'a> {
             for user in &entry.lost {
                 access.entry(user).or_default().insert(entry.seq, false);
             }
-            if entry.text.is_none() {
+            if entry.said.text.is_none() {
                 continue;
             }
-            let request = (entry.sender.as_str(), entry.request_id.as_str());
+            let request = (entry.said.sender.as_str(), entry.said.request_id.as_str());
             if let Some(first) = requests.insert(request, entry.seq) {
                 let what = format!("{request:?} is at {first} and {} of {}", entry.seq, log.room);
                 findings.add(Anomaly::Duplicate, what);
@@ -132,13 +135,14 @@ impl<'a> Judge<'a> {
             .iter()
             .map(|send| ((send.sender.as_str(), send.request_id.as_str()), *send))
             .collect();
-        for entry in self.log.entries.iter().filter(|entry| entry.text.is_some()) {
-            match known.get(&(entry.sender.as_str(), entry.request_id.as_str())) {
-                Some(send) if !send.refused && Some(&send.text) == entry.text.as_ref() => {}
+        for entry in self.log.entries.iter().filter(|entry| entry.said.text.is_some()) {
+            let said = &entry.said;
+            match known.get(&(said.sender.as_str(), said.request_id.as_str())) {
+                Some(send) if !send.refused && Some(&send.text) == said.text.as_ref() => {}
                 _ => findings.add(Anomaly::Phantom, format!("{entry:?} was not sent so")),
             }
-            if !self.is_in(&entry.sender, entry.seq - 1) {
-                let what = format!("{} at {} of {}", entry.sender, entry.seq, self.log.room);
+            if !self.is_in(&said.sender, entry.seq - 1) {
+                let what = format!("{} at {} of {}", said.sender, entry.seq, self.log.room);
                 findings.add(Anomaly::UnauthorisedAccept, what);
             }
         }
@@ -150,7 +154,7 @@ impl<'a> Judge<'a> {
             }
             for seq in seqs {
                 let stands = self.entry(seq).is_some_and(|entry| {
-                    entry.sender == send.sender && entry.request_id == send.request_id
+                    entry.said.sender == send.sender && entry.said.request_id == send.request_id
                 });
                 if !stands {
                     let what = format!("{} is not at {seq}", send.request_id);
@@ -176,12 +180,12 @@ impl<'a> Judge<'a> {
                     cursor = Some(*resume_from);
                     floor = 0;
                 }
-                Frame::Event { seq, sender, text } => {
+                Frame::Event { seq, said } => {
                     advance(&name, cursor.unwrap_or(0), *seq, findings);
                     if *seq <= floor {
                         findings.add(Anomaly::AfterHeartbeat, format!("{name}: {frame:?}"));
                     }
-                    self.event(&name, view, (*seq, sender, text.as_ref()), findings);
+                    self.event(&name, view, (*seq, said), findings);
                     cursor = Some(*seq);
                 }
                 Frame::Skipped { from, to } => {
@@ -210,20 +214,14 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn event(
-        &self,
-        name: &str,
-        view: &View,
-        (seq, sender, text): (i64, &String, Option<&String>),
-        findings: &mut Findings,
-    ) {
+    fn event(&self, name: &str, view: &View, (seq, said): (i64, &Said), findings: &mut Findings) {
         let Some(entry) = self.entry(seq) else {
             findings.add(Anomaly::Phantom, format!("{name}: {seq} is not stored"));
             return;
         };
-        if text != entry.text.as_ref() || (text.is_some() && *sender != entry.sender) {
+        if *said != entry.said {
             findings
-                .add(Anomaly::Disagreement, format!("{name}: {text:?} at {seq}, not {entry:?}"));
+                .add(Anomaly::Disagreement, format!("{name}: {said:?} at {seq}, not {entry:?}"));
         }
         // The removal itself is the last event that may be told.
         if !self.is_in(&view.user, seq) && !self.is_in(&view.user, seq - 1) {
@@ -239,11 +237,11 @@ impl<'a> Judge<'a> {
         let joined = self.access.get(unread.user.as_str());
         let joined = joined
             .and_then(|access| access.iter().rev().find(|(_, is_in)| **is_in).map(|(seq, _)| *seq));
-        let own = |entry: &&Entry| entry.text.is_some() && entry.sender == unread.user;
+        let own = |entry: &&Entry| entry.said.text.is_some() && entry.said.sender == unread.user;
         let own = self.log.entries.iter().rev().find(own).map(|entry| entry.seq);
         let mark = unread.marked.max(joined.unwrap_or(0)).max(own.unwrap_or(0));
         let counts =
-            |entry: &&Entry| entry.counted && entry.seq > mark && entry.sender != unread.user;
+            |entry: &&Entry| entry.counted && entry.seq > mark && entry.said.sender != unread.user;
         let counted = self.log.entries.iter().filter(counts).count();
         if usize::try_from(unread.unread) != Ok(counted) {
             findings.add(Anomaly::WrongUnread, format!("{unread:?}, counted {counted}"));
@@ -280,5 +278,6 @@ fn advance(name: &str, cursor: i64, seq: i64, findings: &mut Findings) {
     findings.add(anomaly, format!("{name}: {seq} after {cursor}"));
 }
 
+mod marks;
 #[cfg(test)]
 mod tests;

@@ -16,11 +16,13 @@ use parlance_proto::message::v1::inbox_service_client::InboxServiceClient;
 use parlance_proto::message::v1::mark_service_client::MarkServiceClient;
 use parlance_proto::message::v1::message_service_client::MessageServiceClient;
 use parlance_proto::message::v1::operator_service_client::OperatorServiceClient;
+use parlance_proto::message::v1::reaction_service_client::ReactionServiceClient;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
 use parlance_proto::message::v1::{
-    GetCountersRequest, GetCountersResponse, GetUnreadRequest, HealingCounters, MarkReadRequest,
-    MessageContent, RecountUnreadRequest, RoomKind, RoomUnread, SendMessageRequest,
-    SendMessageResponse, SubscribeRequest, SubscribeResponse,
+    AddReactionRequest, GetCountersRequest, GetCountersResponse, GetUnreadRequest, HealingCounters,
+    ListMessagesRequest, MarkReadRequest, Message, MessageContent, RecountUnreadRequest,
+    RemoveReactionRequest, RoomKind, RoomUnread, SendMessageRequest, SendMessageResponse,
+    SubscribeRequest, SubscribeResponse,
 };
 use parlance_proto::presence::v1::presence_service_client::PresenceServiceClient;
 use parlance_proto::presence::v1::session_service_client::SessionServiceClient;
@@ -120,7 +122,23 @@ impl Client {
         request_id: &str,
         text: &str,
     ) -> Result<SendMessageResponse, Status> {
-        let content = MessageContent { text: text.to_owned(), ..MessageContent::default() };
+        self.reply(replica, room, request_id, text, "").await
+    }
+
+    /// Sends a reply to a message until it is answered; to none, if its id is empty.
+    pub async fn reply(
+        &self,
+        replica: usize,
+        room: &str,
+        request_id: &str,
+        text: &str,
+        to: &str,
+    ) -> Result<SendMessageResponse, Status> {
+        let content = MessageContent {
+            text: text.to_owned(),
+            reply_to_message_id: to.to_owned(),
+            ..MessageContent::default()
+        };
         let request = SendMessageRequest {
             room_id: room.to_owned(),
             content: Some(content),
@@ -131,6 +149,42 @@ impl Client {
             MessageServiceClient::new(channel).send_message(request).await
         };
         self.call((Kind::Message, replica), request, rpc).await
+    }
+
+    /// Reacts to a message, or no longer, until that is answered.
+    pub async fn react(
+        &self,
+        replica: usize,
+        message_id: &str,
+        kind: &str,
+        add: bool,
+    ) -> Result<(), Status> {
+        let (message_id, kind) = (message_id.to_owned(), kind.to_owned());
+        if add {
+            let request = AddReactionRequest { message_id, kind, replace: false };
+            let rpc = |channel, request| async move {
+                ReactionServiceClient::new(channel).add_reaction(request).await
+            };
+            return self.call((Kind::Message, replica), request, rpc).await.map(drop);
+        }
+        let request = RemoveReactionRequest { message_id, kind };
+        let rpc = |channel, request| async move {
+            ReactionServiceClient::new(channel).remove_reaction(request).await
+        };
+        self.call((Kind::Message, replica), request, rpc).await.map(drop)
+    }
+
+    /// The latest messages of a room.
+    pub async fn messages(&self, room: &str) -> Vec<Message> {
+        let request = ListMessagesRequest {
+            room_id: room.to_owned(),
+            page_size: 100,
+            ..ListMessagesRequest::default()
+        };
+        let rpc = |channel, request| async move {
+            MessageServiceClient::new(channel).list_messages(request).await
+        };
+        self.call((Kind::Message, 0), request, rpc).await.expect("messages").messages
     }
 
     pub async fn subscribe(

@@ -1,6 +1,6 @@
 //! A database per cluster, and the logs that are stored in it.
 
-use parlance_proto::message::v1::{Event, event::Body};
+use parlance_proto::message::v1::Event;
 use prost::Message as _;
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, Row as _};
 use uuid::Uuid;
@@ -174,7 +174,7 @@ impl Database {
     pub async fn log(&self, room: &str) -> StoredLog {
         let mut connection = PgConnection::connect(&self.url()).await.expect("Postgres");
         let rows = sqlx::query(
-            "SELECT e.seq, e.sender_id, e.request_id, e.payload, e.counted
+            "SELECT e.seq, e.payload, e.counted
              FROM parlance_message.events e
              JOIN parlance_message.room_logs r ON r.log_id = e.log_id
              WHERE r.room_id = $1 ORDER BY e.seq",
@@ -190,20 +190,8 @@ impl Database {
         let head: i64 = head.bind(room).fetch_one(&mut connection).await.expect("a head");
         let entries = rows.iter().map(|row| {
             let event = Event::decode(row.get::<&[u8], _>("payload")).expect("an event");
-            let request_id: Option<String> = row.get("request_id");
-            let id = request_id.unwrap_or_default();
-            Entry::of(row.get("seq"), row.get("sender_id"), &id, row.get("counted"), &event)
+            Entry::of(row.get("seq"), row.get("counted"), event)
         });
         StoredLog { room: room.to_owned(), head, entries: entries.collect() }
-    }
-}
-
-/// What was said, if it is a message.
-pub(crate) fn text(event: &Event) -> Option<String> {
-    match &event.body {
-        Some(Body::MessageSent(sent)) => {
-            Some(sent.content.as_ref().map(|content| content.text.clone()).unwrap_or_default())
-        }
-        _ => None,
     }
 }

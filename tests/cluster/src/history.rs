@@ -1,10 +1,10 @@
 //! What clients saw, and what is stored.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use parlance_proto::message::v1::Event;
-
-use crate::database::text;
+use parlance_proto::message::v1::event::Body;
+use parlance_proto::message::v1::{Event, Message};
 
 /// Everything that clients recorded.
 #[derive(Clone, Debug, Default)]
@@ -12,6 +12,8 @@ pub struct History {
     pub sends: Vec<Send>,
     pub views: Vec<View>,
     pub unread: Vec<Unread>,
+    pub reactions: Vec<Reacted>,
+    pub messages: Vec<Listed>,
 }
 
 /// One message, sent until it was answered.
@@ -72,8 +74,7 @@ pub enum Frame {
     },
     Event {
         seq: i64,
-        sender: String,
-        text: Option<String>,
+        said: Said,
     },
     Skipped {
         from: i64,
@@ -105,6 +106,84 @@ pub struct Unread {
     pub marked: i64,
 }
 
+/// What an event says, as the client that follows and the table have it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    pub sender: String,
+    /// Of a message: the id of the request that sent it.
+    pub request_id: String,
+    /// Of a message: its text.
+    pub text: Option<String>,
+    /// Of a reply: the message that its thread began with.
+    pub root: String,
+    pub reaction: Option<Reaction>,
+}
+
+/// A reaction that came or went.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reaction {
+    pub message_seq: i64,
+    pub kind: String,
+    pub added: bool,
+}
+
+impl Said {
+    pub fn of(event: Event) -> Self {
+        let mut said = Self { sender: event.actor_id, ..Self::default() };
+        match event.body {
+            Some(Body::MessageSent(sent)) => {
+                said.request_id = event.request_id;
+                said.text = Some(sent.content.unwrap_or_default().text);
+                said.root = sent.thread_root_id;
+            }
+            Some(Body::ReactionAdded(added)) => {
+                let (message_seq, kind) = (added.message_seq, added.kind);
+                said.reaction = Some(Reaction { message_seq, kind, added: true });
+            }
+            Some(Body::ReactionRemoved(removed)) => {
+                let (message_seq, kind) = (removed.message_seq, removed.kind);
+                said.reaction = Some(Reaction { message_seq, kind, added: false });
+            }
+            _ => {}
+        }
+        said
+    }
+}
+
+/// What a user knows of a reaction of theirs: that its last change was acknowledged.
+#[derive(Clone, Debug)]
+pub struct Reacted {
+    pub room: String,
+    pub user: String,
+    pub message_seq: i64,
+    pub kind: String,
+    /// Whether it is there now.
+    pub there: bool,
+}
+
+/// A message as a list shows it once all is quiet.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    pub room: String,
+    pub seq: i64,
+    pub message_id: String,
+    pub reactions: BTreeMap<String, i64>,
+    pub replies: i64,
+}
+
+impl Listed {
+    pub fn of(message: Message) -> Self {
+        let counts = message.reactions.into_iter().map(|count| (count.kind, count.count));
+        Self {
+            room: message.room_id,
+            seq: message.seq,
+            message_id: message.message_id,
+            reactions: counts.collect(),
+            replies: message.reply_count,
+        }
+    }
+}
+
 /// The log of a room as it is stored.
 #[derive(Clone, Debug)]
 pub struct StoredLog {
@@ -117,10 +196,7 @@ pub struct StoredLog {
 #[derive(Clone, Debug, Default)]
 pub struct Entry {
     pub seq: i64,
-    pub sender: String,
-    pub request_id: String,
-    /// Of a message: what it says.
-    pub text: Option<String>,
+    pub said: Said,
     pub counted: bool,
     /// Users who are members from here on, or no longer.
     pub gained: Vec<String>,
@@ -128,13 +204,11 @@ pub struct Entry {
 }
 
 impl Entry {
-    pub fn of(seq: i64, sender: String, request_id: &str, counted: bool, event: &Event) -> Self {
+    pub fn of(seq: i64, counted: bool, event: Event) -> Self {
         let effects = event.effects.clone().unwrap_or_default();
         Self {
             seq,
-            sender,
-            request_id: request_id.to_owned(),
-            text: text(event),
+            said: Said::of(event),
             counted,
             gained: effects.gained.into_iter().map(|grant| grant.user_id).collect(),
             lost: effects.lost_user_ids,

@@ -27,6 +27,7 @@ pub mod history;
 pub mod postgres;
 pub mod redis;
 mod replica;
+mod sender;
 pub mod traffic;
 mod viewer;
 

@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use parlance_proto::message::v1::{RoomUnread, SendMessageResponse};
+use parlance_proto::message::v1::RoomUnread;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
-use tonic::Status;
 
 use crate::checker::{Finding, check};
-use crate::client::is_final;
-use crate::history::{Ack, History, Send, Unread, View};
+use crate::history::{History, Listed, Reacted, Send, Unread, View};
+use crate::sender::Sender;
 use crate::{Client, Cluster, Viewer};
 
 /// How long streams may take to reach the head once nothing is wrong any more.
@@ -33,6 +32,8 @@ pub struct Plan {
     pub viewers: usize,
     /// Every so many messages, one is sent to two replicas at once, with one request id.
     pub twins: usize,
+    /// Every so many messages, one is a reply, and its sender reacts to something.
+    pub marks: usize,
     /// Between two messages of a sender.
     pub pause: Duration,
     /// Code points that each text has beside what names it.
@@ -44,7 +45,16 @@ pub struct Plan {
 impl Default for Plan {
     fn default() -> Self {
         let pause = Duration::from_millis(10);
-        Self { rooms: 2, senders: 6, viewers: 4, twins: 5, pause, padding: 0, restless: true }
+        Self {
+            rooms: 2,
+            senders: 6,
+            viewers: 4,
+            twins: 5,
+            marks: 3,
+            pause,
+            padding: 0,
+            restless: true,
+        }
     }
 }
 
@@ -54,7 +64,7 @@ pub struct Traffic {
     pub rooms: Vec<String>,
     /// The owner of every room.
     pub owner: Client,
-    senders: JoinSet<()>,
+    senders: JoinSet<Vec<Reacted>>,
     sender_names: Vec<String>,
     viewers: Vec<Viewer>,
     /// More who follow; what is unread to them is not asked.
@@ -117,6 +127,8 @@ impl Traffic {
                 plan: plan.clone(),
                 sends: Arc::clone(&sends),
                 acked: acked.clone(),
+                latest: BTreeMap::new(),
+                reactions: BTreeMap::new(),
             };
             senders.spawn(sender.run(stop.clone()));
         }
@@ -173,8 +185,9 @@ impl Traffic {
     /// Stops everybody, once every stream had its time to reach the head.
     async fn end(mut self, cluster: &Cluster) -> (History, usize) {
         self.stop.cancel();
+        let mut history = History::default();
         while let Some(ended) = self.senders.join_next().await {
-            ended.expect("a sender");
+            history.reactions.extend(ended.expect("a sender"));
         }
         let mut heads = BTreeMap::new();
         for room in &self.rooms {
@@ -186,7 +199,10 @@ impl Traffic {
                 viewer.reaches(room, *head, HEAD_WITHIN).await;
             }
         }
-        let mut history = History::default();
+        for room in &self.rooms {
+            let messages = self.owner.messages(room).await.into_iter();
+            history.messages.extend(messages.map(Listed::of));
+        }
         let users = self.viewers.iter().map(|viewer| &viewer.user).chain(&self.sender_names);
         for (number, user) in users.enumerate() {
             let client = cluster.user(user);
@@ -238,73 +254,5 @@ fn report(history: &History, streams: usize) -> Report {
         deliveries: history.views.iter().map(|view| view.frames.len()).sum(),
         streams,
         slowest: history.sends.iter().filter_map(took).max().unwrap_or_default(),
-    }
-}
-
-struct Sender {
-    client: Client,
-    name: String,
-    replica: usize,
-    rooms: Vec<String>,
-    plan: Plan,
-    sends: Arc<Mutex<Vec<Send>>>,
-    acked: watch::Sender<usize>,
-}
-
-impl Sender {
-    /// Sends to every room by turns, until it is stopped or may send to none.
-    async fn run(self, stop: CancellationToken) {
-        let mut rooms = self.rooms.clone();
-        for number in 0.. {
-            if stop.is_cancelled() || rooms.is_empty() {
-                return;
-            }
-            let turn = number % rooms.len();
-            if self.send(&rooms[turn].clone(), number).await {
-                rooms.remove(turn);
-            }
-            sleep(self.plan.pause).await;
-        }
-    }
-
-    async fn answer(
-        &self,
-        replica: usize,
-        room: &str,
-        request_id: &str,
-        text: &str,
-    ) -> (Result<SendMessageResponse, Status>, Instant) {
-        let answer = self.client.send(replica, room, request_id, text).await;
-        (answer, Instant::now())
-    }
-
-    /// Sends one message; whether it was refused for good.
-    async fn send(&self, room: &str, number: usize) -> bool {
-        let request_id = format!("{} {number}", self.name);
-        let text = format!("{request_id} to {room}{}", "x".repeat(self.plan.padding));
-        let began = Instant::now();
-        let one = |replica| self.answer(replica, room, &request_id, &text);
-        let first = self.replica + number;
-        let answers = if number.is_multiple_of(self.plan.twins) {
-            let (one, other) = tokio::join!(one(first), one(first + 1));
-            vec![one, other]
-        } else {
-            vec![one(first).await]
-        };
-        let refused = |status: &Status| is_final(status);
-        let refused = answers.iter().any(|(answer, _)| answer.as_ref().is_err_and(refused));
-        let acks: Vec<Ack> = answers
-            .into_iter()
-            .filter_map(|(answer, at)| Some(Ack { seq: answer.ok()?.seq, at }))
-            .collect();
-        let (room, sender) = (room.to_owned(), self.name.clone());
-        // Of twins one may be refused and the other not, if a removal came between.
-        let refused_all = refused && acks.is_empty();
-        if !acks.is_empty() {
-            self.acked.send_modify(|acked| *acked += 1);
-        }
-        let send = Send { room, sender, request_id, text, began, acks, refused: refused_all };
-        self.sends.lock().expect("no panic").push(send);
-        refused
     }
 }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::subscribe_response::Frame as Wire;
 use parlance_proto::message::v1::{Cursor, RoomCursor, SubscribeRequest, SubscribeResponse};
 use rand::Rng as _;
@@ -14,8 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Client;
 use crate::client::is_final;
-use crate::database::text;
-use crate::history::{Frame, View};
+use crate::history::{Frame, Said, View};
 
 /// How long a stream may be silent before it is given up; heartbeats come sooner.
 const SILENCE: Duration = Duration::from_secs(35);
@@ -192,13 +190,9 @@ impl Follow {
             }
             Wire::Event(frame) => {
                 let event = frame.event.unwrap_or_default();
-                let sender = event.actor_id.clone();
-                let text = match event.body {
-                    Some(Body::MessageSent(_)) => text(&event),
-                    _ => None,
-                };
-                self.moved(&frame.room_id, event.seq, event.time);
-                self.record(frame.room_id, Frame::Event { seq: event.seq, sender, text });
+                let seq = event.seq;
+                self.moved(&frame.room_id, seq, event.time);
+                self.record(frame.room_id, Frame::Event { seq, said: Said::of(event) });
             }
             Wire::Skipped(skipped) => {
                 let (from, to) = (skipped.from_seq, skipped.to_seq);

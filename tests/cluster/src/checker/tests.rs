@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::history::Ack;
+use crate::history::{Ack, Listed, Reacted, Reaction};
 
 const ROOM: &str = "room";
 
@@ -29,34 +29,49 @@ fn right() -> (History, StoredLog) {
             acks: vec![Ack { seq, at: at(time + 5) }],
             refused: false,
         });
-        let sender = sender.to_owned();
-        let text = Some(text);
-        let entry = Entry { seq, sender, request_id, text, counted: true, ..Entry::default() };
-        entries.push(entry);
+        let (sender, text) = (sender.to_owned(), Some(text));
+        let said = Said { sender, request_id, text, ..Said::default() };
+        entries.push(Entry { seq, said, counted: true, ..Entry::default() });
     }
     let removal = Entry { seq: 5, lost: vec!["ann".to_owned()], ..Entry::default() };
     entries.insert(4, removal);
-    let log = StoredLog { room: ROOM.to_owned(), head: 6, entries };
+    // Bob replied to what stands at 2, and reacted to it.
+    entries[5].said.root = "message 2".to_owned();
+    let reaction = Some(Reaction { message_seq: 2, kind: "like".to_owned(), added: true });
+    let said = Said { sender: "bob".to_owned(), reaction, ..Said::default() };
+    entries.push(Entry { seq: 7, said, ..Entry::default() });
+    let log = StoredLog { room: ROOM.to_owned(), head: 7, entries };
     let frames = |to: i64| {
-        let event = |entry: &Entry| Frame::Event {
-            seq: entry.seq,
-            sender: entry.sender.clone(),
-            text: entry.text.clone(),
-        };
-        let mut frames = vec![Frame::Attached { resume_from: 0, head: 6 }];
+        let event = |entry: &Entry| Frame::Event { seq: entry.seq, said: entry.said.clone() };
+        let mut frames = vec![Frame::Attached { resume_from: 0, head: 7 }];
         frames.extend(log.entries.iter().filter(|entry| entry.seq <= to).map(event));
         frames
     };
     let mut views = Vec::new();
-    for (user, to) in [("ann", 5), ("bob", 6)] {
+    for (user, to) in [("ann", 5), ("bob", 7)] {
         let (user, room) = (user.to_owned(), ROOM.to_owned());
         views.push(View { user, room, frames: frames(to) });
     }
     views[0].frames.push(Frame::Closed { seq: 5 });
-    views[1].frames.push(Frame::CaughtUp { seq: 6 });
+    views[1].frames.push(Frame::CaughtUp { seq: 7 });
     let (user, room) = ("bob".to_owned(), ROOM.to_owned());
     let unread = vec![Unread { user, room, unread: 0, marked: 0 }];
-    (History { sends, views, unread }, log)
+    let reacted = Reacted {
+        room: ROOM.to_owned(),
+        user: "bob".to_owned(),
+        message_seq: 2,
+        kind: "like".to_owned(),
+        there: true,
+    };
+    let listed = Listed {
+        room: ROOM.to_owned(),
+        seq: 2,
+        message_id: "message 2".to_owned(),
+        reactions: [("like".to_owned(), 1)].into(),
+        replies: 1,
+    };
+    let (reactions, messages) = (vec![reacted], vec![listed]);
+    (History { sends, views, unread, reactions, messages }, log)
 }
 
 /// The anomalies of a history after a change.
@@ -77,7 +92,7 @@ fn nothing_is_found_in_what_is_right() {
 #[test]
 fn an_acknowledged_send_that_is_not_there_is_a_lost_write() {
     let lost = found(|_, log| {
-        log.entries.pop();
+        log.entries.truncate(5);
         log.head = 5;
     });
     assert!(lost.contains(&Anomaly::LostWrite), "{lost:?}");
@@ -88,9 +103,9 @@ fn an_acknowledged_send_that_is_not_there_is_a_lost_write() {
 #[test]
 fn a_request_that_is_stored_twice_is_a_duplicate() {
     let stored = found(|_, log| {
-        let again = Entry { seq: 7, ..log.entries[5].clone() };
+        let again = Entry { seq: 8, ..log.entries[5].clone() };
         log.entries.push(again);
-        log.head = 7;
+        log.head = 8;
     });
     assert!(stored.contains(&Anomaly::Duplicate), "{stored:?}");
 }
@@ -109,7 +124,7 @@ fn a_number_that_is_missing_is_a_skip() {
     let streamed = found(|history, _| drop(history.views[1].frames.remove(3)));
     assert_eq!(streamed, [Anomaly::Skip]);
     let resumed = found(|history, _| {
-        history.views[1].frames[4] = Frame::Attached { resume_from: 4, head: 6 };
+        history.views[1].frames[4] = Frame::Attached { resume_from: 4, head: 7 };
     });
     assert_eq!(resumed, [Anomaly::Skip]);
     let stored = found(|_, log| drop(log.entries.remove(4)));
@@ -131,7 +146,7 @@ fn later_before_earlier_is_an_inversion() {
 fn what_nobody_sent_is_a_phantom() {
     assert_eq!(found(|history, _| drop(history.sends.remove(1))), [Anomaly::Phantom]);
     assert_eq!(
-        found(|_, log| log.entries[1].text = Some("other".to_owned())).first(),
+        found(|_, log| log.entries[1].said.text = Some("other".to_owned())).first(),
         Some(&Anomaly::Phantom)
     );
     let refused = found(|history, _| {
@@ -140,8 +155,9 @@ fn what_nobody_sent_is_a_phantom() {
     });
     assert_eq!(refused, [Anomaly::Phantom]);
     let delivered = found(|history, _| {
-        let (sender, text) = ("bob".to_owned(), Some("more".to_owned()));
-        history.views[1].frames.push(Frame::Event { seq: 7, sender, text });
+        let text = Some("more".to_owned());
+        let said = Said { sender: "bob".to_owned(), text, ..Said::default() };
+        history.views[1].frames.push(Frame::Event { seq: 8, said });
     });
     assert_eq!(delivered, [Anomaly::Phantom]);
 }
@@ -153,19 +169,23 @@ fn different_answers_are_a_disagreement() {
         history.sends[0].acks.push(Ack { seq: 3, at });
     });
     assert!(replies.contains(&Anomaly::Disagreement), "{replies:?}");
-    let content = found(|history, _| {
-        let (sender, text) = ("ann".to_owned(), Some("other".to_owned()));
-        history.views[1].frames[2] = Frame::Event { seq: 2, sender, text };
-    });
-    assert_eq!(content, [Anomaly::Disagreement]);
+    let told = |change: fn(&mut Said)| {
+        found(|history, log| {
+            let mut said = log.entries[1].said.clone();
+            change(&mut said);
+            history.views[1].frames[2] = Frame::Event { seq: 2, said };
+        })
+    };
+    assert_eq!(told(|said| said.text = Some("other".to_owned())), [Anomaly::Disagreement]);
+    assert_eq!(told(|said| said.request_id = "other".to_owned()), [Anomaly::Disagreement]);
+    assert_eq!(told(|said| said.root = "other".to_owned()), [Anomaly::Disagreement]);
 }
 
 #[test]
 fn an_event_above_the_removal_is_an_unauthorised_delivery() {
     let told = found(|history, log| {
-        let entry = &log.entries[5];
-        let (sender, text) = (entry.sender.clone(), entry.text.clone());
-        history.views[0].frames.insert(6, Frame::Event { seq: 6, sender, text });
+        let said = log.entries[5].said.clone();
+        history.views[0].frames.insert(6, Frame::Event { seq: 6, said });
     });
     assert_eq!(told, [Anomaly::UnauthorisedDelivery]);
 }
@@ -173,7 +193,7 @@ fn an_event_above_the_removal_is_an_unauthorised_delivery() {
 #[test]
 fn a_message_of_somebody_removed_is_an_unauthorised_accept() {
     let accepted = found(|history, log| {
-        log.entries[5].sender = "ann".to_owned();
+        log.entries[5].said.sender = "ann".to_owned();
         history.sends[3].sender = "ann".to_owned();
     });
     assert!(accepted.contains(&Anomaly::UnauthorisedAccept), "{accepted:?}");
@@ -200,4 +220,28 @@ fn a_stream_that_ends_below_the_head_is_stuck() {
 #[test]
 fn a_count_that_is_not_the_naive_one_is_wrong_unread() {
     assert_eq!(found(|history, _| history.unread[0].unread = 1), [Anomaly::WrongUnread]);
+}
+
+#[test]
+fn a_reaction_that_is_not_as_it_was_acknowledged_is_a_lost_write() {
+    let lost = found(|history, _| history.reactions[0].there = false);
+    assert_eq!(lost, [Anomaly::LostWrite]);
+}
+
+#[test]
+fn a_reaction_that_comes_twice_is_a_duplicate() {
+    let twice = found(|history, log| {
+        let again = Entry { seq: 8, ..log.entries[6].clone() };
+        history.views[1].frames.push(Frame::Event { seq: 8, said: again.said.clone() });
+        log.entries.push(again);
+        log.head = 8;
+    });
+    assert_eq!(twice, [Anomaly::Duplicate]);
+}
+
+#[test]
+fn a_list_that_counts_otherwise_than_the_log_is_a_wrong_count() {
+    let reactions = found(|history, _| history.messages[0].reactions.clear());
+    assert_eq!(reactions, [Anomaly::WrongCount]);
+    assert_eq!(found(|history, _| history.messages[0].replies = 0), [Anomaly::WrongCount]);
 }

@@ -161,7 +161,7 @@ impl World {
 
     async fn readers(&self, asked: Asked, lost: &Lost) {
         let stored = self.cluster.database.log(ROOM).await.entries.into_iter();
-        let stored: BTreeMap<_, _> = stored.map(|entry| (entry.seq, entry.text)).collect();
+        let stored: BTreeMap<_, _> = stored.map(|entry| (entry.seq, entry.said.text)).collect();
         for upto in 1..=lost.held.len() {
             let held = &lost.held[..upto];
             let mut old = held.to_vec();
