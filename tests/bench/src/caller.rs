@@ -1,18 +1,21 @@
 //! One user on a connection of its own.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut};
 use http::uri::PathAndQuery;
 use parlance_proto::message::v1::list_messages_request::Position;
 use parlance_proto::message::v1::message_service_client::MessageServiceClient;
+use parlance_proto::message::v1::send_messages_response::Answer;
 use parlance_proto::message::v1::stream_service_client::StreamServiceClient;
 use parlance_proto::message::v1::{
-    ListMessagesRequest, MessageContent, RoomCursor, SendMessageRequest, StreamStart,
-    SubscribeRequest, SubscribeResponse,
+    ListMessagesRequest, MessageContent, RoomCursor, SendMessageRequest, SendMessagesRequest,
+    StreamStart, SubscribeRequest, SubscribeResponse,
 };
 use prost::encoding::{DecodeContext, WireType, skip_field};
 use prost::{DecodeError, Message};
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Request, Status, Streaming};
@@ -70,6 +73,14 @@ impl Message for Counted {
     }
 }
 
+/// A text that begins with the request id.
+fn message(room: &str, request_id: String) -> SendMessageRequest {
+    let text = format!("{request_id:<TEXT$}");
+    let content = Some(MessageContent { text, ..MessageContent::default() });
+    let room_id = room.to_owned();
+    SendMessageRequest { room_id, content, request_id, ..SendMessageRequest::default() }
+}
+
 impl Caller {
     pub(crate) fn new(channel: Channel, token: &str) -> Self {
         Self { channel, bearer: format!("Bearer {token}").parse().expect("a token is ASCII") }
@@ -83,12 +94,43 @@ impl Caller {
 
     /// Sends a text that begins with the request id.
     pub(crate) async fn send(&self, room: &str, request_id: String) -> Result<(), Status> {
-        let text = format!("{request_id:<TEXT$}");
-        let content = Some(MessageContent { text, ..MessageContent::default() });
-        let room_id = room.to_owned();
-        let send = SendMessageRequest { room_id, content, request_id, uncounted: false };
         let mut client = MessageServiceClient::new(self.channel.clone());
-        client.send_message(self.request(send)).await.map(drop)
+        client.send_message(self.request(message(room, request_id))).await.map(drop)
+    }
+
+    /// Sends such texts on one stream, `open` of them at a time, until `stop`; how many were
+    /// stored, and how many refused.
+    pub(crate) async fn pour(
+        &self,
+        open: usize,
+        stop: Instant,
+        mut next: impl FnMut() -> (String, String) + std::marker::Send,
+    ) -> Result<(usize, usize), Status> {
+        let (sends, requests) = mpsc::channel(open);
+        let mut put = || {
+            let (room, request_id) = next();
+            let message = Some(message(&room, request_id));
+            sends.try_send(SendMessagesRequest { message }).is_ok()
+        };
+        for _ in 0..open {
+            put();
+        }
+        let mut client = MessageServiceClient::new(self.channel.clone());
+        let requests = self.request(ReceiverStream::new(requests));
+        let mut answers = client.send_messages(requests).await?.into_inner();
+        let (mut waiting, mut stored, mut refused) = (open, 0, 0);
+        while waiting > 0 {
+            let Some(answer) = answers.message().await? else { break };
+            match answer.answer {
+                Some(Answer::Sent(_)) => stored += 1,
+                Some(Answer::Refused(_)) => refused += 1,
+                None => continue,
+            }
+            if Instant::now() > stop || !put() {
+                waiting -= 1;
+            }
+        }
+        Ok((stored, refused + waiting))
     }
 
     /// Reads the page of `size` messages below a place, and says how many it holds. They

@@ -15,7 +15,7 @@ use crate::plan::Plan;
 
 /// Measures and prints all that the plan has for a suite.
 pub(crate) async fn all(plan: &Plan, suite: &mut Measured) {
-    if plan.has(&["S1", "S2"]) {
+    if plan.has(&["S1", "S2", "S3"]) {
         sends::measure(plan, suite).await;
     }
     if plan.has(&["P1", "P2"]) {

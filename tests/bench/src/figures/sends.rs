@@ -1,7 +1,9 @@
-//! S1 and S2: durable sends a second beside bare inserts.
+//! S1, S2 and S3: durable sends a second beside bare inserts.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
 
 use super::fresh_id;
 use crate::bare::Inserts;
@@ -15,6 +17,9 @@ use crate::rounds::interleave;
 
 /// Sends in flight.
 pub(crate) const IN_FLIGHT: usize = 128;
+
+/// Sends that wait for their answers on each of the streams of S3.
+const OPEN: usize = 128;
 
 /// The room that everybody writes to.
 const HOT: &str = "hot";
@@ -43,21 +48,25 @@ pub(crate) async fn measure(plan: &Plan, suite: &Measured) {
     let step = async |kind: usize, length: Duration| match kind {
         0 => inserts.rate(length).await,
         1 => hot(&senders, HOT, length).await,
-        _ => spread(&senders, length).await,
+        2 => spread(&senders, length).await,
+        _ => streamed(&senders, length).await,
     };
-    for kind in 0..3 {
+    for kind in 0..4 {
         step(kind, plan.sends / 3).await;
     }
-    let rounds = interleave("sends", plan.rounds, 3, async |kind| {
+    let rounds = interleave("sends", plan.rounds, 4, async |kind| {
         let begin = times(suite);
         let rate = step(kind, plan.sends).await;
         Round { rate, times: difference(times(suite), begin) }
     });
     let rounds = rounds.await;
     let many = format!("{ROOMS} rooms");
-    for (kind, id, what, target, stretch) in
-        [(1, "S1", "one hot room", 0.8, 1.2), (2, "S2", many.as_str(), 0.6, 0.8)]
-    {
+    let streams = format!("{many}, streamed");
+    for (kind, id, what, target, stretch) in [
+        (1, "S1", "one hot room", 0.8, 1.2),
+        (2, "S2", many.as_str(), 0.6, 0.8),
+        (3, "S3", streams.as_str(), 1.2, 2.0),
+    ] {
         let per_second = |kind: usize| rounds.iter().map(move |round| round[kind].rate.per_second);
         let ratio = Spread::of(per_second(kind).zip(per_second(0)).map(|(sent, bare)| sent / bare));
         let (sent, bare) = (Spread::of(per_second(kind)), Spread::of(per_second(0)));
@@ -103,12 +112,41 @@ pub(crate) async fn hot(senders: &Arc<Vec<Caller>>, room: &'static str, length: 
 async fn spread(senders: &Arc<Vec<Caller>>, length: Duration) -> Rate {
     let senders = Arc::clone(senders);
     rate(IN_FLIGHT, length, move |worker, number| {
-        let (sender, own) = (worker % SENDERS, ROOMS / SENDERS);
+        let sender = worker % SENDERS;
         // Workers of one sender begin at different rooms.
-        let begin = worker / SENDERS * (own / (IN_FLIGHT / SENDERS));
-        let room = numbered(sender + SENDERS * ((begin + number) % own));
+        let begin = worker / SENDERS * (ROOMS / IN_FLIGHT);
+        let room = own_room(sender, begin + number);
         let sender = senders[sender].clone();
         async move { sender.send(&room, fresh_id()).await.is_ok() }
     })
     .await
+}
+
+/// A room of a sender's own; numbers beyond the last begin anew.
+fn own_room(sender: usize, number: usize) -> String {
+    numbered(sender + SENDERS * (number % (ROOMS / SENDERS)))
+}
+
+/// The same on one stream of each.
+#[expect(clippy::cast_precision_loss, reason = "a rate for people to read")]
+async fn streamed(senders: &Arc<Vec<Caller>>, length: Duration) -> Rate {
+    let began = Instant::now();
+    let mut streams = JoinSet::new();
+    for (number, sender) in senders.iter().cloned().enumerate() {
+        streams.spawn(async move {
+            let mut sent = 0;
+            let next = || {
+                sent += 1;
+                (own_room(number, sent), fresh_id())
+            };
+            sender.pour(OPEN, began + length, next).await.expect("a stream of sends")
+        });
+    }
+    let (mut done, mut failed) = (0, 0);
+    for (stored, refused) in streams.join_all().await {
+        done += stored;
+        failed += refused;
+    }
+    let done = done as f64;
+    Rate { per_second: done / began.elapsed().as_secs_f64(), done, failed }
 }
