@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use parlance_log::Effects;
-use parlance_types::Seq;
+use parlance_types::{Micros, Seq};
 
 use super::cursor::{Cursor, End, Out};
 use super::entry::{Entry, Place};
@@ -24,11 +24,13 @@ pub(crate) struct Batch {
     pub lost: Vec<(Arc<Effects>, Seq)>,
     bytes: usize,
     limits: BatchLimits,
+    /// The time: what has expired by then loses its content.
+    now: Micros,
 }
 
 impl Batch {
-    pub(crate) const fn new(limits: BatchLimits) -> Self {
-        Self { outs: Vec::new(), lost: Vec::new(), bytes: 0, limits }
+    pub(crate) const fn new(limits: BatchLimits, now: Micros) -> Self {
+        Self { outs: Vec::new(), lost: Vec::new(), bytes: 0, limits, now }
     }
 
     pub(crate) const fn is_full(&self) -> bool {
@@ -48,7 +50,7 @@ impl Batch {
             if self.is_full() {
                 return None;
             }
-            let (out, end) = cursor.pass(place, first, entry);
+            let (out, end) = cursor.pass(place, first, entry, self.now);
             self.note(entry);
             self.extend([out]);
             self.extend(cursor.catch_up());

@@ -3,7 +3,7 @@
 //! A cursor leaves no hole: every number after the place where it began is in exactly one
 //! event or skipped range, in ascending order.
 
-use parlance_log::{Blocked, EpochId, History, Kind, View};
+use parlance_log::{Blocked, EpochId, History, Kind, View, has_expired};
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1 as pb;
 use parlance_types::{LogId, Micros, Seq, UserId};
@@ -106,7 +106,13 @@ impl Cursor {
 
     /// Passes the next event of a log that begins at `first`. Says whether it is the room's
     /// last for this stream.
-    pub(crate) fn pass(&mut self, place: &Place, first: Seq, entry: &Entry) -> (Out, Option<End>) {
+    pub(crate) fn pass(
+        &mut self,
+        place: &Place,
+        first: Seq,
+        entry: &Entry,
+        now: Micros,
+    ) -> (Out, Option<End>) {
         debug_assert_eq!(entry.seq, self.position + 1, "events are passed in order");
         self.position = entry.seq;
         self.time = Some(entry.time);
@@ -119,17 +125,18 @@ impl Cursor {
                 effects.closed.then_some(End::Deleted(entry.seq))
             }
         });
-        (self.out(place, first, entry), end)
+        (self.out(place, first, entry, now), end)
     }
 
     /// What the stream gets of an event. An edit says no more than the message that it is of,
-    /// if that is gone.
-    fn out(&self, place: &Place, first: Seq, entry: &Entry) -> Out {
+    /// if that is gone; and what has expired says nothing, whether it is deleted yet or not.
+    fn out(&self, place: &Place, first: Seq, entry: &Entry, now: Micros) -> Out {
         let gone = |target| target < first.max(self.shown);
         if self.leaves_out(entry) {
             return Out::Skipped { from: entry.seq, to: entry.seq };
         }
-        if entry.kind != Kind::Edit || !entry.target.is_some_and(gone) {
+        let of_gone = entry.kind == Kind::Edit && entry.target.is_some_and(gone);
+        if !of_gone && !has_expired(entry.expires, now) {
             return Out::Event(entry.frame.clone());
         }
         let skipped = Out::Skipped { from: entry.seq, to: entry.seq };

@@ -27,6 +27,8 @@ pub(crate) struct Entry {
     /// Its meaning for access; `None` if it has none.
     pub effects: Option<Arc<Effects>>,
     pub time: Micros,
+    /// When its content expires, if it does.
+    pub expires: Option<Micros>,
     /// The payload is the last so many bytes of the frame.
     payload_len: usize,
 }
@@ -43,6 +45,7 @@ impl Entry {
             target: envelope.target,
             effects,
             time: event.time,
+            expires: envelope.expiry.map(|expiry| expiry.of(event.time)),
             payload_len: event.payload.len(),
         })
     }

@@ -329,7 +329,7 @@ impl World {
             return;
         }
         let known = self.state.position().map_or(0, |(_, head)| head);
-        let mut batch = Batch::new(BatchLimits { frames: self.batch, bytes: 10_000 });
+        let mut batch = Batch::new(BatchLimits { frames: self.batch, bytes: 10_000 }, 0);
         let block = stream.block.take();
         let pulled = self.state.pull(stream.id, &mut stream.cursor, block.as_ref(), &mut batch);
         stream.known.extend(batch.outs.iter().map(|_| known));

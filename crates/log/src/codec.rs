@@ -26,6 +26,26 @@ pub struct Envelope {
     pub kind: Kind,
     /// The message that an edit or a deletion is about.
     pub target: Option<Seq>,
+    /// Of a message that expires, and of its edits.
+    pub expiry: Option<Expiry>,
+}
+
+/// When a content expires.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expiry {
+    /// So long after the event's time.
+    After(Micros),
+    At(Micros),
+}
+
+impl Expiry {
+    /// The time, for an event of this time.
+    pub const fn of(self, time: Micros) -> Micros {
+        match self {
+            Self::After(after) => time.saturating_add(after),
+            Self::At(at) => at,
+        }
+    }
 }
 
 /// The payload of an event.
@@ -66,8 +86,17 @@ pub fn envelope(payload: &[u8]) -> Result<Envelope, prost::DecodeError> {
         Some(Body::MessageDeleted(deleted)) => Some(deleted.message_seq),
         _ => None,
     };
+    let expiry = match &event.body {
+        Some(Body::MessageSent(sent)) => {
+            Some(length(sent.expire_after)).filter(|after| *after > 0).map(Expiry::After)
+        }
+        Some(Body::MessageEdited(edited)) => {
+            edited.expire_time.as_ref().and_then(fields::micros).map(Expiry::At)
+        }
+        _ => None,
+    };
     let effects = event.effects.map(effects).unwrap_or_default();
-    Ok(Envelope { actor: user(event.actor_id), effects, kind, target })
+    Ok(Envelope { actor: user(event.actor_id), effects, kind, target, expiry })
 }
 
 /// The payload with its content taken out: what stays of a deleted message or edit. The id
@@ -77,7 +106,9 @@ pub fn tombstone(payload: &[u8]) -> Result<Bytes, prost::DecodeError> {
     event.request_id.clear();
     match &mut event.body {
         Some(Body::MessageSent(sent)) => (sent.content, sent.deleted) = (None, true),
-        Some(Body::MessageEdited(edited)) => (edited.content, edited.deleted) = (None, true),
+        Some(Body::MessageEdited(edited)) => {
+            (edited.content, edited.deleted, edited.expire_time) = (None, true, None);
+        }
         _ => {}
     }
     Ok(event.encode_to_vec().into())
@@ -99,6 +130,12 @@ pub fn frame(log_id: LogId, room_id: &RoomId, event: &StoredEvent) -> Frame {
     frame.put_slice(&place);
     frame.put_slice(&event.payload);
     Frame::from_encoded(frame.freeze())
+}
+
+/// A length of time on the wire.
+pub fn duration(length: Micros) -> prost_types::Duration {
+    let nanos = i32::try_from(length.rem_euclid(1_000_000) * 1000).expect("below 10^9");
+    prost_types::Duration { seconds: length.div_euclid(1_000_000), nanos }
 }
 
 /// A point in time on the wire.

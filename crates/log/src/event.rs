@@ -72,6 +72,8 @@ pub struct NewEvent<'a> {
     pub(crate) counted: bool,
     /// Of a reply: what its thread began with.
     pub(crate) root: Option<Seq>,
+    /// Of a message: how long it is there; `None`: for ever.
+    pub(crate) expires: Option<Micros>,
     pub(crate) payload: Bytes,
 }
 
@@ -90,7 +92,8 @@ impl<'a> NewEvent<'a> {
 
     pub(crate) fn encoded(kind: Kind, actor: Option<&'a UserId>, payload: Bytes) -> Self {
         let sender = actor.map_or("", UserId::as_str);
-        Self { kind, sender, request: None, target: None, counted: false, root: None, payload }
+        let (request, target, counted, root, expires) = (None, None, false, None, None);
+        Self { kind, sender, request, target, counted, root, expires, payload }
     }
 
     /// The same event, about a message.

@@ -69,6 +69,8 @@ parlance_db::row! {
         pub deleted_seq: Option<Seq>,
         /// Of a reply: what its thread began with.
         pub root_seq: Option<Seq>,
+        /// When it expires; `None`: never.
+        pub expire_time: Option<Micros>,
         pub payload: Vec<u8>,
     }
 }
@@ -93,8 +95,8 @@ const SAVE: &str = "
 
 const INSERT_EVENT: &str = "
     INSERT INTO events (log_id, seq, time, ord, kind, sender_id, request_id, digest, counted,
-                        target_seq, payload, root_seq)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
+                        target_seq, payload, root_seq, expire_time)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)";
 
 pub(crate) const PRESENT_EPOCH: &str =
     "SELECT number, epoch_id FROM epochs ORDER BY number DESC LIMIT 1";
@@ -150,6 +152,16 @@ impl Target {
     pub fn sender(&self) -> Option<UserId> {
         (!self.sender_id.is_empty()).then(|| UserId::new(&self.sender_id))
     }
+
+    /// Whether its content is nobody's any more: it was deleted, or has expired and soon is.
+    pub fn is_gone(&self, now: Micros) -> bool {
+        self.deleted_seq.is_some() || has_expired(self.expire_time, now)
+    }
+}
+
+/// Whether the time of a message that may expire is over.
+pub fn has_expired(expires: Option<Micros>, now: Micros) -> bool {
+    expires.is_some_and(|expires| expires <= now)
 }
 
 impl<'c> Locked<'c> {
@@ -185,6 +197,16 @@ impl<'c> Locked<'c> {
     pub const fn windows(&self) -> Windows {
         let HeadRow { slow_mode, edit_window: edit, delete_window: delete, .. } = self.row;
         Windows { slow_mode, edit, delete }
+    }
+
+    /// Whether its room was deleted.
+    pub const fn is_closed(&self) -> bool {
+        self.row.closed_seq.is_some()
+    }
+
+    /// Whether an event is still part of it: neither cleared for all nor let go of.
+    pub const fn holds(&self, seq: Seq) -> bool {
+        seq >= self.row.first_seq && seq <= self.row.head
     }
 
     /// The time of the change.
@@ -245,7 +267,7 @@ impl<'c> Locked<'c> {
     /// A message, deleted or not; `None` where the log holds none.
     pub async fn message(&mut self, seq: Seq) -> Result<Option<Target>, Error> {
         let select = "SELECT seq, time, sender_id, ord, counted, edits, deleted_seq, root_seq,
-                             payload
+                             expire_time, payload
                         FROM events WHERE log_id = $1 AND seq = $2 AND kind = $3";
         let select = self.conn.query(select).bind(self.id.0).bind(seq).bind(Kind::Message.number());
         Ok(select.fetch_optional().await?)
@@ -279,7 +301,8 @@ impl<'c> Locked<'c> {
             .bind(event.counted)
             .bind(event.target)
             .bind(event.payload.as_ref())
-            .bind(event.root);
+            .bind(event.root)
+            .bind(event.expires.map(|after| time.saturating_add(after)));
         insert.execute().await?;
         self.events.push(StoredEvent { seq, time, payload: event.payload });
         Ok((seq, time))
@@ -319,6 +342,15 @@ impl<'c> Locked<'c> {
         }
         let delete = "DELETE FROM mentions WHERE log_id = $1 AND seq = $2";
         self.conn.query(delete).bind(self.id.0).bind(message).execute().await?;
+        Ok(())
+    }
+
+    /// Has the log looked at when a message of it expires.
+    pub(crate) async fn expire(&mut self, at: Micros) -> Result<(), Error> {
+        let insert = "INSERT INTO expiries (log_id, due) VALUES ($1, $2)
+                      ON CONFLICT (log_id) DO UPDATE SET due = excluded.due
+                       WHERE expiries.due > excluded.due";
+        self.conn.query(insert).bind(self.id.0).bind(at).execute().await?;
         Ok(())
     }
 

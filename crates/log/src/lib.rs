@@ -36,7 +36,7 @@ pub use epoch::{CursorCheck, EpochId};
 pub use error::Error;
 pub use event::{Appended, NewEvent, Publish, RequestKey, StoredEvent};
 pub use facts::{Applied, Fact, FactBatch, LogIdentity, Source};
-pub use head::{Locked, Target};
+pub use head::{Locked, Target, has_expired};
 pub use kind::Kind;
 pub use member::{Effects, FOR_EVER, Membership, Rules, Windows};
 pub use parlance_proto::message::v1::event::Body;

@@ -177,7 +177,7 @@ impl Pruning {
         // The ids that callers give begin with no control character.
         let blank =
             "UPDATE events SET kind = $4, payload = $5, target_seq = NULL, content_seq = NULL,
-                             reaction_counts = NULL
+                             reaction_counts = NULL, expire_time = NULL
                       WHERE log_id = $1 AND seq > $2 AND seq <= $3
                         AND request_id >= ' ' AND time > $6";
         let blank = log.conn().query(blank).bind(log_id.0).bind(after).bind(to).bind(PRUNED);

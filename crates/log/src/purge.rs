@@ -60,6 +60,7 @@ async fn end(log: &mut Locked<'_>) -> Result<(), Error> {
         "DELETE FROM gone WHERE log_id = $1",
         "DELETE FROM log_epochs WHERE log_id = $1",
         "DELETE FROM prunings WHERE log_id = $1",
+        "DELETE FROM expiries WHERE log_id = $1",
         "DELETE FROM heads WHERE log_id = $1",
     ] {
         log.conn().query(delete).bind(log_id.0).execute().await?;

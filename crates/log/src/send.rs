@@ -1,6 +1,6 @@
 //! The append of messages: checks, numbers and rows in one transaction.
 //!
-//! On Postgres it is one call of a function, see `append_messages_v4` in the
+//! On Postgres it is one call of a function, see `append_messages_v5` in the
 //! migrations; on SQLite the same steps from here. The suite holds the two equal.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,12 +23,17 @@ pub struct Entry {
     pub(crate) log_id: LogId,
     /// Who sends; without a user the system, which needs no membership.
     pub(crate) actor: Actor,
+    /// Whose message it is: the actor's, unless the system brings in what somebody wrote
+    /// elsewhere.
+    sender: Option<UserId>,
     pub(crate) request: RequestKey,
     digest: [u8; 32],
     counted: bool,
     /// Of a reply: what its thread began with.
     root: Option<Seq>,
     mentions: Mentions,
+    /// How long the message is there; `None`: for ever.
+    expires: Option<Micros>,
     pub(crate) payload: Bytes,
 }
 
@@ -80,8 +85,9 @@ impl Entry {
     ) -> Self {
         let digest = codec::digest(&payload);
         let payload = codec::echoing(payload, &request);
-        let (root, mentions) = (None, Mentions::default());
-        Self { log_id, actor, request, digest, counted, root, mentions, payload }
+        let (root, mentions, expires) = (None, Mentions::default(), None);
+        let sender = actor.user.clone();
+        Self { log_id, actor, sender, request, digest, counted, root, mentions, expires, payload }
     }
 
     /// The same message as a reply in the thread that began with `root`, which `payload` names.
@@ -98,9 +104,20 @@ impl Entry {
         Self { mentions, ..self }
     }
 
+    /// The same message, which expires so long after it is stored, as `payload` says.
+    #[must_use]
+    pub fn expiring(self, after: Option<Micros>) -> Self {
+        Self { expires: after, ..self }
+    }
+
     /// `None`: the system.
     pub const fn sender(&self) -> Option<&UserId> {
-        self.actor.user.as_ref()
+        self.sender.as_ref()
+    }
+
+    /// Whether it is for the log to judge what the sender may.
+    const fn is_judged(&self) -> bool {
+        self.actor.user.is_some()
     }
 
     /// Empty: the system.
@@ -204,8 +221,10 @@ async fn call(conn: &mut Conn, now: Micros, entries: &[&Entry]) -> Result<Vec<Ou
     let payloads: Vec<_> = entries.iter().map(|entry| entry.payload.as_ref()).collect();
     let roots: Vec<_> = entries.iter().map(|entry| entry.root).collect();
     let mentions: Vec<_> = entries.iter().map(|entry| entry.mentions.lines()).collect();
+    let expires: Vec<_> = entries.iter().map(|entry| entry.expires).collect();
+    let judged: Vec<_> = entries.iter().map(|entry| entry.is_judged()).collect();
     let call = "SELECT r_verdict, r_seq, r_time, r_epoch, r_tenant, r_room
-                FROM append_messages_v4($1, $2, $3, $4, $5, $6, $7, $8, $9)";
+                FROM append_messages_v5($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
     let call = conn
         .query(call)
         .bind(now)
@@ -216,15 +235,17 @@ async fn call(conn: &mut Conn, now: Micros, entries: &[&Entry]) -> Result<Vec<Ou
         .bind_array(counted)
         .bind_array(payloads)
         .bind_array(roots)
-        .bind_array(mentions);
+        .bind_array(mentions)
+        .bind_array(expires)
+        .bind_array(judged);
     let rows: Vec<Row> = call.fetch_all().await?;
-    let stored = Stored { table: "append_messages_v4", row: entries.len() };
+    let stored = Stored { table: "append_messages_v5", row: entries.len() };
     stored.value("rows", (rows.len() == entries.len()).then_some(()))?;
     rows.into_iter().map(outcome).collect()
 }
 
 fn outcome((verdict, seq, time, epoch, tenant_id, room_id): Row) -> Result<Outcome, Error> {
-    let stored = Stored { table: "append_messages_v4", row: verdict };
+    let stored = Stored { table: "append_messages_v5", row: verdict };
     Ok(Outcome {
         verdict: stored.value("r_verdict", Verdict::from_i16(verdict))?,
         seq: seq.unwrap_or_default(),
@@ -255,7 +276,12 @@ async fn step_by_step(
             if outcome.verdict == Verdict::Stored {
                 (outcome.seq, outcome.time) = log.append(message(entry)).await?;
                 outcome.epoch = log.epoch().clone();
-                own.insert(entry.sender_id(), (log.row.head, log.row.ord));
+                if entry.is_judged() {
+                    own.insert(entry.sender_id(), (log.row.head, log.row.ord));
+                }
+                if let Some(after) = entry.expires {
+                    log.expire(outcome.time + after).await?;
+                }
                 reply(&mut log, entry, outcome.time).await?;
                 log.mention(entry.sender_id(), outcome.seq, &entry.mentions).await?;
             }
@@ -358,9 +384,9 @@ async fn raise_own_marks(
 }
 
 fn message(entry: &Entry) -> NewEvent<'_> {
-    let (sender, payload) = (entry.actor.user.as_ref(), entry.payload.clone());
-    let mut event = NewEvent::encoded(Kind::Message, sender, payload);
+    let mut event = NewEvent::encoded(Kind::Message, entry.sender(), entry.payload.clone());
     event.counted = entry.counted;
     event.root = entry.root;
+    event.expires = entry.expires;
     event.requested(&entry.request, entry.digest)
 }

@@ -20,12 +20,14 @@ pub fn sent(sender: Option<&UserId>, text: &str) -> Bytes {
 pub fn edited(target: MessageId, text: &str) -> Bytes {
     let (message_id, message_seq) = (target.to_string(), target.seq);
     let content = Some(content(text));
-    let edited = pb::MessageEdited { message_id, message_seq, content, deleted: false };
+    let edited =
+        pb::MessageEdited { message_id, message_seq, content, ..pb::MessageEdited::default() };
     codec::event(None, Body::MessageEdited(edited))
 }
 
 /// The payload of a deletion by the system.
 pub fn deleted(target: MessageId) -> Bytes {
     let (message_id, message_seq) = (target.to_string(), target.seq);
-    codec::event(None, Body::MessageDeleted(pb::MessageDeleted { message_id, message_seq }))
+    let deleted = pb::MessageDeleted { message_id, message_seq, expired: false };
+    codec::event(None, Body::MessageDeleted(deleted))
 }

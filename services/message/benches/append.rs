@@ -236,7 +236,7 @@ fn content() -> Content {
 }
 
 async fn send(store: &Store, tenant: &str, log_id: LogId) -> MessageId {
-    let draft = Draft { content: content(), request_id: None, uncounted: false };
+    let draft = Draft { content: content(), request_id: None, uncounted: false, expire_after: None };
     let sent = store.append(draft.entry(log_id, ann(tenant))).await;
     sent.expect("sent").message_id
 }

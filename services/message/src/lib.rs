@@ -3,6 +3,7 @@
 //! A folder for each noun: its values and rules (`mod.rs`), its SQL (`store.rs`), its RPCs
 //! (`grpc.rs`). The logs themselves are `parlance_log`; `parlance_follow` streams them.
 
+pub mod expiry;
 pub mod fact;
 pub mod hide;
 pub mod history;
@@ -39,6 +40,7 @@ use parlance_proto::stored::thread_service_server::ThreadServiceServer;
 use parlance_proto::stored::user_log_service_server::UserLogServiceServer;
 use parlance_rpc::{Env, Served, internal, public};
 
+use self::expiry::Expiries;
 use self::fact::grpc::FactGrpc;
 use self::hide::Hider;
 use self::hide::grpc::HideGrpc;
@@ -90,6 +92,10 @@ const PRUNE: Duration = Duration::from_secs(5);
 
 /// How often it is looked for users of whom something is not said everywhere yet.
 const SPREAD: Duration = Duration::from_secs(5);
+
+/// How often it is looked for messages that have expired: as long as it may take until an event
+/// says that they are deleted.
+const EXPIRE: Duration = Duration::from_secs(1);
 
 /// How often it is looked for what is left of reactions to messages that are gone.
 const SWEEP: Duration = Duration::from_secs(5);
@@ -167,6 +173,11 @@ impl Service {
         &self.hub
     }
 
+    /// What deletes messages that have expired.
+    pub fn expiries(&self) -> Expiries {
+        Expiries::new(self.store.clone(), ON_DELETE)
+    }
+
     /// Starts what runs beside requests.
     pub fn run(&self) {
         let presents = Arc::new(PresentMarks(self.store.clone()));
@@ -195,6 +206,12 @@ impl Service {
             async move { reactions.sweep().await }
         };
         self.env.tasks.every("reactions that are left", SWEEP, Arc::default(), sweep);
+        let expiries = self.expiries();
+        let expire = move || {
+            let expiries = expiries.clone();
+            async move { expiries.sweep().await }
+        };
+        self.env.tasks.every("messages that expire", EXPIRE, Arc::default(), expire);
         if self.store.has_high_water() {
             let store = self.store.clone();
             let beat = move || {

@@ -17,6 +17,12 @@ mod broadcast {
     mod suspensions;
 }
 
+mod expiry {
+    pub(crate) mod expiries;
+    mod growth;
+    mod races;
+}
+
 mod fact {
     mod apply_facts;
     pub(crate) mod blocks;

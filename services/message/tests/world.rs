@@ -170,7 +170,8 @@ impl World {
         limit: usize,
     ) -> Result<(Vec<UserLog>, Option<Walk>), Error> {
         let filter = inbox::Filter { skip_empty, ..inbox::Filter::default() };
-        let page = inbox::store::user_logs(&self.db, tenant_id, user_id, walk, &filter, limit);
+        let at = (&self.db, self.store.now());
+        let page = inbox::store::user_logs(at, tenant_id, user_id, walk, &filter, limit);
         page.await.map(|page| (page.logs, page.next))
     }
 
@@ -237,7 +238,7 @@ impl Draft {
 
     pub(crate) fn entry_of(self, tenant_id: TenantId) -> Entry {
         let Self { log_id, sender: user, request_id, content, uncounted } = self;
-        let draft = message::Draft { content, request_id, uncounted };
+        let draft = message::Draft { content, request_id, uncounted, expire_after: None };
         draft.entry(log_id, Actor { tenant_id, user })
     }
 }

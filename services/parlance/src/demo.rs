@@ -326,7 +326,7 @@ fn message(request_id: &str, said: &str) -> SendMessageRequest {
         room_id: ROOM.to_owned(),
         content: Some(text(said)),
         request_id: request_id.to_owned(),
-        uncounted: false,
+        ..SendMessageRequest::default()
     }
 }
 

@@ -29,7 +29,7 @@ impl Subscriber {
 
     /// Pulls what is ready in a room into the chunk, as far as it has room.
     pub(super) fn drain(&mut self, log_id: LogId) {
-        let mut batch = Batch::new(self.chunk.space());
+        let mut batch = Batch::new(self.chunk.space(), self.hub.clock.now());
         let Some(room) = self.rooms.get_mut(&log_id) else { return };
         room.queued = false;
         let block = room.block.take();

@@ -26,7 +26,7 @@ impl Writer {
             let first = batch.first().filter(|_| self.is_lane);
             let first = first.map(|first| first.task.entry.log_id);
             let fits = |Send { entry, .. }: &Send| {
-                let request = (entry.log_id, entry.actor.user.clone(), entry.request.clone());
+                let request = (entry.log_id, entry.sender().cloned(), entry.request.clone());
                 first.is_none_or(|first| entry.log_id == first) && seen.insert(request)
             };
             let Some(send) = self.queue.next_send(fits) else { break };

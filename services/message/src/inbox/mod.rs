@@ -8,6 +8,7 @@ pub use self::walk::Walk;
 
 use std::collections::HashMap;
 
+use parlance_db::Db;
 use parlance_log::{Error, Role, Stands, Store};
 use parlance_types::{LogId, Micros, RoomId, Seq, TenantId, UserId};
 
@@ -158,7 +159,7 @@ impl Inbox {
         limit: usize,
     ) -> Result<Listing<Walk>, Error> {
         self.store.make_contacts(tenant_id, user).await?;
-        let page = store::user_logs(self.store.db(), tenant_id, user, walk, filter, limit).await?;
+        let page = store::user_logs(self.at(), tenant_id, user, walk, filter, limit).await?;
         self.admit_all(&page.logs)?;
         Ok(page)
     }
@@ -173,7 +174,7 @@ impl Inbox {
         limit: usize,
     ) -> Result<Listing<LogId>, Error> {
         self.store.make_contacts(tenant_id, user).await?;
-        let page = store::by_creation(self.store.db(), tenant_id, user, after, filter, limit);
+        let page = store::by_creation(self.at(), tenant_id, user, after, filter, limit);
         let page = page.await?;
         self.admit_all(&page.logs)?;
         Ok(page)
@@ -186,7 +187,7 @@ impl Inbox {
         user: &UserId,
         logs: &[LogId],
     ) -> Result<Vec<UserLog>, Error> {
-        let logs = store::named(self.store.db(), tenant_id, user, logs).await?;
+        let logs = store::named(self.at(), tenant_id, user, logs).await?;
         self.admit_all(&logs)?;
         Ok(logs)
     }
@@ -201,9 +202,14 @@ impl Inbox {
     ) -> Result<Vec<LogId>, Error> {
         self.store.make_contacts(tenant_id, user).await?;
         let (ids, suspended_until) =
-            store::ids(self.store.db(), tenant_id, user, filter, limit).await?;
+            store::ids(self.at(), tenant_id, user, filter, limit).await?;
         self.admit(suspended_until)?;
         Ok(ids)
+    }
+
+    /// The database, and the time as of which it is read.
+    fn at(&self) -> (&Db, Micros) {
+        (self.store.db(), self.store.now())
     }
 
     /// Refuses a user who is suspended: each row of theirs says so.

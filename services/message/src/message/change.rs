@@ -62,6 +62,7 @@ pub(super) fn edit<'t>(
     editor: Option<&UserId>,
     message: Seq,
     target: Option<&'t Target>,
+    now: Micros,
 ) -> Result<&'t Target, Error> {
     let target = shown(view, editor, message, target)?;
     if !is_of(target, editor) {
@@ -69,7 +70,7 @@ pub(super) fn edit<'t>(
     }
     // An edit says something anew.
     view.may_post()?;
-    if target.deleted_seq.is_some() {
+    if target.is_gone(now) {
         return Err(Error::Refused(Reason::MessageDeleted, "the message was deleted"));
     }
     if target.edits >= MAX_EDITS {
@@ -174,6 +175,7 @@ mod tests {
             edits: 0,
             deleted_seq,
             root_seq: None,
+            expire_time: None,
             payload,
         }
     }
@@ -187,13 +189,16 @@ mod tests {
         let ann = UserId::new("ann");
         let judge = |role, user, message: Option<Target>| {
             let seq = message.as_ref().map_or(7, |message| message.seq);
-            reason(edit(&view(role), user, seq, message.as_ref()))
+            reason(edit(&view(role), user, seq, message.as_ref(), 9))
         };
         let member = Some(Role::Member);
         let sees = |target| judge(member, Some(&ann), target);
         assert_eq!(sees(Some(message(7, "ann", None))), None);
         assert_eq!(sees(Some(message(7, "bob", None))), Some(Reason::NotTheSender));
         assert_eq!(sees(Some(message(7, "ann", Some(8)))), Some(Reason::MessageDeleted));
+        let lasting = |until| Target { expire_time: Some(until), ..message(7, "ann", None) };
+        assert_eq!(sees(Some(lasting(10))), None);
+        assert_eq!(sees(Some(lasting(9))), Some(Reason::MessageDeleted));
         assert_eq!(sees(Some(message(4, "ann", None))), Some(Reason::MessageNotFound));
         let edited = |edits| Some(Target { edits, ..message(7, "ann", None) });
         assert_eq!(sees(edited(MAX_EDITS - 1)), None);
@@ -217,12 +222,12 @@ mod tests {
         ] {
             let mut view = view(Some(role));
             view.rules.post = MemberRule::Admins;
-            assert_eq!(reason(edit(&view, Some(&ann), 7, Some(&mine))), refusal);
+            assert_eq!(reason(edit(&view, Some(&ann), 7, Some(&mine), 9)), refusal);
             assert_eq!(reason(delete(&view, Some(&ann), 7, Some(&mine), None)), None);
         }
         let mut nobody = view(None);
         nobody.rules.post = MemberRule::Admins;
-        assert_eq!(reason(edit(&nobody, None, 1, Some(&message(1, "", None)))), None);
+        assert_eq!(reason(edit(&nobody, None, 1, Some(&message(1, "", None)), 9)), None);
     }
 
     #[test]

@@ -4,38 +4,39 @@ use bytes::Bytes;
 use parlance_log::{Body, Error, Mentions, codec};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::stored;
-use parlance_types::{MessageId, UserId};
+use parlance_types::{MessageId, Micros, UserId};
 use prost::{DecodeError, Message as _};
 
-use super::{Content, ReactionCount};
+use super::{Content, Draft, ReactionCount};
 
 /// The payload of a new message; `root` is what the thread of a reply began with.
-pub fn sent(
-    sender: Option<&UserId>,
-    content: &Content,
-    uncounted: bool,
-    root: Option<MessageId>,
-) -> Bytes {
-    let content = Some(to_pb(content));
-    let thread_root_id = root.map(|root| root.to_string()).unwrap_or_default();
-    let sent = pb::MessageSent { content, uncounted, deleted: false, thread_root_id };
+pub fn sent(sender: Option<&UserId>, draft: &Draft, root: Option<MessageId>) -> Bytes {
+    let sent = pb::MessageSent {
+        content: Some(to_pb(&draft.content)),
+        uncounted: draft.uncounted,
+        deleted: false,
+        thread_root_id: root.map(|root| root.to_string()).unwrap_or_default(),
+        expire_after: draft.expire_after.map(codec::duration),
+        origin_time: None,
+    };
     codec::event(sender, Body::MessageSent(sent))
 }
 
-/// An edit of `target`.
-pub fn edited(target: MessageId, content: &Content) -> Body {
+/// An edit of `target`, which expires at a time or does not.
+pub fn edited(target: MessageId, content: &Content, expires: Option<Micros>) -> Body {
     Body::MessageEdited(pb::MessageEdited {
         message_id: target.to_string(),
         message_seq: target.seq,
         content: Some(to_pb(content)),
         deleted: false,
+        expire_time: expires.map(codec::timestamp),
     })
 }
 
-/// The deletion of `target`.
-pub fn deleted(target: MessageId) -> Body {
+/// The deletion of `target`, by somebody or because it had expired.
+pub fn deleted(target: MessageId, expired: bool) -> Body {
     let message_id = target.to_string();
-    Body::MessageDeleted(pb::MessageDeleted { message_id, message_seq: target.seq })
+    Body::MessageDeleted(pb::MessageDeleted { message_id, message_seq: target.seq, expired })
 }
 
 /// What a payload says of a message or an edit to those who read it.
@@ -90,7 +91,12 @@ pub fn tombstone(event: MessageId, payload: &[u8]) -> Result<Bytes, Error> {
 /// What stays of an edit of a deleted message.
 pub fn blank_edit(editor: Option<&UserId>, target: MessageId) -> Bytes {
     let (message_id, message_seq) = (target.to_string(), target.seq);
-    let edited = pb::MessageEdited { message_id, message_seq, content: None, deleted: true };
+    let edited = pb::MessageEdited {
+        message_id,
+        message_seq,
+        deleted: true,
+        ..pb::MessageEdited::default()
+    };
     codec::event(editor, Body::MessageEdited(edited))
 }
 
@@ -148,6 +154,11 @@ mod tests {
 
     const TARGET: MessageId = MessageId { log_id: LogId(Uuid::from_u128(9)), seq: 3 };
 
+    fn draft(content: &Content, uncounted: bool) -> Draft {
+        let (content, expire_after) = (content.clone(), Some(60_000_000));
+        Draft { content, request_id: None, uncounted, expire_after }
+    }
+
     #[test]
     fn a_content_that_is_passed_on_is_what_encoding_it_anew_would_give() {
         let properties = BTreeMap::from([("k".to_owned(), "v".to_owned()), Default::default()]);
@@ -158,9 +169,9 @@ mod tests {
             (None, &*"long ".repeat(500), properties, None, false),
         ] {
             let content = Content::stored("poll".to_owned(), text.to_owned(), properties, reply_to);
-            let sent = stored(TARGET, sent(sender, &content, uncounted, Some(TARGET)).into())
-                .expect("sent");
-            let edit = codec::event(sender, edited(TARGET, &content));
+            let sent = sent(sender, &draft(&content, uncounted), Some(TARGET));
+            let sent = stored(TARGET, sent.into()).expect("sent");
+            let edit = codec::event(sender, edited(TARGET, &content, Some(7_000_000)));
             let edit = stored(TARGET, edit.into()).expect("an edit");
             for stored in [&sent, &edit] {
                 let passed = stored.content.clone().expect("a content");
@@ -178,7 +189,7 @@ mod tests {
 
     #[test]
     fn a_payload_that_is_cut_off_is_not_read() {
-        let payload = sent(None, &hello(), false, None);
+        let payload = sent(None, &draft(&hello(), false), None);
         let cut = payload.slice(..payload.len() - 1);
         assert!(stored(TARGET, cut.into()).is_err());
     }
@@ -205,9 +216,9 @@ mod tests {
     #[test]
     fn a_tombstone_has_no_content() {
         let (hello, target) = (hello(), TARGET);
-        let edit = codec::event(None, edited(target, &hello));
+        let edit = codec::event(None, edited(target, &hello, Some(7_000_000)));
         assert_eq!(tombstone(target, &edit).expect("a tombstone"), blank_edit(None, target));
-        for payload in [sent(None, &hello, true, None), edit] {
+        for payload in [sent(None, &draft(&hello, true), None), edit] {
             assert_eq!(content(target, &payload).expect("an event"), Some(hello.clone()));
             let tombstone = tombstone(target, &payload).expect("a tombstone");
             assert_eq!(content(target, &tombstone).expect("an event"), None);

@@ -13,7 +13,7 @@ use parlance_proto::message::v1::list_messages_request::Position as PbPosition;
 use parlance_proto::stored;
 use parlance_proto::stored::message_service_server::MessageService;
 use parlance_rpc::{Caller, Deadline, caller, fields};
-use parlance_types::{MessageId, RoomId, UserId};
+use parlance_types::{MessageId, Micros, RoomId, UserId};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
@@ -24,6 +24,10 @@ use crate::Error;
 
 /// How many users a message may call on by name.
 const MAX_MENTIONS: usize = 50;
+
+/// How long a message may be there that expires.
+const EXPIRE_AFTER: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_hours(30 * 24);
 
 /// Serves [`Messages`] to the callers of the suite.
 #[derive(Clone, Debug)]
@@ -136,8 +140,18 @@ fn draft(caller: &Caller, request: pb::SendMessageRequest) -> Result<(RoomId, Dr
         content: content(request.content)?,
         request_id: fields::request_id(caller, request.request_id)?,
         uncounted: request.uncounted,
+        expire_after: expire_after(request.expire_after)?,
     };
     Ok((room_id, draft))
+}
+
+/// How long a message is there, if not for ever.
+fn expire_after(after: Option<prost_types::Duration>) -> Result<Option<Micros>, Error> {
+    let Some(after) = fields::duration("expire_after", after)? else { return Ok(None) };
+    if !EXPIRE_AFTER.contains(&after) {
+        return Err(Error::invalid("expire_after", "must be 1 second to 30 days"));
+    }
+    Ok(Micros::try_from(after.as_micros()).ok())
 }
 
 fn accepted(sent: &Sent) -> pb::SendMessageResponse {
@@ -163,6 +177,8 @@ pub(crate) fn message(room_id: &RoomId, message: Message) -> stored::Message {
         edit_seq: message.edit.map_or(0, |(seq, _)| seq),
         edit_time: message.edit.map(|(_, time)| timestamp(time)),
         delete_seq: message.deleted.unwrap_or(0),
+        expire_time: message.expires.map(timestamp),
+        origin_time: None,
         thread_root_id: message.root.map(|seq| of_log(seq).to_string()).unwrap_or_default(),
         reply_count: message.replies,
         last_reply_time: message.reply_time.map(timestamp),

@@ -26,6 +26,8 @@ pub struct Draft {
     pub content: Content,
     pub request_id: Option<RequestId>,
     pub uncounted: bool,
+    /// How long it is there; `None`: for ever.
+    pub expire_after: Option<Micros>,
 }
 
 /// A message as it reads now.
@@ -33,7 +35,7 @@ pub struct Draft {
 pub struct Message {
     pub message_id: MessageId,
     pub sender: Option<UserId>,
-    /// Encoded, as it is stored; `None` once it was deleted for everyone.
+    /// Encoded, as it is stored; `None` once it was deleted for everyone or has expired.
     pub content: Option<Bytes>,
     pub time: Micros,
     pub uncounted: bool,
@@ -41,6 +43,8 @@ pub struct Message {
     pub edit: Option<(Seq, Micros)>,
     /// Place of the deletion.
     pub deleted: Option<Seq>,
+    /// When it expires; `None`: never.
+    pub expires: Option<Micros>,
     /// Of a reply: what its thread began with.
     pub root: Option<Seq>,
     /// How many replies there are to it that are not deleted.
@@ -216,16 +220,16 @@ impl Draft {
 
     /// The message on its way into a log, as sent by the actor's user or the system.
     pub fn entry(&self, log_id: LogId, actor: Actor) -> Entry {
-        let payload = codec::sent(actor.user.as_ref(), &self.content, self.uncounted, None);
+        let payload = codec::sent(actor.user.as_ref(), self, None);
         let request = RequestKey::from(self.request_id.clone());
         let entry = Entry::new(log_id, actor, request, !self.uncounted, payload);
-        entry.mentioning(self.content.mentions().clone())
+        entry.mentioning(self.content.mentions().clone()).expiring(self.expire_after)
     }
 
     /// The same as a reply in the thread that began with `root`, if there is one.
     fn in_thread(&self, entry: Entry, root: Option<MessageId>) -> Entry {
         let Some(root) = root else { return entry };
-        let payload = codec::sent(entry.sender(), &self.content, self.uncounted, Some(root));
+        let payload = codec::sent(entry.sender(), self, Some(root));
         entry.in_thread(root.seq, payload)
     }
 }

@@ -2,12 +2,14 @@
 
 use parlance_db::Query;
 use parlance_log::{
-    Actor, Change, Error, Kind, Locked, NewEvent, Store, Target, View, codec as log_codec,
-    with_view,
+    Actor, Body, Change, Error, Kind, Locked, NewEvent, Store, Target, View, codec as log_codec,
+    has_expired, with_view,
 };
 use parlance_types::{LogId, MessageId, Micros, Seq, UserId};
 
-use super::change::{self, DELETE_WINDOW_OVER, Delete, Deletion, EDIT_WINDOW_OVER, Edit, Edited};
+use super::change::{
+    self, DELETE_WINDOW_OVER, Delete, Deletion, EDIT_WINDOW_OVER, Edit, Edited, OnDelete,
+};
 use super::{Message, ReactionCount, codec};
 
 /// Which messages a page holds.
@@ -35,6 +37,7 @@ parlance_db::row! {
         replies: i64,
         reply_time: Option<Micros>,
         reaction_counts: Option<Vec<u8>>,
+        expire_time: Option<Micros>,
         /// The kinds of the viewer's own reactions, a line each.
         own_reactions: Option<String>,
     }
@@ -58,7 +61,7 @@ macro_rules! message_columns {
                (SELECT e.payload FROM events e WHERE e.log_id = ",
             $log_id,
             "   AND e.seq = m.content_seq) END AS edit_payload,
-             m.root_seq, m.replies, m.reply_time, m.reaction_counts,
+             m.root_seq, m.replies, m.reply_time, m.reaction_counts, m.expire_time,
              CASE WHEN m.reaction_counts IS NOT NULL THEN
                (SELECT STRING_AGG(r.kind, '\n') FROM reactions r WHERE r.log_id = ",
             $log_id,
@@ -73,7 +76,8 @@ macro_rules! no_message_columns {
     () => {
         "NULL AS seq, NULL AS time, NULL AS deleted_seq, NULL AS payload,
          NULL AS edit_seq, NULL AS edit_time, NULL AS edit_payload, NULL AS root_seq,
-         NULL AS replies, NULL AS reply_time, NULL AS reaction_counts, NULL AS own_reactions"
+         NULL AS replies, NULL AS reply_time, NULL AS reaction_counts, NULL AS expire_time,
+         NULL AS own_reactions"
     };
 }
 pub(crate) use no_message_columns;
@@ -83,15 +87,20 @@ impl MessageRow {
         self.seq
     }
 
-    pub(crate) fn message(self, log_id: LogId) -> Result<Message, Error> {
+    /// The message as it reads at a time: what has expired by then is shown to nobody, and only
+    /// here is it left out.
+    pub(crate) fn message(self, log_id: LogId, now: Micros) -> Result<Message, Error> {
         let message_id = MessageId { log_id, seq: self.seq };
         let sent = codec::stored(message_id, self.payload)?;
+        let has_expired = has_expired(self.expire_time, now);
         let content = match self.edit_payload {
+            _ if has_expired => None,
             Some(edit) => codec::stored(message_id, edit)?.content,
             None => sent.content,
         };
         // Also where a version that knows nothing of reactions deleted it.
-        let reactions = match self.reaction_counts.filter(|_| self.deleted_seq.is_none()) {
+        let is_gone = has_expired || self.deleted_seq.is_some();
+        let reactions = match self.reaction_counts.filter(|_| !is_gone) {
             Some(counts) => reactions(message_id, &counts, self.own_reactions.as_deref())?,
             None => Vec::new(),
         };
@@ -103,6 +112,7 @@ impl MessageRow {
             uncounted: sent.uncounted,
             edit: self.edit_seq.zip(self.edit_time),
             deleted: self.deleted_seq,
+            expires: self.expire_time,
             root: self.root_seq,
             replies: self.replies,
             reply_time: self.reply_time.filter(|_| self.replies > 0),
@@ -132,7 +142,7 @@ macro_rules! messages {
         concat!(
             "SELECT * FROM (
                SELECT m.kind, m.seq, m.time, m.deleted_seq, m.payload, m.content_seq,
-                      m.root_seq, m.replies, m.reply_time, m.reaction_counts
+                      m.root_seq, m.replies, m.reply_time, m.reaction_counts, m.expire_time
                  FROM events m
                 WHERE m.log_id = $1 AND m.deleted_seq ",
             $deleted,
@@ -242,8 +252,9 @@ pub(crate) async fn seen(
     let visible = view.visible_to(viewer).map(|(first, last)| first..=last);
     rows.retain(|row| visible.as_ref().is_ok_and(|visible| visible.contains(&row.seq)));
     rows.sort_unstable_by_key(|row| row.seq);
-    let messages = rows.into_iter().map(|row| row.message(log_id)).collect::<Result<_, _>>()?;
-    Ok(Some((view, messages)))
+    let now = store.now();
+    let messages = rows.into_iter().map(|row| row.message(log_id, now));
+    Ok(Some((view, messages.collect::<Result<_, _>>()?)))
 }
 
 /// What the thread of a reply to a message begins with: the message, unless it is a reply
@@ -271,19 +282,20 @@ impl Change for Edit {
         let (editor, message) = (self.actor.user.as_ref(), self.message_id.seq);
         // The reply that the message answers is not the editor's to give.
         let content = self.content.clone().replying_to(None);
-        let edited = codec::edited(self.message_id, &content);
+        let edited = codec::edited(self.message_id, &content, None);
         let digest = log_codec::digest(&log_codec::event(editor, edited));
         if let Some((seq, time)) = log.repeat(editor, &self.request, digest).await? {
             return Ok(Edited { seq, time });
         }
         let view = log.view(editor).await?;
         let target = log.message(message).await?;
-        let target = change::edit(&view, editor, message, target.as_ref())?;
+        let target = change::edit(&view, editor, message, target.as_ref(), log.now())?;
         view.may_write(log.now())?;
         change::in_time(&view, target, log.windows().edit, log.now(), EDIT_WINDOW_OVER)?;
         let before = codec::content(self.message_id, &target.payload)?;
         let reply_to = before.and_then(|content| content.reply_to());
-        let edited = codec::edited(self.message_id, &content.replying_to(reply_to));
+        let content = content.replying_to(reply_to);
+        let edited = codec::edited(self.message_id, &content, target.expire_time);
         let event = NewEvent::new(editor, edited).about(message).echoing(&self.request);
         let event = event.requested(&self.request, digest);
         let (seq, time) = log.append(event).await?;
@@ -324,14 +336,35 @@ impl Change for Deletion {
         }
         let window = log.windows().delete;
         change::in_time(&view, target, window, log.now(), DELETE_WINDOW_OVER)?;
-        let event = NewEvent::new(actor, codec::deleted(self.message_id)).about(message);
-        let (seq, _) = log.append(event).await?;
-        blank(log, self.message_id.log_id, seq, target).await?;
-        for with in self.on_delete {
-            with(log, target, seq).await?;
-        }
-        Ok(seq)
+        let event = codec::deleted(self.message_id, false);
+        delete(log, actor, event, target, self.on_delete).await
     }
+}
+
+/// Deletes a message that has expired, in nobody's name, and all that goes with it.
+pub(crate) async fn delete_expired(
+    log: &mut Locked<'_>,
+    target: &Target,
+    on_delete: OnDelete,
+) -> Result<Seq, Error> {
+    let event = codec::deleted(MessageId { log_id: log.id(), seq: target.seq }, true);
+    delete(log, None, event, target, on_delete).await
+}
+
+/// Deletes a message, and all that goes with it. Says where.
+async fn delete(
+    log: &mut Locked<'_>,
+    actor: Option<&UserId>,
+    event: Body,
+    target: &Target,
+    on_delete: OnDelete,
+) -> Result<Seq, Error> {
+    let (seq, _) = log.append(NewEvent::new(actor, event).about(target.seq)).await?;
+    blank(log, log.id(), seq, target).await?;
+    for with in on_delete {
+        with(log, target, seq).await?;
+    }
+    Ok(seq)
 }
 
 /// The place of a deletion, if `actor` made it.

@@ -93,9 +93,9 @@ fn target<'t>(
     Ok(target)
 }
 
-/// Whether one more message may be pinned in a room that has `pins`.
-fn one_more(target: &Target, pins: i64) -> Result<(), Error> {
-    if target.deleted_seq.is_some() {
+/// Whether one more message may be pinned now in a room that has `pins`.
+fn one_more(target: &Target, pins: i64, now: Micros) -> Result<(), Error> {
+    if target.is_gone(now) {
         return Err(Error::Refused(Reason::MessageDeleted, "the message was deleted"));
     }
     if pins >= MAX_PINS {

@@ -47,9 +47,10 @@ pub(super) async fn list(
     let seen = |seq| visible.as_ref().is_ok_and(|visible| visible.contains(&seq));
     rows.retain(|Joined(message, _)| seen(message.seq()));
     rows.sort_unstable_by_key(|Joined(_, pin)| Reverse(pin.pin_seq));
+    let now = store.now();
     let pinned = |Joined(message, pin): Joined<MessageRow, PinRow>| {
         Ok(Pinned {
-            message: message.message(log_id)?,
+            message: message.message(log_id, now)?,
             seq: pin.pin_seq,
             pinner: (!pin.pinner_id.is_empty()).then(|| UserId::new(pin.pinner_id)),
             time: pin.pin_time,
@@ -80,7 +81,7 @@ impl Change for Pin {
         if let Some(seq) = pinned(log, self.log_id(), message).await? {
             return Ok(seq);
         }
-        one_more(target, count(log, self.log_id()).await?)?;
+        one_more(target, count(log, self.log_id()).await?, log.now())?;
         let event = NewEvent::new(actor, pinned_event(self.message_id)).about(message);
         let (seq, _) = log.append(event).await?;
         let insert = "INSERT INTO pins (log_id, message_seq, pin_seq) VALUES ($1, $2, $3)";

@@ -182,9 +182,9 @@ fn target<'t>(
     found.ok_or(Error::message_not_found())
 }
 
-/// Whether a message can have reactions.
-fn keeps(target: &Target) -> Result<(), Error> {
-    if target.deleted_seq.is_some() {
+/// Whether a message can have reactions now.
+fn keeps(target: &Target, now: Micros) -> Result<(), Error> {
+    if target.is_gone(now) {
         return Err(Error::Refused(Reason::MessageDeleted, "the message was deleted"));
     }
     Ok(())

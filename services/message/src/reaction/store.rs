@@ -3,7 +3,9 @@
 
 use futures::future::BoxFuture;
 use parlance_db::{Conn, Db, Joined};
-use parlance_log::{Actor, Change, Error, Kind, Locked, NewEvent, Store, Target, View, with_view};
+use parlance_log::{
+    Actor, Change, Error, Kind, Locked, NewEvent, Store, Target, View, has_expired, with_view,
+};
 use parlance_types::{LogId, MessageId, Micros, Seq, UserId};
 use uuid::Uuid;
 
@@ -26,6 +28,7 @@ parlance_db::row! {
     struct OfRow {
         message_seq: Seq,
         sender_id: String,
+        expire_time: Option<Micros>,
     }
 }
 
@@ -42,11 +45,11 @@ parlance_db::row! {
 macro_rules! list {
     ($place:literal, $of:literal) => {
         with_view!(
-            nothing: "NULL AS message_seq, NULL AS sender_id, NULL AS reaction_seq,
+            nothing: "NULL AS message_seq, NULL AS sender_id, NULL AS expire_time, NULL AS reaction_seq,
                       NULL AS reaction_time, NULL AS user_id, NULL AS reaction_kind",
-            columns: "m.seq, m.sender_id, r.reaction_seq, r.time, r.user_id, r.kind",
+            columns: "m.seq, m.sender_id, m.expire_time, r.reaction_seq, r.time, r.user_id, r.kind",
             from: concat!(
-                "(SELECT e.seq, e.sender_id, e.deleted_seq FROM events e
+                "(SELECT e.seq, e.sender_id, e.deleted_seq, e.expire_time FROM events e
                    WHERE e.log_id = $1 AND e.seq = $4 AND e.kind = $5
                      AND e.seq >= (SELECT shown FROM viewed)) m
                  LEFT JOIN
@@ -95,10 +98,11 @@ pub(super) async fn list(
         });
     let Some((view, rows)) = found.await? else { return Ok(None) };
     let mut found: Option<Found> = None;
-    for Joined(OfRow { sender_id, .. }, row) in rows {
+    let now = store.now();
+    for Joined(OfRow { sender_id, expire_time, .. }, row) in rows {
         let sender = (!sender_id.is_empty()).then(|| UserId::new(sender_id));
         let (_, reactions) = found.get_or_insert_with(|| (sender, Vec::new()));
-        reactions.extend(row.map(reaction));
+        reactions.extend(row.filter(|_| !has_expired(expire_time, now)).map(reaction));
     }
     if let Some((_, reactions)) = &mut found {
         reactions.sort_unstable_by_key(|reaction| reaction.seq);
@@ -132,7 +136,7 @@ impl Change for Add {
         let found = log.message(message_id.seq).await?;
         let target = target(&view, user, message_id.seq, found.as_ref())?;
         view.may_write(log.now())?;
-        keeps(target)?;
+        keeps(target, log.now())?;
         let mut before = read(log, *message_id, user).await?;
         let replaced = match add(&before, kind, self.replace)? {
             Added::Already(seq) => return Ok(seq),
@@ -174,7 +178,7 @@ impl Change for Remove {
         let found = log.message(message_id.seq).await?;
         let target = target(&view, user, message_id.seq, found.as_ref())?;
         view.may_write(log.now())?;
-        let gone = target.deleted_seq.is_some();
+        let gone = target.is_gone(log.now());
         if gone || !remove(log, message_id.seq, user, kind.as_str()).await? {
             return Ok(());
         }

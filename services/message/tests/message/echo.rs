@@ -87,7 +87,7 @@ async fn a_request_that_another_version_stored_is_found_as_a_repeat(db: Db) {
         message_id: sent.message_id.clone(),
         message_seq: sent.seq,
         content: content("hello"),
-        deleted: false,
+        ..pb::MessageEdited::default()
     });
     for (seq, body) in [(sent.seq, message), (edited.seq, edit)] {
         let event =

@@ -79,6 +79,7 @@ async fn every_task_of_the_embedded_mode_is_watched() {
         "membership requests",
         "notices",
         "presence look",
+        "messages that expire",
         "reactions that are left",
         "readiness",
         "room janitor",

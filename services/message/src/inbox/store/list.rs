@@ -214,6 +214,7 @@ const IDS: Sql = Sql {
 #[derive(Clone, Copy)]
 struct Of<'a> {
     db: &'a Db,
+    now: Micros,
     tenant_id: &'a TenantId,
     user_id: &'a UserId,
     filter: &'a Filter,
@@ -223,7 +224,7 @@ struct Of<'a> {
 impl<'a> Of<'a> {
     /// A statement with all that every list has in common.
     fn select(self, sql: &'static str) -> Query<'a> {
-        let Self { db, tenant_id, user_id, filter, limit } = self;
+        let Self { db, tenant_id, user_id, filter, limit, .. } = self;
         let select = db.read(sql).bind(tenant_id.as_str()).bind(user_id.as_str());
         let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let select = select.bind(!filter.skip_empty).bind(limit);
@@ -245,7 +246,8 @@ impl<'a> Of<'a> {
             rows = select.bind_list(blocked.iter()).fetch_all().await?;
         }
         let total = rows.first().map_or(0, |Joined(_, Joined(row, _))| row.total);
-        Ok((rows.into_iter().map(user_log).collect::<Result<_, Error>>()?, total))
+        let logs = rows.into_iter().map(|row| user_log(row, self.now));
+        Ok((logs.collect::<Result<_, Error>>()?, total))
     }
 
     async fn whom(self, any: bool) -> Result<Option<Blocked>, Error> {
@@ -259,7 +261,7 @@ const fn has_blocks(Joined(unread, _): &Listed) -> bool {
 
 /// One page of a walk by activity.
 pub async fn user_logs(
-    db: &Db,
+    (db, now): (&Db, Micros),
     tenant_id: &TenantId,
     user_id: &UserId,
     walk: Option<Walk>,
@@ -267,12 +269,12 @@ pub async fn user_logs(
     limit: usize,
 ) -> Result<Listing<Walk>, Error> {
     let page = async |sql, (time, log_id): Place, limit| {
-        let of = Of { db, tenant_id, user_id, filter, limit };
+        let of = Of { db, now, tenant_id, user_id, filter, limit };
         of.page(sql, |select| select.bind(time).bind(Uuid::from_u128(log_id))).await
     };
     let Some(walk) = walk else {
         let slack = if matches!(db, Db::Postgres(_)) { IN_FLIGHT } else { 0 };
-        let of = Of { db, tenant_id, user_id, filter, limit };
+        let of = Of { db, now, tenant_id, user_id, filter, limit };
         let (logs, total) = of.page(FROM_TOP, |select| select).await?;
         let next = if logs.len() == limit { Walk::begin(&logs, slack) } else { None };
         return Ok(Listing { logs, next, total: Some(total) });
@@ -295,14 +297,14 @@ pub async fn user_logs(
 
 /// One page of the logs by when they were made, the newest first, below `after`.
 pub async fn by_creation(
-    db: &Db,
+    (db, now): (&Db, Micros),
     tenant_id: &TenantId,
     user_id: &UserId,
     after: Option<LogId>,
     filter: &Filter,
     limit: usize,
 ) -> Result<Listing<LogId>, Error> {
-    let of = Of { db, tenant_id, user_id, filter, limit };
+    let of = Of { db, now, tenant_id, user_id, filter, limit };
     let (logs, total) = match after {
         Some(after) => of.page(OLDER, |select| select.bind(after.0)).await?,
         None => of.page(NEWEST, |select| select).await?,
@@ -313,12 +315,13 @@ pub async fn by_creation(
 
 /// Those of the logs that the user is in, in order of their ids.
 pub async fn named(
-    db: &Db,
+    (db, now): (&Db, Micros),
     tenant_id: &TenantId,
     user_id: &UserId,
     logs: &[LogId],
 ) -> Result<Vec<UserLog>, Error> {
-    let of = Of { db, tenant_id, user_id, filter: &Filter::default(), limit: logs.len() };
+    let filter = &Filter::default();
+    let of = Of { db, now, tenant_id, user_id, filter, limit: logs.len() };
     let select = of.select(NAMED).bind_list(logs.iter().map(|log_id| log_id.0));
     let mut rows: Vec<Listed> = select.fetch_all().await?;
     if let Some(blocked) = of.whom(rows.iter().any(has_blocks)).await? {
@@ -330,19 +333,19 @@ pub async fn named(
             }
         }
     }
-    rows.into_iter().map(user_log).collect()
+    rows.into_iter().map(|row| user_log(row, now)).collect()
 }
 
 /// The ids of a user's logs, of more than `limit` those that were made last; and until when each
 /// row says that the user is suspended.
 pub async fn ids(
-    db: &Db,
+    (db, now): (&Db, Micros),
     tenant_id: &TenantId,
     user_id: &UserId,
     filter: &Filter,
     limit: usize,
 ) -> Result<(Vec<LogId>, Vec<Micros>), Error> {
-    let of = Of { db, tenant_id, user_id, filter, limit };
+    let of = Of { db, now, tenant_id, user_id, filter, limit };
     let mut found: Vec<(Uuid, Micros, bool)> = of.select(IDS.all).fetch_all().await?;
     if let Some(blocked) = of.whom(found.iter().any(|(.., has_blocks)| *has_blocks)).await? {
         let select = of.select(IDS.without).once();
@@ -351,12 +354,12 @@ pub async fn ids(
     Ok(found.into_iter().map(|(log_id, until, _)| (LogId(log_id), until)).unzip())
 }
 
-fn user_log(Joined(unread, Joined(row, last)): Listed) -> Result<UserLog, Error> {
+fn user_log(Joined(unread, Joined(row, last)): Listed, now: Micros) -> Result<UserLog, Error> {
     let unread = unread.unread();
     let stored = Stored { table: "members", row: unread.log_id };
     Ok(UserLog {
         role: stored.value("role", Role::from_i16(row.role))?,
-        last_message: last.map(|last| last.message(unread.log_id)).transpose()?,
+        last_message: last.map(|last| last.message(unread.log_id, now)).transpose()?,
         activity: row.activity,
         unread,
     })

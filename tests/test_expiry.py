@@ -1,0 +1,46 @@
+"""Messages that expire, as clients see them."""
+
+from google.protobuf import duration_pb2
+from parlance_client import people, persist, refused
+from subscriber import Subscriber
+
+from parlance.message.v1 import message_pb2
+from parlance.message.v1 import message_service_pb2 as message_pb
+from parlance.message.v1 import stream_service_pb2 as stream_pb
+
+
+def read(client, message_id):
+    return persist(client.messages.GetMessage, message_pb.GetMessageRequest(message_id=message_id)).message
+
+
+def deletions(stream, room):
+    held = stream.rooms[room].events if room in stream.rooms else []
+    return [event for event in held if event.WhichOneof("body") == "message_deleted"]
+
+
+def test_a_message_expires_and_everybody_sees_that_it_is_gone(server):
+    """B-108."""
+    _, anna, boris_id, boris = people(server, "anna", "boris")
+    room = anna.create_group("Secrets", [boris_id])
+    with Subscriber(boris, rooms=[room]) as stream:
+        stream.wait_attached(room)
+        second = duration_pb2.Duration(seconds=1)
+        sent = anna.send(room, "a secret", expire_after=second)
+        stays = anna.send(room, "the weather")
+        stream.wait(lambda me: deletions(me, room) and me.seq(room) >= stays.seq)
+        [deleted] = deletions(stream, room)
+        body = deleted.message_deleted
+        assert (body.message_id, body.expired, deleted.actor_id) == (sent.message_id, True, "")
+        assert deleted.time.ToNanoseconds() >= sent.send_time.ToNanoseconds() + 1_000_000_000
+        assert [text for _, _, text in stream.messages(room)] == ["a secret", "the weather"]
+    assert not read(boris, sent.message_id).HasField("content")
+    assert [message.content.text for message in boris.history(room)] == ["", "the weather"]
+    # A replay from the beginning has no content any more.
+    with Subscriber(boris, rooms=[room], start=stream_pb.STREAM_START_FROM_JOIN) as again:
+        again.wait_for(room, max(stays.seq, deleted.seq))
+        assert [text for _, _, text in again.messages(room)] == ["", "the weather"]
+    assert boris.unread(room)[0][room] == 1
+    edit = message_pb.EditMessageRequest(
+        message_id=sent.message_id, content=message_pb2.MessageContent(text="late")
+    )
+    assert refused(anna.messages.EditMessage, edit) == "MESSAGE_DELETED"
