@@ -1,6 +1,8 @@
-"""Messages that expire, as clients see them."""
+"""Messages that expire, or come from elsewhere, as clients see them."""
 
-from google.protobuf import duration_pb2
+import time
+
+from google.protobuf import duration_pb2, timestamp_pb2
 from parlance_client import people, persist, refused
 from subscriber import Subscriber
 
@@ -44,3 +46,22 @@ def test_a_message_expires_and_everybody_sees_that_it_is_gone(server):
         message_id=sent.message_id, content=message_pb2.MessageContent(text="late")
     )
     assert refused(anna.messages.EditMessage, edit) == "MESSAGE_DELETED"
+
+
+def test_a_backend_brings_in_what_was_written_elsewhere(server):
+    _, anna, boris_id, boris = people(server, "anna", "boris")
+    room = anna.create_group("Archive", [boris_id])
+    backend = server.service()
+    for year, (sender, text) in enumerate([("somebody", "long ago"), (boris_id, "and then")]):
+        origin = message_pb.Origin(time=timestamp_pb2.Timestamp(seconds=year), sender_id=sender)
+        backend.send(room, text, origin=origin)
+    found = [(it.sender_id, it.content.text, it.origin_time.seconds) for it in anna.history(room)]
+    assert found == [("somebody", "long ago", 0), (boris_id, "and then", 1)]
+    assert anna.unread(room)[0][room] == 0
+    origin = message_pb.Origin(time=timestamp_pb2.Timestamp(seconds=1))
+    request = message_pb.SendMessageRequest(
+        room_id=room, content=message_pb2.MessageContent(text="x"), origin=origin
+    )
+    assert refused(boris.messages.SendMessage, request) == "NOT_ALLOWED"
+    request.origin.time.seconds = int(time.time()) + 3600
+    assert refused(backend.messages.SendMessage, request) == "INVALID_FIELD"

@@ -44,7 +44,7 @@ pub use parlance_types::{History, MemberRule, Role, RoomKind};
 pub use person::{Blocked, Person, Projection, blocked};
 pub use prune::OnPrune;
 pub use read::{Head, LogFacts};
-pub use send::{Entry, Mentions, Sent};
+pub use send::{Entry, Mentions, Priority, Sent};
 pub use store::Store;
 pub use view::{Stands, View, ViewRow, Visible, stranger};
 pub use write::Options;

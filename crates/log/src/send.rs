@@ -34,7 +34,17 @@ pub struct Entry {
     mentions: Mentions,
     /// How long the message is there; `None`: for ever.
     expires: Option<Micros>,
+    pub(crate) priority: Priority,
     pub(crate) payload: Bytes,
+}
+
+/// Which of what one caller has waiting is refused first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Priority {
+    Low,
+    #[default]
+    Normal,
+    High,
 }
 
 /// Whom a message calls on: those of them who are members.
@@ -86,8 +96,20 @@ impl Entry {
         let digest = codec::digest(&payload);
         let payload = codec::echoing(payload, &request);
         let (root, mentions, expires) = (None, Mentions::default(), None);
-        let sender = actor.user.clone();
-        Self { log_id, actor, sender, request, digest, counted, root, mentions, expires, payload }
+        let (sender, priority) = (actor.user.clone(), Priority::default());
+        Self {
+            log_id,
+            actor,
+            sender,
+            request,
+            digest,
+            counted,
+            root,
+            mentions,
+            expires,
+            priority,
+            payload,
+        }
     }
 
     /// The same message as a reply in the thread that began with `root`, which `payload` names.
@@ -108,6 +130,18 @@ impl Entry {
     #[must_use]
     pub fn expiring(self, after: Option<Micros>) -> Self {
         Self { expires: after, ..self }
+    }
+
+    /// The same message as one of a user who sent it elsewhere, where the actor is nobody.
+    #[must_use]
+    pub fn sent_by(self, sender: Option<UserId>) -> Self {
+        Self { sender, ..self }
+    }
+
+    /// The same message, of another priority. It is no part of what is stored.
+    #[must_use]
+    pub fn prior(self, priority: Priority) -> Self {
+        Self { priority, ..self }
     }
 
     /// `None`: the system.
@@ -276,7 +310,8 @@ async fn step_by_step(
             if outcome.verdict == Verdict::Stored {
                 (outcome.seq, outcome.time) = log.append(message(entry)).await?;
                 outcome.epoch = log.epoch().clone();
-                if entry.is_judged() {
+                // What was answered elsewhere and counts for nobody is not reading.
+                if entry.is_judged() || entry.counted {
                     own.insert(entry.sender_id(), (log.row.head, log.row.ord));
                 }
                 if let Some(after) = entry.expires {

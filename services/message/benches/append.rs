@@ -16,7 +16,9 @@ use std::time::{Duration, Instant};
 use futures::future::join_all;
 use parlance_db::testing::{TestSchema, on_sqlite};
 use parlance_db::{Db, Location};
-use parlance_log::{Actor, Fact, FactBatch, LogIdentity, Options, RoomKind, Source, Store};
+use parlance_log::{
+    Actor, Fact, FactBatch, LogIdentity, Options, Priority, RoomKind, Source, Store,
+};
 use parlance_message::MIGRATIONS;
 use parlance_message::message::{Content, Draft, Edit};
 use parlance_proto::message::v1 as pb;
@@ -236,7 +238,14 @@ fn content() -> Content {
 }
 
 async fn send(store: &Store, tenant: &str, log_id: LogId) -> MessageId {
-    let draft = Draft { content: content(), request_id: None, uncounted: false, expire_after: None };
+    let draft = Draft {
+        content: content(),
+        request_id: None,
+        uncounted: false,
+        expire_after: None,
+        origin: None,
+        priority: Priority::Normal,
+    };
     let sent = store.append(draft.entry(log_id, ann(tenant))).await;
     sent.expect("sent").message_id
 }

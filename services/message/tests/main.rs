@@ -85,6 +85,8 @@ mod message {
     mod edit_message;
     mod get_message;
     mod list_messages;
+    mod origin;
+    mod priority;
     mod send_message;
     pub(crate) mod send_messages;
     mod windows;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use parlance_db::{Db, Location};
 use parlance_log::{
-    Actor, Appended, Applied, Entry, Fact, FactBatch, Options, Publish, Sent, Store,
+    Actor, Appended, Applied, Entry, Fact, FactBatch, Options, Priority, Publish, Sent, Store,
 };
 use parlance_message::inbox::{Unread, UserLog, Walk};
 use parlance_message::mark::{Mark, Marker, Marks};
@@ -229,6 +229,7 @@ pub(crate) struct Draft {
     request_id: Option<RequestId>,
     pub(crate) content: Content,
     pub(crate) uncounted: bool,
+    pub(crate) priority: Priority,
 }
 
 impl Draft {
@@ -237,8 +238,10 @@ impl Draft {
     }
 
     pub(crate) fn entry_of(self, tenant_id: TenantId) -> Entry {
-        let Self { log_id, sender: user, request_id, content, uncounted } = self;
-        let draft = message::Draft { content, request_id, uncounted, expire_after: None };
+        let Self { log_id, sender: user, request_id, content, uncounted, priority } = self;
+        let (expire_after, origin) = (None, None);
+        let draft =
+            message::Draft { content, request_id, uncounted, expire_after, origin, priority };
         draft.entry(log_id, Actor { tenant_id, user })
     }
 }
@@ -254,6 +257,7 @@ pub(crate) fn draft(log_id: LogId, sender: &str, request_id: Option<&str>, text:
         request_id: request_id.map(RequestId::new),
         content: content(text),
         uncounted: false,
+        priority: Priority::Normal,
     }
 }
 

@@ -94,7 +94,8 @@ impl std::fmt::Debug for State {
 impl Queue {
     /// A queue for `most` sends, and as many works.
     pub(super) fn new(most: usize) -> Self {
-        let (sends, works) = (Turns::new(most), Turns::new(most));
+        let priority = |job: &Job<Send>| job.task.entry.priority;
+        let (sends, works) = (Turns::ranked(most, priority), Turns::new(most));
         Self { state: Mutex::new(State { sends, works, closed: false }), woken: Notify::new() }
     }
 

@@ -14,7 +14,7 @@ use std::hash::Hash;
 
 use parlance_types::{TenantId, UserId};
 
-use crate::Actor;
+use crate::{Actor, Priority};
 
 /// Whose turn something takes.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -44,12 +44,14 @@ impl From<&Actor> for Who {
 ///
 /// There is no bound per tenant or user that would leave places empty. When there is no place
 /// left, the latest of whoever has most waiting gives way: first among tenants, then among the
-/// users of that tenant. So whoever fills the queue alone is refused, and nobody else.
+/// users of that tenant. So whoever fills the queue alone is refused, and nobody else. Of what
+/// they have waiting it is the latest of the lowest rank: a rank takes no place from others.
 #[derive(Debug)]
 pub(super) struct Turns<T> {
     tenants: Ring<TenantId, Tenant<T>>,
     waiting: usize,
     most: usize,
+    rank: fn(&T) -> Priority,
 }
 
 #[derive(Debug)]
@@ -67,8 +69,13 @@ struct Ring<K, V> {
 }
 
 impl<T> Turns<T> {
+    /// Turns in which nothing matters more than anything else.
     pub(super) fn new(most: usize) -> Self {
-        Self { tenants: Ring::default(), waiting: 0, most }
+        Self::ranked(most, |_| Priority::Normal)
+    }
+
+    pub(super) fn ranked(most: usize, rank: fn(&T) -> Priority) -> Self {
+        Self { tenants: Ring::default(), waiting: 0, most, rank }
     }
 
     pub(super) const fn is_empty(&self) -> bool {
@@ -128,13 +135,16 @@ impl<T> Turns<T> {
         parties.flatten().any(is)
     }
 
-    /// Takes the latest of whoever has most waiting; of several, of `newcomer`.
+    /// Takes the latest of the lowest rank of whoever has most waiting; of several, of
+    /// `newcomer`.
     fn give_way(&mut self, newcomer: &Who) -> Option<T> {
         let tenant_id = self.tenants.longest(&newcomer.tenant_id, |tenant| tenant.waiting)?;
         let tenant = self.tenants.values.get_mut(&tenant_id)?;
         let party = tenant.parties.longest(&newcomer.party, VecDeque::len)?;
         let line = tenant.parties.values.get_mut(&party)?;
-        let what = line.pop_back();
+        let ranks = line.iter().map(self.rank).enumerate().rev();
+        let (at, _) = ranks.min_by_key(|(_, rank)| *rank)?;
+        let what = line.remove(at);
         if line.is_empty() {
             tenant.parties.remove(&party);
         }
@@ -287,6 +297,29 @@ mod tests {
         assert_eq!(turns.push(&cas, 204), Some(204));
         assert_eq!(turns.push(&bob, 101), Some(2));
         assert_eq!(rest(&mut turns), [0, 200, 100, 201, 1, 202, 101, 203]);
+    }
+
+    #[test]
+    fn of_whoever_gives_way_the_latest_of_the_lowest_rank_goes() {
+        let rank = |what: &i32| match what / 100 {
+            0 => Priority::Low,
+            1 => Priority::Normal,
+            _ => Priority::High,
+        };
+        let mut turns = Turns::ranked(6, rank);
+        let (ann, bob) = (user("acme", "ann"), user("acme", "bob"));
+        for what in [1, 100, 200, 2, 101, 201] {
+            assert_eq!(turns.push(&ann, what), None);
+        }
+        for (next, gone) in [(202, 2), (203, 1), (204, 101), (3, 3), (102, 102), (205, 100)] {
+            assert_eq!(turns.push(&ann, next), Some(gone));
+        }
+        assert_eq!(turns.push(&ann, 206), Some(206), "the latest");
+        // A rank takes nothing from others, who have fewer waiting.
+        for (n, gone) in [205, 204, 203].into_iter().enumerate() {
+            assert_eq!(turns.push(&bob, i32::try_from(n).expect("few")), Some(gone));
+        }
+        assert_eq!(rest(&mut turns), [200, 0, 201, 1, 202, 2]);
     }
 
     /// What somebody does: queues something, or takes what is next.

@@ -4,6 +4,7 @@ use bytes::Bytes;
 use parlance_log::{Body, Error, Mentions, codec};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::stored;
+use parlance_rpc::fields;
 use parlance_types::{MessageId, Micros, UserId};
 use prost::{DecodeError, Message as _};
 
@@ -13,11 +14,11 @@ use super::{Content, Draft, ReactionCount};
 pub fn sent(sender: Option<&UserId>, draft: &Draft, root: Option<MessageId>) -> Bytes {
     let sent = pb::MessageSent {
         content: Some(to_pb(&draft.content)),
-        uncounted: draft.uncounted,
+        uncounted: !draft.is_counted(),
         deleted: false,
         thread_root_id: root.map(|root| root.to_string()).unwrap_or_default(),
         expire_after: draft.expire_after.map(codec::duration),
-        origin_time: None,
+        origin_time: draft.origin.as_ref().map(|origin| codec::timestamp(origin.time)),
     };
     codec::event(sender, Body::MessageSent(sent))
 }
@@ -46,18 +47,22 @@ pub struct Stored {
     /// Encoded: as it is stored, it is passed on. `None` once it was deleted.
     pub content: Option<Bytes>,
     pub uncounted: bool,
+    /// When it was sent where it was brought in from.
+    pub origin: Option<Micros>,
 }
 
 /// Reads a payload all but for the content, which is taken as it is.
 pub fn stored(event: MessageId, payload: Vec<u8>) -> Result<Stored, Error> {
     let event = readable(event, stored::Event::decode(Bytes::from(payload)))?;
-    let (content, uncounted) = match event.body {
-        Some(stored::event::Body::MessageSent(sent)) => (sent.content, sent.uncounted),
-        Some(stored::event::Body::MessageEdited(edited)) => (edited.content, false),
-        _ => (None, false),
+    let (content, uncounted, origin) = match event.body {
+        Some(stored::event::Body::MessageSent(sent)) => {
+            (sent.content, sent.uncounted, sent.origin_time.as_ref().and_then(fields::micros))
+        }
+        Some(stored::event::Body::MessageEdited(edited)) => (edited.content, false, None),
+        _ => (None, false, None),
     };
     let actor = (!event.actor_id.is_empty()).then(|| UserId::new(event.actor_id));
-    Ok(Stored { actor, content, uncounted })
+    Ok(Stored { actor, content, uncounted, origin })
 }
 
 /// A content as it is stored.
@@ -147,6 +152,7 @@ pub fn to_pb(content: &Content) -> pb::MessageContent {
 mod tests {
     use std::collections::BTreeMap;
 
+    use parlance_log::Priority;
     use parlance_types::LogId;
     use uuid::Uuid;
 
@@ -155,8 +161,14 @@ mod tests {
     const TARGET: MessageId = MessageId { log_id: LogId(Uuid::from_u128(9)), seq: 3 };
 
     fn draft(content: &Content, uncounted: bool) -> Draft {
-        let (content, expire_after) = (content.clone(), Some(60_000_000));
-        Draft { content, request_id: None, uncounted, expire_after }
+        Draft {
+            content: content.clone(),
+            request_id: None,
+            uncounted,
+            expire_after: Some(60_000_000),
+            origin: None,
+            priority: Priority::Normal,
+        }
     }
 
     #[test]

@@ -7,19 +7,19 @@ use std::time::Duration;
 
 use parlance_follow::frames::{epoch_token, stands};
 use parlance_log::codec::timestamp;
-use parlance_log::{Mentions, Sent};
+use parlance_log::{Mentions, Priority, Sent};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::list_messages_request::Position as PbPosition;
 use parlance_proto::stored;
 use parlance_proto::stored::message_service_server::MessageService;
-use parlance_rpc::{Caller, Deadline, caller, fields};
+use parlance_rpc::{Caller, Deadline, Reason, caller, fields};
 use parlance_types::{MessageId, Micros, RoomId, UserId};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use self::sending::{Answers, Sending};
 use super::codec::count_to_pb;
-use super::{Content, Draft, Edit, Listing, Message, Messages, Position};
+use super::{Content, Draft, Edit, Listing, Message, Messages, Origin, Position};
 use crate::Error;
 
 /// How many users a message may call on by name.
@@ -58,7 +58,8 @@ impl MessageService for MessageGrpc {
         request: Request<pb::SendMessageRequest>,
     ) -> Result<Response<pb::SendMessageResponse>, Status> {
         let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
-        let (room_id, draft) = draft(&caller, request.into_inner())?;
+        let now = self.messages.now();
+        let (room_id, draft) = draft(&caller, request.into_inner(), now)?;
         let actor = caller.into();
         let sent = deadline.bound(self.messages.send(&actor, &room_id, &draft)).await?;
         Ok(Response::new(accepted(&sent)))
@@ -134,15 +135,46 @@ impl MessageService for MessageGrpc {
 }
 
 /// A message to send, and where.
-fn draft(caller: &Caller, request: pb::SendMessageRequest) -> Result<(RoomId, Draft), Error> {
+fn draft(
+    caller: &Caller,
+    request: pb::SendMessageRequest,
+    now: Micros,
+) -> Result<(RoomId, Draft), Error> {
     let room_id = fields::room_id("room_id", request.room_id)?;
     let draft = Draft {
         content: content(request.content)?,
         request_id: fields::request_id(caller, request.request_id)?,
         uncounted: request.uncounted,
         expire_after: expire_after(request.expire_after)?,
+        origin: request.origin.map(|origin| origin_of(caller, origin, now)).transpose()?,
+        priority: priority(request.priority)?,
     };
     Ok((room_id, draft))
+}
+
+/// Where a message was sent that is brought in: by a caller who acts for nobody.
+fn origin_of(caller: &Caller, origin: pb::Origin, now: Micros) -> Result<Origin, Error> {
+    if caller.user().is_some() {
+        let rule = "only callers who act for no user bring in messages of elsewhere";
+        return Err(Error::Refused(Reason::NotAllowed, rule));
+    }
+    let time = origin.time.as_ref().and_then(fields::micros);
+    let time = time.ok_or_else(|| Error::invalid("origin.time", "must be a time"))?;
+    if time > now {
+        return Err(Error::invalid("origin.time", "must not be in the future"));
+    }
+    let sender = fields::given(origin.sender_id);
+    let sender = sender.map(|id| fields::user_id("origin.sender_id", id)).transpose()?;
+    Ok(Origin { time, sender, counted: origin.counted })
+}
+
+fn priority(priority: i32) -> Result<Priority, Error> {
+    match pb::SendPriority::try_from(priority) {
+        Ok(pb::SendPriority::Low) => Ok(Priority::Low),
+        Ok(pb::SendPriority::Normal | pb::SendPriority::Unspecified) => Ok(Priority::Normal),
+        Ok(pb::SendPriority::High) => Ok(Priority::High),
+        Err(_) => Err(Error::invalid("priority", "must be a priority")),
+    }
 }
 
 /// How long a message is there, if not for ever.
@@ -178,7 +210,7 @@ pub(crate) fn message(room_id: &RoomId, message: Message) -> stored::Message {
         edit_time: message.edit.map(|(_, time)| timestamp(time)),
         delete_seq: message.deleted.unwrap_or(0),
         expire_time: message.expires.map(timestamp),
-        origin_time: None,
+        origin_time: message.origin.map(timestamp),
         thread_root_id: message.root.map(|seq| of_log(seq).to_string()).unwrap_or_default(),
         reply_count: message.replies,
         last_reply_time: message.reply_time.map(timestamp),

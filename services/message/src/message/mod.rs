@@ -17,7 +17,9 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use parlance_log::{Actor, Entry, Error, RequestKey, Sent, Store, View, may_be_outdated};
+use parlance_log::{
+    Actor, Entry, Error, Priority, RequestKey, Sent, Store, View, may_be_outdated,
+};
 use parlance_types::{LogId, MessageId, Micros, RequestId, RoomId, Seq, UserId};
 
 /// A message somebody wants to send to a room.
@@ -28,6 +30,18 @@ pub struct Draft {
     pub uncounted: bool,
     /// How long it is there; `None`: for ever.
     pub expire_after: Option<Micros>,
+    /// Where it was sent, if that was elsewhere: then `uncounted` is not asked.
+    pub origin: Option<Origin>,
+    pub priority: Priority,
+}
+
+/// Where a message was sent that a backend brings in.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub time: Micros,
+    /// `None`: the system.
+    pub sender: Option<UserId>,
+    pub counted: bool,
 }
 
 /// A message as it reads now.
@@ -45,6 +59,8 @@ pub struct Message {
     pub deleted: Option<Seq>,
     /// When it expires; `None`: never.
     pub expires: Option<Micros>,
+    /// When it was sent where it was brought in from; `None`: it was sent here.
+    pub origin: Option<Micros>,
     /// Of a reply: what its thread began with.
     pub root: Option<Seq>,
     /// How many replies there are to it that are not deleted.
@@ -220,10 +236,22 @@ impl Draft {
 
     /// The message on its way into a log, as sent by the actor's user or the system.
     pub fn entry(&self, log_id: LogId, actor: Actor) -> Entry {
-        let payload = codec::sent(actor.user.as_ref(), self, None);
+        let sender = match &self.origin {
+            Some(origin) => origin.sender.clone(),
+            None => actor.user.clone(),
+        };
+        let payload = codec::sent(sender.as_ref(), self, None);
         let request = RequestKey::from(self.request_id.clone());
-        let entry = Entry::new(log_id, actor, request, !self.uncounted, payload);
-        entry.mentioning(self.content.mentions().clone()).expiring(self.expire_after)
+        let mut entry = Entry::new(log_id, actor, request, self.is_counted(), payload);
+        if self.origin.as_ref().is_none_or(|origin| origin.counted) {
+            entry = entry.mentioning(self.content.mentions().clone());
+        }
+        entry.expiring(self.expire_after).sent_by(sender).prior(self.priority)
+    }
+
+    /// Whether it counts as unread. History does not unless that is asked for.
+    pub(crate) fn is_counted(&self) -> bool {
+        self.origin.as_ref().map_or(!self.uncounted, |origin| origin.counted)
     }
 
     /// The same as a reply in the thread that began with `root`, if there is one.

@@ -113,6 +113,7 @@ impl MessageRow {
             edit: self.edit_seq.zip(self.edit_time),
             deleted: self.deleted_seq,
             expires: self.expire_time,
+            origin: sent.origin,
             root: self.root_seq,
             replies: self.replies,
             reply_time: self.reply_time.filter(|_| self.replies > 0),

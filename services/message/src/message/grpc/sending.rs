@@ -197,7 +197,7 @@ impl Sending {
             if message.request_id.is_empty() {
                 return Err(Error::invalid("request_id", "is required").into());
             }
-            Ok((admitted, draft(&self.caller, message)?))
+            Ok((admitted, draft(&self.caller, message, self.messages.now())?))
         });
         let (admitted, (room_id, draft)) = match begun {
             Ok(begun) => begun,
