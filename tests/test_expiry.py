@@ -1,4 +1,4 @@
-"""Messages that expire, or come from elsewhere, as clients see them."""
+"""Messages that expire, are hidden, or come from elsewhere, as clients see them."""
 
 import time
 
@@ -6,6 +6,7 @@ from google.protobuf import duration_pb2, timestamp_pb2
 from parlance_client import people, persist, refused
 from subscriber import Subscriber
 
+from parlance.message.v1 import hide_service_pb2 as hide_pb
 from parlance.message.v1 import message_pb2
 from parlance.message.v1 import message_service_pb2 as message_pb
 from parlance.message.v1 import stream_service_pb2 as stream_pb
@@ -46,6 +47,23 @@ def test_a_message_expires_and_everybody_sees_that_it_is_gone(server):
         message_id=sent.message_id, content=message_pb2.MessageContent(text="late")
     )
     assert refused(anna.messages.EditMessage, edit) == "MESSAGE_DELETED"
+
+
+def test_what_a_user_hides_is_gone_on_all_of_their_devices_and_nobody_elses(server):
+    """B-105."""
+    _, anna, boris_id, boris = people(server, "anna", "boris")
+    room = anna.create_group("Tea", [boris_id])
+    with Subscriber(boris, rooms=[room]) as phone:
+        sent = [anna.send(room, text) for text in ("one", "two", "three")]
+        phone.wait_for(room, sent[-1].seq)
+        persist(boris.hides.HideMessages, hide_pb.HideMessagesRequest(message_ids=[sent[1].message_id]))
+        phone.wait(lambda me: any(it.WhichOneof("notice") == "messages_hidden" for it in me.notices))
+        [told] = [it for it in phone.notices if it.WhichOneof("notice") == "messages_hidden"]
+        assert list(told.messages_hidden.seqs) == [sent[1].seq]
+    assert [message.content.text for message in boris.history(room)] == ["one", "three"]
+    assert [message.content.text for message in anna.history(room)] == ["one", "two", "three"]
+    assert boris.unread(room)[0][room] == 2
+    assert not boris.recount().differences
 
 
 def test_a_backend_brings_in_what_was_written_elsewhere(server):

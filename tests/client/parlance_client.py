@@ -29,6 +29,7 @@ from parlance.message.v1 import (
     event_pb2,
     fact_service_pb2,
     fact_service_pb2_grpc,
+    hide_service_pb2_grpc,
     inbox_service_pb2,
     inbox_service_pb2_grpc,
     mark_service_pb2_grpc,
@@ -187,6 +188,7 @@ class Client:
         self.metadata = metadata_service_pb2_grpc.MetadataServiceStub(channel)
         self.settings = tenant_settings_service_pb2_grpc.TenantSettingsServiceStub(channel)
         self.messages = message_service_pb2_grpc.MessageServiceStub(channel)
+        self.hides = hide_service_pb2_grpc.HideServiceStub(channel)
         self.reactions = reaction_service_pb2_grpc.ReactionServiceStub(channel)
         self.marks = mark_service_pb2_grpc.MarkServiceStub(channel)
         self.threads = thread_service_pb2_grpc.ThreadServiceStub(channel)

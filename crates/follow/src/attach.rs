@@ -101,7 +101,7 @@ fn misses(view: &View, joined: Seq, seq: Seq) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use parlance_log::{Blocked, EpochId, Membership, Role, Rules};
+    use parlance_log::{Blocked, EpochId, Hidden, Membership, Role, Rules};
     use parlance_types::{LogId, RoomId, TenantId};
     use uuid::Uuid;
 
@@ -122,6 +122,7 @@ mod tests {
             member: member.map(|joined| Membership::new(Role::Member, joined)),
             suspended: None,
             blocked: Blocked::default(),
+            hidden: Hidden::default(),
         }
     }
 

@@ -3,7 +3,7 @@
 //! A cursor leaves no hole: every number after the place where it began is in exactly one
 //! event or skipped range, in ascending order.
 
-use parlance_log::{Blocked, EpochId, History, Kind, View, has_expired};
+use parlance_log::{Blocked, EpochId, Hidden, History, Kind, View, has_expired};
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1 as pb;
 use parlance_types::{LogId, Micros, Seq, UserId};
@@ -25,6 +25,8 @@ pub(crate) struct Cursor {
     shown: Seq,
     /// Whose messages, edits and reactions the user does not see.
     blocked: Blocked,
+    /// Which messages the user had hidden when the stream was attached.
+    hidden: Hidden,
     position: Seq,
     /// The time of the event at the position, if it was put out.
     time: Option<Micros>,
@@ -53,8 +55,9 @@ impl Cursor {
     /// is viewed now.
     pub(crate) fn new(view: &View, user: Option<UserId>, joined: Seq, position: Seq) -> Self {
         let (epoch, shown, head) = (view.epoch.clone(), view.shown(), view.head);
-        let (blocked, time, caught_up) = (view.blocked.clone(), None, false);
-        Self { epoch, user, joined, shown, blocked, position, time, head, caught_up }
+        let (blocked, hidden) = (view.blocked.clone(), view.hidden.clone());
+        let (time, caught_up) = (None, false);
+        Self { epoch, user, joined, shown, blocked, hidden, position, time, head, caught_up }
     }
 
     /// Leaves out what these users write from here on, and nobody else.
@@ -143,11 +146,17 @@ impl Cursor {
         entry.tombstone(place).map_or(skipped, |blank| Out::Event(blank.frame))
     }
 
-    /// Whether the user has blocked who wrote this. Only who has blocked anybody pays for it.
+    /// Whether the user has blocked who wrote this, or hid it. Only who has blocked anybody, or
+    /// hid anything, pays for it.
     fn leaves_out(&self, entry: &Entry) -> bool {
+        let of_hidden = match entry.kind {
+            Kind::Message => self.hidden.has(entry.seq),
+            Kind::Edit => entry.target.is_some_and(|message| self.hidden.has(message)),
+            _ => false,
+        };
         let written =
             matches!(entry.kind, Kind::Message | Kind::Edit | Kind::Reaction | Kind::Unreaction);
         let is_blocked = |sender: UserId| self.hides(&sender);
-        written && !self.blocked.is_empty() && entry.actor().is_some_and(is_blocked)
+        of_hidden || written && !self.blocked.is_empty() && entry.actor().is_some_and(is_blocked)
     }
 }

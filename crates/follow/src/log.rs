@@ -434,7 +434,7 @@ impl<W> LogState<W> {
 
 #[cfg(test)]
 mod tests {
-    use parlance_log::{Blocked, RoomKind, Rules};
+    use parlance_log::{Blocked, Hidden, RoomKind, Rules};
     use parlance_types::{LogId, RoomId, TenantId};
     use uuid::Uuid;
 
@@ -465,6 +465,7 @@ mod tests {
             member: None,
             suspended: None,
             blocked: Blocked::default(),
+            hidden: Hidden::default(),
         }
     }
 

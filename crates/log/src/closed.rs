@@ -2,12 +2,12 @@
 //! steps, so that neither the closing nor the lists of its members' rooms cost with them.
 
 use parlance_db::{Conn, Db};
-use parlance_types::{LogId, Micros, TenantId};
+use parlance_types::{LogId, Micros, Seq, TenantId};
 use uuid::Uuid;
 
 use crate::change::{Executed, Transaction};
 use crate::write::{Party, Who};
-use crate::{Error, head};
+use crate::{Error, head, hidden};
 
 /// How many closed logs are looked for at once.
 const LOGS: i64 = 100;
@@ -67,9 +67,15 @@ impl Emptying {
                       ORDER BY user_id LIMIT 1 OFFSET $3";
         let select = conn.query(select).bind(self.log_id.0).bind(&self.after).bind(STEP - 1);
         let last: Option<(String,)> = select.fetch_optional().await?;
+        let last = last.map(|(last,)| last);
+        let select = "SELECT user_id, joined_seq FROM members
+                       WHERE log_id = $1 AND user_id > $2 AND ($3 IS NULL OR user_id <= $3)
+                         AND has_hidden";
+        let hid = conn.query(select).bind(self.log_id.0).bind(&self.after);
+        let hid: Vec<(String, Seq)> = hid.bind(last.as_deref()).fetch_all().await?;
+        hidden::remain(conn, self.log_id, hid).await?;
         let delete = "DELETE FROM members WHERE log_id = $1 AND user_id > $2
                          AND ($3 IS NULL OR user_id <= $3)";
-        let last = last.map(|(last,)| last);
         let delete = conn.query(delete).bind(self.log_id.0).bind(&self.after);
         delete.bind(last.as_deref()).execute().await?;
         if last.is_none() {

@@ -12,8 +12,8 @@ use crate::head::{self, HeadRow, PRESENT_EPOCH};
 use crate::person::{self, OWN};
 use crate::write::{Party, Who};
 use crate::{
-    Effects, Error, Kind, Locked, NewEvent, Projection, Rules, Windows, broadcast, codec, prune,
-    purge, room_id,
+    Effects, Error, Kind, Locked, NewEvent, Projection, Rules, Windows, broadcast, codec, hidden,
+    prune, purge, room_id,
 };
 
 /// Who numbers facts.
@@ -265,6 +265,7 @@ async fn obey(
     let log_id = log.id;
     if !effects.lost.is_empty() {
         let delete = "DELETE FROM members WHERE (log_id, user_id) IN (VALUES ($1, $2..))";
+        hidden::leave(log.conn(), log_id, effects.lost.iter().map(UserId::as_str)).await?;
         let lost = effects.lost.iter().map(UserId::as_str);
         log.conn().query(delete).bind(log_id.0).bind_list(lost).execute().await?;
     }
@@ -309,7 +310,7 @@ async fn gain(
                 read_seq = excluded.read_seq, read_ord = excluded.read_ord,
                 delivered_seq = excluded.delivered_seq, marked_unread = FALSE,
                 hidden_ord = -1, cleared_seq = 0, cleared_ord = 0,
-                muted_until = 0"
+                muted_until = 0, has_hidden = FALSE"
     );
     let insert = log.conn().query(AssertSqlSafe(insert)).once();
     let mut insert = insert.bind(log_id.0).bind(tenant_id).bind(seq).bind(time).bind(ord);

@@ -10,8 +10,8 @@ use crate::member::MemberRow;
 use crate::person::Blocked;
 use crate::view::suspended;
 use crate::{
-    Appended, EpochId, Error, Kind, Membership, Mentions, NewEvent, RequestKey, Rules, StoredEvent,
-    View, Windows,
+    Appended, EpochId, Error, Hidden, Kind, Membership, Mentions, NewEvent, RequestKey, Rules,
+    StoredEvent, View, Windows,
 };
 
 parlance_db::row! {
@@ -143,6 +143,7 @@ impl HeadRow {
             suspended: suspended(member.as_ref(), now),
             member,
             blocked: Blocked::default(),
+            hidden: Hidden::default(),
         })
     }
 }
@@ -204,6 +205,11 @@ impl<'c> Locked<'c> {
         self.row.closed_seq.is_some()
     }
 
+    /// The first event that is left.
+    pub const fn first(&self) -> Seq {
+        self.row.first_seq
+    }
+
     /// Whether an event is still part of it: neither cleared for all nor let go of.
     pub const fn holds(&self, seq: Seq) -> bool {
         seq >= self.row.first_seq && seq <= self.row.head
@@ -248,7 +254,7 @@ impl<'c> Locked<'c> {
     /// The present membership of a user.
     pub async fn member(&mut self, user_id: &UserId) -> Result<Option<Membership>, Error> {
         let select = "SELECT role, joined_seq, cleared_seq, muted_until, suspended_until,
-                             has_blocks, peer_blocked
+                             has_blocks, peer_blocked, has_hidden
                         FROM members WHERE log_id = $1 AND user_id = $2";
         let select = self.conn.query(select).bind(self.id.0).bind(user_id.as_str());
         let row: Option<MemberRow> = select.fetch_optional().await?;

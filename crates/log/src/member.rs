@@ -73,6 +73,8 @@ pub struct Membership {
     pub has_blocks: bool,
     /// Whether the other member of a direct room has blocked this one.
     pub peer_blocked: bool,
+    /// Whether the member hid messages from themselves here.
+    pub has_hidden: bool,
 }
 
 /// The end of what does not end by itself: the last moment of the year 9999.
@@ -88,6 +90,7 @@ parlance_db::row! {
         pub(crate) suspended_until: Micros,
         pub(crate) has_blocks: bool,
         pub(crate) peer_blocked: bool,
+        pub(crate) has_hidden: bool,
     }
 }
 
@@ -102,6 +105,7 @@ impl MemberRow {
             suspended_until: self.suspended_until,
             has_blocks: self.has_blocks,
             peer_blocked: self.peer_blocked,
+            has_hidden: self.has_hidden,
         })
     }
 }
@@ -117,6 +121,7 @@ impl Membership {
             suspended_until: 0,
             has_blocks: false,
             peer_blocked: false,
+            has_hidden: false,
         }
     }
 }

@@ -17,7 +17,7 @@ use crate::room_id::Resolver;
 use crate::write::Writers;
 use crate::{
     Applied, Change, CursorCheck, Entry, EpochId, Error, FactBatch, Head, LogFacts, LogIdentity,
-    Options, Person, Publish, Sent, StoredEvent, View, ViewRow, epoch, person, read, view,
+    Options, Person, Publish, Sent, StoredEvent, View, ViewRow, epoch, hidden, person, read, view,
 };
 
 /// How long the last beat may take: a database that is away is not waited for.
@@ -276,7 +276,7 @@ impl Store {
     }
 
     /// What few views need: a log that is closed is looked up again, and whom the viewer blocked
-    /// is read.
+    /// and what they hid is read.
     async fn look_closer(
         &self,
         view: Option<&mut View>,
@@ -289,6 +289,9 @@ impl Store {
         let has_blocks = view.member.is_some_and(|member| member.has_blocks);
         if let (true, Some(viewer)) = (has_blocks, viewer) {
             view.blocked = person::blocked(&self.inner.db, &view.tenant_id, viewer).await?;
+        }
+        if let (Some(member), Some(viewer)) = (view.member.filter(|it| it.has_hidden), viewer) {
+            view.hidden = hidden::hidden(&self.inner.db, view.log_id, viewer, &member).await?;
         }
         Ok(())
     }

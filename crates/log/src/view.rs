@@ -8,7 +8,7 @@ use parlance_types::{
 
 use crate::member::MemberRow;
 use crate::person::Blocked;
-use crate::{Actor, EpochId, Error, Membership, Rules};
+use crate::{Actor, EpochId, Error, Hidden, Membership, Rules};
 
 /// What a viewer may see of a log, read together with the log's head in one statement.
 /// Whatever narrows it (blocks, history, expiry) is narrowed here, and only here.
@@ -34,6 +34,8 @@ pub struct View {
     pub suspended: Option<Micros>,
     /// Whose messages the viewer does not see.
     pub blocked: Blocked,
+    /// Which messages the viewer hid from themselves.
+    pub hidden: Hidden,
 }
 
 /// The part of a log that a viewer may see: both ends included.
@@ -109,7 +111,12 @@ impl View {
         Ok(())
     }
 
-    /// Whether a message is kept from the viewer, who has blocked its sender.
+    /// Whether a message is kept from the viewer, who has blocked its sender or hid it.
+    pub fn leaves_out(&self, message: Seq, sender: Option<&UserId>) -> bool {
+        self.hides(sender) || self.hidden.has(message)
+    }
+
+    /// Whether what a user does is kept from the viewer, who has blocked them.
     pub fn hides(&self, sender: Option<&UserId>) -> bool {
         sender.is_some_and(|sender| self.blocked.has(sender.as_str()))
     }
@@ -152,7 +159,7 @@ macro_rules! view_columns {
          h.post_rule, h.allow_preview, h.history,
          (SELECT epoch_id FROM epochs ORDER BY number DESC LIMIT 1) AS epoch_id,
          m.role, m.joined_seq, m.cleared_seq, m.muted_until, m.suspended_until, m.has_blocks,
-         m.peer_blocked"
+         m.peer_blocked, m.has_hidden"
     };
 }
 
@@ -204,12 +211,12 @@ macro_rules! with_view {
             $crate::viewed!(),
             ") SELECT tenant_id, room_id, kind, head, head_time, first_seq, closed_seq, post_rule,
                       allow_preview, history, epoch_id, role, joined_seq, cleared_seq,
-                      muted_until, suspended_until, has_blocks, peer_blocked, ",
+                      muted_until, suspended_until, has_blocks, peer_blocked, has_hidden, ",
             $nothing,
             " FROM viewed
               UNION ALL
               SELECT NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL,
-                     NULL, NULL, NULL, NULL, NULL, ",
+                     NULL, NULL, NULL, NULL, NULL, NULL, ",
             $columns,
             " FROM ",
             $from
@@ -238,6 +245,7 @@ parlance_db::row! {
         suspended_until: Option<Micros>,
         has_blocks: Option<bool>,
         peer_blocked: Option<bool>,
+        has_hidden: Option<bool>,
     }
 }
 
@@ -257,6 +265,7 @@ impl ViewRow {
             suspended_until: self.suspended_until.unwrap_or_default(),
             has_blocks: self.has_blocks.unwrap_or_default(),
             peer_blocked: self.peer_blocked.unwrap_or_default(),
+            has_hidden: self.has_hidden.unwrap_or_default(),
         });
         let member = row.map(|row| row.membership(log_id)).transpose()?;
         let stored = Stored { table: "heads", row: log_id };
@@ -274,6 +283,7 @@ impl ViewRow {
             suspended: suspended(member.as_ref(), now),
             member,
             blocked: Blocked::default(),
+            hidden: Hidden::default(),
         })
     }
 }
@@ -354,6 +364,7 @@ mod tests {
             member: joined.map(|joined| Membership::new(Role::Member, joined)),
             suspended: None,
             blocked: Blocked::default(),
+            hidden: Hidden::default(),
         }
     }
 

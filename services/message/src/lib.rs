@@ -42,8 +42,8 @@ use parlance_rpc::{Env, Served, internal, public};
 
 use self::expiry::Expiries;
 use self::fact::grpc::FactGrpc;
-use self::hide::Hider;
 use self::hide::grpc::HideGrpc;
+use self::hide::{Hider, forget_pruned as unhide_pruned};
 use self::history::History;
 use self::history::grpc::HistoryGrpc;
 use self::inbox::Inbox;
@@ -85,7 +85,7 @@ const BEAT: Duration = Duration::from_secs(5);
 const ON_DELETE: OnDelete = &[unpin_deleted, discount_deleted, unmention_deleted, forget_deleted];
 
 /// What goes with messages that are pruned, likewise.
-pub const ON_PRUNE: OnPrune = &[unpin_pruned, unmention_pruned, forget_pruned];
+pub const ON_PRUNE: OnPrune = &[unpin_pruned, unmention_pruned, forget_pruned, unhide_pruned];
 
 /// How often it is looked for what logs are to let go of.
 const PRUNE: Duration = Duration::from_secs(5);
@@ -97,7 +97,8 @@ const SPREAD: Duration = Duration::from_secs(5);
 /// says that they are deleted.
 const EXPIRE: Duration = Duration::from_secs(1);
 
-/// How often it is looked for what is left of reactions to messages that are gone.
+/// How often it is looked for what is left of reactions to messages that are gone, and of what
+/// was hidden by those who are no members any more.
 const SWEEP: Duration = Duration::from_secs(5);
 
 /// How the service is laid out.
@@ -141,7 +142,7 @@ impl Service {
             MessageServiceServer::new(MessageGrpc::new(messages, pace, env.draining)),
             MarkServiceServer::new(MarkGrpc::new(marker)),
             InboxServiceServer::new(InboxGrpc::new(inbox)),
-            HideServiceServer::new(HideGrpc::new(Hider::new(store.clone()))),
+            HideServiceServer::new(HideGrpc::new(self.hider(), hub.clone())),
             HistoryServiceServer::new(HistoryGrpc::new(History::new(store.clone()))),
             MentionServiceServer::new(MentionGrpc::new(Mentioning::new(store.clone()))),
             ThreadServiceServer::new(ThreadGrpc::new(Threads::new(store.clone()))),
@@ -171,6 +172,11 @@ impl Service {
     /// What the node follows.
     pub const fn hub(&self) -> &Hub {
         &self.hub
+    }
+
+    /// What hides rooms and messages from their members.
+    pub fn hider(&self) -> Hider {
+        Hider::new(self.store.clone())
     }
 
     /// What deletes messages that have expired.
@@ -206,6 +212,12 @@ impl Service {
             async move { reactions.sweep().await }
         };
         self.env.tasks.every("reactions that are left", SWEEP, Arc::default(), sweep);
+        let hider = self.hider();
+        let unhide = move || {
+            let hider = hider.clone();
+            async move { hider.sweep().await }
+        };
+        self.env.tasks.every("hidden messages that are left", SWEEP, Arc::default(), unhide);
         let expiries = self.expiries();
         let expire = move || {
             let expiries = expiries.clone();

@@ -33,6 +33,8 @@ mod fact {
 }
 
 mod hide {
+    mod growth;
+    mod hide_messages;
     mod hide_room;
 }
 

@@ -157,7 +157,8 @@ impl World {
         let viewer = viewer.map(user);
         let page = message::store::page(&self.store, log_id, viewer.as_ref(), range, limit);
         let Some((view, mut messages)) = page.await.expect("a page") else { return Vec::new() };
-        messages.retain(|message| !view.hides(message.sender.as_ref()));
+        messages
+            .retain(|message| !view.leaves_out(message.message_id.seq, message.sender.as_ref()));
         messages
     }
 

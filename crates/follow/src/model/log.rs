@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use parlance_log::testing::{deleted, edited, sent};
 use parlance_log::{
-    Blocked, EpochId, History, Kind, Membership, Role, RoomKind, Rules, StoredEvent, View, codec,
+    Blocked, EpochId, Hidden, History, Kind, Membership, Role, RoomKind, Rules, StoredEvent, View,
+    codec,
 };
 use parlance_proto::message::v1 as pb;
 use parlance_types::{LogId, MessageId, RoomId, Seq, TenantId, UserId};
@@ -175,6 +176,7 @@ impl Log {
             member: member.map(|joined| Membership::new(Role::Member, *joined)),
             suspended: None,
             blocked: Blocked::default(),
+            hidden: Hidden::default(),
         }
     }
 }

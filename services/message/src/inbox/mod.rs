@@ -201,8 +201,7 @@ impl Inbox {
         limit: usize,
     ) -> Result<Vec<LogId>, Error> {
         self.store.make_contacts(tenant_id, user).await?;
-        let (ids, suspended_until) =
-            store::ids(self.at(), tenant_id, user, filter, limit).await?;
+        let (ids, suspended_until) = store::ids(self.at(), tenant_id, user, filter, limit).await?;
         self.admit(suspended_until)?;
         Ok(ids)
     }

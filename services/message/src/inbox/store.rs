@@ -20,7 +20,7 @@ macro_rules! since {
 /// Unread by the counters that a log `w` carries: what was counted since, but for what was
 /// deleted of it. That is the sum, on each level, of the buckets behind the one of `since`
 /// and within that one's own bucket of the level above.
-macro_rules! counted {
+macro_rules! all_counted {
     () => {
         "w.ord - w.since - CASE WHEN w.deleted = 0 OR w.since >= w.ord THEN 0 ELSE
          (SELECT CAST(COALESCE(SUM(g.count), 0) AS BIGINT)
@@ -33,6 +33,53 @@ macro_rules! counted {
     };
 }
 
+/// What is counted of what a member hid from themselves: few rows, each looked up. Deleted ones
+/// are not counted any more, nor are those that `kept` leaves out. What others hid, and
+/// what lies between, is not to be read for it, which the sums keep the planners from.
+macro_rules! hidden_of_those {
+    ($kept:literal) => {
+        concat!(
+            " - CASE WHEN w.has_hidden THEN
+                  (SELECT CAST(COALESCE(SUM(
+                     (SELECT COUNT(*) FROM events e
+                       WHERE e.log_id = w.log_id AND e.seq = x.seq AND e.counted
+                         AND COALESCE(e.deleted_seq, 0) = 0 AND e.sender_id <> $2",
+            $kept,
+            ")), 0) AS BIGINT)
+                     FROM hidden_messages x
+                    WHERE x.log_id = w.log_id AND x.user_id = $2 AND x.joined_seq = w.joined_seq
+                      AND x.seq + 0 > w.read_seq AND x.seq + 0 > w.cleared_seq
+                      AND x.seq + 0 >= w.first_seq)
+                ELSE 0 END"
+        )
+    };
+}
+
+/// Without what the member hid.
+macro_rules! counted {
+    () => {
+        concat!(all_counted!(), hidden_of_those!(""))
+    };
+}
+
+/// That an event is not one that the member hid whose row it is read with. Who hid nothing pays
+/// nothing for it.
+macro_rules! unhidden {
+    ($row:literal, $log_id:literal, $seq:literal) => {
+        concat!(
+            " AND NOT (",
+            $row,
+            ".has_hidden AND (SELECT 1 FROM hidden_messages x WHERE x.log_id = ",
+            $log_id,
+            " AND x.user_id = $2 AND x.joined_seq = ",
+            $row,
+            ".joined_seq AND x.seq = ",
+            $seq,
+            ") IS NOT NULL)"
+        )
+    };
+}
+
 /// Unread by its definition.
 macro_rules! recounted {
     ($kept:literal) => {
@@ -41,6 +88,7 @@ macro_rules! recounted {
                WHERE e.log_id = w.log_id AND e.seq > w.read_seq AND e.seq > w.cleared_seq
                  AND e.seq >= w.first_seq AND e.kind = $3 AND e.counted
                  AND e.deleted_seq IS NULL AND e.sender_id <> $2",
+            unhidden!("w", "w.log_id", "e.seq"),
             $kept,
             ")"
         )
@@ -67,7 +115,8 @@ macro_rules! blocked {
 macro_rules! counted_without {
     ($kind:literal) => {
         concat!(
-            counted!(),
+            all_counted!(),
+            hidden_of_those!(" AND NOT (w.has_blocks AND e.sender_id IN (SELECT b.id FROM b))"),
             " - CASE WHEN w.has_blocks THEN
                   (SELECT CAST(COALESCE(SUM(
                      (SELECT COUNT(*) FROM events e
@@ -105,6 +154,7 @@ macro_rules! mentions {
                   (SELECT 1 FROM mentions n
                     WHERE n.log_id = w.log_id AND n.user_id IN ('', $2) AND n.sender_id <> $2
                       AND n.seq > w.read_seq AND n.seq > w.cleared_seq AND n.seq >= w.first_seq",
+            unhidden!("w", "w.log_id", "n.seq"),
             $kept,
             " LIMIT 100) n) ELSE 0 END"
         )
@@ -127,7 +177,7 @@ macro_rules! unread {
             " FROM (SELECT h.log_id, h.room_id, h.head, h.head_time, h.ord, h.deleted, h.first_seq,
                            h.mention_seq,
                            m.marked_unread, m.read_seq, m.cleared_seq, m.suspended_until,
-                           m.has_blocks, ",
+                           m.has_blocks, m.has_hidden, m.joined_seq, ",
             hidden!(),
             " AS hidden, ",
             since!(),

@@ -55,7 +55,7 @@ impl Mentioning {
         messages.reverse();
         let next = cut(&mut messages, limit).map(|last| query.token(last));
         let next_page_token = next.unwrap_or_default();
-        messages.retain(|message| !view.hides(message.sender.as_ref()));
+        messages.retain(|message| !message.is_left_out(&view));
         Ok(Mentioned { messages, next_page_token })
     }
 }

@@ -138,7 +138,9 @@ const fn not_the_sender() -> Error {
 
 #[cfg(test)]
 mod tests {
-    use parlance_log::{Blocked, EpochId, History, MemberRule, Membership, RoomKind, Rules};
+    use parlance_log::{
+        Blocked, EpochId, Hidden, History, MemberRule, Membership, RoomKind, Rules,
+    };
     use parlance_rpc::Failure as _;
     use parlance_types::{LogId, RoomId, TenantId};
     use uuid::Uuid;
@@ -161,6 +163,7 @@ mod tests {
             member: role.map(|role| Membership::new(role, 5)),
             suspended: None,
             blocked: Blocked::default(),
+            hidden: Hidden::default(),
         }
     }
 

@@ -168,7 +168,7 @@ impl Listing {
         let next = end.map(|seq| self.query(actor, view.log_id).token(seq));
         let next_page_token = next.unwrap_or_default();
         // Only now: the token goes on behind what was read.
-        messages.retain(|message| !view.hides(message.sender.as_ref()));
+        messages.retain(|message| !message.is_left_out(view));
         Ok(Page { messages, next_page_token, stands: Some(view.stands()) })
     }
 

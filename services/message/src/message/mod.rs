@@ -17,9 +17,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use parlance_log::{
-    Actor, Entry, Error, Priority, RequestKey, Sent, Store, View, may_be_outdated,
-};
+use parlance_log::{Actor, Entry, Error, Priority, RequestKey, Sent, Store, View, may_be_outdated};
 use parlance_types::{LogId, MessageId, Micros, RequestId, RoomId, Seq, UserId};
 
 /// A message somebody wants to send to a room.
@@ -87,6 +85,11 @@ const BESIDE_CONTENT: usize = 640;
 const BESIDE_KIND: usize = 20;
 
 impl Message {
+    /// Whether it is kept from the viewer.
+    pub(crate) fn is_left_out(&self, view: &View) -> bool {
+        view.leaves_out(self.message_id.seq, self.sender.as_ref())
+    }
+
     /// What the message takes in an answer, at most, in bytes.
     pub(crate) fn size(&self) -> usize {
         let content = self.content.as_ref().map_or(0, Bytes::len);
@@ -221,7 +224,7 @@ impl Messages {
         let found = self.store.read_met(actor, log_id, read).await?;
         let (view, mut messages) = found.ok_or(Error::message_not_found())?;
         view.shows_to(actor, message_id)?;
-        let shown = |message: &Message| !view.hides(message.sender.as_ref());
+        let shown = |message: &Message| !message.is_left_out(&view);
         let found =
             messages.pop().filter(|message| message.message_id == message_id && shown(message));
         Ok((view, found.ok_or(Error::message_not_found())?))

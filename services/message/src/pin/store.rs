@@ -57,7 +57,7 @@ pub(super) async fn list(
         })
     };
     let mut pins = rows.into_iter().map(pinned).collect::<Result<Vec<_>, Error>>()?;
-    pins.retain(|pin| !view.hides(pin.message.sender.as_ref()));
+    pins.retain(|pin| !pin.message.is_left_out(&view));
     Ok(Some((view, pins)))
 }
 

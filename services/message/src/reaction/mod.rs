@@ -140,7 +140,7 @@ impl Reactions {
         let (view, found) = found.ok_or(Error::message_not_found())?;
         view.shows_to(actor, listing.message_id)?;
         let (sender, mut reactions) = found.ok_or(Error::message_not_found())?;
-        if view.hides(sender.as_ref()) {
+        if view.leaves_out(listing.message_id.seq, sender.as_ref()) {
             return Err(Error::message_not_found());
         }
         after.map_err(|invalid| Error::invalid("page_token", invalid.to_string()))?;

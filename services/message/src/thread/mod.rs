@@ -58,7 +58,7 @@ impl Threads {
         after.map_err(|invalid| Error::invalid("page_token", invalid.to_string()))?;
         let next = cut(&mut replies, limit).map(|last| query.token(last));
         let next_page_token = next.unwrap_or_default();
-        replies.retain(|reply| !view.hides(reply.sender.as_ref()));
+        replies.retain(|reply| !reply.is_left_out(&view));
         Ok(Replies { room_id: view.room_id, replies, next_page_token })
     }
 }

@@ -170,6 +170,11 @@ pub(super) const CALLS: &[(&str, Call)] = calls! {
         let mut hide = HideServiceClient::new(world.user(user).transport);
         hide.hide_room(pb::HideRoomRequest { room_id: "news".to_owned() }).await
     },
+    "HideMessages": |world, user, message| {
+        let mut hide = HideServiceClient::new(world.user(user).transport);
+        let request = pb::HideMessagesRequest { message_ids: vec![message.to_owned()] };
+        hide.hide_messages(request).await
+    },
     "ClearHistory": |world, user, _| {
         let mut history = HistoryServiceClient::new(world.user(user).transport);
         let request = pb::ClearHistoryRequest { room_id: "news".to_owned(), ..Default::default() };

@@ -64,6 +64,8 @@ async fn everything_is_refused(world: &World, mut user: Client, message_id: &str
     let mut hide = HideServiceClient::new(user.transport.clone());
     let request = pb::HideRoomRequest { room_id: room_id.clone() };
     refused(hide.hide_room(request).await, Reason::Suspended);
+    let request = pb::HideMessagesRequest { message_ids: vec![message_id.clone()] };
+    refused(hide.hide_messages(request).await, Reason::Suspended);
     let mut history = HistoryServiceClient::new(user.transport.clone());
     let clear = pb::ClearHistoryRequest { room_id: room_id.clone(), ..Default::default() };
     refused(history.clear_history(clear).await, Reason::Suspended);

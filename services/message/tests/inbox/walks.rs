@@ -44,6 +44,8 @@ struct Model {
     /// Whose room it is: of two, one blocks the other silently.
     users: &'static [&'static str],
     messages: Vec<Sent>,
+    /// Messages that members hid from themselves.
+    hid: BTreeSet<(&'static str, Seq)>,
     members: BTreeMap<&'static str, Member>,
 }
 
@@ -107,8 +109,13 @@ impl Model {
                 && sent.counted
                 && !sent.deleted
                 && !people.hides(user_id, sent.sender)
+                && !self.has_hidden(user_id, sent.seq)
         };
         i64::try_from(self.messages.iter().filter(counts).count()).ok()
+    }
+
+    fn has_hidden(&self, user_id: &str, seq: Seq) -> bool {
+        self.hid.iter().any(|(by, hidden)| (*by, *hidden) == (user_id, seq))
     }
 
     fn countable(&self) -> usize {
@@ -124,7 +131,7 @@ impl Model {
     fn last(&self, user_id: &str, people: &People) -> Option<Seq> {
         let cleared = self.members.get(user_id)?.cleared;
         let seen = |sent: &&Sent| {
-            let hidden = people.hides(user_id, sent.sender);
+            let hidden = people.hides(user_id, sent.sender) || self.has_hidden(user_id, sent.seq);
             !sent.deleted && sent.seq > cleared && sent.seq >= self.first && !hidden
         };
         self.messages.iter().rev().find(seen).map(|sent| sent.seq)
@@ -182,7 +189,7 @@ impl Model {
     async fn step(&mut self, world: &World, people: &mut People, random: &mut StdRng) {
         let user_id = *self.users.choose(random).expect("a user");
         let member = self.members.contains_key(user_id);
-        match random.random_range(0..20) {
+        match random.random_range(0..22) {
             0..6 => {
                 let sender = if random.random_ratio(1, 10) { "" } else { user_id };
                 let mut draft = draft(self.log_id, sender, None, "x");
@@ -260,6 +267,19 @@ impl Model {
             }
             14 => world.store.prune(ON_PRUNE).await.expect("pruned"),
             15 | 16 => self.block(world, people, user_id, random).await,
+            17 | 18 if member => {
+                let Some(sent) = self.messages.choose(random) else { return };
+                let (seq, cleared) = (sent.seq, self.members[user_id].cleared);
+                let (actor, user) = (actor(user_id), user(user_id));
+                let hider = Hider::new(world.store.clone());
+                let hide = hider.hide_messages(&actor, &user, self.log_id, vec![seq]);
+                let hidden = hide.await.is_ok();
+                assert_eq!(hidden, seq >= self.first && seq > cleared);
+                if hidden {
+                    self.hid.insert((user_id, seq));
+                }
+            }
+            19 if member => Hider::new(world.store.clone()).sweep().await.expect("swept"),
             _ => {
                 self.version += 1;
                 let effects = if member { lost(user_id) } else { gained(user_id) };
@@ -267,6 +287,7 @@ impl Model {
                 self.head += 1;
                 if member {
                     self.members.remove(user_id);
+                    self.hid.retain(|(by, _)| *by != user_id);
                 } else {
                     let member = Member { mark: self.head, ..Member::default() };
                     self.members.insert(user_id, member);
@@ -291,7 +312,8 @@ async fn unread_is_the_naive_count_whatever_happens(db: Db) {
         let (room_id, messages) = (RoomId::new(seed.to_string()), Vec::new());
         let (head, first, version) = (2, 1, 1);
         let users = &USERS;
-        let model = Model { log_id, room_id, head, first, version, users, messages, members };
+        let hid = BTreeSet::new();
+        let model = Model { log_id, room_id, head, first, version, users, messages, hid, members };
         walk(model, &world, &mut people, &mut random, &format!("seed {seed}")).await;
     }
 }
@@ -327,7 +349,8 @@ async fn unread_of_a_pair_is_the_naive_count_whoever_blocks_the_other_silently(d
         let members = USERS[..2].iter().map(|user_id| (*user_id, member)).collect();
         let (room_id, messages) = (RoomId::new(seed.to_string()), Vec::new());
         let (head, first, version, users) = (2, 1, 1, &USERS[..2]);
-        let model = Model { log_id, room_id, head, first, version, users, messages, members };
+        let hid = BTreeSet::new();
+        let model = Model { log_id, room_id, head, first, version, users, messages, hid, members };
         walk(model, &world, &mut people, &mut random, &format!("seed {seed}")).await;
         for (user_id, other) in people.blocked.clone() {
             people.hide(user_id, other, false).await;

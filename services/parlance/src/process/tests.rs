@@ -73,6 +73,7 @@ async fn every_task_of_the_embedded_mode_is_watched() {
         "closed rooms",
         "closed rosters",
         "head check",
+        "hidden messages that are left",
         "key reload",
         "listener",
         "membership relay",

@@ -62,7 +62,7 @@ macro_rules! passing {
         concat!(
             "(WITH w AS (SELECT h.log_id, h.room_id, h.head, h.head_time, h.ord, h.deleted, h.first_seq,
                      h.mention_seq, m.role, m.read_seq, m.cleared_seq, m.suspended_until, m.has_blocks,
-                     m.marked_unread, FALSE AS hidden, ",
+                     m.marked_unread, FALSE AS hidden, m.has_hidden, m.joined_seq, ",
             since!(),
             " AS since, ",
             visible!(),
@@ -119,10 +119,22 @@ struct Sql {
     without: &'static str,
 }
 
-/// What a last message is not, of a member whose row it is: by somebody blocked.
+/// What a last message is not, of a member whose row it is: by somebody blocked, or hidden.
 macro_rules! kept {
     ($row:literal) => {
-        concat!(" AND NOT (", $row, ".has_blocks AND s.sender_id IN (SELECT b.id FROM b))")
+        concat!(
+            unhidden!($row, "s.log_id", "s.seq"),
+            " AND NOT (",
+            $row,
+            ".has_blocks AND s.sender_id IN (SELECT b.id FROM b))"
+        )
+    };
+}
+
+/// The same of a member who has blocked nobody: one that they hid.
+macro_rules! kept_of_all {
+    ($row:literal) => {
+        unhidden!($row, "s.log_id", "s.seq")
     };
 }
 
@@ -144,7 +156,16 @@ macro_rules! without {
 macro_rules! pages {
     ($list:literal, $logs:expr, $total:literal, $from:literal, $order:literal $(,)?) => {
         Sql {
-            all: page!("", counted!(), mentions!(""), ("", ""), $logs, $total, $from, $order),
+            all: page!(
+                "",
+                counted!(),
+                mentions!(""),
+                (kept_of_all!("m"), kept_of_all!("w")),
+                $logs,
+                $total,
+                $from,
+                $order
+            ),
             without: without!($list, $logs, $total, $from, $order),
         }
     };
@@ -176,7 +197,7 @@ const NAMED: &str = page!(
     "",
     counted!(),
     mentions!(""),
-    ("", ""),
+    (kept_of_all!("m"), kept_of_all!("w")),
     "(VALUES ($2, $11..)) a
        JOIN heads h ON h.log_id = a.column2
        JOIN members m ON m.log_id = a.column2 AND m.user_id = a.column1
@@ -206,7 +227,7 @@ macro_rules! ids {
 }
 
 const IDS: Sql = Sql {
-    all: ids!("", counted!(), ""),
+    all: ids!("", counted!(), kept_of_all!("m")),
     without: ids!(blocked!("$11.."), counted_without!("$6"), kept!("m")),
 };
 
