@@ -53,6 +53,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .out_dir(&stored)
         .bytes(PACKAGE)
         .extern_path(FRAME, "crate::frame::Frame")
+        .extern_path(".parlance.hook.v1", "crate::hook::v1")
         .extern_path(".parlance.membership.v1", "crate::membership::v1")
         .extern_path(".parlance.presence.v1", "crate::presence::v1")
         .extern_path(".parlance.room.v1", "crate::room::v1");

@@ -21,6 +21,14 @@ pub enum Error {
     #[error("{1}")]
     Refused(Reason, &'static str),
 
+    /// The same, with what the reason alone does not say: names, and what they stand for.
+    #[error("{1}")]
+    RefusedWith(Reason, &'static str, Vec<(&'static str, String)>),
+
+    /// The same of a field, for what it has.
+    #[error("{1} {2}")]
+    RefusedField(Reason, &'static str, &'static str),
+
     /// A position before the first event that is left.
     #[error("the room begins at {first} by now")]
     Pruned { first: Seq },
@@ -105,7 +113,9 @@ impl Failure for Error {
     fn reason(&self) -> Reason {
         match self {
             Self::Invalid { .. } => Reason::InvalidField,
-            Self::Refused(reason, _) => *reason,
+            Self::Refused(reason, _)
+            | Self::RefusedWith(reason, ..)
+            | Self::RefusedField(reason, ..) => *reason,
             Self::Pruned { .. } => Reason::PositionPruned,
             Self::Muted { .. } => Reason::Muted,
             Self::Suspended { .. } => Reason::Suspended,
@@ -119,6 +129,10 @@ impl Failure for Error {
     fn detail(&self, refusal: Refusal) -> Refusal {
         match self {
             Self::Invalid { field, rule } => refusal.in_field(field, rule),
+            Self::RefusedField(_, field, rule) => refusal.in_field(*field, *rule),
+            Self::RefusedWith(_, _, said) => said
+                .iter()
+                .fold(refusal, |refusal, (name, value)| refusal.with(name, value.as_str())),
             Self::Pruned { first } => refusal.with("first_seq", first.to_string()),
             Self::Muted { until } | Self::Suspended { until } if *until < FOR_EVER => {
                 refusal.with("until", codec::timestamp(*until).to_string())

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::kind::PRUNED;
 use crate::person::OWN;
-use crate::{EpochId, Error, StoredEvent};
+use crate::{EpochId, Error, RequestKey, StoredEvent};
 
 /// How many keys one statement asks for.
 const CHUNK: usize = 500;
@@ -38,6 +38,19 @@ pub(crate) async fn events(
     let event =
         |(seq, time, payload): (_, _, Vec<u8>)| StoredEvent { seq, time, payload: payload.into() };
     Ok(rows.into_iter().map(event).collect())
+}
+
+/// Whether a request of a sender is stored.
+pub(crate) async fn has_request(
+    db: &Db,
+    log_id: LogId,
+    sender: Option<&UserId>,
+    request: &RequestKey,
+) -> Result<bool, Error> {
+    let select = "SELECT seq FROM events WHERE log_id = $1 AND sender_id = $2 AND request_id = $3";
+    let select = db.read(select).bind(log_id.0).bind(sender.map_or("", UserId::as_str));
+    let found: Option<(Seq,)> = select.bind(request.as_str()).fetch_optional().await?;
+    Ok(found.is_some())
 }
 
 /// Where logs stand.

@@ -112,12 +112,12 @@ impl Entry {
         }
     }
 
-    /// The same message as a reply in the thread that began with `root`, which `payload` names.
-    /// A repeat is told by what the caller said.
+    /// The same message, of which `payload` is stored: of a reply it names what its thread began
+    /// with, `root`. A repeat is told by what the caller said.
     #[must_use]
-    pub fn in_thread(self, root: Seq, payload: Bytes) -> Self {
+    pub fn storing(self, root: Option<Seq>, payload: Bytes) -> Self {
         let payload = codec::echoing(payload, &self.request);
-        Self { root: Some(root), payload, ..self }
+        Self { root, payload, ..self }
     }
 
     /// The same message, calling on some.

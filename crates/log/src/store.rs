@@ -17,7 +17,8 @@ use crate::room_id::Resolver;
 use crate::write::Writers;
 use crate::{
     Applied, Change, CursorCheck, Entry, EpochId, Error, FactBatch, Head, LogFacts, LogIdentity,
-    Options, Person, Publish, Sent, StoredEvent, View, ViewRow, epoch, hidden, person, read, view,
+    Options, Person, Publish, RequestKey, Sent, StoredEvent, View, ViewRow, epoch, hidden, person,
+    read, view,
 };
 
 /// How long the last beat may take: a database that is away is not waited for.
@@ -304,6 +305,16 @@ impl Store {
         to: Seq,
     ) -> Result<Vec<StoredEvent>, Error> {
         read::events(&self.inner.db, log_id, from, to).await
+    }
+
+    /// Whether a request of a sender, or of the system, is stored.
+    pub async fn has_request(
+        &self,
+        log_id: LogId,
+        sender: Option<&UserId>,
+        request: &RequestKey,
+    ) -> Result<bool, Error> {
+        read::has_request(&self.inner.db, log_id, sender, request).await
     }
 
     /// Where logs stand, for those that exist, in no order.

@@ -19,6 +19,11 @@ pub mod errors {
         include!(concat!(env!("OUT_DIR"), "/reasons.rs"));
     }
 }
+pub mod hook {
+    pub mod v1 {
+        tonic::include_proto!("parlance.hook.v1");
+    }
+}
 pub mod membership {
     pub mod v1 {
         tonic::include_proto!("parlance.membership.v1");

@@ -19,15 +19,36 @@ const SETS: [&[u8]; 3] = [
     tonic_health::pb::FILE_DESCRIPTOR_SET,
 ];
 
+/// The package of what installations serve, and the suite calls.
+const NOT_SERVED: &str = "parlance.hook.v1";
+
 /// Adds server reflection, in both of its versions.
 pub(crate) fn with_reflection(routes: Routes) -> Result<Routes, Error> {
-    let v1 = builder().build_v1()?.max_decoding_message_size(MAX_OPEN_REQUEST);
-    let v1alpha = builder().build_v1alpha()?.max_decoding_message_size(MAX_OPEN_REQUEST);
+    let v1 = builder().with_service_name("grpc.reflection.v1.ServerReflection").build_v1()?;
+    let v1alpha =
+        builder().with_service_name("grpc.reflection.v1alpha.ServerReflection").build_v1alpha()?;
+    let v1 = v1.max_decoding_message_size(MAX_OPEN_REQUEST);
+    let v1alpha = v1alpha.max_decoding_message_size(MAX_OPEN_REQUEST);
     Ok(routes.add_service(v1).add_service(v1alpha))
 }
 
 fn builder() -> Builder<'static> {
-    SETS.into_iter().fold(Builder::configure(), Builder::register_encoded_file_descriptor_set)
+    let builder =
+        SETS.into_iter().fold(Builder::configure(), Builder::register_encoded_file_descriptor_set);
+    services().into_iter().fold(builder, Builder::with_service_name)
+}
+
+/// The services of the sets that are served here.
+fn services() -> Vec<String> {
+    let mut names = Vec::new();
+    for set in SETS {
+        let set = FileDescriptorSet::decode(set).expect("descriptors made by a compiler");
+        let served = set.file.iter().filter(|file| file.package() != NOT_SERVED);
+        names.extend(served.flat_map(|file| {
+            file.service.iter().map(|service| format!("{}.{}", file.package(), service.name()))
+        }));
+    }
+    names
 }
 
 pub(crate) fn is_reflection(path: &str) -> bool {

@@ -6,6 +6,7 @@ mod page;
 mod pairs;
 mod stored;
 mod whose;
+mod word;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use ids::{
@@ -15,3 +16,4 @@ pub use page::{InvalidPageToken, MAX_ANSWER, PageSize, Query, cut, fitting};
 pub use pairs::{InvalidPairs, Pairs};
 pub use stored::{History, JoinRule, MemberRule, Role, RoomKind};
 pub use whose::Whose;
+pub use word::{FilterWord, InvalidFilterWord, MAX_FILTER_WORDS};

@@ -252,7 +252,7 @@ async fn send(store: &Store, tenant: &str, log_id: LogId) -> MessageId {
 
 async fn edit(store: &Store, message_id: MessageId) {
     let (actor, content) = (ann("loud"), content());
-    let edit = Edit { actor, message_id, request: None.into(), content };
+    let edit = Edit { actor, message_id, request: None.into(), content, instead: None };
     store.run(edit).await.expect("edited");
 }
 

@@ -5,8 +5,10 @@
 
 pub mod expiry;
 pub mod fact;
+pub mod filter;
 pub mod hide;
 pub mod history;
+pub mod hook;
 pub mod inbox;
 pub mod mark;
 pub mod mention;
@@ -24,6 +26,7 @@ use std::time::Duration;
 use parlance_bus::Bus;
 use parlance_db::{Db, Migrations};
 use parlance_follow::Hub;
+use parlance_proto::message::v1::content_filter_service_server::ContentFilterServiceServer;
 use parlance_proto::message::v1::fact_service_server::FactServiceServer;
 use parlance_proto::message::v1::hide_service_server::HideServiceServer;
 use parlance_proto::message::v1::history_service_server::HistoryServiceServer;
@@ -42,10 +45,13 @@ use parlance_rpc::{Env, Served, internal, public};
 
 use self::expiry::Expiries;
 use self::fact::grpc::FactGrpc;
+use self::filter::Filters;
+use self::filter::grpc::ContentFilterGrpc;
 use self::hide::grpc::HideGrpc;
 use self::hide::{Hider, forget_pruned as unhide_pruned};
 use self::history::History;
 use self::history::grpc::HistoryGrpc;
+use self::hook::Hook;
 use self::inbox::Inbox;
 use self::inbox::grpc::{InboxGrpc, UserLogGrpc};
 use self::mark::Marker;
@@ -53,7 +59,7 @@ use self::mark::grpc::{MarkGrpc, PresentMarks, receipts};
 use self::mention::grpc::MentionGrpc;
 use self::mention::{Mentioning, unmention_deleted, unmention_pruned};
 use self::message::grpc::{MessageGrpc, Pace};
-use self::message::{Messages, OnDelete};
+use self::message::{Messages, OnDelete, Screens};
 use self::notice::Notices;
 use self::notice::grpc::{NoticeGrpc, NoticeRelayGrpc};
 use self::operator::grpc::OperatorGrpc;
@@ -106,6 +112,8 @@ const SWEEP: Duration = Duration::from_secs(5);
 pub struct Config {
     pub store: LogOptions,
     pub stream: StreamOptions,
+    /// What looks at messages before they are accepted, if anything does.
+    pub hook: Option<hook::Options>,
 }
 
 /// The message service, running.
@@ -113,6 +121,7 @@ pub struct Config {
 pub struct Service {
     store: Store,
     messages: Messages,
+    filters: Filters,
     marker: Arc<Marker>,
     inbox: Inbox,
     hub: Hub,
@@ -129,14 +138,18 @@ impl Service {
         let (clock, publish) = (Arc::clone(&env.clock), hub.publisher());
         let store = Store::open(db, clock, config.store, publish, &env.tasks).await?;
         let marker = Arc::new(Marker::new(store.clone(), receipts(hub.clone())));
-        let messages = Messages::new(store.clone(), Arc::clone(&marker) as _, ON_DELETE);
+        let filters = Filters::new(store.db().clone());
+        let hook = config.hook.map(|options| Arc::new(Hook::new(options)) as _);
+        let screens = Screens { filter: Arc::new(filters.clone()), hook };
+        let on_read = Arc::clone(&marker) as _;
+        let messages = Messages::new(store.clone(), screens, on_read, ON_DELETE);
         let inbox = Inbox::new(store.clone());
-        Ok(Self { store, messages, marker, inbox, hub, pace, env: env.clone() })
+        Ok(Self { store, messages, filters, marker, inbox, hub, pace, env: env.clone() })
     }
 
     /// What users, backends and operators call, once the auth layer has verified them.
     pub fn public(&self) -> Served {
-        let Self { store, messages, marker, inbox, hub, pace, env } = self.clone();
+        let Self { store, messages, marker, inbox, hub, pace, env, .. } = self.clone();
         let stream = StreamGrpc::new(hub.clone(), env.draining.clone()).into_server();
         public![
             MessageServiceServer::new(MessageGrpc::new(messages, pace, env.draining)),
@@ -156,9 +169,10 @@ impl Service {
 
     /// What the services of the suite call.
     pub fn internal(&self) -> Served {
-        let Self { store, inbox, hub, .. } = self.clone();
+        let Self { store, filters, inbox, hub, .. } = self.clone();
         internal![
             FactServiceServer::new(FactGrpc::new(store.clone())),
+            ContentFilterServiceServer::new(ContentFilterGrpc::new(filters)),
             UserLogServiceServer::new(UserLogGrpc::new(inbox)),
             NoticeRelayServiceServer::new(NoticeRelayGrpc::new(store, hub)),
         ]

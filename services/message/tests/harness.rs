@@ -6,6 +6,7 @@ use parlance_bus::InProcessBus;
 use parlance_db::Db;
 use parlance_log::Store;
 use parlance_message::{Config, Service};
+use parlance_proto::message::v1::content_filter_service_client::ContentFilterServiceClient;
 use parlance_proto::message::v1::fact_service_client::FactServiceClient;
 use parlance_proto::message::v1::inbox_service_client::InboxServiceClient;
 use parlance_proto::message::v1::mark_service_client::MarkServiceClient;
@@ -41,6 +42,7 @@ pub(crate) struct Client {
 #[derive(Clone, Debug)]
 pub(crate) struct InternalClient {
     pub(crate) facts: FactServiceClient<Transport>,
+    pub(crate) filters: ContentFilterServiceClient<Transport>,
     pub(crate) user_logs: UserLogServiceClient<Transport>,
     pub(crate) notices: NoticeRelayServiceClient<Transport>,
 }
@@ -107,6 +109,7 @@ impl World {
         let transport = called_by(self.service.internal(), caller, None);
         InternalClient {
             facts: FactServiceClient::new(transport.clone()),
+            filters: ContentFilterServiceClient::new(transport.clone()),
             user_logs: UserLogServiceClient::new(transport.clone()),
             notices: NoticeRelayServiceClient::new(transport),
         }

@@ -32,6 +32,11 @@ mod fact {
     mod suspensions;
 }
 
+mod filter {
+    mod filters;
+    mod growth;
+}
+
 mod hide {
     mod growth;
     mod hide_messages;
@@ -44,6 +49,13 @@ mod history {
     mod purge;
     mod races;
     mod retention;
+}
+
+mod hook {
+    pub(crate) mod checks;
+    mod failures;
+    mod growth;
+    pub(crate) mod judge;
 }
 
 mod inbox {

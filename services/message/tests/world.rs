@@ -120,6 +120,7 @@ impl World {
             message_id,
             request: Some(RequestId::new(request_id)).into(),
             content: content(text),
+            instead: None,
         };
         self.store.run(edit).await
     }

@@ -174,7 +174,8 @@ impl Services {
             |error: parlance_message::Error| Failure::fatal("cannot open the logs", &error);
         let db = self.database(parts, "message", parlance_message::MIGRATIONS).await?;
         let bus = self.bus(parts);
-        let config = parlance_message::Config { store: parts.writers()?, stream: parts.streams() };
+        let (store, stream, hook) = (parts.writers()?, parts.streams(), parts.hook().await);
+        let config = parlance_message::Config { store, stream, hook };
         let message = parlance_message::Service::open(&parts.env, db, bus, config);
         let message = message.await.map_err(failed)?;
         self.epoch = message.store().epoch().await.map_err(failed)?.to_string();
@@ -358,6 +359,15 @@ impl Parts<'_> {
         };
         let (writers, deleted_retention) = (self.config.writers, self.config.deleted_retention);
         Ok(LogOptions { writers, high_water, deleted_retention, ..LogOptions::default() })
+    }
+
+    /// What looks at messages before they are accepted.
+    async fn hook(&self) -> Option<parlance_message::hook::Options> {
+        let addresses = self.config.hook.clone()?;
+        let transport = balanced(addresses, &self.env.tasks).await;
+        let (deadline, on_failure) = (self.config.hook_deadline, self.config.hook_failure);
+        let tenants = self.config.hook_tenants.clone();
+        Some(parlance_message::hook::Options { transport, tenants, deadline, on_failure })
     }
 
     /// How presence is laid out.

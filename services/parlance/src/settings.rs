@@ -7,8 +7,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use parlance_message::hook::OnFailure;
 use parlance_rpc::{Addresses, INTERNAL_AUDIENCE, KeySource, Reflection};
 use parlance_telemetry::Format;
+use parlance_types::TenantId;
 use serde::Deserialize;
 
 use crate::Failure;
@@ -92,6 +94,24 @@ pub struct Settings {
     #[arg(long, env = "PARLANCE_INTERNAL_KEY_FILE", value_name = "FILE", value_delimiter = ',')]
     #[serde(deserialize_with = "parsed_list")]
     pub internal_key_file: Vec<PathBuf>,
+    /// Where what looks at messages and edits before they are accepted is, written as for
+    /// message: it serves parlance.hook.v1.HookService [default: none]
+    #[arg(long, env = "PARLANCE_HOOK", value_name = "ADDRESSES")]
+    #[serde(deserialize_with = "parsed")]
+    pub hook: Option<Addresses>,
+    /// The tenants for whose messages it is asked, separated by commas [default: all]
+    #[arg(long, env = "PARLANCE_HOOK_TENANTS", value_name = "TENANTS", value_delimiter = ',')]
+    #[serde(deserialize_with = "parsed_list")]
+    pub hook_tenants: Vec<String>,
+    /// How long it may take for a message, 10ms to 5s [default: 300ms]
+    #[arg(long, env = "PARLANCE_HOOK_DEADLINE", value_name = "TIME")]
+    #[serde(deserialize_with = "parsed")]
+    pub hook_deadline: Option<Span>,
+    /// What it means that it fails: open, messages are accepted as they are; or closed, they
+    /// are refused as HOOK_UNAVAILABLE [default: closed]
+    #[arg(long, env = "PARLANCE_HOOK_FAILURE", value_name = "WHAT")]
+    #[serde(deserialize_with = "parsed")]
+    pub hook_failure: Option<OnFailure>,
 
     /// Calls a second that one user may make on average, up to 1000000; 0 is no limit
     /// [default: 1000]
@@ -196,6 +216,11 @@ pub struct Config {
     pub leeway: Duration,
     pub message: Option<Addresses>,
     pub membership: Option<Addresses>,
+    pub hook: Option<Addresses>,
+    /// Empty: all.
+    pub hook_tenants: Vec<TenantId>,
+    pub hook_deadline: Duration,
+    pub hook_failure: OnFailure,
     /// The first signs, all are accepted.
     pub internal_keys: Vec<PathBuf>,
     /// Calls a second; 0 is no limit.
@@ -258,6 +283,11 @@ impl Settings {
                         self.internal_key_file
                     },
                     auth_key: if self.auth_key.is_empty() { other.auth_key } else { self.auth_key },
+                    hook_tenants: if self.hook_tenants.is_empty() {
+                        other.hook_tenants
+                    } else {
+                        self.hook_tenants
+                    },
                     $($name: self.$name.or(other.$name)),+
                 }
             };
@@ -275,6 +305,9 @@ impl Settings {
             leeway,
             message,
             membership,
+            hook,
+            hook_deadline,
+            hook_failure,
             rate,
             burst,
             service_rate,
@@ -319,6 +352,10 @@ impl Settings {
             leeway: time("leeway", self.leeway, seconds(5), seconds(0)..=minutes(5))?,
             message: self.message,
             membership: self.membership,
+            hook: self.hook,
+            hook_tenants: tenants("hook-tenants", self.hook_tenants)?,
+            hook_deadline: time("hook-deadline", self.hook_deadline, ms(300), ms(10)..=seconds(5))?,
+            hook_failure: self.hook_failure.unwrap_or_default(),
             internal_keys: self.internal_key_file,
             rate: within("rate", self.rate, 1000, 0..=1_000_000)?,
             burst: within("burst", self.burst, 2000, 0..=1_000_000)?,
@@ -386,6 +423,12 @@ fn read(path: &Path) -> Result<Settings, Failure> {
     settings.and_then(config::Config::try_deserialize).map_err(|error| {
         Failure::Usage(format!("cannot use the file {}: {}", path.display(), chain(&error)))
     })
+}
+
+/// Names of tenants.
+fn tenants(name: &str, tenants: Vec<String>) -> Result<Vec<TenantId>, Failure> {
+    let parsed = tenants.into_iter().map(TenantId::parse).collect::<Result<_, _>>();
+    parsed.map_err(|invalid| Failure::setting(name, &invalid.to_string()))
 }
 
 /// A number within its bounds.

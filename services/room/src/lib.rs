@@ -28,7 +28,7 @@ mod wire;
 
 pub use error::Error;
 
-use clients::{Members, Rosters, Seats, UserLogs};
+use clients::{Filters, Members, Rosters, Seats, UserLogs};
 use list::RoomListGrpc;
 use live::{LiveRoomGrpc, LiveRooms};
 use metadata::MetadataGrpc;
@@ -63,11 +63,12 @@ impl Service {
         let members = Members::new(membership.clone(), internal());
         let seats = Seats::new(membership.clone(), internal());
         let tenants = clients::Tenants::new(membership.clone(), internal());
+        let filters = Filters::new(message.clone(), internal());
         let rosters = Rosters::new(membership, internal());
         let rooms = Rooms::new(env, Store::new(db), rosters.clone(), members, outbox.clone());
         Self {
             live: LiveRooms::new(rooms.clone(), seats),
-            tenants: Tenants::new(rooms.store().db().clone(), tenants, env),
+            tenants: Tenants::new(rooms.store().db().clone(), tenants, filters, env),
             rooms,
             logs: UserLogs::new(message, internal()),
             callers: Callers::new(rosters, Arc::clone(&env.clock)),

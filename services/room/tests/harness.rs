@@ -10,6 +10,7 @@ use parlance_proto::membership::v1::roster_service_server::RosterServiceServer;
 use parlance_proto::membership::v1::tenant_service_server::TenantServiceServer;
 use parlance_proto::membership::v1::user_service_client::UserServiceClient;
 use parlance_proto::message::v1::RoomKind;
+use parlance_proto::message::v1::content_filter_service_server::ContentFilterServiceServer;
 use parlance_proto::message::v1::fact_service_server::FactServiceServer;
 use parlance_proto::message::v1::user_log_service_server::UserLogServiceServer;
 use parlance_proto::room::v1 as pb;
@@ -86,8 +87,9 @@ impl Harness {
         let (env, verified) = suite(Arc::clone(&clock) as _).await;
         let message = verified.in_process(
             internal![
+                ContentFilterServiceServer::new(logs.clone()),
                 FactServiceServer::new(logs.clone()),
-                UserLogServiceServer::new(logs.clone())
+                UserLogServiceServer::new(logs.clone()),
             ]
             .into_routes(),
         );

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::content_filter_service_server::ContentFilterService;
 use parlance_proto::message::v1::event::Body;
 use parlance_proto::message::v1::fact_service_server::FactService;
 use parlance_proto::message::v1::user_log_service_server::UserLogService;
@@ -22,6 +23,8 @@ pub(crate) struct State {
     pub(crate) down: bool,
     /// What `ListUserLogs` was asked, with the tenant.
     pub(crate) asked: Vec<(String, pb::ListUserLogsRequest)>,
+    /// The content filters of tenants.
+    pub(crate) filters: BTreeMap<String, pb::ContentFilter>,
     /// What `ListUserLogs` answers.
     pub(crate) page: pb::ListUserLogsResponse,
 }
@@ -117,5 +120,29 @@ impl UserLogService for FakeLogs {
         self.check()?;
         let log_ids = self.state().page.logs.iter().map(|log| log.log_id.clone()).collect();
         Ok(Response::new(pb::ListUserLogIdsResponse { log_ids }))
+    }
+}
+
+#[tonic::async_trait]
+impl ContentFilterService for FakeLogs {
+    async fn put_content_filter(
+        &self,
+        request: Request<pb::PutContentFilterRequest>,
+    ) -> Result<Response<pb::PutContentFilterResponse>, Status> {
+        let tenant_id = parlance_rpc::internal(&request)?.tenant_id;
+        self.check()?;
+        let filter = request.into_inner().filter.expect("a filter");
+        self.state().filters.insert(tenant_id.into_string(), filter);
+        Ok(Response::new(pb::PutContentFilterResponse {}))
+    }
+
+    async fn get_content_filter(
+        &self,
+        request: Request<pb::GetContentFilterRequest>,
+    ) -> Result<Response<pb::GetContentFilterResponse>, Status> {
+        let tenant_id = parlance_rpc::internal(&request)?.tenant_id;
+        self.check()?;
+        let filter = self.state().filters.get(tenant_id.as_str()).cloned();
+        Ok(Response::new(pb::GetContentFilterResponse { filter }))
     }
 }

@@ -22,6 +22,7 @@ mod metadata {
 }
 pub(crate) mod tenant {
     mod defaults;
+    mod filters;
     pub(crate) mod quotas;
     mod settings;
     mod users;

@@ -16,8 +16,10 @@ pub struct Edit {
     pub actor: Actor,
     pub message_id: MessageId,
     pub request: RequestKey,
-    /// Its `reply_to` is ignored: an edit keeps the message's.
+    /// Its `reply_to` is ignored: an edit keeps the message's. A repeat is told by it.
     pub content: Content,
+    /// What is stored instead of it.
+    pub instead: Option<Content>,
 }
 
 /// An accepted edit.

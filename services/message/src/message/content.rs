@@ -107,6 +107,12 @@ impl Content {
         Self { mentions, ..self }
     }
 
+    /// The same content with another text, which is known to be good.
+    #[must_use]
+    pub fn saying(self, text: String) -> Self {
+        Self { text, ..self }
+    }
+
     /// The same content, answering `reply_to`.
     #[must_use]
     pub fn replying_to(mut self, reply_to: Option<MessageId>) -> Self {

@@ -89,6 +89,7 @@ impl MessageService for MessageGrpc {
             actor: caller.into(),
             message_id: fields::message_id("message_id", &request.message_id)?,
             content: new_content(request.content)?,
+            instead: None,
         };
         let edited = deadline.bound(self.messages.edit(edit)).await?;
         let edit_time = Some(timestamp(edited.time));

@@ -5,12 +5,14 @@ pub mod codec;
 mod content;
 pub mod grpc;
 mod list;
+mod screen;
 pub mod store;
 
 pub use self::change::{Deletion, Edit, Edited, OnDelete};
 pub use self::content::{Content, InvalidContent};
 pub(crate) use self::list::cut;
 pub use self::list::{Listing, OnRead, Page, Position};
+pub use self::screen::{Filter, Hook, Judged, Screens, Written};
 pub use self::store::Range;
 
 use std::sync::Arc;
@@ -102,14 +104,21 @@ impl Message {
 #[derive(Clone, Debug)]
 pub struct Messages {
     store: Store,
+    screens: Screens,
     on_read: Arc<dyn OnRead>,
     on_delete: OnDelete,
 }
 
 impl Messages {
-    /// `on_read` hears of pages that were shown, `on_delete` of deletions.
-    pub fn new(store: Store, on_read: Arc<dyn OnRead>, on_delete: OnDelete) -> Self {
-        Self { store, on_read, on_delete }
+    /// `screens` judge what users write; `on_read` hears of pages that were shown, `on_delete`
+    /// of deletions.
+    pub fn new(
+        store: Store,
+        screens: Screens,
+        on_read: Arc<dyn OnRead>,
+        on_delete: OnDelete,
+    ) -> Self {
+        Self { store, screens, on_read, on_delete }
     }
 
     /// Appends a message. The log judges it, after it has looked for a repeat.
@@ -134,7 +143,7 @@ impl Messages {
     ) -> Result<BoxFuture<'static, Result<Sent, Error>>, Error> {
         let log_id = self.store.log_of(&actor, &room_id).await?;
         let queued = if draft.fits(log_id) {
-            Some(self.store.queue(self.entry(log_id, &actor, &draft).await?))
+            Some(self.store.queue(self.entry(log_id, &actor, &room_id, &draft).await?))
         } else {
             None
         };
@@ -164,16 +173,24 @@ impl Messages {
         if !draft.fits(log_id) {
             return Err(self.misfit(actor, room_id).await);
         }
-        self.store.append(self.entry(log_id, actor, draft).await?).await
+        self.store.append(self.entry(log_id, actor, room_id, draft).await?).await
     }
 
-    /// The message on its way into a log: of a reply it is looked up what its thread began with.
-    async fn entry(&self, log_id: LogId, actor: &Actor, draft: &Draft) -> Result<Entry, Error> {
+    /// The message on its way into a log, as the screens let it pass: of a reply it is looked up
+    /// what its thread began with.
+    async fn entry(
+        &self,
+        log_id: LogId,
+        actor: &Actor,
+        room_id: &RoomId,
+        draft: &Draft,
+    ) -> Result<Entry, Error> {
+        let instead = self.screens.of_new(&self.store, log_id, actor, room_id, draft).await?;
         let root = match draft.content.reply_to() {
             Some(target) => store::root(&self.store, target).await?,
             None => None,
         };
-        Ok(draft.in_thread(draft.entry(log_id, actor.clone()), root))
+        Ok(draft.storing(draft.entry(log_id, actor.clone()), instead.as_ref(), root))
     }
 
     /// Why a message is refused that answers one of another log.
@@ -197,9 +214,10 @@ impl Messages {
     /// Replaces the content of a message. A repeat of its request gets the first reply.
     ///
     /// Refused with MESSAGE_NOT_FOUND, NOT_A_MEMBER, NOT_THE_SENDER, POSTING_RESTRICTED,
-    /// MESSAGE_DELETED, REQUEST_ID_REUSED.
+    /// MESSAGE_DELETED, REQUEST_ID_REUSED, CONTENT_FILTERED, HOOK_REFUSED, HOOK_UNAVAILABLE.
     pub async fn edit(&self, edit: Edit) -> Result<Edited, Error> {
         let (actor, message_id) = (edit.actor.clone(), edit.message_id);
+        let edit = Edit { instead: self.screens.of_edit(&self.store, &edit).await?, ..edit };
         self.store.change_message(&actor, message_id, edit).await
     }
 
@@ -245,11 +263,17 @@ impl Draft {
         };
         let payload = codec::sent(sender.as_ref(), self, None);
         let request = RequestKey::from(self.request_id.clone());
-        let mut entry = Entry::new(log_id, actor, request, self.is_counted(), payload);
-        if self.origin.as_ref().is_none_or(|origin| origin.counted) {
-            entry = entry.mentioning(self.content.mentions().clone());
+        let entry = Entry::new(log_id, actor, request, self.is_counted(), payload);
+        let entry = entry.expiring(self.expire_after).sent_by(sender).prior(self.priority);
+        self.calling(entry)
+    }
+
+    /// The entry with whom it calls on. History does not call unless it counts.
+    fn calling(&self, entry: Entry) -> Entry {
+        if self.origin.as_ref().is_some_and(|origin| !origin.counted) {
+            return entry;
         }
-        entry.expiring(self.expire_after).sent_by(sender).prior(self.priority)
+        entry.mentioning(self.content.mentions().clone())
     }
 
     /// Whether it counts as unread. History does not unless that is asked for.
@@ -257,10 +281,17 @@ impl Draft {
         self.origin.as_ref().map_or(!self.uncounted, |origin| origin.counted)
     }
 
-    /// The same as a reply in the thread that began with `root`, if there is one.
-    fn in_thread(&self, entry: Entry, root: Option<MessageId>) -> Entry {
-        let Some(root) = root else { return entry };
-        let payload = codec::sent(entry.sender(), self, Some(root));
-        entry.in_thread(root.seq, payload)
+    /// The same with what is stored of it: the content that takes the place of its own, if one
+    /// does, and as a reply in the thread that began with `root`, if there is one.
+    fn storing(&self, entry: Entry, instead: Option<&Content>, root: Option<MessageId>) -> Entry {
+        let root_seq = root.map(|root| root.seq);
+        let Some(content) = instead else {
+            let Some(root) = root else { return entry };
+            let payload = codec::sent(entry.sender(), self, Some(root));
+            return entry.storing(root_seq, payload);
+        };
+        let stored = Self { content: content.clone(), ..self.clone() };
+        let payload = codec::sent(entry.sender(), &stored, root);
+        stored.calling(entry.storing(root_seq, payload))
     }
 }

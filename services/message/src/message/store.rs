@@ -295,8 +295,8 @@ impl Change for Edit {
         change::in_time(&view, target, log.windows().edit, log.now(), EDIT_WINDOW_OVER)?;
         let before = codec::content(self.message_id, &target.payload)?;
         let reply_to = before.and_then(|content| content.reply_to());
-        let content = content.replying_to(reply_to);
-        let edited = codec::edited(self.message_id, &content, target.expire_time);
+        let stored = self.instead.as_ref().unwrap_or(&self.content).clone().replying_to(reply_to);
+        let edited = codec::edited(self.message_id, &stored, target.expire_time);
         let event = NewEvent::new(editor, edited).about(message).echoing(&self.request);
         let event = event.requested(&self.request, digest);
         let (seq, time) = log.append(event).await?;
@@ -304,7 +304,7 @@ impl Change for Edit {
                       WHERE log_id = $1 AND seq = $2";
         log.conn().query(update).bind(self.log_id().0).bind(message).bind(seq).execute().await?;
         log.mention_nobody(message).await?;
-        log.mention(&target.sender_id, message, self.content.mentions()).await?;
+        log.mention(&target.sender_id, message, stored.mentions()).await?;
         Ok(Edited { seq, time })
     }
 }

@@ -314,6 +314,7 @@ async fn two_tenants_with_equal_ids_do_not_meet(db: Db) {
         message_id: sent.message_id,
         request: Some(RequestId::new("e")).into(),
         content: content("theirs"),
+        instead: None,
     };
     refused(world.store.run(edit).await, Reason::MessageNotFound);
     let mut foreign = facts(one, &[(2, gained("eve"))]);

@@ -126,6 +126,7 @@ async fn a_deletion_leaves_no_byte_of_the_content(db: Db) {
         message_id: sent.message_id,
         request: None.into(),
         content: content("one more secret"),
+        instead: None,
     });
     edits.await.expect("an edit");
     // Two edits have the word in their request ids too, which are not content.

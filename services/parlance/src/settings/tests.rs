@@ -77,6 +77,10 @@ fn a_wrong_value_is_one_line_that_names_it() {
         ("audience = 'parlance-internal'", "audience"),
         ("deadline = '2m'", "deadline must not be longer than max-deadline"),
         ("store = 'postgres://x/y'", "auth-key is required"),
+        ("hook = 'nowhere'", "must be HOST:PORT"),
+        ("hook_deadline = '1ms'", "hook-deadline must be 10ms to 5s, not 1ms"),
+        ("hook_failure = 'shut'", "must be open or closed"),
+        ("hook_tenants = ['']", "hook-tenants must have 1 to 128 bytes"),
         ("this is not TOML", "cannot use the file"),
     ] {
         let error = with(text, Settings::default()).expect_err(text);

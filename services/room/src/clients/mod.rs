@@ -6,12 +6,14 @@ use tonic::{Request, Response, Status};
 use crate::Error;
 use crate::room::Actor;
 
+mod filters;
 mod members;
 mod roster;
 mod seats;
 mod tenants;
 mod user_logs;
 
+pub(crate) use filters::{ContentFilter, Filters};
 pub(crate) use members::Members;
 pub(crate) use roster::{Changed, Rosters};
 pub(crate) use seats::{Seats, Taken};

@@ -1,12 +1,15 @@
 //! `TenantSettingsService`.
 
+use parlance_proto::message::v1 as log;
 use parlance_proto::room::v1 as pb;
 use parlance_proto::room::v1::tenant_settings_service_server::TenantSettingsService;
 use parlance_rpc::{Deadline, Violation, fields, operator};
+use parlance_types::{FilterWord, InvalidFilterWord, MAX_FILTER_WORDS};
 use tonic::{Request, Response, Status};
 
 use super::{BlockPolicy, Change, MAX_FIELDS, TenantSettings, Tenants};
 use crate::Error;
+use crate::clients::ContentFilter;
 use crate::room::{Limits, MAX_CAPACITY, TenantRules, Use, check_retention, codec, whole_seconds};
 
 /// How many paths a mask may have.
@@ -32,11 +35,11 @@ impl TenantSettingsService for TenantSettingsGrpc {
     ) -> Result<Response<pb::GetTenantSettingsResponse>, Status> {
         let caller = operator(&request)?;
         let deadline = Deadline::of(&request);
-        let (settings, users) = self.tenants.get(&caller.tenant_id, deadline).await?;
+        let (settings, filter, users) = self.tenants.get(&caller.tenant_id, deadline).await?;
         let counted = settings.used.is_some() || users.is_some();
         let Use { rooms, live_rooms } = settings.used.unwrap_or_default();
         Ok(Response::new(pb::GetTenantSettingsResponse {
-            settings: Some(encode(&settings)),
+            settings: Some(encode(&settings, filter)),
             r#use: counted.then_some(pb::TenantUse { rooms, live_rooms, users }),
         }))
     }
@@ -48,8 +51,8 @@ impl TenantSettingsService for TenantSettingsGrpc {
         let caller = operator(&request)?;
         let deadline = Deadline::of(&request);
         let change = decode(request.into_inner())?;
-        let settings = self.tenants.set(caller.tenant_id, change, deadline).await?;
-        let settings = Some(encode(&settings));
+        let (settings, filter) = self.tenants.set(caller.tenant_id, change, deadline).await?;
+        let settings = Some(encode(&settings, filter));
         Ok(Response::new(pb::SetTenantSettingsResponse { settings }))
     }
 }
@@ -74,6 +77,10 @@ fn decode(request: pb::SetTenantSettingsRequest) -> Result<Change, Error> {
                 let seconds = whole_seconds(settings.retention);
                 check_retention("settings", seconds)?;
                 change.retention = Some(seconds);
+            }
+            "content_filter" => {
+                let filter = settings.content_filter.clone().unwrap_or_default();
+                change.content_filter = Some(content_filter(filter)?);
             }
             _ => return Err(Error::invalid("update_mask", "must name settings only")),
         }
@@ -121,6 +128,24 @@ fn block_policy(policy: i32) -> Result<BlockPolicy, Violation> {
     }
 }
 
+/// A filter that message will take.
+fn content_filter(filter: log::ContentFilter) -> Result<ContentFilter, Violation> {
+    let action = match log::FilterAction::try_from(filter.action) {
+        Ok(log::FilterAction::Unspecified) => log::FilterAction::Mask,
+        Ok(action) => action,
+        Err(_) => {
+            return Err(Violation::new("settings.content_filter.action", "must be an action"));
+        }
+    };
+    let at = "settings.content_filter.words";
+    let words = fields::each(at, filter.words, 0..=MAX_FILTER_WORDS, |field, word| {
+        let wrong = |InvalidFilterWord| Violation::new(field, FilterWord::RULE);
+        FilterWord::parse(word).map(FilterWord::into_string).map_err(wrong)
+    })?;
+    fields::once(words.iter(), |entry| format!("{at}[{entry}]"))?;
+    Ok(ContentFilter(log::ContentFilter { words, action: action.into() }))
+}
+
 fn max_live_rooms_per_user(most: Option<i32>) -> Result<i32, Violation> {
     let most = most.unwrap_or(TenantRules::default().max_live_rooms_per_user);
     if !(1..=MOST_LIVE_ROOMS).contains(&most) {
@@ -130,7 +155,7 @@ fn max_live_rooms_per_user(most: Option<i32>) -> Result<i32, Violation> {
     Ok(most)
 }
 
-fn encode(settings: &TenantSettings) -> pb::TenantSettings {
+fn encode(settings: &TenantSettings, ContentFilter(filter): ContentFilter) -> pb::TenantSettings {
     let TenantRules { max_live_rooms_per_user, retention } = settings.rules;
     let Limits { rooms, live_rooms, members, users } = settings.limits;
     pb::TenantSettings {
@@ -143,5 +168,6 @@ fn encode(settings: &TenantSettings) -> pb::TenantSettings {
         .into(),
         max_live_rooms_per_user: Some(max_live_rooms_per_user),
         retention: codec::seconds(retention),
+        content_filter: Some(filter),
     }
 }

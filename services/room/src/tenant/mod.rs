@@ -13,7 +13,7 @@ use parlance_types::{Clock, TenantId, stored_enum};
 pub(crate) use grpc::TenantSettingsGrpc;
 
 use crate::Error;
-use crate::clients;
+use crate::clients::{self, ContentFilter, Filters};
 use crate::room::{AllowedFields, Limits, TenantRules, Use};
 
 /// The most fields that rooms may have.
@@ -48,6 +48,7 @@ struct Change {
     max_live_rooms_per_user: Option<i32>,
     /// In seconds; 0: for ever.
     retention: Option<i64>,
+    content_filter: Option<ContentFilter>,
 }
 
 impl TenantSettings {
@@ -94,44 +95,51 @@ pub(crate) struct Tenants {
     db: Db,
     /// What membership has of them.
     below: clients::Tenants,
+    /// What message keeps of them: it alone, so that a filter is nowhere shown that does not hold.
+    filters: Filters,
     tasks: Tasks,
     clock: Arc<dyn Clock>,
 }
 
 impl Tenants {
-    pub(crate) fn new(db: Db, below: clients::Tenants, env: &Env) -> Self {
-        Self { db, below, tasks: env.tasks.clone(), clock: Arc::clone(&env.clock) }
+    pub(crate) fn new(db: Db, below: clients::Tenants, filters: Filters, env: &Env) -> Self {
+        Self { db, below, filters, tasks: env.tasks.clone(), clock: Arc::clone(&env.clock) }
     }
 
-    /// The settings of a tenant, and how many users it has, if they are limited.
+    /// The settings of a tenant, with its filter, and how many users it has, if they are limited.
     async fn get(
         &self,
         tenant: &TenantId,
         deadline: Deadline,
-    ) -> Result<(TenantSettings, Option<i64>), Error> {
+    ) -> Result<(TenantSettings, ContentFilter, Option<i64>), Error> {
         let settings = deadline.bound(store::get(&self.db, tenant)).await?;
         let users = match settings.limits.users {
             Some(_) => self.below.users(tenant, deadline).await?,
             None => None,
         };
-        Ok((settings, users))
+        Ok((settings, self.filters.get(tenant, deadline).await?, users))
     }
 
     /// Changes settings, to the end even if the caller goes away. What membership enforces is
-    /// stored here before membership is told: if that fails, a repeat tells it.
+    /// stored here before membership is told: if that fails, a repeat tells it. The filter is put
+    /// last, since that takes longest.
     async fn set(
         &self,
         tenant: TenantId,
         change: Change,
         deadline: Deadline,
-    ) -> Result<TenantSettings, Error> {
+    ) -> Result<(TenantSettings, ContentFilter), Error> {
         let (tenants, now) = (self.clone(), self.clock.now());
         let set = async move {
-            let settings = store::set(&tenants.db, &tenant, &change, now).await?;
+            let mut settings = store::set(&tenants.db, &tenant, &change, now).await?;
             if change.limits.is_some() || change.block_policy.is_some() {
-                return tenants.tell(&tenant, settings, deadline).await;
+                settings = tenants.tell(&tenant, settings, deadline).await?;
             }
-            Ok(settings)
+            let Some(filter) = change.content_filter else {
+                return Ok((settings, tenants.filters.get(&tenant, deadline).await?));
+            };
+            tenants.filters.put(&tenant, filter.clone(), deadline).await?;
+            Ok((settings, filter))
         };
         deadline.bound(detached(self.tasks.track(set))).await
     }

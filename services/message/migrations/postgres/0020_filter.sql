@@ -1,0 +1,10 @@
+-- Words that users of a tenant may not write, a line each, and what becomes of messages with
+-- them. A list that is put gets an id of its own, by which nodes know what they have made ready
+-- of it, also where the table is put back to an older copy.
+CREATE TABLE content_filters (
+    tenant_id TEXT COLLATE "C" NOT NULL,
+    list_id UUID NOT NULL,
+    action SMALLINT NOT NULL,
+    words TEXT NOT NULL,
+    PRIMARY KEY (tenant_id)
+);
