@@ -118,13 +118,13 @@ async fn from_its_time_on_nobody_gets_the_content_and_then_it_is_deleted(db: Db)
     let mentions = Some(pb::Mentions { user_ids: vec!["bob".to_owned()], everyone: false });
     let content = Some(pb::MessageContent { mentions: mentions.clone(), ..text("a secret") });
     let request = pb::SendMessageRequest { content, ..lasting("", 60) };
-    let root = ann.messages.send_message(request).await.expect("sent").into_inner();
+    let first = ann.messages.send_message(request).await.expect("sent").into_inner();
     let content = Some(pb::MessageContent { mentions, ..text("another secret") });
-    let request = pb::EditMessageRequest { content, ..editing(&root.message_id, "") };
+    let request = pb::EditMessageRequest { content, ..editing(&first.message_id, "") };
     ann.messages.edit_message(request).await.expect("edited");
-    let pin = pb::PinMessageRequest { message_id: root.message_id.clone() };
+    let pin = pb::PinMessageRequest { message_id: first.message_id.clone() };
     PinServiceClient::new(ann.transport.clone()).pin_message(pin).await.expect("pinned");
-    let reply_to_message_id = root.message_id.clone();
+    let reply_to_message_id = first.message_id.clone();
     let content = Some(pb::MessageContent { reply_to_message_id, ..text("a secret, too") });
     let request = pb::SendMessageRequest { content, ..lasting("", 60) };
     let reply = ann.messages.send_message(request).await.expect("sent").into_inner();
@@ -143,24 +143,24 @@ async fn from_its_time_on_nobody_gets_the_content_and_then_it_is_deleted(db: Db)
         "rooms by name",
         "Subscribe",
     ];
-    assert_eq!(holders(&world, &room, &root.message_id, reply.seq).await, all);
+    assert_eq!(holders(&world, &room, &first.message_id, reply.seq).await, all);
     world.clock.advance(1);
-    assert_eq!(holders(&world, &room, &root.message_id, reply.seq).await, [""; 0]);
-    let read = get(&mut bob, &root.message_id).await;
+    assert_eq!(holders(&world, &room, &first.message_id, reply.seq).await, [""; 0]);
+    let read = get(&mut bob, &first.message_id).await;
     assert_eq!((read.content, read.delete_seq, read.reply_count), (None, 0, 1));
 
     rest(&world, false).await;
     sweep(&world).await;
     let mut stream = world.subscribe(bob.clone(), from(&room, "", 0)).await;
     let told = stream.events_until(reply.seq + 2).await;
-    for (event, sent) in told[told.len() - 2..].iter().zip([&root, &reply]) {
+    for (event, sent) in told[told.len() - 2..].iter().zip([&first, &reply]) {
         assert_eq!(event.actor_id, "");
         let Some(Body::MessageDeleted(deleted)) = &event.body else { panic!("{event:?}") };
         assert_eq!((&deleted.message_id, deleted.expired), (&sent.message_id, true));
         assert_eq!(get(&mut bob, &sent.message_id).await.delete_seq, event.seq);
     }
-    assert_eq!(get(&mut bob, &root.message_id).await.reply_count, 0);
-    assert_eq!(holders(&world, &room, &root.message_id, reply.seq + 2).await, [""; 0]);
+    assert_eq!(get(&mut bob, &first.message_id).await.reply_count, 0);
+    assert_eq!(holders(&world, &room, &first.message_id, reply.seq + 2).await, [""; 0]);
     for table in ["expiries", "pins", "mentions"] {
         assert_eq!(rows(&world, table, room.log_id).await, 0, "{table}");
     }

@@ -135,8 +135,8 @@ async fn what_a_user_hid_is_in_no_answer_of_theirs_and_in_all_of_others(db: Db) 
     // A list shows the last message that is left.
     let request = pb::ListUserLogsRequest { user_id: "bob".to_owned(), ..Default::default() };
     let list = world.internal(TENANT).user_logs.list_user_logs(request).await.expect("a list");
-    let last = list.into_inner().logs.remove(0).last_message.expect("a message");
-    assert_eq!(last.message_id, root);
+    let shown = list.into_inner().logs.remove(0).last_message.expect("a message");
+    assert_eq!(shown.message_id, root);
     // So it is for who has blocked somebody, too.
     Own::of(&world, "bob").block("zed", true).await;
     assert_eq!(holders(&world, "bob", &root, &secret).await, [""; 0]);

@@ -186,6 +186,20 @@ impl Model {
         self.hide(world, other, hides).await;
     }
 
+    /// Hides a message from a member.
+    async fn hide_one(&mut self, world: &World, user_id: &'static str, random: &mut StdRng) {
+        let Some(sent) = self.messages.choose(random) else { return };
+        let (seq, cleared) = (sent.seq, self.members[user_id].cleared);
+        let (actor, user) = (actor(user_id), user(user_id));
+        let hider = Hider::new(world.store.clone());
+        let hide = hider.hide_messages(&actor, &user, self.log_id, vec![seq]);
+        let hidden = hide.await.is_ok();
+        assert_eq!(hidden, seq >= self.first && seq > cleared);
+        if hidden {
+            self.hid.insert((user_id, seq));
+        }
+    }
+
     async fn step(&mut self, world: &World, people: &mut People, random: &mut StdRng) {
         let user_id = *self.users.choose(random).expect("a user");
         let member = self.members.contains_key(user_id);
@@ -267,18 +281,7 @@ impl Model {
             }
             14 => world.store.prune(ON_PRUNE).await.expect("pruned"),
             15 | 16 => self.block(world, people, user_id, random).await,
-            17 | 18 if member => {
-                let Some(sent) = self.messages.choose(random) else { return };
-                let (seq, cleared) = (sent.seq, self.members[user_id].cleared);
-                let (actor, user) = (actor(user_id), user(user_id));
-                let hider = Hider::new(world.store.clone());
-                let hide = hider.hide_messages(&actor, &user, self.log_id, vec![seq]);
-                let hidden = hide.await.is_ok();
-                assert_eq!(hidden, seq >= self.first && seq > cleared);
-                if hidden {
-                    self.hid.insert((user_id, seq));
-                }
-            }
+            17 | 18 if member => self.hide_one(world, user_id, random).await,
             19 if member => Hider::new(world.store.clone()).sweep().await.expect("swept"),
             _ => {
                 self.version += 1;

@@ -35,13 +35,13 @@ async fn lobby(world: &World) -> Room {
     plan("lobby").owned(&["ann", "bob"]).make(world).await
 }
 
-fn at(seconds: i64) -> Option<prost_types::Timestamp> {
-    Some(prost_types::Timestamp { seconds, nanos: 0 })
+const fn at(seconds: i64) -> prost_types::Timestamp {
+    prost_types::Timestamp { seconds, nanos: 0 }
 }
 
 /// A message that somebody sent elsewhere, at a second.
 fn of_elsewhere(sender: &str, words: &str, seconds: i64, counted: bool) -> pb::SendMessageRequest {
-    let (time, sender_id) = (at(seconds), sender.to_owned());
+    let (time, sender_id) = (Some(at(seconds)), sender.to_owned());
     let origin = Some(pb::Origin { time, sender_id, counted });
     pb::SendMessageRequest { origin, ..saying("lobby", words) }
 }
@@ -61,19 +61,19 @@ async fn a_backend_brings_in_what_members_and_others_sent_elsewhere(db: Db) {
         let read = get(&mut bob, &sent.message_id).await;
         assert_eq!((read.sender_id.as_str(), words(&read)), (sender, Some("old")));
         // Order and time are the log's.
-        assert_eq!((read.origin_time, read.send_time), (at(seconds), now.send_time));
+        assert_eq!((read.origin_time, read.send_time), (Some(at(seconds)), now.send_time));
         assert!(read.uncounted && read.seq > now.seq);
         let mut stream = world.subscribe(bob.clone(), from(&room, "", 0)).await;
         let event = stream.events_until(sent.seq).await.pop().expect("an event");
         assert_eq!(event.actor_id, sender);
         let Some(Body::MessageSent(told)) = event.body else { panic!("a message") };
-        assert_eq!(told.origin_time, at(seconds));
+        assert_eq!(told.origin_time, Some(at(seconds)));
     }
     assert_eq!(get(&mut bob, &now.message_id).await.origin_time, None);
     // What is a member's is theirs to edit, and keeps where it comes from.
     let sent = bring(&mut backend, of_elsewhere("bob", "old", 60, false)).await;
     edit(&mut bob, &sent.message_id, "Old").await;
-    assert_eq!(get(&mut bob, &sent.message_id).await.origin_time, at(60));
+    assert_eq!(get(&mut bob, &sent.message_id).await.origin_time, Some(at(60)));
     let of_backend = backend.messages.edit_message(editing(&sent.message_id, "x")).await;
     refused(of_backend, Reason::NotTheSender);
     let mut operator = world.client(TENANT, Principal::Operator);
@@ -198,10 +198,10 @@ async fn what_is_wrong_with_an_origin_is_named(db: Db) {
     // It is 3601.5 s.
     bring(&mut backend, of_elsewhere("ann", "old", 3601, false)).await;
     for (time, sender_id, field) in [
-        (at(3602), "ann", "origin.time"),
+        (Some(at(3602)), "ann", "origin.time"),
         (None, "ann", "origin.time"),
         (Some(prost_types::Timestamp { seconds: 1, nanos: -1 }), "ann", "origin.time"),
-        (at(60), "a\0b", "origin.sender_id"),
+        (Some(at(60)), "a\0b", "origin.sender_id"),
     ] {
         let origin = Some(pb::Origin { time, sender_id: sender_id.to_owned(), counted: false });
         let request = pb::SendMessageRequest { origin, ..saying("lobby", "old") };

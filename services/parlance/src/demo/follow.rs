@@ -159,7 +159,7 @@ fn describe(frame: &Frame) -> Option<String> {
                 let text = custom.content.as_ref().map_or("", |content| content.text.as_str());
                 format!("{}, in passing: {text}", custom.sender_id)
             }
-            notice::Notice::Receipts(_) => return None,
+            notice::Notice::Receipts(_) | notice::Notice::MessagesHidden(_) => return None,
         },
         Frame::Heartbeat(_) => return None,
     })
