@@ -54,7 +54,7 @@ def test_every_file_that_the_page_for_contributors_names_is_there():
 
 # Options of the programs that bound nothing which a caller holds.
 NO_BOUND = set(
-    "config listen store bus bus-tag auth-key issuer audience leeway message membership internal-key-file"
+    "config listen store attachments bus bus-tag auth-key issuer audience leeway message membership internal-key-file"
     " hook hook-tenants reflection head-check deleted-retention drain log-format log-filter".split()
 )
 # What bounds something in the code; the row that tells of it, or why there is none.
@@ -73,6 +73,7 @@ ROWS = {
     "crates/rpc/src/balance.rs": "calls to a service below",
     "crates/rpc/src/shed.rs": "calls that are handled",
     "crates/telemetry/src/lines.rs": "log lines",
+    "services/message/src/attachment/grpc.rs": "uploads and downloads of attachments",
     "services/message/src/filter/mod.rs": "words of a content filter",
     "services/message/src/hook/mod.rs": "messages of which a hook is asked",
     "services/presence/src/options.rs": "presence streams",

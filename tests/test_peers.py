@@ -75,7 +75,7 @@ def test_the_service_config_repeats_every_call_and_lets_streams_wait():
     for service in generated.services():
         for method in service.methods:
             config, seen = configured(service.full_name, method.name), seen + 1
-            if method.server_streaming:
+            if method.server_streaming or method.client_streaming:
                 assert config == {"name": config["name"], "waitForReady": True}
             else:
                 assert config["retryPolicy"] and config["timeout"], method.full_name

@@ -48,8 +48,8 @@ def ask(channel, path, streams, token=None):
     """An empty request. How it was refused; None if it was not."""
     metadata = [("authorization", f"Bearer {token}")] if token is not None else []
     takes, answers = streams
-    ways = {(False, False): "unary_unary", (False, True): "unary_stream", (True, True): "stream_stream"}
-    call = getattr(channel, ways[streams])(path)
+    sides = {False: "unary", True: "stream"}
+    call = getattr(channel, f"{sides[takes]}_{sides[answers]}")(path)
     try:
         answer = call(iter([b""]) if takes else b"", metadata=metadata, timeout=10)
         if answers:

@@ -26,6 +26,7 @@ from parlance.membership.v1 import (
     user_service_pb2_grpc,
 )
 from parlance.message.v1 import (
+    attachment_service_pb2_grpc,
     event_pb2,
     fact_service_pb2,
     fact_service_pb2_grpc,
@@ -119,6 +120,7 @@ def retry_after(error):
 class _WithMetadata(
     grpc.UnaryUnaryClientInterceptor,
     grpc.UnaryStreamClientInterceptor,
+    grpc.StreamUnaryClientInterceptor,
     grpc.StreamStreamClientInterceptor,
 ):
     """Adds metadata to every call."""
@@ -142,6 +144,9 @@ class _WithMetadata(
 
     def intercept_unary_stream(self, continuation, call, request):
         return continuation(self._details(call), request)
+
+    def intercept_stream_unary(self, continuation, call, requests):
+        return continuation(self._details(call), requests)
 
     def intercept_stream_stream(self, continuation, call, requests):
         return continuation(self._details(call), requests)
@@ -188,6 +193,7 @@ class Client:
         self.metadata = metadata_service_pb2_grpc.MetadataServiceStub(channel)
         self.settings = tenant_settings_service_pb2_grpc.TenantSettingsServiceStub(channel)
         self.messages = message_service_pb2_grpc.MessageServiceStub(channel)
+        self.attachments = attachment_service_pb2_grpc.AttachmentServiceStub(channel)
         self.hides = hide_service_pb2_grpc.HideServiceStub(channel)
         self.reactions = reaction_service_pb2_grpc.ReactionServiceStub(channel)
         self.marks = mark_service_pb2_grpc.MarkServiceStub(channel)

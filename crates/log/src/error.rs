@@ -42,6 +42,14 @@ pub enum Error {
     #[error("the caller is suspended")]
     Suspended { until: Micros },
 
+    /// As much as anybody may have.
+    #[error("the caller may have at most {most} {limit}")]
+    QuotaExceeded { limit: &'static str, most: i64 },
+
+    /// Bytes that do not go on where the upload stands.
+    #[error("the upload stands at {arrived}, or another stream goes on with it")]
+    UploadOffset { arrived: i64 },
+
     #[error("facts must continue version {applied}")]
     FactGap { applied: i64 },
 
@@ -65,6 +73,14 @@ impl Error {
 
     pub const fn message_not_found() -> Self {
         Self::Refused(Reason::MessageNotFound, "the message does not exist")
+    }
+
+    pub const fn attachment_not_found() -> Self {
+        Self::Refused(Reason::AttachmentNotFound, "the attachment does not exist")
+    }
+
+    pub(crate) const fn attachment_in_use() -> Self {
+        Self::Refused(Reason::AttachmentInUse, "a message holds the attachment already")
     }
 
     pub const fn blocked() -> Self {
@@ -104,7 +120,7 @@ impl Error {
         Self::Refused(Reason::LogNotFound, "the log does not exist")
     }
 
-    pub(crate) const fn request_id_reused() -> Self {
+    pub const fn request_id_reused() -> Self {
         Self::Refused(Reason::RequestIdReused, "the request id was used with another payload")
     }
 }
@@ -120,6 +136,8 @@ impl Failure for Error {
             Self::Muted { .. } => Reason::Muted,
             Self::Suspended { .. } => Reason::Suspended,
             Self::SlowMode { .. } => Reason::SlowMode,
+            Self::QuotaExceeded { .. } => Reason::QuotaExceeded,
+            Self::UploadOffset { .. } => Reason::UploadOffset,
             Self::FactGap { .. } => Reason::FactGap,
             Self::Store(error) => Reason::of_store(error.heals()),
             Self::HighWater(_) => Reason::of_store(true),
@@ -138,6 +156,10 @@ impl Failure for Error {
                 refusal.with("until", codec::timestamp(*until).to_string())
             }
             Self::SlowMode { wait } => refusal.retry_after(*wait),
+            Self::QuotaExceeded { limit, most } => {
+                refusal.with("limit", *limit).with("most", most.to_string())
+            }
+            Self::UploadOffset { arrived } => refusal.with("arrived", arrived.to_string()),
             Self::FactGap { applied } => refusal.with("applied", applied.to_string()),
             _ => refusal,
         }

@@ -7,6 +7,7 @@
 //! (`facts`) alone.
 
 mod access;
+mod attach;
 mod broadcast;
 mod change;
 mod closed;
@@ -32,6 +33,7 @@ mod view;
 mod write;
 
 pub use access::{Actor, may_be_outdated};
+pub use attach::{Upload, attachable};
 pub use change::Change;
 pub use epoch::{CursorCheck, EpochId};
 pub use error::Error;

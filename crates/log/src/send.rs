@@ -11,21 +11,22 @@ use parlance_types::{
     LogId, MemberRule, MessageId, Micros, Role, RoomId, RoomKind, Seq, TenantId, UserId,
     stored_enum,
 };
+use uuid::Uuid;
 
 use crate::{
     Actor, Appended, EpochId, Error, Kind, Locked, Membership, NewEvent, RequestKey, StoredEvent,
-    codec,
+    attachable, codec,
 };
 
 /// A message on its way into a log. What is wrong with it can only be known by the log.
 #[derive(Clone, Debug)]
 pub struct Entry {
     pub(crate) log_id: LogId,
-    /// Who sends; without a user the system, which needs no membership.
-    pub(crate) actor: Actor,
     /// Whose message it is: the actor's, unless the system brings in what somebody wrote
     /// elsewhere.
     sender: Option<UserId>,
+    /// Who sends; without a user the system, which needs no membership.
+    pub(crate) actor: Actor,
     pub(crate) request: RequestKey,
     digest: [u8; 32],
     counted: bool,
@@ -35,6 +36,8 @@ pub struct Entry {
     /// How long the message is there; `None`: for ever.
     expires: Option<Micros>,
     pub(crate) priority: Priority,
+    /// What it holds of its sender's uploads.
+    attachments: Vec<Uuid>,
     pub(crate) payload: Bytes,
 }
 
@@ -95,19 +98,18 @@ impl Entry {
     ) -> Self {
         let digest = codec::digest(&payload);
         let payload = codec::echoing(payload, &request);
-        let (root, mentions, expires) = (None, Mentions::default(), None);
-        let (sender, priority) = (actor.user.clone(), Priority::default());
         Self {
             log_id,
+            sender: actor.user.clone(),
             actor,
-            sender,
             request,
             digest,
             counted,
-            root,
-            mentions,
-            expires,
-            priority,
+            root: None,
+            mentions: Mentions::default(),
+            expires: None,
+            priority: Priority::default(),
+            attachments: Vec::new(),
             payload,
         }
     }
@@ -144,6 +146,17 @@ impl Entry {
         Self { priority, ..self }
     }
 
+    /// The same message, holding uploads of its sender's.
+    #[must_use]
+    pub fn holding(self, attachments: Vec<Uuid>) -> Self {
+        Self { attachments, ..self }
+    }
+
+    /// What its request is told by.
+    pub const fn request(&self) -> &RequestKey {
+        &self.request
+    }
+
     /// `None`: the system.
     pub const fn sender(&self) -> Option<&UserId> {
         self.sender.as_ref()
@@ -157,6 +170,12 @@ impl Entry {
     /// Empty: the system.
     fn sender_id(&self) -> &str {
         self.sender().map_or("", UserId::as_str)
+    }
+
+    /// What it holds as the append takes it: the ids, a line each.
+    fn attachment_lines(&self) -> Option<String> {
+        let ids: Vec<_> = self.attachments.iter().map(Uuid::to_string).collect();
+        (!ids.is_empty()).then(|| ids.join("\n"))
     }
 }
 
@@ -174,6 +193,7 @@ stored_enum! {
         Blocked = 8,
         Suspended = 9,
         SlowMode = 10,
+        Unattachable = 11,
     }
 }
 
@@ -257,8 +277,9 @@ async fn call(conn: &mut Conn, now: Micros, entries: &[&Entry]) -> Result<Vec<Ou
     let mentions: Vec<_> = entries.iter().map(|entry| entry.mentions.lines()).collect();
     let expires: Vec<_> = entries.iter().map(|entry| entry.expires).collect();
     let judged: Vec<_> = entries.iter().map(|entry| entry.is_judged()).collect();
+    let attachments: Vec<_> = entries.iter().map(|entry| entry.attachment_lines()).collect();
     let call = "SELECT r_verdict, r_seq, r_time, r_epoch, r_tenant, r_room
-                FROM append_messages_v5($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
+                FROM append_messages_v5($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)";
     let call = conn
         .query(call)
         .bind(now)
@@ -271,7 +292,8 @@ async fn call(conn: &mut Conn, now: Micros, entries: &[&Entry]) -> Result<Vec<Ou
         .bind_array(roots)
         .bind_array(mentions)
         .bind_array(expires)
-        .bind_array(judged);
+        .bind_array(judged)
+        .bind_array(attachments);
     let rows: Vec<Row> = call.fetch_all().await?;
     let stored = Stored { table: "append_messages_v5", row: entries.len() };
     stored.value("rows", (rows.len() == entries.len()).then_some(()))?;
@@ -319,6 +341,7 @@ async fn step_by_step(
                 }
                 reply(&mut log, entry, outcome.time).await?;
                 log.mention(entry.sender_id(), outcome.seq, &entry.mentions).await?;
+                log.attach(outcome.seq, &entry.attachments).await?;
             }
             outcomes.push(outcome);
         }
@@ -342,6 +365,12 @@ async fn judge(log: &mut Locked<'_>, entry: &Entry) -> Result<Outcome, Error> {
     }
     if log.row.closed_seq.is_some() {
         return Ok(Outcome::of(Verdict::Closed));
+    }
+    if !entry.attachments.is_empty() {
+        let found = log.uploads(&entry.attachments).await?;
+        if attachable(&found, &entry.attachments, entry.sender(), None).is_err() {
+            return Ok(Outcome::of(Verdict::Unattachable));
+        }
     }
     let Some(sender) = &entry.actor.user else { return Ok(Outcome::of(Verdict::Stored)) };
     Ok(Outcome::of(match log.member(sender).await? {

@@ -95,8 +95,10 @@ pub fn remaining<T>(request: &tonic::Request<T>) -> Duration {
 /// Unary calls get what their `grpc-timeout` says, at most `max`, else `default`;
 /// streams get only what their client asks for, once they have begun: whatever it asks
 /// for, their request must be there and be answered within `default`, or it would hold its
-/// place for as long as its client likes. What needs no token lives ten minutes. What is late is
-/// answered DEADLINE_EXCEEDED, a stream in its trailers.
+/// place for as long as its client likes. A call that takes a stream and answers once has what
+/// its client asks for, if it does: how long that may stay quiet its handler says. What needs no
+/// token lives ten minutes. What is late is answered DEADLINE_EXCEEDED, a stream in its
+/// trailers.
 #[derive(Clone, Debug)]
 pub struct Deadlines {
     pub(crate) default: Duration,
@@ -129,9 +131,11 @@ impl Step for Deadlines {
         let now = Instant::now();
         let path = request.uri().path();
         let streams = reflection::streams(path);
+        // What takes a stream is answered once that has ended.
+        let waits = reflection::takes_stream(path) && !streams;
         let limit = if streams && is_open(path) {
             Some(asked.unwrap_or(OPEN_LIFE).min(OPEN_LIFE))
-        } else if streams {
+        } else if streams || waits {
             asked.map(|asked| asked.min(LONGEST))
         } else {
             Some(asked.unwrap_or(self.default).min(self.max))
@@ -141,6 +145,7 @@ impl Step for Deadlines {
             request.extensions_mut().insert(deadline);
         }
         let begins = match limit {
+            limit if waits => limit.unwrap_or(LONGEST),
             Some(limit) if !streams => limit,
             limit => limit.unwrap_or(self.default).min(self.default),
         };

@@ -7,8 +7,8 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use parlance_types::{
-    InvalidId, InvalidPageToken, InvalidPairs, LogId, MessageId, Micros, PageSize, Pairs,
-    RequestId, RoomId, UserId,
+    AttachmentId, InvalidId, InvalidPageToken, InvalidPairs, LogId, MessageId, Micros, PageSize,
+    Pairs, RequestId, RoomId, UserId,
 };
 use tonic::Status;
 
@@ -59,6 +59,10 @@ pub fn user_id(field: impl Into<String>, text: String) -> Result<UserId, Violati
 
 pub fn message_id(field: &str, text: &str) -> Result<MessageId, Violation> {
     text.parse().map_err(|InvalidId| Violation::new(field, "must be a message id"))
+}
+
+pub fn attachment_id(field: impl Into<String>, text: &str) -> Result<AttachmentId, Violation> {
+    text.parse().map_err(|InvalidId| Violation::new(field, "must be an attachment id"))
 }
 
 pub fn log_id(field: impl Into<String>, text: &str) -> Result<LogId, Violation> {

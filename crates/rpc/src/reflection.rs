@@ -148,6 +148,8 @@ mod tests {
         let sends = "/parlance.message.v1.MessageService/SendMessages";
         assert!(streams(sends) && takes_stream(sends));
         assert!(!takes_stream("/parlance.message.v1.StreamService/Subscribe"));
+        let upload = "/parlance.message.v1.AttachmentService/UploadAttachment";
+        assert!(takes_stream(upload) && !streams(upload));
         assert!(!streams("/parlance.message.v1.MessageService/SendMessage"));
         assert!(method("/parlance.message.v1.MessageService/Send").is_none());
     }

@@ -79,8 +79,8 @@ impl Step for Shed {
         };
         let caller = request.extensions().get::<Caller>();
         let account = self.0.account(caller, line);
-        let due = due(&request, streams);
         let flows = !opens && reflection::takes_stream(path);
+        let due = due(&request, streams || flows);
         let flow = if flows {
             let Some(flow) = account.flow() else { return Ok(too_many_streams().into_http()) };
             Some(flow)

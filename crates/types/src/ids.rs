@@ -136,6 +136,30 @@ impl FromStr for MessageId {
     }
 }
 
+/// Names an attachment: the log of its room, and the attachment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AttachmentId {
+    pub log_id: LogId,
+    pub id: Uuid,
+}
+
+impl fmt::Display for AttachmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.log_id, self.id.as_simple())
+    }
+}
+
+impl FromStr for AttachmentId {
+    type Err = InvalidId;
+
+    /// Accepts exactly what `Display` writes, so that one attachment has one id.
+    fn from_str(id: &str) -> Result<Self, InvalidId> {
+        let (log_id, own) = id.split_once('-').ok_or(InvalidId)?;
+        let parsed = Self { log_id: log_id.parse()?, id: own.parse().map_err(|_| InvalidId)? };
+        if parsed.to_string() == id { Ok(parsed) } else { Err(InvalidId) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,5 +185,17 @@ mod tests {
         for seq in ["0", "-1", "+42", "042"] {
             assert!(format!("{}-{seq}", id.log_id).parse::<MessageId>().is_err(), "{seq}");
         }
+    }
+
+    #[test]
+    fn an_attachment_id_reads_back_and_has_one_spelling() {
+        let id = AttachmentId { log_id: LogId(Uuid::from_u128(7)), id: Uuid::from_u128(0xa) };
+        let text = id.to_string();
+        assert_eq!(text.parse(), Ok(id));
+        let (log_id, own) = text.split_once('-').expect("two ids");
+        for bad in ["", "-", own, &text.to_uppercase(), &format!("{log_id}-1")] {
+            assert!(bad.parse::<AttachmentId>().is_err(), "{bad:?}");
+        }
+        assert!(format!("{log_id}-{}", id.id.as_hyphenated()).parse::<AttachmentId>().is_err());
     }
 }

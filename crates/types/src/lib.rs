@@ -10,7 +10,8 @@ mod word;
 
 pub use clock::{Clock, ManualClock, Micros, SystemClock};
 pub use ids::{
-    InvalidId, LogId, MessageId, RequestId, Resource, RoomId, Seq, SessionId, TenantId, UserId,
+    AttachmentId, InvalidId, LogId, MessageId, RequestId, Resource, RoomId, Seq, SessionId,
+    TenantId, UserId,
 };
 pub use page::{InvalidPageToken, MAX_ANSWER, PageSize, Query, cut, fitting};
 pub use pairs::{InvalidPairs, Pairs};

@@ -3,6 +3,7 @@
 //! A folder for each noun: its values and rules (`mod.rs`), its SQL (`store.rs`), its RPCs
 //! (`grpc.rs`). The logs themselves are `parlance_log`; `parlance_follow` streams them.
 
+pub mod attachment;
 pub mod expiry;
 pub mod fact;
 pub mod filter;
@@ -26,6 +27,7 @@ use std::time::Duration;
 use parlance_bus::Bus;
 use parlance_db::{Db, Migrations};
 use parlance_follow::Hub;
+use parlance_proto::message::v1::attachment_service_server::AttachmentServiceServer;
 use parlance_proto::message::v1::content_filter_service_server::ContentFilterServiceServer;
 use parlance_proto::message::v1::fact_service_server::FactServiceServer;
 use parlance_proto::message::v1::hide_service_server::HideServiceServer;
@@ -43,6 +45,8 @@ use parlance_proto::stored::thread_service_server::ThreadServiceServer;
 use parlance_proto::stored::user_log_service_server::UserLogServiceServer;
 use parlance_rpc::{Env, Served, internal, public};
 
+use self::attachment::grpc::AttachmentGrpc;
+use self::attachment::{Attachments, Blobs, detach_deleted, detach_pruned};
 use self::expiry::Expiries;
 use self::fact::grpc::FactGrpc;
 use self::filter::Filters;
@@ -88,10 +92,12 @@ const BEAT: Duration = Duration::from_secs(5);
 
 /// What goes with a message when it is deleted: a noun that keeps something of messages
 /// is named here.
-const ON_DELETE: OnDelete = &[unpin_deleted, discount_deleted, unmention_deleted, forget_deleted];
+const ON_DELETE: OnDelete =
+    &[unpin_deleted, discount_deleted, unmention_deleted, forget_deleted, detach_deleted];
 
 /// What goes with messages that are pruned, likewise.
-pub const ON_PRUNE: OnPrune = &[unpin_pruned, unmention_pruned, forget_pruned, unhide_pruned];
+pub const ON_PRUNE: OnPrune =
+    &[unpin_pruned, unmention_pruned, forget_pruned, unhide_pruned, detach_pruned];
 
 /// How often it is looked for what logs are to let go of.
 const PRUNE: Duration = Duration::from_secs(5);
@@ -107,13 +113,18 @@ const EXPIRE: Duration = Duration::from_secs(1);
 /// was hidden by those who are no members any more.
 const SWEEP: Duration = Duration::from_secs(5);
 
+/// How often it is looked for attachments that are to be removed.
+const TIDY: Duration = Duration::from_secs(5);
+
 /// How the service is laid out.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Config {
     pub store: LogOptions,
     pub stream: StreamOptions,
     /// What looks at messages before they are accepted, if anything does.
     pub hook: Option<hook::Options>,
+    /// Where the bytes of attachments are; without it there are none.
+    pub blobs: Option<Blobs>,
 }
 
 /// The message service, running.
@@ -124,6 +135,7 @@ pub struct Service {
     filters: Filters,
     marker: Arc<Marker>,
     inbox: Inbox,
+    attachments: Option<Attachments>,
     hub: Hub,
     pace: Pace,
     env: Env,
@@ -144,14 +156,18 @@ impl Service {
         let on_read = Arc::clone(&marker) as _;
         let messages = Messages::new(store.clone(), screens, on_read, ON_DELETE);
         let inbox = Inbox::new(store.clone());
-        Ok(Self { store, messages, filters, marker, inbox, hub, pace, env: env.clone() })
+        let attachments = config.blobs.map(|blobs| Attachments::new(store.clone(), blobs));
+        let env = env.clone();
+        Ok(Self { store, messages, filters, marker, inbox, attachments, hub, pace, env })
     }
 
     /// What users, backends and operators call, once the auth layer has verified them.
     pub fn public(&self) -> Served {
-        let Self { store, messages, marker, inbox, hub, pace, env, .. } = self.clone();
+        let Self { store, messages, marker, inbox, attachments, hub, pace, env, .. } = self.clone();
         let stream = StreamGrpc::new(hub.clone(), env.draining.clone()).into_server();
+        let attachments = AttachmentGrpc::new(attachments, env.clock, env.draining.clone());
         public![
+            AttachmentServiceServer::new(attachments),
             MessageServiceServer::new(MessageGrpc::new(messages, pace, env.draining)),
             MarkServiceServer::new(MarkGrpc::new(marker)),
             InboxServiceServer::new(InboxGrpc::new(inbox)),
@@ -181,6 +197,11 @@ impl Service {
     /// The logs themselves.
     pub const fn store(&self) -> &Store {
         &self.store
+    }
+
+    /// The attachments, if there are any.
+    pub const fn attachments(&self) -> Option<&Attachments> {
+        self.attachments.as_ref()
     }
 
     /// What the node follows.
@@ -238,6 +259,13 @@ impl Service {
             async move { expiries.sweep().await }
         };
         self.env.tasks.every("messages that expire", EXPIRE, Arc::default(), expire);
+        if let Some(attachments) = self.attachments.clone() {
+            let tidy = move || {
+                let attachments = attachments.clone();
+                async move { attachments.tidy().await }
+            };
+            self.env.tasks.every("attachments that are gone", TIDY, Arc::default(), tidy);
+        }
         if self.store.has_high_water() {
             let store = self.store.clone();
             let beat = move || {

@@ -9,6 +9,16 @@ mod rooms;
 mod stream;
 mod world;
 
+mod attachment {
+    mod growth;
+    mod harness;
+    mod held;
+    mod readers;
+    mod removal;
+    mod s3;
+    mod uploads;
+}
+
 mod broadcast {
     mod contacts;
     mod growth;

@@ -57,6 +57,13 @@ fn known() -> Vec<String> {
     names.map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
+/// What the environment says of how S3 is reached, as its other clients are told.
+pub(crate) fn of_aws() -> Vec<(String, String)> {
+    let named = std::env::vars_os().filter(|(name, _)| name.as_bytes().starts_with(b"AWS_"));
+    let texts = named.map(|(name, value)| (name.into_string(), trimmed(value).into_string()));
+    texts.filter_map(|(name, value)| Some((name.ok()?, value.ok()?))).collect()
+}
+
 /// Where a setting comes from: `--drain or PARLANCE_DRAIN`.
 pub(crate) fn sources(setting: &str) -> String {
     format!("--{setting} or {}", variable(setting))

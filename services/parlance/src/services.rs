@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use parlance_bus::{HighWater, InProcessBus, RedisBus};
 use parlance_db::{Db, Location, Migrations};
+use parlance_message::attachment::Blobs;
 use parlance_message::{LogOptions, StreamOptions};
 use parlance_presence::state::{Doubt, MemorySessions, RedisSessions, Sessions};
 use parlance_rpc::{Addresses, Env, Layers, Served, Tasks, Transport, balanced};
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::Failure;
 use crate::data_dir::DataDir;
+use crate::environment;
 use crate::fit::Files;
 use crate::settings::Config;
 use crate::values::{Bus, Store};
@@ -174,8 +176,9 @@ impl Services {
             |error: parlance_message::Error| Failure::fatal("cannot open the logs", &error);
         let db = self.database(parts, "message", parlance_message::MIGRATIONS).await?;
         let bus = self.bus(parts);
-        let (store, stream, hook) = (parts.writers()?, parts.streams(), parts.hook().await);
-        let config = parlance_message::Config { store, stream, hook };
+        let (store, stream) = (parts.writers()?, parts.streams());
+        let (hook, blobs) = (parts.hook().await, parts.blobs()?);
+        let config = parlance_message::Config { store, stream, hook, blobs };
         let message = parlance_message::Service::open(&parts.env, db, bus, config);
         let message = message.await.map_err(failed)?;
         self.epoch = message.store().epoch().await.map_err(failed)?.to_string();
@@ -368,6 +371,14 @@ impl Parts<'_> {
         let (deadline, on_failure) = (self.config.hook_deadline, self.config.hook_failure);
         let tenants = self.config.hook_tenants.clone();
         Some(parlance_message::hook::Options { transport, tenants, deadline, on_failure })
+    }
+
+    /// Where the bytes of attachments are, if there are attachments.
+    fn blobs(&self) -> Result<Option<Blobs>, Failure> {
+        let Some(place) = &self.config.attachments else { return Ok(None) };
+        let place = place.clone().with_options(environment::of_aws());
+        let blobs = Blobs::open(&place);
+        blobs.map(Some).map_err(|error| Failure::unusable("attachments", &error))
     }
 
     /// How presence is laid out.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
+use parlance_message::attachment::Place;
 use parlance_message::hook::OnFailure;
 use parlance_rpc::{Addresses, INTERNAL_AUDIENCE, KeySource, Reflection};
 use parlance_telemetry::Format;
@@ -15,7 +16,7 @@ use serde::Deserialize;
 
 use crate::Failure;
 use crate::failure::chain;
-use crate::values::{Bus, Span, Store, parsed, parsed_list};
+use crate::values::{Attachments, Bus, Span, Store, parsed, parsed_list};
 
 /// What flags, environment or file say. The file has the same names, with `_`
 /// for `-`.
@@ -34,6 +35,13 @@ pub struct Settings {
     #[arg(long, env = "PARLANCE_STORE", value_name = "URL", hide_env_values = true)]
     #[serde(deserialize_with = "parsed")]
     pub store: Option<Store>,
+    /// Where the bytes of attachments are kept: none; file:///FOLDER, which all replicas share;
+    /// or s3://BUCKET/PREFIX, with region, credentials and, if it is not Amazon's, endpoint in
+    /// the variables AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_ENDPOINT
+    /// [default: none; with SQLite the folder attachments beside the databases]
+    #[arg(long, env = "PARLANCE_ATTACHMENTS", value_name = "URL")]
+    #[serde(deserialize_with = "parsed")]
+    pub attachments: Option<Attachments>,
     /// What carries hints between nodes: memory, for one process;
     /// redis://[USER:PASSWORD@]HOST:PORT (7 or later); or nodes of a Redis Cluster,
     /// redis-cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT. Redis may come and go
@@ -206,6 +214,7 @@ pub struct Settings {
 pub struct Config {
     pub listen: SocketAddr,
     pub store: Store,
+    pub attachments: Option<Place>,
     pub bus: Bus,
     pub bus_tag: String,
     pub connections: u32,
@@ -296,6 +305,7 @@ impl Settings {
             config,
             listen,
             store,
+            attachments,
             bus,
             bus_tag,
             connections,
@@ -339,9 +349,12 @@ impl Settings {
         let tenant_rate = within("tenant-rate", self.tenant_rate, 10_000, 0..=1_000_000)?;
         let service_rate = within("service-rate", self.service_rate, 10_000, 0..=1_000_000)?;
         let (twice, services) = (2 * tenant_rate, 2 * service_rate);
+        let store = self.store.unwrap_or_else(|| Store::Sqlite("./data".into()));
+        let attachments = self.attachments.map_or_else(|| beside(&store), |Attachments(at)| at);
         let config = Config {
             listen: self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7070))),
-            store: self.store.unwrap_or_else(|| Store::Sqlite("./data".into())),
+            store,
+            attachments,
             bus: self.bus.unwrap_or(Bus::Memory),
             bus_tag: self.bus_tag.unwrap_or_else(|| "default".to_owned()),
             connections: within("connections", self.connections, 10, 2..=500)?,
@@ -414,6 +427,15 @@ impl Config {
             return wrong("auth-key", "is required with a Postgres store");
         }
         Ok(self)
+    }
+}
+
+/// Where the bytes of attachments are that nobody gave a place: beside files, but not beside a
+/// server.
+fn beside(store: &Store) -> Option<Place> {
+    match store {
+        Store::Sqlite(folder) => Some(Place::Folder(folder.join("attachments"))),
+        Store::Postgres(_) => None,
     }
 }
 

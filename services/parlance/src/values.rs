@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use parlance_bus::RedisUrl;
+use parlance_message::attachment::Place;
 use serde::{Deserialize, Deserializer, de};
 
 /// A span of time: a whole number and `ms`, `s`, `m` or `h`.
@@ -119,6 +120,26 @@ impl FromStr for Bus {
     }
 }
 
+/// Where the bytes of attachments are kept, if there are attachments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachments(pub Option<Place>);
+
+/// A text that names no such place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be none, file:///FOLDER or s3://BUCKET/PREFIX")]
+pub struct InvalidAttachments;
+
+impl FromStr for Attachments {
+    type Err = InvalidAttachments;
+
+    fn from_str(text: &str) -> Result<Self, InvalidAttachments> {
+        match text {
+            "none" => Ok(Self(None)),
+            place => place.parse().map(Some).map(Self).map_err(|_| InvalidAttachments),
+        }
+    }
+}
+
 /// Reads a value of the configuration file as flags are read.
 pub(crate) fn parsed<'de, D, T>(deserializer: D) -> Result<Option<T>, D::Error>
 where
@@ -171,6 +192,16 @@ mod tests {
             ["", "redis", "redis://", "redis://a:1/2", "redis-cluster://a:1,,b:2", "http://x"]
         {
             assert_eq!(bad.parse::<Bus>(), Err(InvalidBus), "{bad}");
+        }
+    }
+
+    #[test]
+    fn attachments_are_in_a_place_or_nowhere() {
+        assert_eq!("none".parse(), Ok(Attachments(None)));
+        let folder = Place::Folder("/var/lib/parlance".into());
+        assert_eq!("file:///var/lib/parlance".parse(), Ok(Attachments(Some(folder))));
+        for bad in ["", "/var/lib/parlance", "s3://", "gs://bucket"] {
+            assert_eq!(bad.parse::<Attachments>(), Err(InvalidAttachments), "{bad}");
         }
     }
 

@@ -14,6 +14,7 @@ use clap::Args;
 use futures::{Stream, StreamExt as _, stream};
 use parlance_proto::frame::Frame;
 use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::attachment_service_server::AttachmentServiceServer;
 use parlance_proto::message::v1::subscribe_response::Frame as Kind;
 use parlance_types::{Clock as _, SystemClock};
 use prost::Message as _;
@@ -26,7 +27,9 @@ use tonic::body::Body;
 use tonic::server::{Grpc, ServerStreamingService};
 use tonic::{Request, Response, Status};
 use tonic_prost::ProstCodec;
-use tower::service_fn;
+use tower::{ServiceExt as _, service_fn};
+
+use crate::carrier::Carrier;
 
 /// Bursts that a slow stream may be behind.
 const BACKLOG: usize = 1024;
@@ -75,6 +78,9 @@ pub(crate) async fn serve(Arguments { frame_bytes }: Arguments) {
     let service = service_fn(move |request: http::Request<Body>| {
         let bare = bare.clone();
         async move {
+            if request.uri().path().starts_with("/parlance.message.v1.AttachmentService/") {
+                return AttachmentServiceServer::new(Carrier).oneshot(request).await;
+            }
             let codec = ProstCodec::<Frame, pb::SubscribeRequest>::default();
             Ok::<_, Infallible>(Grpc::new(codec).server_streaming(bare, request).await)
         }

@@ -8,6 +8,7 @@ mod audience;
 mod bare;
 mod blaster;
 mod caller;
+mod carrier;
 mod figures;
 mod load;
 mod machine;

@@ -56,7 +56,7 @@ impl Sender {
     async fn send(&mut self, room: &str, number: usize) -> bool {
         let request_id = format!("{} {number}", self.name);
         let text = format!("{request_id} to {room}{}", "x".repeat(self.plan.padding));
-        let marks = number.is_multiple_of(self.plan.marks);
+        let marks = self.plan.marks > 0 && number.is_multiple_of(self.plan.marks);
         let target = self.latest.get(room).filter(|_| marks).cloned();
         let to = target.as_ref().map_or("", |target| &target.message_id);
         let began = Instant::now();

@@ -32,7 +32,7 @@ pub struct Plan {
     pub viewers: usize,
     /// Every so many messages, one is sent to two replicas at once, with one request id.
     pub twins: usize,
-    /// Every so many messages, one is a reply, and its sender reacts to something.
+    /// Every so many messages, one is a reply, and its sender reacts to something; 0: none is.
     pub marks: usize,
     /// Between two messages of a sender.
     pub pause: Duration,

@@ -131,6 +131,8 @@ impl Writer {
                 let micros = u64::try_from(outcome.time - self.clock.now()).unwrap_or(0);
                 Err(Error::SlowMode { wait: Duration::from_micros(micros) })
             }
+            // Since it was looked at, another message took it.
+            Verdict::Unattachable => Err(Error::attachment_in_use()),
             Verdict::Restricted => {
                 let rule = "the room's rules let only owners and admins send";
                 Err(Error::Refused(Reason::PostingRestricted, rule))

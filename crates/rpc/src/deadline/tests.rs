@@ -9,6 +9,7 @@ use super::*;
 use crate::step::{Last, StepLayer, Steps};
 
 const UNARY: &str = "/parlance.message.v1.MessageService/SendMessage";
+const UPLOAD: &str = "/parlance.message.v1.AttachmentService/UploadAttachment";
 const STREAM: &str = "/parlance.message.v1.StreamService/Subscribe";
 
 fn request(path: &str, timeout: Option<&str>) -> Request<Body> {
@@ -67,6 +68,15 @@ fn every_unit_of_a_timeout_is_read_and_nothing_else() {
     for bad in ["", "S", "1", "-1S", "+1S", "1.5S", "123456789S", "1s", "1 S", "1h", "é", "1é"] {
         assert_eq!(parse(bad), None, "{bad}");
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_takes_a_stream_and_answers_once_has_what_its_client_asks_for() {
+    let hour = Duration::from_hours(1);
+    let (response, deadline) = answer(UPLOAD, None, hour).await;
+    assert_eq!((reason(response.headers()), deadline), (None, None));
+    let (response, _) = answer(UPLOAD, Some("30M"), hour).await;
+    assert_eq!(reason(response.headers()), Some(Reason::DeadlineExceeded));
 }
 
 #[tokio::test(start_paused = true)]

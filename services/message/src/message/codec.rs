@@ -3,12 +3,13 @@
 use bytes::Bytes;
 use parlance_log::{Body, Error, Mentions, codec};
 use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::attachment::Source as PbSource;
 use parlance_proto::stored;
 use parlance_rpc::fields;
 use parlance_types::{MessageId, Micros, UserId};
 use prost::{DecodeError, Message as _};
 
-use super::{Content, Draft, ReactionCount};
+use super::{Attached, Content, Draft, ReactionCount, Source};
 
 /// The payload of a new message; `root` is what the thread of a reply began with.
 pub fn sent(sender: Option<&UserId>, draft: &Draft, root: Option<MessageId>) -> Bytes {
@@ -83,8 +84,10 @@ pub fn content(event: MessageId, payload: &[u8]) -> Result<Option<Content>, Erro
         let mentions = content.mentions.unwrap_or_default();
         let users = mentions.user_ids.into_iter().map(UserId::new).collect();
         let mentions = Mentions { users, everyone: mentions.everyone };
+        let attached = content.attachments.into_iter().filter_map(attached).collect();
         Content::stored(content.r#type, content.text, content.properties, reply_to)
             .mentioning(mentions)
+            .holding(attached)
     }))
 }
 
@@ -145,7 +148,43 @@ pub fn to_pb(content: &Content) -> pb::MessageContent {
             user_ids: mentions.users.iter().map(ToString::to_string).collect(),
             everyone: mentions.everyone,
         }),
+        attachments: content.attached().iter().map(attached_to_pb).collect(),
     }
+}
+
+fn attached_to_pb(attached: &Attached) -> pb::Attachment {
+    let source = match &attached.source {
+        Source::Stored(id) => PbSource::AttachmentId(id.to_string()),
+        Source::Url(url) => PbSource::Url(url.clone()),
+        Source::Inline(data) => PbSource::InlineData(data.to_vec()),
+    };
+    pb::Attachment {
+        source: Some(source),
+        name: attached.name.clone(),
+        content_type: attached.content_type.clone(),
+        size: attached.size,
+        width: attached.width,
+        height: attached.height,
+        duration: attached.duration.and_then(|duration| duration.try_into().ok()),
+    }
+}
+
+/// What is stored, so is known to be good; `None`: of a kind that a later version wrote.
+fn attached(attached: pb::Attachment) -> Option<Attached> {
+    let source = match attached.source? {
+        PbSource::AttachmentId(id) => Source::Stored(id.parse().ok()?),
+        PbSource::Url(url) => Source::Url(url),
+        PbSource::InlineData(data) => Source::Inline(data.into()),
+    };
+    Some(Attached {
+        source,
+        name: attached.name,
+        content_type: attached.content_type,
+        size: attached.size,
+        width: attached.width,
+        height: attached.height,
+        duration: attached.duration.and_then(|duration| duration.try_into().ok()),
+    })
 }
 
 #[cfg(test)]

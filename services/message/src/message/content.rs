@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use parlance_log::Mentions;
 use parlance_types::MessageId;
 
+use super::attached::Attached;
+
 const MAX_TEXT_CHARS: usize = 4000;
 const MAX_TYPE_BYTES: usize = 64;
 const MAX_PROPERTIES: usize = 32;
@@ -22,6 +24,7 @@ pub struct Content {
     properties: BTreeMap<String, String>,
     reply_to: Option<MessageId>,
     mentions: Mentions,
+    pub(super) attached: Vec<Attached>,
 }
 
 /// Which field of a content is wrong, and what it must be.
@@ -39,6 +42,17 @@ impl Content {
         properties: BTreeMap<String, String>,
         reply_to: Option<MessageId>,
     ) -> Result<Self, InvalidContent> {
+        Self::parse_holding(kind, text, properties, reply_to, Vec::new())
+    }
+
+    /// The same of one that holds something beside its text, which was looked at.
+    pub(super) fn parse_holding(
+        kind: String,
+        text: String,
+        properties: BTreeMap<String, String>,
+        reply_to: Option<MessageId>,
+        attached: Vec<Attached>,
+    ) -> Result<Self, InvalidContent> {
         let invalid = |field, rule| Err(InvalidContent { field, rule });
         let kind = if kind.is_empty() { TEXT.to_owned() } else { kind };
         if kind.len() > MAX_TYPE_BYTES || kind.chars().any(char::is_control) {
@@ -50,7 +64,7 @@ impl Content {
         if text.chars().count() > MAX_TEXT_CHARS {
             return invalid("text", "must have at most 4000 characters");
         }
-        if text.is_empty() && kind == TEXT {
+        if text.is_empty() && kind == TEXT && attached.is_empty() {
             return invalid("text", "must not be empty in a message of type text");
         }
         if properties.len() > MAX_PROPERTIES {
@@ -67,7 +81,7 @@ impl Content {
                 return invalid("properties", "must not contain U+0000");
             }
         }
-        Ok(Self::stored(kind, text, properties, reply_to))
+        Ok(Self::stored(kind, text, properties, reply_to).holding(attached))
     }
 
     /// Takes a content that was stored, so is known to be good.
@@ -77,7 +91,8 @@ impl Content {
         properties: BTreeMap<String, String>,
         reply_to: Option<MessageId>,
     ) -> Self {
-        Self { kind, text, properties, reply_to, mentions: Mentions::default() }
+        let (mentions, attached) = (Mentions::default(), Vec::new());
+        Self { kind, text, properties, reply_to, mentions, attached }
     }
 
     /// The type; "text" where the sender said none.
@@ -99,6 +114,17 @@ impl Content {
 
     pub const fn mentions(&self) -> &Mentions {
         &self.mentions
+    }
+
+    /// What it holds beside its text.
+    pub fn attached(&self) -> &[Attached] {
+        &self.attached
+    }
+
+    /// The same content, holding something beside its text.
+    #[must_use]
+    pub fn holding(self, attached: Vec<Attached>) -> Self {
+        Self { attached, ..self }
     }
 
     /// The same content, calling on some.
@@ -124,6 +150,7 @@ impl Content {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::Source;
 
     fn text(text: &str) -> Result<Content, InvalidContent> {
         Content::parse(String::new(), text.to_owned(), BTreeMap::new(), None)
@@ -135,6 +162,17 @@ mod tests {
         assert_eq!(text(&"é".repeat(4000)).expect("4000 code points").kind(), "text");
         assert_eq!(text(&"é".repeat(4001)).expect_err("too long").field, "text");
         assert_eq!(text("a\0b").expect_err("NUL").field, "text");
+    }
+
+    #[test]
+    fn what_holds_something_needs_no_text() {
+        let source = Source::Url("https://example.org".to_owned());
+        let (name, content_type) = (String::new(), String::new());
+        let picture =
+            Attached { source, name, content_type, size: 0, width: 0, height: 0, duration: None };
+        let (none, all) = (BTreeMap::new(), vec![picture]);
+        let held = Content::parse_holding(String::new(), String::new(), none, None, all);
+        assert_eq!(held.expect("a content").attached().len(), 1);
     }
 
     #[test]

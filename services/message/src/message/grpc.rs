@@ -9,6 +9,7 @@ use parlance_follow::frames::{epoch_token, stands};
 use parlance_log::codec::timestamp;
 use parlance_log::{Mentions, Priority, Sent};
 use parlance_proto::message::v1 as pb;
+use parlance_proto::message::v1::attachment::Source as PbSource;
 use parlance_proto::message::v1::list_messages_request::Position as PbPosition;
 use parlance_proto::stored;
 use parlance_proto::stored::message_service_server::MessageService;
@@ -18,8 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use self::sending::{Answers, Sending};
+use super::attached::MAX_ATTACHED;
 use super::codec::count_to_pb;
-use super::{Content, Draft, Edit, Listing, Message, Messages, Origin, Position};
+use super::{Attached, Content, Draft, Edit, Listing, Message, Messages, Origin, Position, Source};
 use crate::Error;
 
 /// How many users a message may call on by name.
@@ -227,7 +229,8 @@ pub(crate) fn content(content: Option<pb::MessageContent>) -> Result<Content, Er
         id => Some(fields::message_id("content.reply_to_message_id", id)?),
     };
     let mentions = mentions(content.mentions.unwrap_or_default())?;
-    Content::parse(content.r#type, content.text, content.properties, reply_to)
+    let attached = attached(content.attachments)?;
+    Content::parse_holding(content.r#type, content.text, content.properties, reply_to, attached)
         .map(|content| content.mentioning(mentions))
         .map_err(|invalid| Error::invalid(format!("content.{}", invalid.field), invalid.rule))
 }
@@ -236,6 +239,43 @@ fn mentions(mentions: pb::Mentions) -> Result<Mentions, Error> {
     let field = "content.mentions.user_ids";
     let users = fields::ids(field, mentions.user_ids, 0..=MAX_MENTIONS, UserId::parse)?;
     Ok(Mentions { users: users.into_iter().collect(), everyone: mentions.everyone })
+}
+
+fn attached(attachments: Vec<pb::Attachment>) -> Result<Vec<Attached>, Error> {
+    fields::length("content.attachments", attachments.len(), 0..=MAX_ATTACHED)?;
+    let mut all: Vec<Attached> = Vec::with_capacity(attachments.len());
+    for (at, attachment) in attachments.into_iter().enumerate() {
+        let field = |name: &str| format!("content.attachments[{at}].{name}");
+        let source = match attachment.source {
+            None => return Err(Error::invalid(field("source"), "is required")),
+            Some(PbSource::AttachmentId(id)) => {
+                Source::Stored(fields::attachment_id(field("attachment_id"), &id)?)
+            }
+            Some(PbSource::Url(url)) => Source::Url(url),
+            Some(PbSource::InlineData(data)) => Source::Inline(data.into()),
+        };
+        let twice =
+            |before: &Attached| matches!(source, Source::Stored(_)) && before.source == source;
+        if all.iter().any(twice) {
+            return Err(Error::invalid(field("attachment_id"), "must be named once"));
+        }
+        let size = match &source {
+            Source::Inline(data) => i64::try_from(data.len()).unwrap_or(i64::MAX),
+            Source::Stored(_) | Source::Url(_) => attachment.size,
+        };
+        let attached = Attached {
+            source,
+            name: attachment.name,
+            content_type: attachment.content_type,
+            size,
+            width: attachment.width,
+            height: attachment.height,
+            duration: fields::duration(&field("duration"), attachment.duration)?,
+        };
+        attached.check().map_err(|invalid| Error::invalid(field(invalid.field), invalid.rule))?;
+        all.push(attached);
+    }
+    Ok(all)
 }
 
 /// The content of an edit, which keeps what the message answers.

@@ -1,5 +1,6 @@
 //! Messages: what senders write, and what becomes of it.
 
+mod attached;
 mod change;
 pub mod codec;
 mod content;
@@ -8,6 +9,8 @@ mod list;
 mod screen;
 pub mod store;
 
+pub use self::attached::{Attached, Source};
+pub(crate) use self::attached::{is_content_type, is_name};
 pub use self::change::{Deletion, Edit, Edited, OnDelete};
 pub use self::content::{Content, InvalidContent};
 pub(crate) use self::list::cut;
@@ -19,8 +22,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use parlance_log::{Actor, Entry, Error, Priority, RequestKey, Sent, Store, View, may_be_outdated};
+use parlance_log::{
+    Actor, Entry, Error, Priority, RequestKey, Sent, Store, View, attachable, may_be_outdated,
+};
 use parlance_types::{LogId, MessageId, Micros, RequestId, RoomId, Seq, UserId};
+use uuid::Uuid;
 
 /// A message somebody wants to send to a room.
 #[derive(Clone, Debug)]
@@ -177,7 +183,7 @@ impl Messages {
     }
 
     /// The message on its way into a log, as the screens let it pass: of a reply it is looked up
-    /// what its thread began with.
+    /// what its thread began with, and of uploads that it holds what they are.
     async fn entry(
         &self,
         log_id: LogId,
@@ -190,7 +196,43 @@ impl Messages {
             Some(target) => store::root(&self.store, target).await?,
             None => None,
         };
-        Ok(draft.storing(draft.entry(log_id, actor.clone()), instead.as_ref(), root))
+        let entry = draft.entry(log_id, actor.clone());
+        let is_other = instead.is_some() || root.is_some();
+        let stored = instead.map(|content| Draft { content, ..draft.clone() });
+        let stored = stored.as_ref().unwrap_or(draft);
+        if stored.content.stored_ids().next().is_none() {
+            return Ok(if is_other { stored.storing(entry, root) } else { entry });
+        }
+        match self.described(log_id, entry.sender(), stored).await {
+            Ok((uploads, described)) => Ok(described.storing(entry.holding(uploads), root)),
+            // Of a repeat its own message has them.
+            Err(Error::Refused(..))
+                if self.store.is_stored(log_id, entry.sender(), entry.request()).await? =>
+            {
+                Ok(entry)
+            }
+            Err(refused @ Error::Refused(..)) => {
+                // A caller who may not see the room does not learn what is in it.
+                let view = self.store.view_of_room(actor, room_id).await?;
+                view.visible_to(actor.user.as_ref())?;
+                Err(refused)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The uploads that a message is to hold, and the message with what they are.
+    async fn described(
+        &self,
+        log_id: LogId,
+        sender: Option<&UserId>,
+        draft: &Draft,
+    ) -> Result<(Vec<Uuid>, Draft), Error> {
+        let ids = draft.content.uploads(log_id)?;
+        let found = self.store.uploads(log_id, &ids).await?;
+        let uploads = attachable(&found, &ids, sender, None)?;
+        let content = draft.content.clone().describing(&uploads);
+        Ok((ids, Draft { content, ..draft.clone() }))
     }
 
     /// Why a message is refused that answers one of another log.
@@ -281,17 +323,10 @@ impl Draft {
         self.origin.as_ref().map_or(!self.uncounted, |origin| origin.counted)
     }
 
-    /// The same with what is stored of it: the content that takes the place of its own, if one
-    /// does, and as a reply in the thread that began with `root`, if there is one.
-    fn storing(&self, entry: Entry, instead: Option<&Content>, root: Option<MessageId>) -> Entry {
-        let root_seq = root.map(|root| root.seq);
-        let Some(content) = instead else {
-            let Some(root) = root else { return entry };
-            let payload = codec::sent(entry.sender(), self, Some(root));
-            return entry.storing(root_seq, payload);
-        };
-        let stored = Self { content: content.clone(), ..self.clone() };
-        let payload = codec::sent(entry.sender(), &stored, root);
-        stored.calling(entry.storing(root_seq, payload))
+    /// The entry of which this is stored, as a reply in the thread that began with `root`, if
+    /// there is one.
+    fn storing(&self, entry: Entry, root: Option<MessageId>) -> Entry {
+        let payload = codec::sent(entry.sender(), self, root);
+        self.calling(entry.storing(root.map(|root| root.seq), payload))
     }
 }

@@ -2,8 +2,8 @@
 
 use parlance_db::Query;
 use parlance_log::{
-    Actor, Body, Change, Error, Kind, Locked, NewEvent, Store, Target, View, codec as log_codec,
-    has_expired, with_view,
+    Actor, Body, Change, Error, Kind, Locked, NewEvent, Store, Target, View, attachable,
+    codec as log_codec, has_expired, with_view,
 };
 use parlance_types::{LogId, MessageId, Micros, Seq, UserId};
 
@@ -295,7 +295,11 @@ impl Change for Edit {
         change::in_time(&view, target, log.windows().edit, log.now(), EDIT_WINDOW_OVER)?;
         let before = codec::content(self.message_id, &target.payload)?;
         let reply_to = before.and_then(|content| content.reply_to());
-        let stored = self.instead.as_ref().unwrap_or(&self.content).clone().replying_to(reply_to);
+        let stored = self.instead.as_ref().unwrap_or(&self.content);
+        let ids = stored.uploads(self.message_id.log_id)?;
+        let found = log.uploads(&ids).await?;
+        let uploads = attachable(&found, &ids, editor, Some(message))?;
+        let stored = stored.clone().describing(&uploads).replying_to(reply_to);
         let edited = codec::edited(self.message_id, &stored, target.expire_time);
         let event = NewEvent::new(editor, edited).about(message).echoing(&self.request);
         let event = event.requested(&self.request, digest);
@@ -305,6 +309,10 @@ impl Change for Edit {
         log.conn().query(update).bind(self.log_id().0).bind(message).bind(seq).execute().await?;
         log.mention_nobody(message).await?;
         log.mention(&target.sender_id, message, stored.mentions()).await?;
+        log.detach(message, &ids).await?;
+        let new = uploads.iter().filter(|upload| upload.message_seq.is_none());
+        let new: Vec<_> = new.map(|upload| upload.attachment_id).collect();
+        log.attach(message, &new).await?;
         Ok(Edited { seq, time })
     }
 }

@@ -70,6 +70,7 @@ async fn every_task_of_the_embedded_mode_is_watched() {
     let (_folder, process) = embedded(&stop).await;
     let names: Vec<_> = process.env.tasks.report().into_keys().collect();
     let expected = [
+        "attachments that are gone",
         "closed rooms",
         "closed rosters",
         "head check",

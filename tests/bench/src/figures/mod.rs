@@ -7,6 +7,7 @@ mod memory;
 mod outage;
 mod pages;
 mod sends;
+mod transfers;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -32,6 +33,10 @@ pub(crate) async fn all(plan: &Plan, suite: &mut Measured) {
     }
     if plan.has(&["G7"]) && matches!(suite, Measured::Distributed(_)) {
         outage::measure(plan, suite).await;
+    }
+    // The distributed suite of the bench keeps no attachments.
+    if plan.has(&["T1", "T2", "T3"]) && matches!(suite, Measured::Embedded(_)) {
+        transfers::measure(plan, suite).await;
     }
     if plan.has(&["S9"]) {
         memory::measure(plan, suite).await;

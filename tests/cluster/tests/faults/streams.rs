@@ -19,7 +19,7 @@ async fn a_thousand_streams_move_to_the_other_replica() {
     let mut cluster = Cluster::start(2).await;
     // Each message is delivered a thousand times.
     let pause = Duration::from_millis(200);
-    let plan = Plan { rooms: 1, senders: 2, viewers: 2, pause, ..Plan::default() };
+    let plan = Plan { rooms: 1, senders: 2, viewers: 2, marks: 0, pause, ..Plan::default() };
     let mut traffic = Traffic::start(&cluster, plan).await;
     let room = traffic.rooms[0].clone();
     let users: Vec<String> = (0..USERS).map(|number| format!("crowd-{number}")).collect();
@@ -65,7 +65,7 @@ async fn streams_that_nobody_reads_delay_nobody_and_miss_nothing() {
     let cluster = Cluster::start(2).await;
     let user = "sleeper".to_owned();
     cluster.service().know(std::slice::from_ref(&user)).await;
-    let plan = Plan { rooms: 1, pause: Duration::ZERO, padding: 3500, ..Plan::default() };
+    let plan = Plan { rooms: 1, pause: Duration::ZERO, padding: 3500, marks: 0, ..Plan::default() };
     let traffic = Traffic::start(&cluster, plan).await;
     let room = traffic.rooms[0].clone();
     traffic.owner.add(0, &room, &user).await.expect("added");
