@@ -123,10 +123,16 @@ impl Attachments {
     ///
     /// Refused with ATTACHMENT_NOT_FOUND, NOT_A_MEMBER.
     pub async fn get(&self, actor: &Actor, id: AttachmentId) -> Result<Attachment, Error> {
+        Ok(self.look(actor, id).await?.1)
+    }
+
+    /// An attachment that the actor may read, and the view of its room.
+    async fn look(&self, actor: &Actor, id: AttachmentId) -> Result<(View, Attachment), Error> {
         let read = async |_| store::find(&self.store, actor.user.as_ref(), id).await;
         let found = self.store.read_met(actor, id.log_id, read).await?;
         let (view, found) = found.ok_or(Error::attachment_not_found())?;
-        shown(&view, actor, found)
+        let attachment = shown(&view, actor, found)?;
+        Ok((view, attachment))
     }
 
     /// Begins a stream of the bytes of an attachment, from where it stands.
@@ -138,10 +144,7 @@ impl Attachments {
         id: AttachmentId,
         offset: i64,
     ) -> Result<Upload, Error> {
-        let read = async |_| store::find(&self.store, actor.user.as_ref(), id).await;
-        let found = self.store.read_met(actor, id.log_id, read).await?;
-        let (view, found) = found.ok_or(Error::attachment_not_found())?;
-        let attachment = shown(&view, actor, found)?;
+        let (view, attachment) = self.look(actor, id).await?;
         if attachment.uploader != actor.user {
             return Err(Error::attachment_not_found());
         }
