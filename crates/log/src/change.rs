@@ -22,8 +22,8 @@ pub trait Change: Send + Sync + 'static {
     /// first run was committed, the second one must find that it was.
     ///
     /// Changes share a transaction, each judged by what the one before it left. So of what
-    /// others may lock, too, this locks nothing but the log. What it refuses it refuses before
-    /// it has written anything; what it refuses after its event was appended is rolled back.
+    /// others may lock, too, this locks nothing but the log, and the rows of members that
+    /// [`Locked::view`] holds. What it refuses it refuses before it has written anything; what it refuses after its event was appended is rolled back.
     fn run(&self, log: &mut Locked<'_>) -> impl Future<Output = Result<Self::Done, Error>> + Send;
 }
 

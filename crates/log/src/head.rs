@@ -93,6 +93,12 @@ const SAVE: &str = "
            delete_window = $16, mention_seq = $17
      WHERE log_id = $1";
 
+/// Holds the row of a member, as [`LOCK`] does that of the log.
+const HOLD_MEMBER: &str = "
+    UPDATE members SET role = role WHERE log_id = $1 AND user_id = $2
+    RETURNING role, joined_seq, cleared_seq, muted_until, suspended_until, has_blocks, peer_blocked,
+              has_hidden";
+
 const INSERT_EVENT: &str = "
     INSERT INTO events (log_id, seq, time, ord, kind, sender_id, request_id, digest, counted,
                         target_seq, payload, root_seq, expire_time)
@@ -261,12 +267,16 @@ impl<'c> Locked<'c> {
         row.map(|row| row.membership(self.id)).transpose()
     }
 
-    /// What `viewer` may see of the log, as far as blocks do not matter.
+    /// What `viewer` may see of the log, as far as blocks do not matter. Their row is held, too:
+    /// a suspension is written there without the lock of the log, and none comes between what is
+    /// judged here and its commit.
     pub async fn view(&mut self, viewer: Option<&UserId>) -> Result<View, Error> {
-        let member = match viewer {
-            Some(viewer) => self.member(viewer).await?,
-            None => None,
-        };
+        let mut member = None;
+        if let Some(viewer) = viewer {
+            let hold = self.conn.query(HOLD_MEMBER).bind(self.id.0).bind(viewer.as_str());
+            let row: Option<MemberRow> = hold.fetch_optional().await?;
+            member = row.map(|row| row.membership(self.id)).transpose()?;
+        }
         self.row.view(self.id, self.epoch.1.clone(), member, self.now)
     }
 

@@ -24,6 +24,7 @@ use crate::world::{World as Logs, draft, options, reopen};
 test_on_each_db!(parlance_message::MIGRATIONS =>
     a_muted_member_reads_and_marks_and_deletes_their_own_and_no_more,
     a_mute_ends_by_itself_by_the_clock_of_the_append,
+    a_mute_ends_while_no_replica_runs,
     a_mute_is_lifted_and_may_have_no_end,
     a_repeat_gets_its_first_reply_though_its_sender_is_muted,
     a_member_comes_back_muted,
@@ -109,6 +110,17 @@ async fn a_mute_ends_by_itself_by_the_clock_of_the_append(db: Db) {
     refused(bob.messages.send_message(saying("lobby", "x")).await, Reason::Muted);
     world.clock.advance(1);
     assert_eq!(send(&mut bob, "lobby", "again").await.seq, muted + 1);
+}
+
+async fn a_mute_ends_while_no_replica_runs(db: Db) {
+    let later = reopen(&db).await;
+    let world = World::open(db).await;
+    let muted = mute(&lobby(&world).await, "bob", Some(60 * SECOND)).await;
+    refused(world.user("bob").messages.send_message(saying("lobby", "x")).await, Reason::Muted);
+    drop(world);
+    let world = World::open(later).await;
+    world.clock.advance(60 * SECOND);
+    assert_eq!(send(&mut world.user("bob"), "lobby", "again").await.seq, muted + 1);
 }
 
 async fn a_mute_is_lifted_and_may_have_no_end(db: Db) {

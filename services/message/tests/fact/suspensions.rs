@@ -1,7 +1,7 @@
 //! Users who are kept out of everything.
 
 use futures::future::join_all;
-use parlance_db::{Db, test_on_each_db, testing};
+use parlance_db::{Db, Tx, test_on_each_db, testing};
 use parlance_log::FOR_EVER;
 use parlance_message::{Error, MIGRATIONS};
 use parlance_proto::message::v1 as pb;
@@ -16,9 +16,9 @@ use parlance_types::{LogId, Micros, Seq};
 use tokio::sync::Notify;
 use tonic_types::StatusExt as _;
 
-use crate::harness::{Client, TENANT, World, editing, refused, saying, send, unread};
+use crate::harness::{Client, TENANT, World, editing, get, refused, saying, send, unread};
 use crate::reaction::reactions;
-use crate::rooms::{Own, plan};
+use crate::rooms::{Own, group, plan};
 use crate::stream::harness::{Reader, all_rooms, latest};
 use crate::world::{World as Logs, draft, reopen};
 
@@ -246,6 +246,40 @@ async fn send_until_suspended(world: &Logs, log_id: LogId, accepts: &Notify) -> 
     }
 }
 
+/// A suspension that is being written, and is committed once a statement waits for it.
+struct Suspending {
+    db: Db,
+    transaction: Tx,
+}
+
+impl Suspending {
+    async fn begin(db: &Db, log_id: LogId) -> Self {
+        let mut transaction = db.begin().await.expect("a transaction");
+        let suspend = "UPDATE members SET suspended_until = $2
+                        WHERE log_id = $1 AND user_id = 'bob'";
+        let suspend = transaction.query(suspend).bind(log_id.0).bind(60 * SECOND);
+        suspend.execute().await.expect("suspended");
+        Self { db: db.clone(), transaction }
+    }
+
+    /// Does what is judged by what was before, and waits with a statement like this.
+    async fn commit_once<T>(self, waiting: &str, work: impl Future<Output = T>) -> T {
+        let suspended = async {
+            eventually(|| async {
+                let waits = "SELECT COUNT(*) FROM pg_stat_activity
+                              WHERE wait_event = 'transactionid' AND query LIKE $1
+                                AND pid IN (SELECT pid FROM pg_locks
+                                             WHERE relation = 'members'::regclass)";
+                let waits = self.db.read(waits).bind(waiting);
+                waits.fetch_one::<(i64,)>().await.expect("a count").0 == 1
+            })
+            .await;
+            self.transaction.commit().await.expect("committed");
+        };
+        tokio::join!(work, suspended).0
+    }
+}
+
 /// A send that was judged before its sender was suspended, and is stored after: it waits for
 /// the row that the suspension is writing.
 #[tokio::test]
@@ -254,26 +288,29 @@ async fn a_send_that_was_judged_before_a_suspension_is_judged_again() {
         let logs = Logs::open(db.clone()).await;
         let log_id = logs.group("r", &["ann", "bob"]).await;
         let head = logs.head(log_id).await;
-        let mut suspending = db.begin().await.expect("a transaction");
-        let suspend = "UPDATE members SET suspended_until = $2
-                        WHERE log_id = $1 AND user_id = 'bob'";
-        let suspend = suspending.query(suspend).bind(log_id.0).bind(60 * SECOND);
-        suspend.execute().await.expect("suspended");
-        let suspended = async {
-            eventually(|| async {
-                let waits = "SELECT COUNT(*) FROM pg_stat_activity
-                              WHERE wait_event = 'transactionid'
-                                AND query LIKE '%append_messages%'
-                                AND pid IN (SELECT pid FROM pg_locks
-                                             WHERE relation = 'members'::regclass)";
-                db.read(waits).fetch_one::<(i64,)>().await.expect("a count").0 == 1
-            })
-            .await;
-            suspending.commit().await.expect("committed");
-        };
-        let (sent, ()) = tokio::join!(logs.send(log_id, "bob", "late", "x"), suspended);
+        let suspending = Suspending::begin(&db, log_id).await;
+        let send = logs.send(log_id, "bob", "late", "x");
+        let sent = suspending.commit_once("%append_messages%", send).await;
         assert!(matches!(sent, Err(Error::Suspended { .. })), "{sent:?}");
         assert_eq!(logs.head(log_id).await, head);
+    })
+    .await;
+}
+
+/// Every other change is judged by the row that it holds until it is stored.
+#[tokio::test]
+async fn a_change_beside_a_suspension_waits_for_it_and_is_refused() {
+    testing::on_postgres(MIGRATIONS, async |db: Db| {
+        let world = World::open(db.clone()).await;
+        let log_id = group(&world, "lobby", &["ann", "bob"]).await.log_id;
+        let mut bob = world.user("bob");
+        let message_id = send(&mut bob, "lobby", "tea").await.message_id;
+        let suspending = Suspending::begin(&db, log_id).await;
+        let edit = bob.messages.edit_message(editing(&message_id, "coffee"));
+        let edited = suspending.commit_once("%UPDATE members SET role = role%", edit).await;
+        refused(edited, Reason::Suspended);
+        let shown = get(&mut world.user("ann"), &message_id).await;
+        assert_eq!(shown.content.expect("content").text, "tea");
     })
     .await;
 }
