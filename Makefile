@@ -10,7 +10,7 @@ SERVERS := scripts/with-postgres scripts/with-redis --cluster
 BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/programs
 NAMES := parlance parlance-message parlance-membership parlance-room parlance-presence
 # All but examples in comments, of which there are none.
-RUST_TESTS := --workspace --lib --bins --tests
+RUST_TESTS := --workspace --lib --tests
 CLUSTER_TESTS := --workspace --test faults
 CLIPPY := cargo clippy --workspace --all-targets -- -D warnings
 TESTS := PATH="$(CURDIR)/.tools/bin:$$PATH" $(VENV)/python -m pytest -n 2 --dist loadfile tests

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgMatches, Command, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
@@ -18,7 +19,7 @@ use crate::{Failure, Part, demo, process};
 /// order. Times are whole numbers and ms, s, m or h, as in 30s.
 #[derive(Debug, Parser)]
 #[command(name = "parlance", version, args_conflicts_with_subcommands = true)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Option<Asked>,
     #[command(flatten)]
@@ -48,7 +49,7 @@ enum Asked {
 impl Cli {
     /// Reads the command line; `None` when it asked for help or the version, which is
     /// printed then.
-    pub fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>, Failure> {
+    fn read(arguments: impl IntoIterator<Item = OsString>) -> Result<Option<Self>, Failure> {
         matches(Self::command(), arguments)
             .and_then(|matches| Self::from_arg_matches(&matches))
             .map(Some)
@@ -56,7 +57,7 @@ impl Cli {
     }
 
     /// Does what was asked for.
-    pub async fn run(self) -> Result<(), Failure> {
+    async fn run(self) -> Result<(), Failure> {
         match self.command {
             None => process::run(Part::Whole, self.settings.resolve()?).await,
             Some(Asked::Run(settings)) => process::run(Part::Whole, settings.resolve()?).await,
@@ -69,6 +70,19 @@ impl Cli {
             Some(Asked::Healthcheck(check)) => check.run().await,
         }
     }
+}
+
+/// Does what the command line asks of the program of all services. The runtime begins here; see
+/// [`service::program`](crate::service::program).
+#[tokio::main]
+pub async fn program() -> ExitCode {
+    let done = match Cli::read(std::env::args_os()) {
+        Ok(Some(cli)) => cli.run().await,
+        // Help or the version was asked for, and printed.
+        Ok(None) => Ok(()),
+        Err(failure) => Err(failure),
+    };
+    crate::exit("parlance", done)
 }
 
 /// Reads a command line, and settings in the environment.

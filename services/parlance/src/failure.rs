@@ -50,7 +50,7 @@ impl fmt::Display for Failure {
 impl Error for Failure {}
 
 /// How a program ends: with a line if it failed.
-pub fn exit(program: &str, done: Result<(), Failure>) -> ExitCode {
+pub(crate) fn exit(program: &str, done: Result<(), Failure>) -> ExitCode {
     match done {
         Ok(()) => {
             parlance_telemetry::flush();

@@ -22,5 +22,6 @@ mod tenant_rate;
 mod token;
 pub mod values;
 
-pub use failure::{Failure, exit};
+pub use failure::Failure;
+use failure::exit;
 pub use services::Part;

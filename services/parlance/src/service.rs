@@ -34,8 +34,10 @@ enum Command {
     Healthcheck(Healthcheck),
 }
 
-/// Does what the command line asks of the program of `part`.
-pub async fn main(part: Part) -> ExitCode {
+/// Does what the command line asks of the program of `part`. The runtime begins here, so that
+/// what runs in it is compiled with the library, and not for every program anew.
+#[tokio::main]
+pub async fn program(part: Part) -> ExitCode {
     crate::exit(part.program(), run(part, std::env::args_os()).await)
 }
 

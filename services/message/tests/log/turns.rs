@@ -26,7 +26,7 @@ test_on_each_db!(parlance_message::MIGRATIONS =>
 /// Changes that share a transaction at most.
 const CHANGES: usize = 16;
 
-const FLOOD: usize = 960;
+const FLOOD: usize = 480;
 
 /// How many events were told so far, of all logs but these.
 fn told_of_others(world: &World, logs: &[LogId]) -> usize {
@@ -67,7 +67,7 @@ async fn messages_of_others_wait_for_no_more_than_one_transaction_of_a_flood(db:
     let beside = world.group("beside", &["bob"]).await;
     let logs = [quiet, beside];
     flood(&world, async || {
-        for _ in 0..20 {
+        for _ in 0..10 {
             for entry in [
                 draft(quiet, "cas", None, "x").entry_of(zeta.clone()),
                 draft(beside, "bob", None, "x").entry(),
@@ -88,7 +88,7 @@ async fn changes_of_others_wait_for_no_more_than_two_transactions_of_a_flood(db:
     let log_id = world.group("r", &["bob"]).await;
     let message_id = world.say(log_id, "bob", "one").await.message_id;
     flood(&world, async || {
-        for n in 0..20 {
+        for n in 0..10 {
             let before = told_of_others(&world, &[log_id]);
             world.edit(message_id, "bob", &n.to_string(), "two").await.expect("an edit");
             let edits = told_of_others_before(&world, &[log_id]) - before;

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use parlance::Part;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    parlance::service::main(Part::Membership).await
+fn main() -> ExitCode {
+    parlance::service::program(Part::Membership)
 }

@@ -4,7 +4,6 @@ use std::process::ExitCode;
 
 use parlance::Part;
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    parlance::service::main(Part::Message).await
+fn main() -> ExitCode {
+    parlance::service::program(Part::Message)
 }
