@@ -68,10 +68,10 @@ compiled:
 	cargo test $(RUST_TESTS) --test faults --no-run
 
 # These expect what $(SERVERS) sets. Much of what they do is to wait, so that `test` runs two
-# lanes of them side by side, which take about as long.
+# lanes of them side by side, which take about as long, and Rust four tests at a time.
 .PHONY: rust-tests client-tests cluster-tests client-and-cluster-tests
 rust-tests:
-	cargo test $(RUST_TESTS)
+	RUST_TEST_THREADS=$(or $(RUST_TEST_THREADS),4) cargo test $(RUST_TESTS)
 client-tests:
 	$(TESTS)
 cluster-tests:

@@ -73,6 +73,7 @@ ROWS = {
     "crates/rpc/src/balance.rs": "calls to a service below",
     "crates/rpc/src/shed.rs": "calls that are handled",
     "crates/telemetry/src/lines.rs": "log lines",
+    "services/message/src/attachment/blobs.rs": "copies of attachments",
     "services/message/src/attachment/grpc.rs": "uploads and downloads of attachments",
     "services/message/src/filter/mod.rs": "words of a content filter",
     "services/message/src/hook/mod.rs": "messages of which a hook is asked",

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use parlance_bus::HighWaterError;
 use parlance_db::StoreError;
-use parlance_rpc::{Failure, Late, Reason, Refusal, Violation, status};
+use parlance_rpc::{Cut, Failure, Late, Reason, Refusal, Violation, status};
 use parlance_types::{MessageId, Micros, Seq};
 use tonic::Status;
 
@@ -59,6 +59,9 @@ pub enum Error {
     /// Whether the database was put back to an older copy is not known.
     #[error("cannot compare the database with its high-water mark")]
     HighWater(#[from] HighWaterError),
+
+    #[error(transparent)]
+    Cut(#[from] Cut),
 }
 
 impl Error {
@@ -113,7 +116,7 @@ impl Error {
 
     /// Whether it is an answer to what was asked, and not a failure to find one.
     pub(crate) const fn is_refusal(&self) -> bool {
-        !matches!(self, Self::Store(_) | Self::HighWater(_))
+        !matches!(self, Self::Store(_) | Self::HighWater(_) | Self::Cut(_))
     }
 
     pub(crate) const fn log_not_found() -> Self {
@@ -141,6 +144,7 @@ impl Failure for Error {
             Self::FactGap { .. } => Reason::FactGap,
             Self::Store(error) => Reason::of_store(error.heals()),
             Self::HighWater(_) => Reason::of_store(true),
+            Self::Cut(cut) => cut.reason(),
         }
     }
 

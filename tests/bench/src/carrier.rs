@@ -45,6 +45,13 @@ impl AttachmentService for Carrier {
         Ok(Response::new(pb::GetAttachmentResponse::default()))
     }
 
+    async fn get_attachment_url(
+        &self,
+        _: Request<pb::GetAttachmentUrlRequest>,
+    ) -> Result<Response<pb::GetAttachmentUrlResponse>, Status> {
+        Ok(Response::new(pb::GetAttachmentUrlResponse::default()))
+    }
+
     type DownloadAttachmentStream = Bytes;
 
     async fn download_attachment(

@@ -8,18 +8,25 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::ready;
-use futures::{StreamExt as _, TryStreamExt as _};
-use object_store::aws::AmazonS3Builder;
+use futures::{Stream, StreamExt as _, TryStreamExt as _};
+use http::Method;
+use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
 use object_store::prefix::PrefixStore;
-use object_store::{ClientOptions, ObjectStore, ObjectStoreExt as _, RetryConfig};
+use object_store::signer::Signer as _;
+use object_store::{
+    Attribute, Attributes, ClientOptions, ObjectStore, ObjectStoreExt as _, PutMultipartOptions,
+    RetryConfig, WriteMultipart,
+};
 use parlance_db::StoreError;
 use parlance_log::Error;
 use parlance_types::AttachmentId;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-use super::PART;
+use super::{Attachment, PART};
 
 /// How long the store has for a part.
 const WITHIN: Duration = Duration::from_secs(10);
@@ -27,6 +34,16 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// How long it has to remove an attachment, and how many objects it removes at once.
 const REMOVED_WITHIN: Duration = Duration::from_mins(1);
 const LISTED: usize = 1000;
+
+/// How long it takes at most to copy parts into one object. With what goes before and after, that
+/// is less than what is left alone before the janitor removes it.
+const COPIED_WITHIN: Duration = Duration::from_secs(30);
+
+/// Copies at once: each has four of our parts in memory, and two of the store's.
+const COPIES: usize = 2;
+
+/// The least that S3 takes as a part of its own.
+const STORE_PART: usize = 5 * 1024 * 1024;
 
 /// Where bytes are to be kept.
 #[derive(Clone, PartialEq, Eq)]
@@ -107,6 +124,15 @@ pub struct Blobs {
     store: Box<dyn ObjectStore>,
     /// Where it is one: what is removed is removed as a folder, with what a crash left there.
     folder: Option<PathBuf>,
+    /// What signs URLs, where the store has any.
+    signer: Option<Signing>,
+    copies: Semaphore,
+}
+
+#[derive(Debug)]
+struct Signing {
+    store: AmazonS3,
+    prefix: Path,
 }
 
 impl Blobs {
@@ -118,7 +144,12 @@ impl Blobs {
                 let store = LocalFileSystem::new_with_prefix(folder).map_err(OpenError::Store)?;
                 let folder = folder.canonicalize().map_err(OpenError::Folder)?;
                 // What is counted survives a crash.
-                Ok(Self { store: Box::new(store.with_fsync(true)), folder: Some(folder) })
+                Ok(Self {
+                    store: Box::new(store.with_fsync(true)),
+                    folder: Some(folder),
+                    signer: None,
+                    copies: Semaphore::new(COPIES),
+                })
             }
             Place::S3 { bucket, prefix, options } => {
                 let known = options.iter().filter_map(|(key, value)| {
@@ -132,7 +163,13 @@ impl Blobs {
                     known.fold(builder, |builder, (key, value)| builder.with_config(key, value));
                 let store = builder.with_bucket_name(bucket).build().map_err(OpenError::Store)?;
                 let prefix = Path::parse(prefix).map_err(|error| OpenError::Store(error.into()))?;
-                Ok(Self { store: Box::new(PrefixStore::new(store, prefix)), folder: None })
+                let signer = Signing { store: store.clone(), prefix: prefix.clone() };
+                Ok(Self {
+                    store: Box::new(PrefixStore::new(store, prefix)),
+                    folder: None,
+                    signer: Some(signer),
+                    copies: Semaphore::new(COPIES),
+                })
             }
         }
     }
@@ -166,6 +203,63 @@ impl Blobs {
             found.bytes().await
         })
         .await
+    }
+
+    /// Whether objects have URLs.
+    pub(super) const fn signs(&self) -> bool {
+        self.signer.is_some()
+    }
+
+    /// A URL of the whole of an attachment, good for a while.
+    pub(super) async fn sign(&self, id: AttachmentId, lasts: Duration) -> Result<String, Error> {
+        let signer = self.signer.as_ref().ok_or_else(damaged)?;
+        let name: Path = signer.prefix.parts().chain(whole(id).parts()).collect();
+        let url = in_time(WITHIN, signer.store.signed_url(Method::GET, &name, lasts)).await?;
+        Ok(url.into())
+    }
+
+    /// Waits for its turn to make a whole.
+    pub(super) async fn place_for_whole(&self) -> Result<SemaphorePermit<'_>, Error> {
+        let place = timeout(COPIED_WITHIN, self.copies.acquire()).await;
+        place.map_err(|_| late(COPIED_WITHIN))?.map_err(away)
+    }
+
+    /// Whether the bytes of an attachment lie in one object.
+    pub(super) async fn has_whole(&self, attachment: &Attachment) -> Result<bool, Error> {
+        match timeout(WITHIN, self.store.head(&whole(attachment.id))).await {
+            Ok(Ok(found)) => Ok(u64::try_from(attachment.size) == Ok(found.size)),
+            Ok(Err(object_store::Error::NotFound { .. })) => Ok(false),
+            Ok(Err(error)) => Err(away(error)),
+            Err(_) => Err(late(WITHIN)),
+        }
+    }
+
+    /// Puts all bytes of an attachment into one object, which browsers save as a file of its
+    /// name: whoever uploaded it must not get a page of theirs shown as one of the bucket's.
+    pub(super) async fn put_whole(
+        &self,
+        attachment: &Attachment,
+        mut parts: impl Stream<Item = Result<Bytes, Error>> + Unpin,
+    ) -> Result<(), Error> {
+        let options = PutMultipartOptions { attributes: as_file(attachment), ..Default::default() };
+        let name = whole(attachment.id);
+        let upload = in_time(WITHIN, self.store.put_multipart_opts(&name, options)).await?;
+        let mut write = WriteMultipart::new_with_chunk_size(upload, STORE_PART);
+        let copied = timeout(COPIED_WITHIN, async {
+            while let Some(bytes) = parts.try_next().await? {
+                write.wait_for_capacity(1).await.map_err(away)?;
+                write.put(bytes);
+            }
+            Ok(())
+        });
+        match copied.await.unwrap_or_else(|_| Err(late(COPIED_WITHIN))) {
+            Ok(()) => in_time(WITHIN, write.finish()).await.map(drop),
+            Err(error) => {
+                // What is left if this fails, the rules of the bucket remove.
+                let _ = timeout(WITHIN, write.abort()).await;
+                Err(error)
+            }
+        }
     }
 
     /// Removes all parts of an attachment.
@@ -224,6 +318,25 @@ fn folder_of(id: AttachmentId) -> Path {
 /// The name of a part.
 fn object(id: AttachmentId, stream: i64, part: i64) -> Path {
     folder_of(id).join(stream.to_string()).join(part.to_string())
+}
+
+/// The name of an object that has all bytes.
+fn whole(id: AttachmentId) -> Path {
+    folder_of(id).join("whole")
+}
+
+/// What a store says of an object that is to be saved as a file.
+fn as_file(attachment: &Attachment) -> Attributes {
+    let name = utf8_percent_encode(&attachment.name, NON_ALPHANUMERIC);
+    let disposition = format!("attachment; filename*=UTF-8''{name}");
+    let mut attributes = Attributes::new();
+    attributes.insert(Attribute::ContentDisposition, disposition.into());
+    let content_type = match attachment.content_type.as_str() {
+        "" => "application/octet-stream",
+        given => given,
+    };
+    attributes.insert(Attribute::ContentType, content_type.to_owned().into());
+    attributes
 }
 
 async fn in_time<T>(

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Attachment, Attachments, Draft, MAX_SIZE, PART, Sha256, Spans, Upload};
+use super::{Attachment, Attachments, Draft, MAX_SIZE, PART, Sha256, Signed, Spans, Upload};
 use crate::message::{is_content_type, is_name};
 
 /// The most bytes in one message of an upload or a download.
@@ -29,6 +29,10 @@ const HELD: usize = 2 * PART;
 
 /// An upload on which nothing comes for so long ends.
 const IDLE: Duration = Duration::from_secs(30);
+
+/// How long a URL lasts if nothing is said, and at most.
+const LASTS: Duration = Duration::from_mins(5);
+const LASTS_AT_MOST: Duration = Duration::from_mins(15);
 
 /// How long a transfer lives before its caller is to go on by another one.
 const LIFE: Duration = Duration::from_hours(1);
@@ -91,6 +95,24 @@ impl AttachmentService for AttachmentGrpc {
         let actor = caller.into();
         let found = deadline.bound(self.attachments()?.get(&actor, id)).await?;
         Ok(Response::new(pb::GetAttachmentResponse { attachment: Some(stored(found)) }))
+    }
+
+    async fn get_attachment_url(
+        &self,
+        request: Request<pb::GetAttachmentUrlRequest>,
+    ) -> Result<Response<pb::GetAttachmentUrlResponse>, Status> {
+        let (caller, deadline) = (caller(&request)?, Deadline::of(&request));
+        let request = request.into_inner();
+        let id = fields::attachment_id("attachment_id", &request.attachment_id)?;
+        let lasts = fields::duration("ttl", request.ttl)?.unwrap_or(LASTS);
+        if !(Duration::from_secs(1)..=LASTS_AT_MOST).contains(&lasts) {
+            return Err(Error::invalid("ttl", "must be 1 second to 15 minutes").into());
+        }
+        let actor = caller.into();
+        let Signed { url, expires } =
+            deadline.bound(self.attachments()?.url(&actor, id, lasts)).await?;
+        let expire_time = Some(timestamp(expires));
+        Ok(Response::new(pb::GetAttachmentUrlResponse { url, expire_time }))
     }
 
     type DownloadAttachmentStream = Downloaded;

@@ -9,12 +9,14 @@
 //! spans    parts from 0 on: stream 1        parts from 1 on: stream 2
 //! objects  LOG/ATTACHMENT/1/0   LOG/ATTACHMENT/2/1
 //!          LOG/ATTACHMENT/1/1   of a stream that was cut before it was counted: nobody reads it
+//!          LOG/ATTACHMENT/whole all of it, once somebody asked for a URL
 //! ```
 
 mod blobs;
 pub mod grpc;
 mod store;
 mod upload;
+mod url;
 
 use std::sync::Arc;
 
@@ -27,6 +29,7 @@ use uuid::Uuid;
 pub use self::blobs::{Blobs, InvalidPlace, OpenError, Place};
 pub(crate) use self::store::{detach_deleted, detach_pruned};
 pub use self::upload::Upload;
+pub use self::url::Signed;
 
 /// The most bytes of one attachment.
 const MAX_SIZE: i64 = 100 * 1024 * 1024;

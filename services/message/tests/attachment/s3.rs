@@ -5,20 +5,24 @@ use std::process::{Child, Command, Stdio};
 
 use parlance_db::{Db, test_on_each_db};
 use parlance_message::attachment::Place;
+use parlance_proto::message::v1 as pb;
 use parlance_rpc::Reason;
 use parlance_rpc::testing::eventually;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tonic::{Response, Status};
 
 use super::harness::{
-    PART, Uploading, arrives, content, create, download, node, put, send, try_download, try_upload,
+    PART, Uploading, arrives, content, create, download, node, put, send, stub, try_download,
+    try_upload,
 };
-use crate::harness::{delete, refused};
+use crate::harness::{Client, delete, refused};
 use crate::rooms::group;
 
 test_on_each_db!(parlance_message::MIGRATIONS =>
     what_is_uploaded_to_a_bucket_is_downloaded_on_another_replica_and_removed,
     a_bucket_that_is_away_is_told_and_an_upload_goes_on_when_it_is_back,
+    a_url_gives_the_bytes_to_whoever_has_it_while_they_are_there,
 );
 
 const MINUTE: i64 = 60 * 1_000_000;
@@ -85,8 +89,23 @@ impl Bucket {
         names.filter_map(|rest| Some(rest.split_once("</Key>")?.0.to_owned())).collect()
     }
 
-    /// What it answers to a request without a body.
+    /// The answer to a request without a body, which was done.
     async fn ask(&self, method: &str, path: &str) -> String {
+        let answer = String::from_utf8(self.answer(method, path).await).expect("a text");
+        assert!(answer.contains(" 200 OK"), "{answer}");
+        answer
+    }
+
+    /// What lies under a URL of it: the headers, and the bytes.
+    async fn fetch(&self, url: &str) -> (String, Vec<u8>) {
+        let here = format!("http://127.0.0.1:{}", self.port);
+        let answer =
+            self.answer("GET", url.strip_prefix(&here).expect("a URL of the bucket")).await;
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").expect("headers") + 4;
+        (String::from_utf8_lossy(&answer[..end]).to_lowercase(), answer[end..].to_vec())
+    }
+
+    async fn answer(&self, method: &str, path: &str) -> Vec<u8> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).await.expect("connected");
         let request = format!(
             "{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\nContent-Length: 0\r\n\
@@ -94,9 +113,8 @@ impl Bucket {
             self.port
         );
         stream.write_all(request.as_bytes()).await.expect("asked");
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.expect("answered");
-        assert!(answer.contains(" 200 OK"), "{answer}");
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await.expect("answered");
         answer
     }
 }
@@ -111,6 +129,17 @@ fn serve(port: u16) -> Child {
         .stderr(Stdio::null())
         .spawn()
         .unwrap_or_else(|error| panic!("start {program} (see scripts/setup-tests): {error}"))
+}
+
+/// A URL that is good for so many seconds.
+pub(super) async fn try_url(
+    client: &Client,
+    attachment_id: &str,
+    seconds: i64,
+) -> Result<Response<pb::GetAttachmentUrlResponse>, Status> {
+    let ttl = Some(prost_types::Duration { seconds, nanos: 0 });
+    let attachment_id = attachment_id.to_owned();
+    stub(client).get_attachment_url(pb::GetAttachmentUrlRequest { attachment_id, ttl }).await
 }
 
 async fn what_is_uploaded_to_a_bucket_is_downloaded_on_another_replica_and_removed(db: Db) {
@@ -161,4 +190,42 @@ async fn a_bucket_that_is_away_is_told_and_an_upload_goes_on_when_it_is_back(db:
     let mut stream = try_download(&ann, &id, 0).await.expect("a stream").into_inner();
     let status = stream.message().await.expect_err("away");
     assert_eq!(Reason::of(&status), Some(Reason::StoreUnavailable));
+}
+
+/// B-169, with GetAttachmentUrl.
+async fn a_url_gives_the_bytes_to_whoever_has_it_while_they_are_there(db: Db) {
+    let bucket = Bucket::start().await;
+    let nodes = [node(db.clone(), &bucket.place()).await, node(db, &bucket.place()).await];
+    group(&nodes[0], "lobby", &["ann", "bob"]).await;
+    let [ann, bob] = [nodes[0].user("ann"), nodes[1].user("bob")];
+    let part = create(&ann, "lobby", PART).await;
+    refused(try_url(&ann, &part, 60).await, Reason::AttachmentIncomplete);
+    // What the store takes in one piece, and in three.
+    for bytes in [content(PART + 5, 1), content(45 * PART + 7, 2)] {
+        let before = bucket.names().await.len();
+        let id = put(&ann, "lobby", &bytes).await;
+        refused(try_url(&bob, &id, 60).await, Reason::AttachmentNotFound);
+        let message = send(&ann, "lobby", &[&id]).await;
+        // Asked for at two nodes at once.
+        let (first, second) = tokio::join!(try_url(&ann, &id, 60), try_url(&bob, &id, 900));
+        let urls = [first, second].map(|url| url.expect("a URL").into_inner().url);
+        for url in &urls {
+            let (headers, body) = bucket.fetch(url).await;
+            assert!(headers.contains(" 200 ok"), "{headers}");
+            assert!(headers.contains("content-type: image/png"), "{headers}");
+            let saved = "content-disposition: attachment; filename*=utf-8''tea%2epng";
+            assert!(headers.contains(saved), "{headers}");
+            assert!(body == bytes, "{} of {} bytes", body.len(), bytes.len());
+        }
+        assert!(urls[0].contains("X-Amz-Expires=60&") && urls[1].contains("X-Amz-Expires=900&"));
+        for wrong in [0, 901] {
+            refused(try_url(&ann, &id, wrong).await, Reason::InvalidField);
+        }
+        delete(&mut ann.clone(), &message).await;
+        refused(try_url(&ann, &id, 60).await, Reason::AttachmentNotFound);
+        nodes[0].clock.advance(2 * MINUTE);
+        nodes[0].service.attachments().expect("attachments").tidy().await.expect("removed");
+        assert_eq!(bucket.names().await.len(), before);
+        assert!(bucket.fetch(&urls[0]).await.0.contains(" 404 "));
+    }
 }

@@ -13,6 +13,7 @@ use super::harness::{
     Kept, PART, Uploading, arrives, chunks, content, create, creating, download, get, holding, put,
     send, send_chunks, try_create, try_download, try_get, try_send, try_upload,
 };
+use super::s3::try_url;
 use crate::harness::{TENANT, World, bad_ids, refused, violates};
 use crate::rights;
 use crate::rooms::{group, plan};
@@ -50,6 +51,8 @@ async fn what_is_uploaded_is_downloaded_from_any_place_on(db: Db) {
             assert_eq!(download(&ann, &id, offset).await, bytes[offset..], "{size} from {offset}");
         }
         violates(try_download(&ann, &id, size + 1).await, "offset");
+        // A folder has no URLs.
+        refused(try_url(&ann, &id, 60).await, Reason::AttachmentsOff);
     }
 }
 
