@@ -54,7 +54,7 @@ def test_every_file_that_the_page_for_contributors_names_is_there():
 
 # Options of the programs that bound nothing which a caller holds.
 NO_BOUND = set(
-    "config listen store attachments bus bus-tag auth-key issuer audience leeway message membership internal-key-file"
+    "config listen admin-listen store attachments bus bus-tag auth-key issuer audience leeway message membership internal-key-file"
     " hook hook-tenants reflection head-check deleted-retention drain log-format log-filter".split()
 )
 # What bounds something in the code; the row that tells of it, or why there is none.
@@ -69,6 +69,7 @@ ROWS = {
     "crates/log/src/write/mod.rs": "places in a queue",
     "crates/log/src/write/queue.rs": "places in a queue",
     "crates/rpc/src/account.rs": "calls without a token",
+    "crates/rpc/src/admin.rs": "connections to the admin port",
     "crates/rpc/src/auth/keyring.rs": "calls that wait for the keys",
     "crates/rpc/src/balance.rs": "calls to a service below",
     "crates/rpc/src/shed.rs": "calls that are handled",

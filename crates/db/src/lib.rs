@@ -49,7 +49,7 @@ pub use self::conn::{Conn, Driver, Lent, Tx};
 pub use self::error::{StoreError, Stored, Trouble};
 pub use self::migrations::Migrations;
 pub use self::ping::Ping;
-pub use self::pool::Pool;
+pub use self::pool::{Pool, PoolUse};
 pub use self::postgres::PostgresDb;
 pub use self::query::{Query, Row, Value, rows};
 #[doc(hidden)]
@@ -132,6 +132,15 @@ impl Db {
             Self::Sqlite(db) => db.read.most(),
             Self::Postgres(db) => db.read.most(),
         }
+    }
+
+    /// How much of the pools is in use: of the one for reads, and of the one for writes.
+    pub fn pools(&self) -> [(&'static str, PoolUse); 2] {
+        let [read, write] = match self {
+            Self::Sqlite(db) => [db.read.use_of(), db.write.use_of()],
+            Self::Postgres(db) => [db.read.use_of(), db.write.use_of()],
+        };
+        [("read", read), ("write", write)]
     }
 
     /// A connection for several statements that only read.

@@ -95,6 +95,14 @@ pub struct Pool<DB: Driver> {
     limit: Duration,
 }
 
+/// How much of a pool is in use.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolUse {
+    pub lent: usize,
+    pub idle: usize,
+    pub waiting: usize,
+}
+
 /// Opens the connections of a pool, and says which of them are lent again.
 pub(crate) struct Lines<DB: Driver> {
     options: Options<DB>,
@@ -143,6 +151,13 @@ impl<DB: Driver> Pool<DB> {
             // Of hooks and timeouts, which it has none of.
             Err(_) => Err(sqlx::Error::PoolTimedOut),
         }
+    }
+
+    /// How many connections are lent, how many are open and idle, and how many callers wait
+    /// for one.
+    pub fn use_of(&self) -> PoolUse {
+        let managed::Status { size, available, waiting, .. } = self.lines.status();
+        PoolUse { lent: size.saturating_sub(available), idle: available, waiting }
     }
 
     /// How many connections it has at most.

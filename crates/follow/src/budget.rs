@@ -22,6 +22,11 @@ impl Budget {
         Self { bytes, held: AtomicUsize::new(0) }
     }
 
+    /// How many bytes are held.
+    pub(crate) fn held(&self) -> usize {
+        self.held.load(Ordering::Relaxed)
+    }
+
     /// Says if more is held than may be.
     pub(crate) fn is_over(&self) -> bool {
         self.held.load(Ordering::Relaxed) > self.bytes

@@ -78,6 +78,11 @@ impl Store {
         self.inner.writers.unknown_commits()
     }
 
+    /// How many messages and changes wait to be written.
+    pub fn waiting(&self) -> usize {
+        self.inner.writers.waiting()
+    }
+
     /// Lets everything queued finish, then stops the writers. What comes later is
     /// refused with DRAINING; reads still work.
     pub async fn close(&self) {

@@ -8,13 +8,15 @@ use parlance_db::{Db, StoreError};
 use parlance_proto::membership::v1::OutboxCounters;
 use parlance_proto::message::v1::fact_service_client::FactServiceClient;
 use parlance_proto::message::v1::{ApplyFactsRequest, ApplyFactsResponse, Fact, FactSource};
-use parlance_rpc::{Below, CallError, Deadline, Internal, Peer, Reason, Transport};
+use parlance_rpc::{Below, CallError, Deadline, Internal, Peer, Reason, Transport, resumed};
 use parlance_types::{LogId, Seq};
 use prost::Message as _;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tonic_types::StatusExt as _;
+use uuid::Uuid;
 
+use crate::relay::PAGE;
 use crate::store::{self, LogVersion, Standing};
 
 /// Bytes of facts that one call carries: more would delay other calls for long.
@@ -128,6 +130,11 @@ impl Outbox {
         Ok(Backlog { logs, facts })
     }
 
+    /// Some of the logs that wait for changes: as many as one look finds.
+    pub async fn waiting(&self) -> Result<Vec<LogId>, StoreError> {
+        store::pending(&self.db, LogId(Uuid::nil()), PAGE).await
+    }
+
     /// The backlog and the counters, as operators see them.
     pub async fn report(&self) -> Result<OutboxCounters, StoreError> {
         let Backlog { logs, facts } = self.backlog().await?;
@@ -191,7 +198,9 @@ impl Outbox {
             let facts = self.next_facts(log_id, driven.applied).await?;
             let before = driven.applied;
             let sent = facts.last().map_or(before, |fact| fact.version);
-            match self.apply(&log, log_id, facts, deadline).await {
+            let parent = facts.first().map(|fact| fact.trace_parent.clone()).unwrap_or_default();
+            let apply = self.apply(&log, log_id, facts, deadline);
+            match resumed("outbox drive", &parent, apply).await {
                 Ok(answer) => {
                     let ApplyFactsResponse { applied, head, closed } = answer;
                     if applied < sent || sent == before {

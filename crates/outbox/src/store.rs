@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use parlance_db::{Conn, Db, StoreError};
 use parlance_proto::message::v1::{Event, Fact, Hiding, LogIdentity, Projection, RoomKind};
+use parlance_rpc::trace_parent;
 use parlance_types::{LogId, RoomId, TenantId, UserId};
 use prost::Message as _;
 use uuid::Uuid;
@@ -92,7 +93,8 @@ async fn put(tx: &mut Conn, log_id: LogId, fact: Fact) -> Result<i64, StoreError
     let (version,): (i64,) = tx.query(next).bind(log_id.0).fetch_one().await?;
     let insert = tx.query("INSERT INTO outbox (log_id, version, fact) VALUES ($1, $2, $3)");
     let insert = insert.bind(log_id.0).bind(version);
-    insert.bind(Fact { version, ..fact }.encode_to_vec()).execute().await?;
+    let fact = Fact { version, trace_parent: trace_parent(), ..fact };
+    insert.bind(fact.encode_to_vec()).execute().await?;
     Ok(version)
 }
 

@@ -1,6 +1,7 @@
 //! Health, per service and of all: NOT_SERVING until ready and while draining.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::sync::Mutex;
 use tonic::service::Routes;
@@ -10,11 +11,21 @@ use tonic_health::server::{HealthReporter, HealthService};
 
 use crate::layers::MAX_OPEN_REQUEST;
 
+/// What stands for all services beside `""`: whether the process is ready, for probes that have
+/// to name something.
+const READINESS: &str = "readiness";
+
+/// Whether the process lives: it does as long as it answers. What a process waits for, such as a
+/// database, comes back by itself, and a restart would not bring it back sooner.
+const LIVENESS: &str = "liveness";
+
 /// Tells clients whether services are ready. The name `""` stands for all of them.
 #[derive(Clone, Debug)]
 pub struct Health {
     reporter: HealthReporter,
     services: Arc<[String]>,
+    /// As it was said last of all services together.
+    ready: Arc<AtomicBool>,
     /// Held while something is said, so that nothing is said after the drain began.
     draining: Arc<Mutex<bool>>,
 }
@@ -23,8 +34,10 @@ impl Health {
     /// Services that are not ready yet, by their full names.
     pub async fn new(services: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let services = services.into_iter().map(Into::into).collect();
-        let health = Self { reporter: HealthReporter::new(), services, draining: Arc::default() };
+        let (reporter, ready, draining) = (HealthReporter::new(), Arc::default(), Arc::default());
+        let health = Self { reporter, services, ready, draining };
         health.set_all(false).await;
+        health.say_of(LIVENESS, true).await;
         health
     }
 
@@ -32,6 +45,11 @@ impl Health {
     pub fn with_health(&self, routes: Routes) -> Routes {
         let service = HealthService::from_health_reporter(self.reporter.clone());
         routes.add_service(HealthServer::new(service).max_decoding_message_size(MAX_OPEN_REQUEST))
+    }
+
+    /// Whether every service is ready.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Relaxed)
     }
 
     /// Says whether every service is ready. Once draining, none is again.
@@ -58,9 +76,11 @@ impl Health {
     }
 
     async fn say(&self, ready: bool) {
+        self.ready.store(ready, Ordering::Relaxed);
         for service in self.services.iter() {
             self.say_of(service, ready).await;
         }
+        self.say_of(READINESS, ready).await;
         self.say_of("", ready).await;
     }
 
@@ -75,7 +95,9 @@ impl Health {
         for service in self.services.iter() {
             reporter.clear_service_status(service).await;
         }
-        reporter.clear_service_status("").await;
+        for name in [READINESS, LIVENESS, ""] {
+            reporter.clear_service_status(name).await;
+        }
     }
 }
 
@@ -118,9 +140,10 @@ mod tests {
             }
             health.drain().await;
             saying.await.expect("said");
-            for service in ["a", "b", ""] {
+            for service in ["a", "b", "readiness", ""] {
                 assert!(!serves(&health, service).await, "{service:?} in round {round}");
             }
+            assert!(serves(&health, "liveness").await, "it lives in round {round}");
         }
     }
 }

@@ -5,6 +5,7 @@
 //! its extensions.
 
 mod account;
+mod admin;
 mod arriving;
 mod auth;
 mod balance;
@@ -24,6 +25,7 @@ mod input;
 mod internal;
 mod layers;
 mod line;
+mod measure;
 mod observe;
 mod peer;
 mod rate;
@@ -42,6 +44,7 @@ mod trace;
 mod transport;
 
 pub use account::{Held, hold};
+pub use admin::Admin;
 pub use auth::{Auth, AuthConfig, AuthError, InvalidKeySource, KeyError, KeySource};
 pub use balance::{Addresses, InvalidAddresses, balanced};
 pub use caller::{Caller, Principal, caller, internal, operator};
@@ -66,5 +69,5 @@ pub use step::{Last, Next, Step, StepLayer, Stepped, Steps};
 pub use tasks::{Run, Tasks};
 pub use tenant::{Merge, TenantRate};
 pub use token::{INTERNAL_AUDIENCE, InternalKey, InvalidSecret, Minter, Role, Secret};
-pub use trace::carry;
+pub use trace::{carry, resumed, sampled, trace_parent};
 pub use transport::{Transport, in_process, remote};

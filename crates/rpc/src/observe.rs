@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response};
 use http_body::{Frame, SizeHint};
+use parlance_telemetry::traces;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -17,6 +18,7 @@ use tonic::{Code, Status};
 use tracing::{Instrument, Span};
 
 use crate::auth::is_open;
+use crate::measure;
 use crate::reflection;
 use crate::step::{Next, Step};
 use crate::trace::{CURRENT, REQUEST_ID, Seen, Trace};
@@ -46,20 +48,22 @@ impl Step for Observe {
         mut request: Request<Body>,
         next: &N,
     ) -> Result<Response<Body>, N::Error> {
-        let trace = Trace::of(request.headers());
         let seen = Arc::new(Seen::default());
         request.extensions_mut().insert(Arc::clone(&seen));
         let path = request.uri().path();
         // Not what anybody may write into it.
-        let method = reflection::method(path).map_or("unknown", |(path, _)| path);
+        let method = reflection::method(path).map_or(measure::OTHER, |(path, _)| path);
+        let (trace, traced) = Trace::of(request.headers(), method);
         let request_id = trace.request_id.to_str().unwrap_or_default();
         let trace_id = trace.span.trace_id();
         // Of the highest level, so that no filter takes the ids from the lines inside.
         let span = tracing::error_span!("rpc", method, request_id, %trace_id);
         let in_flight = (!is_open(path)).then(|| self.in_flight.token());
         let strangers = Arc::clone(&self.strangers);
-        let mut record =
-            Record { seen, span, began: Instant::now(), end: None, in_flight, strangers };
+        measure::began(method);
+        let began = Instant::now();
+        let end = None;
+        let mut record = Record { method, seen, span, traced, began, end, in_flight, strangers };
 
         let call = CURRENT.scope(trace.clone(), async move { next.call(request).await });
         let mut response = call.instrument(record.span.clone()).await?;
@@ -120,8 +124,11 @@ impl End {
 /// Logs the request when it is dropped, so that one whose client went away is
 /// logged as well.
 struct Record {
+    method: &'static str,
     seen: Arc<Seen>,
     span: Span,
+    /// What a collector is told of the request.
+    traced: Option<traces::Span>,
     began: Instant,
     end: Option<End>,
     in_flight: Option<TaskTrackerToken>,
@@ -132,8 +139,12 @@ impl Drop for Record {
     fn drop(&mut self) {
         let _in_span = self.span.enter();
         let End { code, reason } = self.end.unwrap_or(End { code: Code::Cancelled, reason: None });
-        let reason = reason.map(Reason::as_str);
         let duration = self.began.elapsed();
+        measure::ended(self.method, code, reason, duration);
+        if let Some(traced) = &mut self.traced {
+            measure::trace_end(traced, code, reason);
+        }
+        let reason = reason.map(Reason::as_str);
         let caller = self.seen.0.get();
         let tenant = caller.map(|caller| caller.tenant_id.as_str());
         let kind = caller.map(|caller| kind(&caller.principal));

@@ -5,8 +5,12 @@ use std::sync::OnceLock;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector};
-use opentelemetry::trace::{SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState};
-use opentelemetry::{Context, global};
+use opentelemetry::trace::{
+    Span as _, SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState,
+};
+use opentelemetry::{Context, KeyValue, global};
+use parlance_telemetry::keys;
+use parlance_telemetry::traces::{self, Span, SpanKind};
 use parlance_types::Whose;
 use tonic::metadata::MetadataMap;
 use tracing::Instrument;
@@ -37,11 +41,23 @@ pub(crate) struct Trace {
 pub(crate) struct Seen(pub(crate) OnceLock<Caller>);
 
 impl Trace {
-    /// Takes over what the headers name; makes what they do not.
-    pub(crate) fn of(headers: &HeaderMap) -> Self {
+    /// Takes over what the headers name; makes what they do not. The span of the request goes with
+    /// it, if anybody asked for spans.
+    pub(crate) fn of(headers: &HeaderMap, method: &'static str) -> (Self, Option<Span>) {
         let parent = global::get_text_map_propagator(|propagator| {
             propagator.extract_with_context(&Context::new(), &Headers(headers))
         });
+        let request_id = request_id(headers);
+        if traces::is_on() {
+            let method = method.trim_start_matches('/');
+            let attributes = vec![
+                KeyValue::new(keys::RPC_SYSTEM, "grpc"),
+                KeyValue::new(keys::RPC_METHOD, method),
+            ];
+            if let Some(span) = traces::span(method, SpanKind::Server, &parent, attributes) {
+                return (Self { request_id, span: span.span_context().clone() }, Some(span));
+            }
+        }
         let parent = parent.span().span_context().clone();
         let (trace_id, flags, state) = if parent.is_valid() {
             (parent.trace_id(), parent.trace_flags(), parent.trace_state().clone())
@@ -50,8 +66,49 @@ impl Trace {
         };
         let span =
             SpanContext::new(trace_id, SpanId::from(rand::random::<u64>()), flags, false, state);
-        Self { request_id: request_id(headers), span }
+        (Self { request_id, span }, None)
     }
+}
+
+/// The span of the request that the present task handles, if it is sent to somebody.
+pub fn sampled() -> Option<SpanContext> {
+    if !traces::is_on() {
+        return None;
+    }
+    CURRENT.try_with(|trace| trace.span.is_sampled().then(|| trace.span.clone())).ok().flatten()
+}
+
+/// The same as text, for work that is done later; empty if it is sent to nobody.
+pub fn trace_parent() -> String {
+    let Some(span) = sampled() else { return String::new() };
+    let context = Context::new().with_remote_span_context(span);
+    let mut headers = HeaderMap::new();
+    global::get_text_map_propagator(|propagator| {
+        propagator.inject_context(&context, &mut Outgoing(&mut headers));
+    });
+    let parent = headers.get("traceparent").and_then(|parent| parent.to_str().ok());
+    parent.unwrap_or_default().to_owned()
+}
+
+/// Does work that a request left behind, whose [`trace_parent`] was kept: its calls belong to the
+/// trace of that request, below a span of their own. Within a request work belongs to that one.
+pub async fn resumed<W: Future>(name: &'static str, parent: &str, work: W) -> W::Output {
+    let later = traces::is_on() && !parent.is_empty() && CURRENT.try_with(|_| ()).is_err();
+    let parent = HeaderValue::from_str(parent).ok().filter(|_| later);
+    let Some(parent) = parent else { return work.await };
+    let mut headers = HeaderMap::new();
+    headers.insert("traceparent", parent);
+    let parent = global::get_text_map_propagator(|propagator| {
+        propagator.extract_with_context(&Context::new(), &Headers(&headers))
+    });
+    let Some(span) = traces::span(name, SpanKind::Internal, &parent, Vec::new()) else {
+        return work.await;
+    };
+    let trace = Trace { request_id: request_id(&headers), span: span.span_context().clone() };
+    // The span ends with the work, or with whoever drops it.
+    let done = CURRENT.scope(trace, work).await;
+    drop(span);
+    done
 }
 
 /// The client's request id if it is short and printable, else a new one.

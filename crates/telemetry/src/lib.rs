@@ -1,21 +1,32 @@
-//! Logs, and how traces travel.
+//! Logs, metrics, and how traces travel.
 
+mod export;
+pub mod keys;
 mod lines;
+pub mod metrics;
 mod repeats;
+pub mod traces;
 
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
 use std::str::FromStr;
+use std::time::Duration;
 
-use opentelemetry::global;
+use opentelemetry::{KeyValue, global};
+use opentelemetry_otlp::ExporterBuildError;
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
 use tracing_subscriber::{Layer, Registry, fmt};
 
+pub use export::WrongVariable;
 pub use lines::{flush, last_line, lost, print};
 pub use repeats::nothing_works;
+
+use self::export::Export;
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -51,6 +62,14 @@ pub enum Error {
     Filter(#[from] tracing_subscriber::filter::ParseError),
     #[error("logging was set up already")]
     Twice(#[from] TryInitError),
+    #[error(transparent)]
+    Variable(#[from] WrongVariable),
+    #[error("cannot send telemetry to a collector")]
+    Export(#[from] ExporterBuildError),
+    #[error("cannot make the page of metrics")]
+    Page(#[from] OTelSdkError),
+    #[error("telemetry was begun already")]
+    Begun,
 }
 
 /// Writes logs to standard error from now on, and hands W3C trace context from
@@ -69,6 +88,44 @@ pub fn init(format: Format, filter: &str) -> Result<(), Error> {
     global::set_text_map_propagator(TraceContextPropagator::new());
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
+}
+
+/// Measures and traces from now on, as far as anybody wants to know: a page of metrics if `page`
+/// says so, and what the standard variables of the environment (`OTEL_...`) say. To be called in
+/// a runtime, before anything is measured; without it nothing ever is.
+pub fn start(program: &'static str, version: &'static str, page: bool) -> Result<(), Error> {
+    let export = Export::of(|name| std::env::var_os(name))?;
+    if page || export.metrics {
+        metrics::start(resource(program, version), export.metrics)?;
+    }
+    if export.traces {
+        traces::start(resource(program, version))?;
+    }
+    Ok(())
+}
+
+/// Sends what is left to the collector, and waits for it no longer than `within`.
+pub async fn stop(within: Duration) {
+    let (ended, end) = tokio::sync::oneshot::channel();
+    // In a thread of its own, which nobody waits for: the library blocks while a collector does.
+    let stop = move || {
+        traces::stop();
+        metrics::stop();
+        let _unless_it_is_late = ended.send(());
+    };
+    if std::thread::Builder::new().name("telemetry".into()).spawn(stop).is_ok() {
+        let _in_time = tokio::time::timeout(within, end).await;
+    }
+}
+
+/// What a collector is told of this process; `OTEL_SERVICE_NAME` and `OTEL_RESOURCE_ATTRIBUTES` win.
+fn resource(program: &'static str, version: &'static str) -> Resource {
+    let said = |name| std::env::var_os(name).is_some_and(|it| !it.is_empty());
+    let mut resource = Resource::builder();
+    if !said("OTEL_SERVICE_NAME") {
+        resource = resource.with_service_name(program);
+    }
+    resource.with_attribute(KeyValue::new("service.version", version)).build()
 }
 
 fn try_init(

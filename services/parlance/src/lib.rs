@@ -13,6 +13,7 @@ mod files;
 mod fit;
 mod guide;
 mod healthcheck;
+mod metrics;
 pub mod process;
 mod readiness;
 pub mod service;

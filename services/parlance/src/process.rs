@@ -6,19 +6,21 @@ use std::time::Duration;
 
 use parlance_bus::Tallies;
 use parlance_rpc::{
-    Auth, AuthConfig, ConnectionLimits, Deadlines, Env, Health, Internal, InternalKey, KeySource,
-    Layers, Minter, RateLimit, Secret, Server, Shed, Tasks, TenantRate, termination,
+    Admin, Auth, AuthConfig, ConnectionLimits, Deadlines, Env, Health, Internal, InternalKey,
+    KeySource, Layers, Minter, RateLimit, Secret, Server, Shed, Tasks, TenantRate, termination,
 };
 use parlance_types::{Clock, SystemClock};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::Failure;
 use crate::data_dir::DataDir;
 use crate::environment;
-use crate::failure::print;
+use crate::failure::{chain, print};
 use crate::files;
 use crate::guide::guide;
+use crate::metrics;
 use crate::readiness::Readiness;
 use crate::services::{self, Part, Parts, Services};
 use crate::settings::Config;
@@ -29,6 +31,9 @@ use crate::values::{Bus, Store};
 /// connection is closed.
 const CLOSE: Duration = Duration::from_secs(30);
 
+/// How long what collects traces and metrics may take for the last of them.
+const LAST: Duration = Duration::from_secs(3);
+
 /// How often is looked whether log lines were lost.
 const LOOK_AT_LOG: Duration = Duration::from_secs(1);
 
@@ -36,13 +41,25 @@ const LOOK_AT_LOG: Duration = Duration::from_secs(1);
 pub async fn run(part: Part, config: Config) -> Result<(), Failure> {
     parlance_telemetry::init(config.log_format, &config.log_filter)
         .map_err(|error| Failure::unusable("log-filter", &error))?;
+    parlance_telemetry::start(
+        part.program(),
+        env!("CARGO_PKG_VERSION"),
+        config.admin_listen.is_some(),
+    )
+    .map_err(|error| Failure::Usage(chain(&error)))?;
+    let ended = run_measured(part, &config).await;
+    parlance_telemetry::stop(LAST).await;
+    ended
+}
+
+async fn run_measured(part: Part, config: &Config) -> Result<(), Failure> {
     let shutdown = termination(parlance_telemetry::flush)
         .map_err(|error| Failure::fatal("cannot listen for signals", &error))?;
     for variable in environment::unknown() {
         tracing::warn!(variable, "no setting has this name");
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let process = Process::open(part, &config, Arc::clone(&clock), shutdown).await?;
+    let process = Process::open(part, config, Arc::clone(&clock), shutdown).await?;
     let Process { address, services, .. } = &process;
     let durability = services.durability.describe();
     let (store, epoch) = (&config.store, &services.epoch);
@@ -57,9 +74,14 @@ pub async fn run(part: Part, config: Config) -> Result<(), Failure> {
         );
     }
     parlance_telemetry::print(&match (&process.minter, &config.store) {
-        (Some(_), Store::Sqlite(folder)) => guide(*address, folder, &config),
+        (Some(_), Store::Sqlite(folder)) => guide(*address, folder, config),
         _ => format!("Parlance listens on {address}"),
     });
+    if let Some((address, _)) = &process.admin {
+        parlance_telemetry::print(&format!(
+            "Operators find /metrics, /livez and /readyz on {address}"
+        ));
+    }
     process.serve().await
 }
 
@@ -68,6 +90,8 @@ pub(crate) struct Process {
     pub(crate) address: SocketAddr,
     /// The means to mint tokens, when the key is our own.
     pub(crate) minter: Option<Minter>,
+    /// Where operators look, served until the process has ended.
+    pub(crate) admin: Option<(SocketAddr, AbortOnDropHandle<()>)>,
     env: Env,
     services: Box<Services>,
     server: Server,
@@ -90,6 +114,8 @@ impl Process {
         let shared = internal_keys(config)?;
         let env =
             Env::new(Arc::clone(&clock), Internal::new(shared[0].clone(), Arc::clone(&clock)));
+        let pages = Admin::new(env.tasks.clone());
+        let admin = admin(config, &pages).await?;
         let auth = auth(config, keys, shared, clock).await?;
         count_lost_lines(&env.tasks);
         env.tasks.vital("key reload", auth.clone().reload(env.tasks.stop().clone()));
@@ -101,14 +127,11 @@ impl Process {
         for database in &services.databases {
             database.when_broken(parlance_telemetry::nothing_works);
         }
-        let listener = TcpListener::bind(config.listen).await.map_err(|error| {
-            Failure::fatal(format_args!("cannot listen on {}", config.listen), &error)
-        })?;
-        let address = listener
-            .local_addr()
-            .map_err(|error| Failure::fatal("cannot tell the address", &error))?;
+        let (listener, address) = listen(config.listen).await?;
         let health = Health::new(services.public.names().iter().copied()).await;
         health.set_all(true).await;
+        pages.follow(health.clone());
+        metrics::of_process(part, &health, &env.tasks);
         Readiness::of(&services.databases).tell(health.clone(), &env.tasks);
         let limits = ConnectionLimits {
             all: files::connections(config.connections)?,
@@ -117,12 +140,12 @@ impl Process {
         };
         let draining = env.draining.clone();
         let server = Server { layers, health, limits, draining, drain: config.drain };
-        Ok(Self { address, minter, env, services, server, listener, shutdown, _data: data })
+        Ok(Self { address, minter, admin, env, services, server, listener, shutdown, _data: data })
     }
 
     /// Serves until it is shut down, or has lost a task; then drains.
     pub(crate) async fn serve(self) -> Result<(), Failure> {
-        let Self { env, mut services, server, listener, shutdown, _data, .. } = self;
+        let Self { env, mut services, server, listener, shutdown, admin: _admin, _data, .. } = self;
         let (tasks, lost) = (env.tasks.clone(), shutdown.clone());
         let watch = tokio::spawn(async move {
             tasks.broken().await;
@@ -141,6 +164,27 @@ impl Process {
             Some(task) => Err(Failure::Fatal(format!("lost the task \"{task}\""))),
         }
     }
+}
+
+/// Listens on an address; which one that is in the end.
+async fn listen(on: SocketAddr) -> Result<(TcpListener, SocketAddr), Failure> {
+    let failed =
+        |error: std::io::Error| Failure::fatal(format_args!("cannot listen on {on}"), &error);
+    let listener = TcpListener::bind(on).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Serves the pages for operators, if they want any: at once, so that a process which takes long
+/// to open its databases is alive meanwhile.
+async fn admin(
+    config: &Config,
+    pages: &Admin,
+) -> Result<Option<(SocketAddr, AbortOnDropHandle<()>)>, Failure> {
+    let Some(on) = config.admin_listen else { return Ok(None) };
+    let (listener, address) = listen(on).await?;
+    let serving = tokio::spawn(pages.clone().serve(listener));
+    Ok(Some((address, AbortOnDropHandle::new(serving))))
 }
 
 /// Brings the schemas of the databases up to date, and ends.

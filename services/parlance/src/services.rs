@@ -15,6 +15,7 @@ use crate::Failure;
 use crate::data_dir::DataDir;
 use crate::environment;
 use crate::fit::Files;
+use crate::metrics;
 use crate::settings::Config;
 use crate::values::{Bus, Store};
 
@@ -185,6 +186,7 @@ impl Services {
         self.serve(message.public());
         self.serve_suite(message.internal());
         let beside = message.internal();
+        metrics::of_message(&message);
         self.message = Some(message);
         Ok(beside)
     }
@@ -195,6 +197,7 @@ impl Services {
         self.serve(membership.public());
         self.serve_suite(membership.internal());
         let beside = membership.internal();
+        metrics::of_outbox("membership", membership.outbox(), &parts.env.tasks);
         self.membership = Some(membership);
         Ok(beside)
     }
@@ -208,6 +211,7 @@ impl Services {
         let db = self.database(parts, "room", parlance_room::MIGRATIONS).await?;
         let room = parlance_room::Service::open(&parts.env, db, rosters, logs);
         self.serve(room.public());
+        metrics::of_outbox("room", room.outbox(), &parts.env.tasks);
         self.room = Some(room);
         Ok(())
     }
@@ -223,6 +227,7 @@ impl Services {
         let (env, options) = (&parts.env, parts.presence());
         let presence = parlance_presence::Service::open(env, db, sessions, rosters, logs, options);
         self.serve(presence.public());
+        metrics::of_presence(&presence);
         self.presence = Some(presence);
         Ok(())
     }
@@ -259,12 +264,13 @@ impl Services {
     async fn database(
         &mut self,
         parts: &Parts<'_>,
-        service: &str,
+        service: &'static str,
         migrations: Migrations,
     ) -> Result<Db, Failure> {
         let failed = |error: &(dyn std::error::Error + 'static)| cannot_open(service, error);
         let opened = Db::open(&location(parts.config, parts.data, service), migrations).await;
         let db = opened.map_err(|error| failed(&error))?;
+        metrics::of_database(service, &db);
         self.databases.push(db.clone());
         if self.durability.0.is_empty() {
             self.durability.0 = db.unsafe_settings().await.map_err(|error| failed(&error))?;

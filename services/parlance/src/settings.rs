@@ -30,6 +30,10 @@ pub struct Settings {
     /// The address and port to listen on; port 0 takes a free one [default: 127.0.0.1:7070]
     #[arg(long, env = "PARLANCE_LISTEN", value_name = "ADDRESS")]
     pub listen: Option<SocketAddr>,
+    /// An address and port for operators alone: /metrics for Prometheus, /livez and /readyz over
+    /// HTTP/1, without a token and without TLS; port 0 takes a free one [default: none]
+    #[arg(long, env = "PARLANCE_ADMIN_LISTEN", value_name = "ADDRESS")]
+    pub admin_listen: Option<SocketAddr>,
     /// Where everything is kept: sqlite://FOLDER, or postgres://USER:PASSWORD@HOST/DATABASE
     /// (15 or later) [default: sqlite://./data]
     #[arg(long, env = "PARLANCE_STORE", value_name = "URL", hide_env_values = true)]
@@ -213,6 +217,7 @@ pub struct Settings {
 #[derive(Clone, Debug)]
 pub struct Config {
     pub listen: SocketAddr,
+    pub admin_listen: Option<SocketAddr>,
     pub store: Store,
     pub attachments: Option<Place>,
     pub bus: Bus,
@@ -304,6 +309,7 @@ impl Settings {
         merge!(
             config,
             listen,
+            admin_listen,
             store,
             attachments,
             bus,
@@ -353,6 +359,7 @@ impl Settings {
         let attachments = self.attachments.map_or_else(|| beside(&store), |Attachments(at)| at);
         let config = Config {
             listen: self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7070))),
+            admin_listen: self.admin_listen,
             store,
             attachments,
             bus: self.bus.unwrap_or(Bus::Memory),

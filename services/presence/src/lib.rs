@@ -85,6 +85,11 @@ impl Service {
         ]
     }
 
+    /// How many streams are open, and how many users they watch, each as often as it is watched.
+    pub fn open_streams(&self) -> (usize, usize) {
+        self.streams.all()
+    }
+
     /// Shows the state from now on that somebody lives who renews leases, and looks at those
     /// who are watched, and for sessions that have ended.
     pub fn run(&self) {

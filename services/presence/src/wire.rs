@@ -127,6 +127,13 @@ impl Streams {
         Ok(OpenStream { streams: self.clone(), keys, watched })
     }
 
+    /// How many are open, and how many users they watch together.
+    pub(crate) fn all(&self) -> (usize, usize) {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let Share { streams, watched } = open.get(&Key::All).copied().unwrap_or_default();
+        (streams, watched)
+    }
+
     /// How long a stream that begins now lives: as long as the caller's token holds, the
     /// node serves, and streams live.
     fn life(&self, caller: &Caller) -> Life {

@@ -64,6 +64,8 @@ pub struct Counters {
     pub polled: AtomicU64,
     /// Streams ended because nobody read them.
     pub stalled: AtomicU64,
+    /// Events given to streams.
+    pub delivered: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -231,6 +233,21 @@ impl Hub {
     /// How often the read path had to help itself.
     pub fn counters(&self) -> &Counters {
         &self.0.counters
+    }
+
+    /// How many streams are open.
+    pub fn open_streams(&self) -> usize {
+        lock(&self.0.reading).len()
+    }
+
+    /// How many logs are in memory.
+    pub fn logs(&self) -> usize {
+        self.0.logs.read().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// How many bytes of events the rings hold.
+    pub fn ring_bytes(&self) -> usize {
+        self.0.budget.held()
     }
 
     /// A number that tells this node from others; another one after every start.

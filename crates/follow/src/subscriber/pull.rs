@@ -2,6 +2,7 @@
 //! so that a room that waits for the store holds up neither the others nor the stream.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parlance_types::LogId;
 
@@ -42,13 +43,16 @@ impl Subscriber {
             room.block = block;
         }
         let place = Arc::clone(&subscription.log.place);
+        let mut events = 0;
         for out in batch.outs {
+            events += u64::from(matches!(out, Out::Event(_)));
             self.chunk.put(match out {
                 Out::Event(frame) => frame,
                 Out::Skipped { from, to } => frames::skipped(&place.room_id, from, to),
                 Out::CaughtUp(seq) => frames::caught_up(&place.room_id, seq),
             });
         }
+        self.hub.counters.delivered.fetch_add(events, Ordering::Relaxed);
         self.end_of_lost(log_id, batch.lost);
         match pulled {
             Pull::Idle => {}

@@ -4,6 +4,7 @@
 mod attempts;
 mod changes;
 mod lanes;
+mod measure;
 mod queue;
 mod sends;
 mod turns;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use parlance_bus::HighWater;
 use parlance_db::Db;
-use parlance_rpc::Tasks;
+use parlance_rpc::{Tasks, sampled};
 use parlance_types::{Clock, LogId};
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -121,6 +122,11 @@ impl Writers {
         self.unknown_commits.load(Ordering::Relaxed)
     }
 
+    /// How many messages and changes wait, in all queues and lanes.
+    pub(crate) fn waiting(&self) -> usize {
+        self.queues.iter().chain(&*self.lanes.queues).map(|queue| queue.waiting()).sum()
+    }
+
     /// Lets everything queued finish, then stops the writers: the lanes last, to which the
     /// others may give something until they have stopped.
     pub(crate) async fn close(&self) {
@@ -139,9 +145,9 @@ impl Writers {
         &self,
         entry: Entry,
     ) -> impl Future<Output = Result<Sent, Error>> + std::marker::Send + use<> {
-        let log_id = entry.log_id;
-        let put = |queue: &Queue, reply| {
-            queue.send(Job { task: Send { entry, reply }, begun: false });
+        let (log_id, queued, traced) = (entry.log_id, measure::now(), sampled());
+        let put = move |queue: &Queue, reply| {
+            queue.send(Job { task: Send { entry, queued, traced, reply }, begun: false });
         };
         self.submit(log_id, put)
     }

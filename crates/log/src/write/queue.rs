@@ -2,10 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use futures::future::BoxFuture;
 use parlance_db::Conn;
 use parlance_rpc::Reason;
+use parlance_telemetry::traces::SpanContext;
 use parlance_types::{LogId, Micros};
 use tokio::sync::{Notify, oneshot};
 
@@ -27,6 +29,10 @@ pub(super) trait Task {
 /// A message and who waits for it.
 pub(super) struct Send {
     pub(super) entry: Entry,
+    /// When it was queued, if that is measured.
+    pub(super) queued: Option<Instant>,
+    /// The span of its request, if a collector is told of it.
+    pub(super) traced: Option<SpanContext>,
     pub(super) reply: Reply<Sent>,
 }
 
@@ -146,6 +152,12 @@ impl Queue {
         let state = self.lock();
         state.sends.any(|job| job.task.log_id() == log_id)
             || state.works.any(|job| job.task.log_id() == log_id)
+    }
+
+    /// How many sends and works wait.
+    pub(super) fn waiting(&self) -> usize {
+        let state = self.lock();
+        state.sends.len() + state.works.len()
     }
 
     pub(super) fn sends_wait(&self) -> bool {

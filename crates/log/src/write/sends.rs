@@ -7,6 +7,7 @@ use parlance_rpc::Reason;
 use parlance_types::MessageId;
 
 use super::attempts::{Attempts, Batch};
+use super::measure;
 use super::queue::{Job, SENDS, Send};
 use super::writer::{Writer, abandoned, fail, halves, refused, stuck};
 use crate::send::{self, Outcome, Verdict};
@@ -94,8 +95,10 @@ impl Writer {
     ) -> Result<Vec<Outcome>, Error> {
         let entries: Vec<&Entry> = sends.iter().map(|send| &send.task.entry).collect();
         let mut conn = self.connect().await?;
-        let now = self.clock.now();
+        let (now, since) = (self.clock.now(), measure::now());
+        let _until_it_has_run = measure::span(sends);
         let outcomes = self.in_time(send::append(&mut conn, now, &entries)).await;
+        measure::appended(sends, since);
         let outcomes = self.keep_of_run(conn, outcomes, attempts).await?;
         self.publish(send::appended(&entries, &outcomes, attempts.interrupted));
         Ok(outcomes)

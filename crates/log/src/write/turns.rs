@@ -82,6 +82,10 @@ impl<T> Turns<T> {
         self.waiting == 0
     }
 
+    pub(super) const fn len(&self) -> usize {
+        self.waiting
+    }
+
     /// Puts something behind what its owner has waiting. Returns what has to go for it, which
     /// may be the same.
     #[must_use]

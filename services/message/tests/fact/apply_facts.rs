@@ -282,7 +282,7 @@ fn hiding(events: usize, silent: Option<Projection>, peers: &[&str]) -> Vec<Fact
     let change = |user: &&str| BlockChange { user_id: (*user).to_owned(), blocked: true };
     let hiding = Hiding { peers: peers.iter().map(change).collect(), ..Hiding::default() };
     let events = vec![Vec::new(); events];
-    vec![Fact { version: 1, events, silent, hiding: Some(hiding) }]
+    vec![Fact { version: 1, events, silent, hiding: Some(hiding), ..Fact::default() }]
 }
 
 fn blocks(user: &str) -> Projection {
