@@ -36,6 +36,7 @@ mod pool;
 mod postgres;
 mod query;
 mod row;
+mod schema;
 mod shares;
 mod sqlite;
 #[cfg(feature = "testing")]
@@ -55,6 +56,7 @@ pub use self::query::{Query, Row, Value, rows};
 #[doc(hidden)]
 pub use self::row::check_names;
 pub use self::row::{Columns, Joined};
+pub use self::schema::Schema;
 pub use self::sqlite::SqliteDb;
 
 /// How long Postgres lets a statement take.
@@ -94,19 +96,76 @@ pub enum OpenError {
     Damaged(PathBuf, #[source] sqlx::Error),
     #[error("cannot bring the schema up to date")]
     Migrate(#[from] MigrateError),
+    #[error(
+        "the schema is older than this program: it lacks the migrations {0:?}; run `parlance \
+         migrate` of this version with the same store, as the role that owns the schema"
+    )]
+    Older(Vec<i64>),
+    #[error(
+        "the schema is too new for this program: the migration {number} ({name}) took away what \
+         it uses, and is for programs that know migration {needed}: start a newer version"
+    )]
+    Contracted { number: i64, name: String, needed: i64 },
+    #[error(
+        "the role \"{role}\" may not {what}: run `parlance migrate` as a role that may, and this \
+         with --no-migrate; docs/operations.md lists the rights of both"
+    )]
+    Rights { role: String, what: String },
+    #[error(
+        "a session does not have the settings that it was opened with ({0}): a pooler in between \
+         refuses or drops them; name the Postgres server itself as the store"
+    )]
+    Pooled(String),
+    #[error(
+        "transactions of the role \"{0}\" are read only (default_transaction_read_only): set it \
+         back with ALTER ROLE or ALTER DATABASE ... RESET default_transaction_read_only"
+    )]
+    ReadOnly(String),
+    #[error(
+        "the server has no connection left for this process: raise its max_connections, or lower \
+         --connections and --writers"
+    )]
+    Full(#[source] sqlx::Error),
 }
 
 impl Db {
     /// Opens a database and brings its schema up to date. On Postgres two that
     /// start at once wait for each other, as long as it takes.
     pub async fn open(location: &Location, migrations: Migrations) -> Result<Self, OpenError> {
+        Self::open_and(true, location, migrations).await
+    }
+
+    /// Opens a database whose schema somebody else brings up to date: nothing is made or changed
+    /// in it, and one that lacks a migration is refused.
+    pub async fn open_as_it_is(
+        location: &Location,
+        migrations: Migrations,
+    ) -> Result<Self, OpenError> {
+        Self::open_and(false, location, migrations).await
+    }
+
+    async fn open_and(
+        migrate: bool,
+        location: &Location,
+        migrations: Migrations,
+    ) -> Result<Self, OpenError> {
         match location {
-            Location::Sqlite(path) => Ok(Self::Sqlite(SqliteDb::open(path, migrations).await?)),
-            Location::Postgres { url, schema, connections } => {
-                let db = PostgresDb::open(url, schema, *connections).await?;
-                db.migrate(&migrations.on_postgres()).await?;
-                Ok(Self::Postgres(db))
+            Location::Sqlite(path) => {
+                SqliteDb::open(path, migrations, migrate).await.map(Self::Sqlite)
             }
+            Location::Postgres { url, schema, connections } => {
+                let migrator = migrations.on_postgres();
+                let db = PostgresDb::open(url, schema, *connections, &migrator, migrate).await;
+                db.map(Self::Postgres)
+            }
+        }
+    }
+
+    /// The migrations that were run in it and that this program does not know.
+    pub fn newer(&self) -> &[i64] {
+        match self {
+            Self::Sqlite(db) => &db.schema.newer,
+            Self::Postgres(db) => &db.schema.newer,
         }
     }
 

@@ -49,7 +49,10 @@ impl Migrations {
 /// versions, names and checksums.
 fn migrator(folders: &[&'static Dir<'static>]) -> Migrator {
     let files = folders.iter().flat_map(|folder| folder.files());
-    Migrator::with_migrations(files.map(migration).collect())
+    let mut migrator = Migrator::with_migrations(files.map(migration).collect());
+    // Whether one that is not known may be there, `Schema` says.
+    migrator.set_ignore_missing(true);
+    migrator
 }
 
 fn migration(file: &'static File<'static>) -> Migration {

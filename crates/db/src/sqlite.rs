@@ -8,13 +8,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqliteSynchronous};
 use sqlx::{ConnectOptions, SqlSafeStr, Sqlite};
 
 use crate::conn::Conn;
 use crate::pool::{Condition, Pool};
 use crate::query::{On, Query};
+use crate::schema::{APPLIED, Schema};
 use crate::{Migrations, OpenError, StoreError, WAIT_TIMEOUT};
 
 /// What every SQLite file begins with.
@@ -34,12 +35,18 @@ pub struct SqliteDb {
     /// One connection: writers queue here instead of failing on a locked file.
     pub write: Pool<Sqlite>,
     pub options: SqliteConnectOptions,
+    /// As it was when it was opened.
+    pub(crate) schema: Schema,
     files: Arc<Files>,
     condition: Condition,
 }
 
 impl SqliteDb {
-    pub(crate) async fn open(path: &Path, migrations: Migrations) -> Result<Self, OpenError> {
+    pub(crate) async fn open(
+        path: &Path,
+        migrations: Migrations,
+        migrate: bool,
+    ) -> Result<Self, OpenError> {
         let options = SqliteConnectOptions::new()
             .filename(path)
             .create_if_missing(true)
@@ -58,18 +65,17 @@ impl SqliteDb {
         let pool = |most| Pool::new(options.clone(), most, WAIT_TIMEOUT, &condition);
         let (read, write) = (pool(8), pool(1));
         let mut first = write.take().await.map_err(damaged)?;
-        let migrated = migrations.on_sqlite().run(&mut *first).await;
-        migrated.map_err(|error| match error {
-            MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _)
-                if is_damage(&error) =>
-            {
-                OpenError::Damaged(path.to_owned(), error)
-            }
-            error => error.into(),
+        let brought = bring_up_to_date(&mut first, &migrations.on_sqlite(), migrate).await;
+        let schema = brought.map_err(|error| match error {
+            OpenError::Connect(error)
+            | OpenError::Migrate(
+                MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _),
+            ) if is_damage(&error) => OpenError::Damaged(path.to_owned(), error),
+            error => error,
         })?;
         drop(first);
         let files = Arc::new(Files::opened(path).map_err(sqlx::Error::Io)?);
-        Ok(Self { read, write, options, files, condition })
+        Ok(Self { read, write, options, schema, files, condition })
     }
 
     pub(crate) fn read(&self, sql: impl SqlSafeStr) -> Query<'_> {
@@ -143,6 +149,27 @@ impl SqliteDb {
     pub(crate) async fn connect(&self) -> Result<SqliteConnection, sqlx::Error> {
         self.options.clone().busy_timeout(CHECKPOINT).connect().await
     }
+}
+
+/// Looks at the schema, and runs what is lacking if it may.
+async fn bring_up_to_date(
+    conn: &mut SqliteConnection,
+    migrator: &Migrator,
+    migrate: bool,
+) -> Result<Schema, OpenError> {
+    let schema = schema(conn, migrator).await?;
+    if !migrate || schema.lacks.is_empty() {
+        return schema.complete();
+    }
+    migrator.run(&mut *conn).await?;
+    self::schema(conn, migrator).await?.complete()
+}
+
+async fn schema(conn: &mut SqliteConnection, migrator: &Migrator) -> Result<Schema, OpenError> {
+    let has_any = "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE name = '_sqlx_migrations')";
+    let (has_any,): (bool,) = sqlx::query_as(has_any).fetch_one(&mut *conn).await?;
+    let applied = if has_any { sqlx::query_as(APPLIED).fetch_all(conn).await? } else { Vec::new() };
+    Schema::compare(migrator, &applied)
 }
 
 async fn checkpoint(conn: &mut SqliteConnection) -> Result<(), sqlx::Error> {

@@ -268,8 +268,7 @@ impl Services {
         migrations: Migrations,
     ) -> Result<Db, Failure> {
         let failed = |error: &(dyn std::error::Error + 'static)| cannot_open(service, error);
-        let opened = Db::open(&location(parts.config, parts.data, service), migrations).await;
-        let db = opened.map_err(|error| failed(&error))?;
+        let db = open(parts.config, parts.data, service, migrations).await?;
         metrics::of_database(service, &db);
         self.databases.push(db.clone());
         if self.durability.0.is_empty() {
@@ -304,6 +303,32 @@ async fn remote(
     Ok(balanced(addresses, tasks).await)
 }
 
+/// Opens the database of a service, and tells if a later version has been there.
+async fn open(
+    config: &Config,
+    data: Option<&DataDir>,
+    service: &str,
+    migrations: Migrations,
+) -> Result<Db, Failure> {
+    let location = location(config, data, service);
+    let opened = if config.no_migrate {
+        Db::open_as_it_is(&location, migrations).await
+    } else {
+        Db::open(&location, migrations).await
+    };
+    let db = opened.map_err(|error| cannot_open(service, &error))?;
+    if !db.newer().is_empty() {
+        let migrations = db.newer();
+        tracing::warn!(
+            service,
+            ?migrations,
+            "the schema is newer than this program, which can serve on it: start the version that \
+             it was made for as soon as that is possible"
+        );
+    }
+    Ok(db)
+}
+
 fn cannot_open(service: &str, error: &(dyn std::error::Error + 'static)) -> Failure {
     Failure::fatal(format_args!("cannot open the database of the {service} service"), error)
 }
@@ -315,8 +340,7 @@ pub(crate) async fn migrate(
     data: Option<&DataDir>,
 ) -> Result<(), Failure> {
     for (service, migrations) in part.schemas() {
-        let db = Db::open(&location(config, data, service), migrations).await;
-        db.map_err(|error| cannot_open(service, &error))?.close().await;
+        open(config, data, service, migrations).await?.close().await;
     }
     Ok(())
 }
@@ -330,9 +354,7 @@ pub(crate) async fn restored(
     let failed = |error: &(dyn std::error::Error + 'static)| {
         Failure::fatal("cannot begin a new epoch", error)
     };
-    let location = location(config, data, "message");
-    let db = Db::open(&location, parlance_message::MIGRATIONS).await;
-    let db = db.map_err(|error| failed(&error))?;
+    let db = open(config, data, "message", parlance_message::MIGRATIONS).await?;
     let (publish, tasks) = (Arc::new(|_| {}), Tasks::default());
     let logs =
         parlance_message::Store::open(db.clone(), clock, LogOptions::default(), publish, &tasks);

@@ -65,6 +65,18 @@ pub struct Settings {
     #[arg(long, env = "PARLANCE_WRITERS", value_name = "COUNT")]
     pub writers: Option<usize>,
 
+    /// Leaves the schema to `migrate`: a start changes nothing in it, and is refused if it lacks
+    /// something. Then who serves needs no right to make tables [default: false]
+    #[arg(
+        long,
+        env = "PARLANCE_NO_MIGRATE",
+        value_name = "TRUE",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true"
+    )]
+    pub no_migrate: Option<bool>,
+
     /// A key that callers' tokens are signed with: hs256:FILE (a secret of at least 32
     /// bytes), eddsa:FILE, es256:FILE, rs256:FILE (a public key as PEM), jwks:FILE, or
     /// jwks:https://HOST/PATH for a key set at its issuer (http:// too). May be given several
@@ -224,6 +236,7 @@ pub struct Config {
     pub bus_tag: String,
     pub connections: u32,
     pub writers: usize,
+    pub no_migrate: bool,
     pub auth_keys: Vec<KeySource>,
     pub issuer: String,
     pub audience: String,
@@ -316,6 +329,7 @@ impl Settings {
             bus_tag,
             connections,
             writers,
+            no_migrate,
             issuer,
             audience,
             leeway,
@@ -366,6 +380,7 @@ impl Settings {
             bus_tag: self.bus_tag.unwrap_or_else(|| "default".to_owned()),
             connections: within("connections", self.connections, 10, 2..=500)?,
             writers: within("writers", self.writers, 4, 1..=64)?,
+            no_migrate: self.no_migrate.unwrap_or_default(),
             auth_keys: self.auth_key,
             issuer: self.issuer.unwrap_or_else(|| "parlance".to_owned()),
             audience: self.audience.unwrap_or_else(|| "parlance".to_owned()),

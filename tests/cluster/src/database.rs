@@ -64,6 +64,14 @@ impl Database {
         connection.close().await.expect("closed");
     }
 
+    /// Runs a statement in the database.
+    pub async fn run(&self, statement: &str) {
+        let mut connection = PgConnection::connect(&self.url()).await.expect("Postgres");
+        let statement = sqlx::raw_sql(AssertSqlSafe(statement.to_owned()));
+        statement.execute(&mut connection).await.expect("done");
+        connection.close().await.expect("closed");
+    }
+
     /// Cuts every connection to the database, as a crash of its server would.
     pub async fn cut_connections(&self) -> i64 {
         let mut connection = PgConnection::connect(&self.server).await.expect("Postgres");

@@ -2,7 +2,6 @@
 
 use parlance_db::testing::{Standby, TestDatabase, TestSchema, on_linked_postgres, until};
 use parlance_db::{Db, Location, OpenError, Ping, StoreError};
-use uuid::Uuid;
 
 use crate::migrations::migrations;
 
@@ -22,27 +21,98 @@ async fn a_database_that_does_not_hold_every_text_is_refused() {
     database.go().await;
 }
 
-/// Whoever brought the schema up to date may be somebody else.
+/// Who makes the schema, who owns it, and who serves are three roles.
 #[tokio::test]
-async fn a_role_that_serves_needs_no_right_to_make_anything() {
+async fn each_role_needs_the_rights_for_what_it_does_and_no_other() {
     let database = TestDatabase::create().await;
     let migrations = migrations("CREATE TABLE t (n BIGINT)");
-    Db::open(&location(database.url()), migrations).await.expect("it owns all").close().await;
-    let role = format!("r{}", Uuid::now_v7().simple());
+    let name = database.name().to_owned();
+    let (owner, serves) = (format!("o{name}"), format!("s{name}"));
+    let open = |role: &str| location(database.url_as(role));
+    let refused = |error: OpenError| {
+        assert!(matches!(error, OpenError::Rights { .. }), "{error:?}");
+        error.to_string()
+    };
     database
         .run(format!(
-            "CREATE ROLE {role} LOGIN;
-             REVOKE CREATE ON DATABASE {name} FROM PUBLIC;
-             GRANT USAGE ON SCHEMA a TO {role};
-             GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA a TO {role}",
-            name = database.name(),
+            "CREATE ROLE {owner} LOGIN; CREATE ROLE {serves} LOGIN;
+             REVOKE CREATE ON DATABASE {name} FROM PUBLIC"
         ))
         .await;
-    let db = Db::open(&location(database.url_as(&role)), migrations).await.expect("it serves");
+    let text = refused(Db::open(&open(&owner), migrations).await.expect_err("it may not"));
+    assert!(text.contains(&format!("role \"{owner}\" may not make the schema a")), "{text}");
+
+    // Who owns the schema needs no right to the database.
+    database.run(format!("CREATE SCHEMA a AUTHORIZATION {owner}")).await;
+    Db::open(&open(&owner), migrations).await.expect("its own").close().await;
+    Db::open(&open(&owner), migrations).await.expect("and again").close().await;
+
+    let text = refused(Db::open_as_it_is(&open(&serves), migrations).await.expect_err("no right"));
+    assert!(text.contains("may not use the schema a"), "{text}");
+    database
+        .run(format!(
+            "GRANT USAGE ON SCHEMA a TO {serves};
+             GRANT SELECT, INSERT ON ALL TABLES IN SCHEMA a TO {serves}"
+        ))
+        .await;
+    let text = refused(Db::open_as_it_is(&open(&serves), migrations).await.expect_err("too few"));
+    assert!(text.contains("may not read and write the table t of the schema a"), "{text}");
+    database.run(format!("GRANT UPDATE, DELETE ON ALL TABLES IN SCHEMA a TO {serves}")).await;
+    let db = Db::open_as_it_is(&open(&serves), migrations).await.expect("it serves");
     assert_eq!(db.write("INSERT INTO t (n) VALUES (1)").execute().await.expect("written"), 1);
-    let denied = db.write("DELETE FROM t").execute().await.expect_err("not granted");
-    assert!(!denied.heals(), "{denied:?}");
+    let made = db.write("CREATE TABLE u (n BIGINT)").execute().await.expect_err("not granted");
+    assert!(!made.heals(), "{made:?}");
     db.close().await;
+    database.run(format!("DROP OWNED BY {serves}, {owner}; DROP ROLE {serves}, {owner}")).await;
+    database.go().await;
+}
+
+/// What a role was given by ALTER ROLE does not reach further than a sentence.
+#[tokio::test]
+async fn the_settings_of_a_role_are_overruled_or_refused_in_words() {
+    let database = TestDatabase::create().await;
+    let migrations = migrations("CREATE TABLE t (n BIGINT)");
+    let role = format!("r{}", database.name());
+    let location = location(database.url_as(&role));
+    database
+        .run(format!(
+            "CREATE ROLE {role} LOGIN; CREATE SCHEMA a AUTHORIZATION {role};
+             ALTER ROLE {role} SET search_path = public;
+             ALTER ROLE {role} SET statement_timeout = '1ms';
+             ALTER ROLE {role} SET default_transaction_read_only = on"
+        ))
+        .await;
+    let error = Db::open(&location, migrations).await.expect_err("it cannot write");
+    assert!(matches!(&error, OpenError::ReadOnly(found) if *found == role), "{error:?}");
+    database.run(format!("ALTER ROLE {role} RESET default_transaction_read_only")).await;
+    let db = Db::open(&location, migrations).await.expect("it serves");
+    let write = async || db.write("INSERT INTO a.t (n) VALUES (1)").execute().await;
+    write().await.expect("written");
+
+    // A spell passes without a new start: what could not be written is written later.
+    let spell =
+        format!("ALTER DATABASE {} SET default_transaction_read_only = on", database.name());
+    database.run(spell).await;
+    let Db::Postgres(postgres) = &db else { panic!("a Postgres") };
+    let on_new = async || {
+        let mut conn = postgres.connect([]).await?;
+        conn.query("INSERT INTO t (n) VALUES (2)").execute().await
+    };
+    assert!(on_new().await.expect_err("read only").heals());
+    let over = format!(
+        "SET transaction_read_only = off;
+         ALTER DATABASE {} RESET default_transaction_read_only",
+        database.name()
+    );
+    database.run(over).await;
+    on_new().await.expect("written");
+    write().await.expect("written");
+
+    // No connection is left; then one is.
+    db.close().await;
+    database.run(format!("ALTER ROLE {role} CONNECTION LIMIT 0")).await;
+    let error = Db::open(&location, migrations).await.expect_err("none is left");
+    assert!(matches!(&error, OpenError::Full(_)), "{error:?}");
     database.run(format!("DROP OWNED BY {role}; DROP ROLE {role}")).await;
     database.go().await;
 }

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 mod output;
 mod probes;
+mod rights;
 
 /// How long the program may take to say something.
 const PATIENCE: Duration = Duration::from_secs(30);

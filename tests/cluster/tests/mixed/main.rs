@@ -32,3 +32,38 @@ async fn two_versions_share_rooms_and_streams() {
     traffic.judge(&cluster).await;
     cluster.finish().await;
 }
+
+/// And back: once a later version has added to every schema, this one starts on it again, replica by
+/// replica, whichever service goes first.
+#[tokio::test]
+async fn a_version_comes_back_onto_the_schema_of_a_later_one() {
+    let mut cluster = Cluster::start(2).await;
+    let traffic = Traffic::start(&cluster, Plan::default()).await;
+    traffic.flows(100).await;
+    for schema in ["message", "membership", "room", "presence"] {
+        let later = format!(
+            "INSERT INTO parlance_{schema}._sqlx_migrations
+                 (version, description, success, checksum, execution_time)
+             VALUES (900, 'of a later version', TRUE, '', 0)"
+        );
+        cluster.database.run(&later).await;
+    }
+    for table in ["message.members", "membership.members", "room.rooms"] {
+        let add = format!("ALTER TABLE parlance_{table} ADD COLUMN later BIGINT DEFAULT 0");
+        cluster.database.run(&add).await;
+    }
+    traffic.flows(100).await;
+    for (number, kinds) in [(0, Kind::ALL.to_vec()), (1, Kind::ALL.into_iter().rev().collect())] {
+        for kind in kinds {
+            let replica = kind.replica(number);
+            cluster.stop(replica).await;
+            cluster.restart(replica).await;
+            traffic.flows(50).await;
+        }
+    }
+    for kind in Kind::ALL {
+        assert_eq!(cluster.logged(kind, "the schema is newer than this program"), 2);
+    }
+    traffic.judge(&cluster).await;
+    cluster.finish().await;
+}
