@@ -72,6 +72,16 @@ pub enum Db {
     Postgres(PostgresDb),
 }
 
+/// What a Postgres says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Server {
+    /// Its clock, in microseconds.
+    pub clock: i64,
+    /// How many connections it has for roles that are no superusers, and how many are used.
+    pub connections: i64,
+    pub used: i64,
+}
+
 /// Which database to open.
 #[derive(Clone, Debug)]
 pub enum Location {
@@ -240,6 +250,19 @@ impl Db {
         if let Self::Sqlite(db) = self {
             db.when_broken(tell);
         }
+    }
+
+    /// What the server says of itself; `None` of a file.
+    pub async fn server(&self) -> Result<Option<Server>, StoreError> {
+        let Self::Postgres(db) = self else { return Ok(None) };
+        let asked = db.read(
+            "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::BIGINT,
+                    current_setting('max_connections')::BIGINT
+                    - current_setting('superuser_reserved_connections')::BIGINT,
+                    (SELECT COUNT(*) FROM pg_stat_activity WHERE backend_type = 'client backend')",
+        );
+        let (clock, connections, used): (i64, i64, i64) = asked.fetch_one().await?;
+        Ok(Some(Server { clock, connections, used }))
     }
 
     /// How strong "stored" is: the settings that would lose acknowledged writes in

@@ -11,7 +11,7 @@ use crate::environment::{cleaned, trimmed, variable_of};
 use crate::healthcheck::Healthcheck;
 use crate::settings::Settings;
 use crate::token::Token;
-use crate::{Failure, Part, demo, process};
+use crate::{Failure, Part, check, demo, process};
 
 /// A chat backend for other backends, over gRPC: all of its services in one process
 ///
@@ -32,6 +32,12 @@ enum Asked {
     Run(Box<Settings>),
     /// Brings the schemas of the databases up to date, and ends; a start does it too
     Migrate(Box<Settings>),
+    /// Says what is wrong or unwise with the settings of a server, and with what it needs
+    ///
+    /// Takes the settings of the server. A line for each look: ok, warning or wrong, and a
+    /// sentence; it fails if something is wrong. It makes nothing and changes nothing, so it may
+    /// be run beside the server.
+    Check(Box<Settings>),
     /// Tells a conversation, RPC by RPC, on a server of its own that leaves nothing behind
     Demo,
     /// Prints a token that is signed with a secret, for trying things out
@@ -64,6 +70,7 @@ impl Cli {
             Some(Asked::Migrate(settings)) => {
                 process::migrate(Part::Whole, settings.without_callers()?).await
             }
+            Some(Asked::Check(settings)) => check::run(Part::Whole, settings.resolve()?).await,
             Some(Asked::Demo) => demo::run().await,
             Some(Asked::Token(token)) => token.print(),
             Some(Asked::Restored(settings)) => process::restored(settings.without_callers()?).await,

@@ -115,7 +115,7 @@ fn is_used(folder: &Path) -> bool {
 
 /// A database that is missing though a later one is there. When somebody was last seen is
 /// all that the last one knows: it is made anew.
-fn missing(folder: &Path) -> Option<(&'static str, &'static str)> {
+pub(crate) fn missing(folder: &Path) -> Option<(&'static str, &'static str)> {
     let mut there = DATABASES.iter().enumerate().rev();
     let (last, later) = there.find(|(_, service)| database(folder, service).exists())?;
     let missing = DATABASES[..last].iter().find(|service| !database(folder, service).exists());

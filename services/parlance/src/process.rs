@@ -212,7 +212,7 @@ fn count_lost_lines(tasks: &Tasks) {
 }
 
 /// The keys that the services share: the first signs. A process on its own makes one.
-fn internal_keys(config: &Config) -> Result<Vec<InternalKey>, Failure> {
+pub(crate) fn internal_keys(config: &Config) -> Result<Vec<InternalKey>, Failure> {
     let read = |path: &std::path::PathBuf| {
         Secret::read(path).map(InternalKey::from).map_err(|error| {
             Failure::fatal(format_args!("cannot read the secret in {}", path.display()), &error)
@@ -250,7 +250,7 @@ fn keys(
     Ok((vec![KeySource::secret(path)], Some(Minter { secret, issuer, audience })))
 }
 
-async fn auth(
+pub(crate) async fn auth(
     config: &Config,
     keys: Vec<KeySource>,
     internal: Vec<InternalKey>,

@@ -30,6 +30,8 @@ enum Command {
     Run(Box<Settings>),
     /// Brings the schema of the database up to date, and ends; a start does it too
     Migrate(Box<Settings>),
+    /// Says what is wrong or unwise with the settings of a server, and with what it needs
+    Check(Box<Settings>),
     /// Says by its exit code whether a server is ready
     Healthcheck(Healthcheck),
 }
@@ -51,6 +53,9 @@ async fn run(part: Part, arguments: impl IntoIterator<Item = OsString>) -> Resul
         Some(Command::Run(settings)) => process::run(part, check(part, settings.resolve()?)?).await,
         Some(Command::Migrate(settings)) => {
             process::migrate(part, settings.without_callers()?).await
+        }
+        Some(Command::Check(settings)) => {
+            crate::check::run(part, check(part, settings.resolve()?)?).await
         }
         Some(Command::Healthcheck(check)) => check.run().await,
     }

@@ -42,7 +42,7 @@ impl Part {
     }
 
     /// The databases it uses: the name of the service, and its schema.
-    fn schemas(self) -> Vec<(&'static str, Migrations)> {
+    pub(crate) fn schemas(self) -> Vec<(&'static str, Migrations)> {
         let all = [
             (Self::Message, "message", parlance_message::MIGRATIONS),
             (Self::Membership, "membership", parlance_membership::MIGRATIONS),
@@ -430,7 +430,7 @@ impl Parts<'_> {
 }
 
 /// Where the database of a service is.
-fn location(config: &Config, data: Option<&DataDir>, service: &str) -> Location {
+pub(crate) fn location(config: &Config, data: Option<&DataDir>, service: &str) -> Location {
     match (&config.store, data) {
         (Store::Postgres(url), _) => Location::Postgres {
             url: url.clone(),

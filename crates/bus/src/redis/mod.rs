@@ -10,12 +10,14 @@ mod connection;
 mod high_water;
 mod link;
 mod session;
+mod state;
 mod subscriber;
 mod tallies;
 mod url;
 
 pub use self::high_water::{HighWater, HighWaterError};
 pub use self::link::{RedisLink, is_lost};
+pub use self::state::{RedisState, StateError};
 pub use self::tallies::{Tallies, TallyError};
 pub use self::url::{InvalidRedisUrl, RedisUrl};
 

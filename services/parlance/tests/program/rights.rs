@@ -41,8 +41,23 @@ async fn services_serve_with_the_rights_of_the_page_and_can_make_nothing() {
     assert_eq!(code, Some(1));
     assert!(text.contains("may not bring the schema up to date"), "{text}");
 
+    let checked = |more: &[&str]| {
+        let flags = ["check", "--store", &as_server, "--auth-key", &key, "--no-migrate"];
+        let checked = output(folder.path(), &[&flags[..], more].concat());
+        (checked.status.code(), String::from_utf8(checked.stdout).expect("text"))
+    };
+    let (code, said) = checked(&["--bus", "redis://127.0.0.1:1"]);
+    assert_eq!(code, Some(1));
+    assert!(said.contains("wrong    message: the schema is older than this program"), "{said}");
+    assert!(said.contains("wrong    redis cannot be reached"), "{said}");
+
     let migrated = output(folder.path(), &["migrate", "--store", &as_owner]);
     assert!(migrated.status.success(), "{migrated:?}");
+    let (code, said) = checked(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    for sentence in ["ok       the schema of room can be used", "the clock of Postgres is 0 s"] {
+        assert!(said.contains(sentence), "{said}");
+    }
     let arguments = ["run", "--store", &as_server, "--auth-key", &key, "--no-migrate"];
     let server = Server::of(parlance(folder.path()).args(arguments).stderr(Stdio::null()));
     assert!(server.is_ready(folder.path()));
