@@ -29,6 +29,7 @@ use sqlx::SqlSafeStr;
 use sqlx::migrate::MigrateError;
 
 mod conn;
+mod copy;
 mod error;
 mod migrations;
 mod ping;
@@ -47,6 +48,7 @@ pub use sqlx::AssertSqlSafe;
 pub use {include_dir, sqlx};
 
 pub use self::conn::{Conn, Driver, Lent, Tx};
+pub use self::copy::copy;
 pub use self::error::{StoreError, Stored, Trouble};
 pub use self::migrations::Migrations;
 pub use self::ping::Ping;

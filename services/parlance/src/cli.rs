@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -11,7 +12,7 @@ use crate::environment::{cleaned, trimmed, variable_of};
 use crate::healthcheck::Healthcheck;
 use crate::settings::Settings;
 use crate::token::Token;
-use crate::{Failure, Part, check, demo, process};
+use crate::{Failure, Part, backup, check, demo, process};
 
 /// A chat backend for other backends, over gRPC: all of its services in one process
 ///
@@ -48,6 +49,25 @@ enum Asked {
     /// again. It begins a new epoch and prints its id. Most restores are noticed without it;
     /// run after each one, whatever was put back and in whatever way, it does no harm.
     Restored(Box<Settings>),
+    /// Copies the folder of the embedded mode while its server runs, or does not
+    ///
+    /// Takes the settings of the server. The copy is of one time, is looked at before it gets its
+    /// name, and is a folder that a server can be started on.
+    Backup {
+        /// The folder to make: new, or empty
+        #[arg(value_name = "FOLDER")]
+        to: PathBuf,
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
+    /// Puts a backup into the folder of --store, new or empty, and prints the epoch that it begins
+    Restore {
+        /// The folder of the backup
+        #[arg(value_name = "FOLDER")]
+        from: PathBuf,
+        #[command(flatten)]
+        settings: Box<Settings>,
+    },
     /// Says by its exit code whether a server is ready
     Healthcheck(Healthcheck),
 }
@@ -74,6 +94,12 @@ impl Cli {
             Some(Asked::Demo) => demo::run().await,
             Some(Asked::Token(token)) => token.print(),
             Some(Asked::Restored(settings)) => process::restored(settings.without_callers()?).await,
+            Some(Asked::Backup { to, settings }) => {
+                backup::back_up(settings.without_callers()?, &to).await
+            }
+            Some(Asked::Restore { from, settings }) => {
+                backup::restore(settings.without_callers()?, &from).await
+            }
             Some(Asked::Healthcheck(check)) => check.run().await,
         }
     }

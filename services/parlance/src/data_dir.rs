@@ -10,7 +10,7 @@ use parlance_rpc::Secret;
 use crate::Failure;
 
 /// The databases, in the order in which a first start makes them.
-const DATABASES: [&str; 4] = ["message", "membership", "room", "presence"];
+pub(crate) const DATABASES: [&str; 4] = ["message", "membership", "room", "presence"];
 
 /// What others may do with what is ours alone.
 const OTHERS: u32 = 0o077;
@@ -103,7 +103,7 @@ impl DataDir {
     }
 }
 
-fn database(folder: &Path, service: &str) -> PathBuf {
+pub(crate) fn database(folder: &Path, service: &str) -> PathBuf {
     folder.join(format!("{service}.db"))
 }
 

@@ -4,6 +4,7 @@
 //! `settings` reads the configuration, `services` puts the services together, and
 //! `process` runs them. What a program is differs by its [`Part`] alone.
 
+mod backup;
 mod check;
 pub mod cli;
 mod data_dir;

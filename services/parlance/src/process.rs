@@ -200,6 +200,20 @@ pub async fn restored(config: Config) -> Result<(), Failure> {
     print(&services::restored(&config, data.as_ref(), clock).await?)
 }
 
+/// Opens a folder as a start does, mends what a start mends, and closes it.
+pub(crate) async fn hold_against_each_other(config: &Config) -> Result<(), Failure> {
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let data = data(config)?;
+    let shared = internal_keys(config)?;
+    let env = Env::new(Arc::clone(&clock), Internal::new(shared[0].clone(), Arc::clone(&clock)));
+    // Nobody calls.
+    let layers = layers(config, auth(config, Vec::new(), shared, clock).await?);
+    let parts = Parts { config, env: env.clone(), layers: &layers, data: data.as_ref() };
+    let services = Box::pin(services::Services::put_together(Part::Whole, &parts)).await?;
+    services.close(&env).await;
+    Ok(())
+}
+
 /// Counts the log lines that are lost, for operators.
 fn count_lost_lines(tasks: &Tasks) {
     let mut known = 0;

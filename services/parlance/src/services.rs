@@ -109,6 +109,13 @@ impl Services {
     /// Opens the databases and puts the services together, the lowest first: each calls only
     /// those before it.
     pub(crate) async fn open(part: Part, parts: &Parts<'_>) -> Result<Self, Failure> {
+        let services = Self::put_together(part, parts).await?;
+        services.run();
+        Ok(services)
+    }
+
+    /// The same, with nothing that runs beside requests.
+    pub(crate) async fn put_together(part: Part, parts: &Parts<'_>) -> Result<Self, Failure> {
         let mut services = Self::default();
         let (message, membership) = (&parts.config.message, &parts.config.membership);
         let tasks = &parts.env.tasks;
@@ -142,7 +149,6 @@ impl Services {
         if parts.data.is_some() {
             services.check_files().await?;
         }
-        services.run();
         Ok(services)
     }
 
