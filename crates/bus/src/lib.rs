@@ -9,8 +9,8 @@ pub mod testing;
 
 pub use self::in_process::InProcessBus;
 pub use self::redis::{
-    HighWater, HighWaterError, InvalidRedisUrl, Options, RedisBus, RedisLink, RedisState, RedisUrl,
-    StateError, Tallies, TallyError, is_lost,
+    HighWater, HighWaterError, InvalidRedisCa, InvalidRedisUrl, Options, RedisBus, RedisLink,
+    RedisState, RedisUrl, StateError, Tallies, TallyError, is_lost,
 };
 
 use bytes::Bytes;

@@ -10,8 +10,7 @@ use redis::cluster::ClusterClientBuilder;
 use redis::cluster_async::ClusterConnection;
 use redis::cluster_routing::{RoutingInfo, SingleNodeRoutingInfo};
 use redis::{
-    AsyncConnectionConfig, Client, Cmd, ErrorKind, Pipeline, ProtocolVersion, PushInfo, RedisError,
-    Value,
+    AsyncConnectionConfig, Cmd, ErrorKind, Pipeline, ProtocolVersion, PushInfo, RedisError, Value,
 };
 
 use super::link::is_elsewhere;
@@ -128,7 +127,7 @@ impl Conn {
             return Ok(Self::Cluster(client.get_async_connection().await?));
         }
         let server = url.servers.first().ok_or(Lost::Ended)?;
-        let client = Client::open(format!("{server}/?protocol=resp3"))?;
+        let client = url.client(&format!("{server}/?protocol=resp3"))?;
         let config = AsyncConnectionConfig::new()
             .set_push_sender(hear)
             .set_connection_timeout(Some(options.connect))
@@ -173,7 +172,7 @@ fn is_refusal(error: &RedisError) -> bool {
 
 /// Without retries: a session that is in trouble is built anew, slots included.
 fn cluster(url: &RedisUrl, options: &Options) -> ClusterClientBuilder {
-    ClusterClientBuilder::new(url.servers.iter().map(String::as_str))
+    url.cluster()
         .use_protocol(ProtocolVersion::RESP3)
         .retries(0)
         .connection_timeout(options.connect)

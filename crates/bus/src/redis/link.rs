@@ -4,7 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::cluster::ClusterClient;
 use redis::cluster_async::ClusterConnection;
 use redis::{Client, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind};
 use tokio::sync::Mutex;
@@ -61,10 +61,11 @@ impl RedisLink {
                 .set_number_of_retries(1)
                 .set_connection_timeout(Some(within))
                 .set_response_timeout(Some(within / 2));
-            let to = To::Single(Box::new((Client::open(server.as_str())?, config)));
+            let to = To::Single(Box::new((url.client(server)?, config)));
             return Ok(Self { to, lanes: vec![Lane::default()] });
         }
-        let client = ClusterClientBuilder::new(url.servers.iter().map(String::as_str))
+        let client = url
+            .cluster()
             .retries(1)
             // It connects to every node, silent ones too, before it is of use.
             .connection_timeout(within / 4)

@@ -19,7 +19,7 @@ pub use self::high_water::{HighWater, HighWaterError};
 pub use self::link::{RedisLink, is_lost};
 pub use self::state::{RedisState, StateError};
 pub use self::tallies::{Tallies, TallyError};
-pub use self::url::{InvalidRedisUrl, RedisUrl};
+pub use self::url::{InvalidRedisCa, InvalidRedisUrl, RedisUrl};
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
