@@ -55,7 +55,8 @@ def test_every_file_that_the_page_for_contributors_names_is_there():
 # Options of the programs that bound nothing which a caller holds.
 NO_BOUND = set(
     "config listen admin-listen store attachments bus bus-tag auth-key issuer audience leeway message membership internal-key-file"
-    " hook hook-tenants no-migrate reflection head-check deleted-retention drain log-format log-filter".split()
+    " hook hook-tenants no-migrate reflection head-check deleted-retention drain log-format log-filter"
+    " tls-cert tls-key tls-ca tls-peer bus-ca grpc-web grpc-web-origins".split()
 )
 # What bounds something in the code; the row that tells of it, or why there is none.
 BOUND = re.compile(

@@ -20,6 +20,7 @@ use parlance_proto::frame::Frame;
 use parlance_rpc::Held;
 use parlance_types::{LogId, Micros, RoomId, RoomKind, Seq, TenantId, UserId};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use self::chunk::Chunk;
@@ -64,6 +65,8 @@ pub struct Follow {
     pub held: Option<Held>,
     /// When the caller's token expires.
     pub expires: Micros,
+    /// When it has to go elsewhere at the latest: its connection is old then.
+    pub leaves: Option<Instant>,
     /// Cancelled when this node wants its streams to go elsewhere.
     pub draining: CancellationToken,
 }
@@ -162,7 +165,7 @@ impl Subscriber {
             jobs: JoinSet::new(),
             chunk: Chunk::new(hub.options.chunk),
             state: State::Open,
-            clock: Clock::new(&hub.options, follow.expires, &hub.clock),
+            clock: Clock::new(&hub.options, follow.expires, follow.leaves, &hub.clock),
             draining: Box::pin(follow.draining.clone().cancelled_owned()),
             hub,
             follow,

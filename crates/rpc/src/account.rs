@@ -329,7 +329,7 @@ mod tests {
 
     fn of(tenant: &str, principal: Principal) -> Caller {
         let (tenant_id, subject) = (TenantId::new(tenant), "backend".to_owned());
-        Caller { tenant_id, subject, principal, expires: 0 }
+        Caller { tenant_id, subject, principal, expires: 0, leaves: None }
     }
 
     fn user(name: &str) -> Principal {

@@ -7,7 +7,6 @@
 
 mod addresses;
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
@@ -18,7 +17,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use futures::future::select_all;
-use http::{Request, Response, request};
+use http::{Request, Response, Uri, request};
 use http_body_util::{BodyExt as _, Full};
 use tokio::sync::{Mutex, Notify, OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
@@ -30,9 +29,10 @@ use tower::{ServiceExt as _, service_fn};
 
 pub use self::addresses::{Addresses, InvalidAddresses};
 
-use self::addresses::Lookups;
+use self::addresses::{Found, Lookups};
 use crate::deadline::asked;
-use crate::{DEFAULT_DEADLINE, Tasks, Transport};
+use crate::tls::Secure;
+use crate::{DEFAULT_DEADLINE, Tasks, Tls, Transport};
 
 /// How often one call is tried in all: once per replica, within these bounds.
 const TRIES: RangeInclusive<usize> = 3..=8;
@@ -68,10 +68,22 @@ const LOOKUP_WAIT: Duration = Duration::from_secs(1);
 ///
 /// For unary calls that may be repeated. A call answers UNAVAILABLE when no
 /// replica answered it within its `grpc-timeout`. Names are looked up again and again, as one
-/// of the `tasks`.
-pub async fn balanced(addresses: Addresses, tasks: &Tasks) -> Transport {
+/// of the `tasks`. Where it is reached over TLS it shows that it is a service of the suite.
+pub async fn balanced(addresses: Addresses, tls: &Tls, tasks: &Tasks) -> Transport {
+    let secure = addresses.are_secure().then(|| Secure::to_suite(tls.clone()));
+    reached(addresses, secure, tasks).await
+}
+
+/// The same, of a service that is not of the suite: over TLS it shows the name by which it is
+/// called.
+pub async fn balanced_outside(addresses: Addresses, tls: &Tls, tasks: &Tasks) -> Transport {
+    let secure = addresses.are_secure().then(|| Secure::to_host(tls.clone()));
+    reached(addresses, secure, tasks).await
+}
+
+async fn reached(addresses: Addresses, secure: Option<Secure>, tasks: &Tasks) -> Transport {
     let names = (!addresses.are_fixed()).then(Names::default);
-    let replicas = Arc::new(Replicas { names, ..Replicas::default() });
+    let replicas = Arc::new(Replicas { names, secure, ..Replicas::default() });
     let lookups = Arc::new(Mutex::new(Lookups::of(addresses)));
     let look = move || {
         let lookups = Arc::clone(&lookups);
@@ -98,6 +110,8 @@ struct Replicas {
     began: Instant,
     /// Where replicas may move.
     names: Option<Names>,
+    /// Where they speak TLS.
+    secure: Option<Secure>,
 }
 
 /// Names whose addresses may change.
@@ -126,7 +140,8 @@ type Place = (Arc<Replica>, OwnedSemaphorePermit);
 impl Default for Replicas {
     fn default() -> Self {
         let known = ArcSwap::from_pointee(Vec::new());
-        Self { known, turn: AtomicUsize::new(0), began: Instant::now(), names: None }
+        let (turn, began) = (AtomicUsize::new(0), Instant::now());
+        Self { known, turn, began, names: None, secure: None }
     }
 }
 
@@ -134,7 +149,7 @@ impl Replicas {
     /// Looks up the addresses, and of names again and again, as one of the `tasks`.
     async fn look_up<W>(self: &Arc<Self>, look: impl Fn() -> W + Send + 'static, tasks: &Tasks)
     where
-        W: Future<Output = BTreeSet<SocketAddr>> + Send + 'static,
+        W: Future<Output = Found> + Send + 'static,
     {
         self.become_those(&look().await);
         let Some(names) = &self.names else { return };
@@ -171,11 +186,12 @@ impl Replicas {
         self.by_turns()
     }
 
-    fn become_those(&self, addresses: &BTreeSet<SocketAddr>) {
+    fn become_those(&self, addresses: &Found) {
         let known = self.known.load();
-        let keep = |address: &SocketAddr| {
+        let keep = |(address, name): (&SocketAddr, &Arc<str>)| {
             let kept = known.iter().find(|replica| replica.address == *address);
-            kept.map_or_else(|| Arc::new(Replica::new(*address)), Arc::clone)
+            let new = || Arc::new(Replica::new(*address, name, self.secure.as_ref()));
+            kept.map_or_else(new, Arc::clone)
         };
         self.known.store(Arc::new(addresses.iter().map(keep).collect()));
     }
@@ -266,7 +282,8 @@ impl Replicas {
 }
 
 impl Replica {
-    fn new(address: SocketAddr) -> Self {
+    /// The one at an address that is called by a name.
+    fn new(address: SocketAddr, name: &Arc<str>, secure: Option<&Secure>) -> Self {
         let endpoint = Endpoint::from_shared(format!("http://{address}"))
             .expect("an address is an authority")
             .connect_timeout(CONNECT_WITHIN)
@@ -274,9 +291,19 @@ impl Replica {
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true);
+        let channel = match secure {
+            None => endpoint.connect_lazy(),
+            Some(secure) => {
+                let host = if name.contains(':') { format!("[{name}]") } else { name.to_string() };
+                let origin = Uri::try_from(format!("https://{host}:{}", address.port()));
+                let endpoint = endpoint.origin(origin.expect("a host and a port"));
+                let connector = secure.clone().connector(address, Arc::clone(name));
+                endpoint.connect_with_connector_lazy(connector)
+            }
+        };
         Self {
             address,
-            channel: endpoint.connect_lazy(),
+            channel,
             room: Arc::new(Semaphore::new(AT_ONCE)),
             shunned_until: AtomicU64::new(0),
         }
@@ -297,17 +324,37 @@ impl Replica {
     }
 
     /// The whole answer: one that breaks off half-way is none.
-    async fn call(
-        &self,
-        head: &request::Parts,
-        message: Bytes,
-    ) -> Result<Response<Body>, Box<dyn std::error::Error + Send + Sync>> {
+    async fn call(&self, head: &request::Parts, message: Bytes) -> Result<Response<Body>, Failed> {
+        match self.once(head, message.clone()).await {
+            // The connection was old, and ended as the call was about to go out: that says
+            // nothing of the replica, and the next one is made at once.
+            Err(error) if was_not_sent(&*error) => self.once(head, message).await,
+            answer => answer,
+        }
+    }
+
+    async fn once(&self, head: &request::Parts, message: Bytes) -> Result<Response<Body>, Failed> {
         let body = Body::new(Full::new(message).map_err(|never: Infallible| match never {}));
         let request = Request::from_parts(head.clone(), body);
         let (head, body) = self.channel.clone().oneshot(request).await?.into_parts();
         let body = body.collect().await?;
         Ok(Response::from_parts(head, Body::new(body)))
     }
+}
+
+/// Why there is no answer.
+type Failed = Box<dyn std::error::Error + Send + Sync>;
+
+/// Whether a call failed before anything of it was sent.
+fn was_not_sent(error: &(dyn std::error::Error + Send + Sync + 'static)) -> bool {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if error.downcast_ref::<hyper::Error>().is_some_and(hyper::Error::is_canceled) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use http::Extensions;
 use parlance_types::{Micros, RequestId, TenantId, UserId, Whose};
+use tokio::time::Instant;
 use tonic::{Request, Status};
 
 use crate::{Reason, Refusal};
@@ -15,6 +16,8 @@ pub struct Caller {
     pub principal: Principal,
     /// When the token expires; open streams end then.
     pub expires: Micros,
+    /// When the connection of the call is so old that open streams go elsewhere.
+    pub leaves: Option<Instant>,
 }
 
 /// What kind of caller it is.

@@ -107,7 +107,7 @@ mod tests {
     fn ann() -> Caller {
         let (tenant_id, subject) = (TenantId::new("acme"), "test".to_owned());
         let principal = Principal::User(UserId::new("ann"));
-        Caller { tenant_id, subject, principal, expires: 0 }
+        Caller { tenant_id, subject, principal, expires: 0, leaves: None }
     }
 
     fn each(rates: Rates, calls: usize) -> Each {

@@ -25,6 +25,10 @@ pub(crate) struct Line {
     /// taken.
     pub(crate) bytes: AtomicUsize,
     pace: Mutex<Pace>,
+    /// Whether its certificate, where one is asked for, may be that of a service of the suite.
+    of_suite: AtomicBool,
+    /// When it is so old that its streams go elsewhere, and over how long they do.
+    ages: Option<(Instant, Duration)>,
     /// Cancelled when the connection must end.
     pub(crate) end: CancellationToken,
 }
@@ -41,8 +45,36 @@ impl Line {
             open_calls: AtomicUsize::new(0),
             bytes: AtomicUsize::new(0),
             pace: Mutex::new(pace),
+            of_suite: AtomicBool::new(true),
+            ages: None,
             end: CancellationToken::new(),
         }
+    }
+
+    /// One that is old at a time, from when on its streams go, within so long.
+    pub(crate) fn aging(pace: Pace, at: Instant, within: Duration) -> Self {
+        Self { ages: Some((at, within)), ..Self::new(pace) }
+    }
+
+    /// Its client showed no certificate of a service of the suite, and one is asked for.
+    pub(crate) fn is_not_of_suite(&self) {
+        self.of_suite.store(false, Ordering::Relaxed);
+    }
+
+    /// Whether calls of a service of the suite may come over it.
+    pub(crate) fn is_of_suite(&self) -> bool {
+        self.of_suite.load(Ordering::Relaxed)
+    }
+
+    /// When it is old, if it gets old.
+    pub(crate) fn ages_at(&self) -> Option<Instant> {
+        self.ages.map(|(at, _)| at)
+    }
+
+    /// When a stream that begins now goes elsewhere because its connection is old: not all of
+    /// them at once.
+    pub(crate) fn streams_leave(&self) -> Option<Instant> {
+        self.ages.map(|(at, within)| at + rand::random_range(Duration::ZERO..=within))
     }
 
     /// Somebody with a good token called.

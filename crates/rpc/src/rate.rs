@@ -116,7 +116,7 @@ mod tests {
 
     fn caller(tenant: &str, principal: Principal) -> Caller {
         let (tenant_id, subject) = (TenantId::new(tenant), "test".to_owned());
-        Caller { tenant_id, subject, principal, expires: 0 }
+        Caller { tenant_id, subject, principal, expires: 0, leaves: None }
     }
 
     fn wait(refusal: Refusal) -> Duration {

@@ -10,15 +10,18 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::reflection::with_reflection;
-use crate::{Health, Layers, Reflection};
+use crate::{Health, Layers, Reflection, Tls};
 
 mod answer;
 mod connections;
 mod guard;
+mod opening;
 mod watched;
+mod web;
 
 pub use connections::ConnectionLimits;
 use connections::Connections;
+pub use web::{InvalidOrigin, Origin, Web};
 
 /// Cancelled when the process is asked to stop: SIGTERM or SIGINT. Asked a second time, it
 /// ends at once, after its `last` words.
@@ -50,6 +53,10 @@ pub struct Server {
     pub layers: Layers,
     pub health: Health,
     pub limits: ConnectionLimits,
+    /// The certificate that it shows; without one it speaks plain text.
+    pub tls: Option<Tls>,
+    /// Who may call from a browser.
+    pub web: Option<Web>,
     /// Cancelled when the server begins to drain: open streams watch it and say
     /// goodbye.
     pub draining: CancellationToken,
@@ -72,7 +79,9 @@ impl Server {
             routes = with_reflection(routes).map_err(io::Error::other)?;
         }
         let app = self.layers.network(routes);
-        let connections = Connections::new(self.limits);
+        let app = self.web.as_ref().map_or_else(|| app.clone(), |web| web.open(app.clone()));
+        let tls = self.tls.filter(Tls::serves);
+        let connections = Connections::new(self.limits, tls, self.web.is_some());
         let accepting = tokio::spawn(connections.clone().accept(listener, app));
 
         shutdown.cancelled().await;

@@ -136,7 +136,13 @@ mod tests {
             .expect("a request");
         if let Some(principal) = caller {
             let (tenant_id, subject) = (TenantId::new("acme"), "ann".to_owned());
-            request.extensions_mut().insert(Caller { tenant_id, subject, principal, expires: 0 });
+            request.extensions_mut().insert(Caller {
+                tenant_id,
+                subject,
+                principal,
+                expires: 0,
+                leaves: None,
+            });
         }
         let answer = routes.oneshot(request).await.expect("an answer");
         let status = tonic::Status::from_header_map(answer.headers()).expect("a status");

@@ -24,6 +24,7 @@ pub fn caller(tenant_id: &str, principal: Principal) -> Caller {
         subject: "test".to_owned(),
         principal,
         expires: Micros::MAX,
+        leaves: None,
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use parlance_rpc::probe;
 use tonic::transport::{Channel, Endpoint};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
@@ -30,6 +31,10 @@ pub(crate) struct Healthcheck {
     /// The service to ask for; empty asks for all of them
     #[arg(long, value_name = "NAME", default_value = "")]
     service: String,
+    /// The certificate that the server shows; that there is one is why TLS is spoken. Nothing is
+    /// told that is secret, so the certificate is not judged
+    #[arg(long, env = "PARLANCE_TLS_CERT", value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
     /// A TOML file with settings
     #[arg(long, env = "PARLANCE_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
@@ -37,9 +42,10 @@ pub(crate) struct Healthcheck {
 
 impl Healthcheck {
     pub(crate) async fn run(self) -> Result<(), Failure> {
-        let Self { listen, service, config } = self;
-        let settings = Settings { config, listen, ..Settings::default() };
-        let channel = connect(settings.listening()?).await?;
+        let Self { listen, service, tls_cert, config } = self;
+        let settings = Settings { config, listen, tls_cert, ..Settings::default() };
+        let (address, secure) = settings.listening()?;
+        let channel = connect(address, secure).await?;
         let request = HealthCheckRequest { service };
         match HealthClient::new(channel).check(request).await.map(tonic::Response::into_inner) {
             Ok(answer) if answer.status() == ServingStatus::Serving => Ok(()),
@@ -49,19 +55,18 @@ impl Healthcheck {
     }
 }
 
-async fn connect(server: SocketAddr) -> Result<Channel, Failure> {
+async fn connect(server: SocketAddr, secure: bool) -> Result<Channel, Failure> {
     let endpoint = Endpoint::from_shared(format!("http://{server}"))
         .map_err(|error| Failure::fatal("cannot use the address", &error))?
         .connect_timeout(PATIENCE)
         .timeout(PATIENCE);
     let ip = server.ip();
     if ip.is_ipv4() && (ip.is_loopback() || ip.is_unspecified()) {
-        let own = endpoint.clone().local_address(Some(IpAddr::V4(OWN)));
         // Not every system has that address.
-        if let Ok(channel) = own.connect().await {
+        if let Ok(channel) = probe(endpoint.clone(), server, Some(IpAddr::V4(OWN)), secure).await {
             return Ok(channel);
         }
     }
-    let channel = endpoint.connect().await;
+    let channel = probe(endpoint, server, None, secure).await;
     channel.map_err(|error| Failure::fatal("cannot reach the server", &error))
 }

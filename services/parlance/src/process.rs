@@ -1,13 +1,15 @@
 //! A process of the suite: every service on one port, or one of them.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parlance_bus::Tallies;
 use parlance_rpc::{
     Admin, Auth, AuthConfig, ConnectionLimits, Deadlines, Env, Health, Internal, InternalKey,
-    KeySource, Layers, Minter, RateLimit, Secret, Server, Shed, Tasks, TenantRate, termination,
+    KeySource, Layers, Minter, RateLimit, Secret, Server, Shed, Tasks, TenantRate, Tls, TlsError,
+    termination,
 };
 use parlance_types::{Clock, SystemClock};
 use tokio::net::TcpListener;
@@ -111,18 +113,21 @@ impl Process {
     ) -> Result<Self, Failure> {
         let data = data(config)?;
         let (keys, minter) = keys(config, data.as_ref())?;
-        let shared = internal_keys(config)?;
+        let tls = Tls::load(config.tls.clone()).map_err(|error| unusable_tls(config, &error))?;
+        let shared = internal_keys(part, config)?;
         let env =
             Env::new(Arc::clone(&clock), Internal::new(shared[0].clone(), Arc::clone(&clock)));
         let pages = Admin::new(env.tasks.clone());
         let admin = admin(config, &pages).await?;
         let auth = auth(config, keys, shared, clock).await?;
         count_lost_lines(&env.tasks);
+        tls.keep(&env.tasks);
         env.tasks.vital("key reload", auth.clone().reload(env.tasks.stop().clone()));
 
         let mut layers = layers(config, auth);
         layers.tenant_rate = tenant_rate(part, config, &env.tasks)?;
-        let parts = Parts { config, env: env.clone(), layers: &layers, data: data.as_ref() };
+        let parts =
+            Parts { config, env: env.clone(), layers: &layers, tls: &tls, data: data.as_ref() };
         let services = Box::new(Box::pin(Services::open(part, &parts)).await?);
         for database in &services.databases {
             database.when_broken(parlance_telemetry::nothing_works);
@@ -136,10 +141,12 @@ impl Process {
         let limits = ConnectionLimits {
             all: files::connections(config.connections)?,
             per_address: config.connections_per_address,
+            age: config.connection_age,
             ..ConnectionLimits::default()
         };
         let draining = env.draining.clone();
-        let server = Server { layers, health, limits, draining, drain: config.drain };
+        let (tls, web, drain) = (Some(tls), config.web.clone(), config.drain);
+        let server = Server { layers, health, limits, tls, web, draining, drain };
         Ok(Self { address, minter, admin, env, services, server, listener, shutdown, _data: data })
     }
 
@@ -225,15 +232,34 @@ fn count_lost_lines(tasks: &Tasks) {
     });
 }
 
-/// The keys that the services share: the first signs. A process on its own makes one.
-pub(crate) fn internal_keys(config: &Config) -> Result<Vec<InternalKey>, Failure> {
+/// Which of the settings it is that holds what is of no use.
+fn unusable_tls(config: &Config, error: &TlsError) -> Failure {
+    let of = |path: Option<&PathBuf>| path.is_some_and(|path| error.is_of(path));
+    let key = config.tls.identity.as_ref().map(|(_, key)| key);
+    let name = if of(config.tls.ca.as_ref()) {
+        "tls-ca"
+    } else if of(key) {
+        "tls-key"
+    } else {
+        "tls-cert"
+    };
+    Failure::unusable(name, error)
+}
+
+/// The keys that the services share: the first signs. A process on its own makes one. Where
+/// certificates alone tell who is a service, everybody knows the key.
+pub(crate) fn internal_keys(part: Part, config: &Config) -> Result<Vec<InternalKey>, Failure> {
     let read = |path: &std::path::PathBuf| {
         Secret::read(path).map(InternalKey::from).map_err(|error| {
             Failure::fatal(format_args!("cannot read the secret in {}", path.display()), &error)
         })
     };
     let keys: Result<Vec<_>, _> = config.internal_keys.iter().map(read).collect();
-    keys.map(|keys| if keys.is_empty() { vec![InternalKey::random()] } else { keys })
+    let without = || match part {
+        Part::Whole => InternalKey::random(),
+        _ => InternalKey::vouched_for(),
+    };
+    keys.map(|keys| if keys.is_empty() { vec![without()] } else { keys })
 }
 
 /// Takes the folder, if everything is kept in one.

@@ -67,8 +67,8 @@ fn check(part: Part, config: Config) -> Result<Config, Failure> {
     if matches!(config.store, Store::Sqlite(_)) {
         return wrong("store", "must be a Postgres database: replicas share it");
     }
-    if config.internal_keys.is_empty() {
-        return wrong("internal-key-file", "is required");
+    if config.internal_keys.is_empty() && config.tls.peers.is_empty() {
+        return wrong("internal-key-file", "is required without tls-peer");
     }
     if config.message.is_none() && part != Part::Message {
         return wrong("message", "is required");

@@ -7,7 +7,9 @@ use parlance_db::{Db, Location, Migrations};
 use parlance_message::attachment::Blobs;
 use parlance_message::{LogOptions, StreamOptions};
 use parlance_presence::state::{Doubt, MemorySessions, RedisSessions, Sessions};
-use parlance_rpc::{Addresses, Env, Layers, Served, Tasks, Transport, balanced};
+use parlance_rpc::{
+    Addresses, Env, Layers, Served, Tasks, Tls, Transport, balanced, balanced_outside,
+};
 use parlance_types::Clock;
 use tokio_util::sync::CancellationToken;
 
@@ -65,6 +67,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) config: &'a Config,
     pub(crate) env: Env,
     pub(crate) layers: &'a Layers,
+    pub(crate) tls: &'a Tls,
     /// The folder, when everything is kept in one.
     pub(crate) data: Option<&'a DataDir>,
 }
@@ -118,7 +121,6 @@ impl Services {
     pub(crate) async fn put_together(part: Part, parts: &Parts<'_>) -> Result<Self, Failure> {
         let mut services = Self::default();
         let (message, membership) = (&parts.config.message, &parts.config.membership);
-        let tasks = &parts.env.tasks;
         match part {
             Part::Whole => {
                 let logs = services.message(parts).await?;
@@ -132,17 +134,17 @@ impl Services {
                 services.message(parts).await?;
             }
             Part::Membership => {
-                let logs = remote("message", message.as_ref(), tasks).await?;
+                let logs = remote("message", message.as_ref(), parts).await?;
                 services.membership(parts, logs).await?;
             }
             Part::Room => {
-                let rosters = remote("membership", membership.as_ref(), tasks).await?;
-                let logs = remote("message", message.as_ref(), tasks).await?;
+                let rosters = remote("membership", membership.as_ref(), parts).await?;
+                let logs = remote("message", message.as_ref(), parts).await?;
                 services.room(parts, rosters, logs).await?;
             }
             Part::Presence => {
-                let rosters = remote("membership", membership.as_ref(), tasks).await?;
-                let logs = remote("message", message.as_ref(), tasks).await?;
+                let rosters = remote("membership", membership.as_ref(), parts).await?;
+                let logs = remote("message", message.as_ref(), parts).await?;
                 services.presence(parts, rosters, logs).await?;
             }
         }
@@ -302,11 +304,11 @@ impl Services {
 async fn remote(
     service: &str,
     addresses: Option<&Addresses>,
-    tasks: &Tasks,
+    parts: &Parts<'_>,
 ) -> Result<Transport, Failure> {
     let addresses = addresses.cloned();
     let addresses = addresses.ok_or_else(|| Failure::setting(service, "is required"))?;
-    Ok(balanced(addresses, tasks).await)
+    Ok(balanced(addresses, parts.tls, &parts.env.tasks).await)
 }
 
 /// Opens the database of a service, and tells if a later version has been there.
@@ -401,7 +403,7 @@ impl Parts<'_> {
     /// What looks at messages before they are accepted.
     async fn hook(&self) -> Option<parlance_message::hook::Options> {
         let addresses = self.config.hook.clone()?;
-        let transport = balanced(addresses, &self.env.tasks).await;
+        let transport = balanced_outside(addresses, self.tls, &self.env.tasks).await;
         let (deadline, on_failure) = (self.config.hook_deadline, self.config.hook_failure);
         let tenants = self.config.hook_tenants.clone();
         Some(parlance_message::hook::Options { transport, tenants, deadline, on_failure })

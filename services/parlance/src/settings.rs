@@ -1,21 +1,22 @@
 //! The configuration: flags, then environment, then file, then defaults.
 
-use std::fmt::Display;
 use std::net::SocketAddr;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use parlance_message::attachment::Place;
 use parlance_message::hook::OnFailure;
-use parlance_rpc::{Addresses, INTERNAL_AUDIENCE, KeySource, Reflection};
+use parlance_rpc::{Addresses, KeySource, Origin, PeerName, Reflection, TlsFiles, Web};
 use parlance_telemetry::Format;
 use parlance_types::TenantId;
 use serde::Deserialize;
 
+mod rules;
+
+use self::rules::{beside, bus, first, pair, read, tenants, time, web, within};
 use crate::Failure;
-use crate::failure::chain;
 use crate::values::{Attachments, Bus, Span, Store, parsed, parsed_list};
 
 /// What flags, environment or file say. The file has the same names, with `_`
@@ -48,7 +49,8 @@ pub struct Settings {
     pub attachments: Option<Attachments>,
     /// What carries hints between nodes: memory, for one process;
     /// redis://[USER:PASSWORD@]HOST:PORT (7 or later); or nodes of a Redis Cluster,
-    /// redis-cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT. Redis may come and go
+    /// redis-cluster://[USER:PASSWORD@]HOST:PORT,HOST:PORT; over TLS rediss:// or
+    /// rediss-cluster://. % of a password is written as %25. Redis may come and go
     /// [default: memory]
     #[arg(long, env = "PARLANCE_BUS", value_name = "BUS", hide_env_values = true)]
     #[serde(deserialize_with = "parsed")]
@@ -58,6 +60,9 @@ pub struct Settings {
     #[arg(long, env = "PARLANCE_BUS_TAG", value_name = "TEXT")]
     #[serde(deserialize_with = "parsed")]
     pub bus_tag: Option<String>,
+    /// The CA of a Redis that is reached by rediss://, as PEM [default: whom the platform trusts]
+    #[arg(long, env = "PARLANCE_BUS_CA", value_name = "FILE")]
+    pub bus_ca: Option<PathBuf>,
     /// Connections of each service to Postgres, 2 to 500, half of them for writes [default: 10]
     #[arg(long, env = "PARLANCE_CONNECTIONS", value_name = "COUNT")]
     pub connections: Option<u32>,
@@ -137,6 +142,34 @@ pub struct Settings {
     #[serde(deserialize_with = "parsed")]
     pub hook_failure: Option<OnFailure>,
 
+    /// The certificate of the server, with those between it and its CA, as PEM: it speaks TLS
+    /// then, and nothing else. Read again when it changes, as are tls-key and tls-ca
+    /// [default: none, plain text]
+    #[arg(long, env = "PARLANCE_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of tls-cert, as PEM [default: none]
+    #[arg(long, env = "PARLANCE_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+    /// The CA of those who are called by https:// (message, membership, hook) and, with
+    /// tls-peer, of those who call, as PEM [default: whom the platform trusts]
+    #[arg(long, env = "PARLANCE_TLS_CA", value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+    /// The names in certificates of tls-ca, DNS names or URIs such as SPIFFE ids, by which
+    /// services of the suite know each other, separated by commas. Without internal-key-file
+    /// the certificate alone says who is one; with it both are needed [default: none, the
+    /// secret alone says it]
+    #[arg(long, env = "PARLANCE_TLS_PEER", value_name = "NAMES", value_delimiter = ',')]
+    #[serde(deserialize_with = "parsed_list")]
+    pub tls_peer: Vec<PeerName>,
+    /// Whether browsers may call by gRPC-Web, over HTTP/1 too: true or false [default: false]
+    #[arg(long, env = "PARLANCE_GRPC_WEB", value_name = "BOOL")]
+    pub grpc_web: Option<bool>,
+    /// The origins of pages that may, as https://HOST, separated by commas; * is every one
+    /// [default: that of the server alone]
+    #[arg(long, env = "PARLANCE_GRPC_WEB_ORIGINS", value_name = "ORIGINS", value_delimiter = ',')]
+    #[serde(deserialize_with = "parsed_list")]
+    pub grpc_web_origins: Vec<Origin>,
+
     /// Calls a second that one user may make on average, up to 1000000; 0 is no limit
     /// [default: 1000]
     #[arg(long, env = "PARLANCE_RATE", value_name = "CALLS")]
@@ -175,6 +208,11 @@ pub struct Settings {
     /// as the process may have files, less a reserve, and 16384 at most [default: 1024]
     #[arg(long, env = "PARLANCE_CONNECTIONS_PER_ADDRESS", value_name = "COUNT")]
     pub connections_per_address: Option<usize>,
+    /// How old a connection gets, give or take a tenth, before its client is sent elsewhere,
+    /// without a call that fails: so new replicas get their share. 1s to 24h [default: 30m]
+    #[arg(long, env = "PARLANCE_CONNECTION_AGE", value_name = "TIME")]
+    #[serde(deserialize_with = "parsed")]
+    pub connection_age: Option<Span>,
     /// Who may ask by server reflection what services there are: nobody (off), whoever has a
     /// good token (token), or everybody (open) [default: token]
     #[arg(long, env = "PARLANCE_REFLECTION", value_name = "WHO")]
@@ -248,6 +286,8 @@ pub struct Config {
     pub hook_tenants: Vec<TenantId>,
     pub hook_deadline: Duration,
     pub hook_failure: OnFailure,
+    pub tls: TlsFiles,
+    pub web: Option<Web>,
     /// The first signs, all are accepted.
     pub internal_keys: Vec<PathBuf>,
     /// Calls a second; 0 is no limit.
@@ -261,6 +301,7 @@ pub struct Config {
     pub tenant_burst: u32,
     pub max_calls: usize,
     pub connections_per_address: usize,
+    pub connection_age: Duration,
     pub reflection: Reflection,
     pub deadline: Duration,
     pub max_deadline: Duration,
@@ -287,9 +328,14 @@ impl Settings {
         Self { auth_key: vec![KeySource::secret("-")], ..self }.resolve()
     }
 
-    /// The address of a server with these settings.
-    pub(crate) fn listening(self) -> Result<SocketAddr, Failure> {
-        self.without_callers().map(|config| config.listen)
+    /// The address of a server with these settings, and whether it speaks TLS. Its key is not
+    /// looked for: who asks need not have it.
+    pub(crate) fn listening(self) -> Result<(SocketAddr, bool), Failure> {
+        let file = self.config.as_deref().map(read).transpose()?.unwrap_or_default();
+        let all = Self { auth_key: vec![KeySource::secret("-")], ..self }.or(file);
+        let secure = all.tls_cert.is_some();
+        let config = Self { tls_cert: None, tls_key: None, tls_peer: Vec::new(), ..all }.check()?;
+        Ok((config.listen, secure))
     }
 
     /// The store, the issuer and the audience: what minting a token needs. Whoever
@@ -304,17 +350,11 @@ impl Settings {
         macro_rules! merge {
             ($($name:ident),+) => {
                 Self {
-                    internal_key_file: if self.internal_key_file.is_empty() {
-                        other.internal_key_file
-                    } else {
-                        self.internal_key_file
-                    },
-                    auth_key: if self.auth_key.is_empty() { other.auth_key } else { self.auth_key },
-                    hook_tenants: if self.hook_tenants.is_empty() {
-                        other.hook_tenants
-                    } else {
-                        self.hook_tenants
-                    },
+                    internal_key_file: first(self.internal_key_file, other.internal_key_file),
+                    auth_key: first(self.auth_key, other.auth_key),
+                    hook_tenants: first(self.hook_tenants, other.hook_tenants),
+                    tls_peer: first(self.tls_peer, other.tls_peer),
+                    grpc_web_origins: first(self.grpc_web_origins, other.grpc_web_origins),
                     $($name: self.$name.or(other.$name)),+
                 }
             };
@@ -327,6 +367,7 @@ impl Settings {
             attachments,
             bus,
             bus_tag,
+            bus_ca,
             connections,
             writers,
             no_migrate,
@@ -338,6 +379,10 @@ impl Settings {
             hook,
             hook_deadline,
             hook_failure,
+            tls_cert,
+            tls_key,
+            tls_ca,
+            grpc_web,
             rate,
             burst,
             service_rate,
@@ -346,6 +391,7 @@ impl Settings {
             tenant_burst,
             max_calls,
             connections_per_address,
+            connection_age,
             reflection,
             deadline,
             max_deadline,
@@ -371,12 +417,16 @@ impl Settings {
         let (twice, services) = (2 * tenant_rate, 2 * service_rate);
         let store = self.store.unwrap_or_else(|| Store::Sqlite("./data".into()));
         let attachments = self.attachments.map_or_else(|| beside(&store), |Attachments(at)| at);
+        let web = web(self.grpc_web, self.grpc_web_origins)?;
+        let identity = pair(self.tls_cert, self.tls_key)?;
+        let (ca, peers, http1) = (self.tls_ca, self.tls_peer, web.is_some());
+        let tls = TlsFiles { identity, ca, peers, http1 };
         let config = Config {
             listen: self.listen.unwrap_or_else(|| SocketAddr::from(([127, 0, 0, 1], 7070))),
             admin_listen: self.admin_listen,
             store,
             attachments,
-            bus: self.bus.unwrap_or(Bus::Memory),
+            bus: bus(self.bus, self.bus_ca.as_deref())?,
             bus_tag: self.bus_tag.unwrap_or_else(|| "default".to_owned()),
             connections: within("connections", self.connections, 10, 2..=500)?,
             writers: within("writers", self.writers, 4, 1..=64)?,
@@ -391,6 +441,8 @@ impl Settings {
             hook_tenants: tenants("hook-tenants", self.hook_tenants)?,
             hook_deadline: time("hook-deadline", self.hook_deadline, ms(300), ms(10)..=seconds(5))?,
             hook_failure: self.hook_failure.unwrap_or_default(),
+            tls,
+            web,
             internal_keys: self.internal_key_file,
             rate: within("rate", self.rate, 1000, 0..=1_000_000)?,
             burst: within("burst", self.burst, 2000, 0..=1_000_000)?,
@@ -404,6 +456,12 @@ impl Settings {
                 self.connections_per_address,
                 1024,
                 1..=16_384,
+            )?,
+            connection_age: time(
+                "connection-age",
+                self.connection_age,
+                minutes(30),
+                seconds(1)..=hours(24),
             )?,
             reflection: self.reflection.unwrap_or_default(),
             deadline: time("deadline", self.deadline, seconds(10), ms(100)..=minutes(10))?,
@@ -423,82 +481,6 @@ impl Settings {
         };
         config.check_together()
     }
-}
-
-impl Config {
-    /// What no setting can be judged for alone.
-    fn check_together(self) -> Result<Self, Failure> {
-        let wrong = |setting: &str, rule: &str| Err(Failure::setting(setting, rule));
-        if self.deadline > self.max_deadline {
-            return wrong("deadline", "must not be longer than max-deadline");
-        }
-        if self.audience == INTERNAL_AUDIENCE {
-            let rule = "must not be the one that the services use among each other";
-            return wrong("audience", rule);
-        }
-        for (setting, value) in [("issuer", &self.issuer), ("audience", &self.audience)] {
-            if value.is_empty() {
-                return wrong(setting, "must not be empty");
-            }
-        }
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_';
-        if !(1..=64).contains(&self.bus_tag.len()) || !self.bus_tag.chars().all(plain) {
-            return wrong("bus-tag", "must be 1 to 64 letters, digits, - and _");
-        }
-        if self.auth_keys.is_empty() && matches!(self.store, Store::Postgres(_)) {
-            return wrong("auth-key", "is required with a Postgres store");
-        }
-        Ok(self)
-    }
-}
-
-/// Where the bytes of attachments are that nobody gave a place: beside files, but not beside a
-/// server.
-fn beside(store: &Store) -> Option<Place> {
-    match store {
-        Store::Sqlite(folder) => Some(Place::Folder(folder.join("attachments"))),
-        Store::Postgres(_) => None,
-    }
-}
-
-fn read(path: &Path) -> Result<Settings, Failure> {
-    let file = config::File::from(path).format(config::FileFormat::Toml);
-    let settings = config::Config::builder().add_source(file).build();
-    settings.and_then(config::Config::try_deserialize).map_err(|error| {
-        Failure::Usage(format!("cannot use the file {}: {}", path.display(), chain(&error)))
-    })
-}
-
-/// Names of tenants.
-fn tenants(name: &str, tenants: Vec<String>) -> Result<Vec<TenantId>, Failure> {
-    let parsed = tenants.into_iter().map(TenantId::parse).collect::<Result<_, _>>();
-    parsed.map_err(|invalid| Failure::setting(name, &invalid.to_string()))
-}
-
-/// A number within its bounds.
-fn within<T: PartialOrd + Display>(
-    name: &str,
-    value: Option<T>,
-    default: T,
-    bounds: RangeInclusive<T>,
-) -> Result<T, Failure> {
-    let value = value.unwrap_or(default);
-    if bounds.contains(&value) {
-        return Ok(value);
-    }
-    let (from, to) = bounds.into_inner();
-    Err(Failure::setting(name, &format!("must be {from} to {to}, not {value}")))
-}
-
-/// A span of time within its bounds.
-fn time(
-    name: &str,
-    value: Option<Span>,
-    default: Duration,
-    bounds: RangeInclusive<Duration>,
-) -> Result<Duration, Failure> {
-    let (from, to) = bounds.into_inner();
-    within(name, value, Span(default), Span(from)..=Span(to)).map(|span| span.0)
 }
 
 #[cfg(test)]

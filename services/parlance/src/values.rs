@@ -104,7 +104,8 @@ pub enum Bus {
 /// A text that names no bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "must be memory, redis://HOST:PORT or redis-cluster://HOST:PORT,HOST:PORT, without a database: \
+    "must be memory, redis://HOST:PORT or redis-cluster://HOST:PORT,HOST:PORT (over TLS rediss, \
+     rediss-cluster), without a database: \
      deployments on one Redis are told apart by bus-tag"
 )]
 pub struct InvalidBus;

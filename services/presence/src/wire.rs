@@ -139,11 +139,12 @@ impl Streams {
     fn life(&self, caller: &Caller) -> Life {
         let left = u64::try_from(caller.expires.saturating_sub(self.clock.now())).unwrap_or(0);
         let now = Instant::now();
+        let over = now + rand::random_range(self.options.life.clone());
         Life {
             expires: caller.expires,
             due: now + Duration::from_micros(left).min(FOREVER),
             clock: Arc::clone(&self.clock),
-            over: now + rand::random_range(self.options.life.clone()),
+            over: caller.leaves.map_or(over, |leaves| leaves.min(over)),
             draining: self.draining.clone(),
             drained_after: rand::random_range(Duration::ZERO..=self.options.spread),
         }

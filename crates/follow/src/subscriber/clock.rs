@@ -61,13 +61,15 @@ impl Clock {
     pub(super) fn new(
         options: &Options,
         expires: Micros,
+        leaves: Option<Instant>,
         clock: &Arc<dyn parlance_types::Clock>,
     ) -> Self {
         let now = Instant::now();
         let heartbeat = now + rand::random_range(options.heartbeat.clone());
+        let life = now + rand::random_range(options.life.clone());
         Self {
             heartbeat,
-            life: now + rand::random_range(options.life.clone()),
+            life: leaves.map_or(life, |leaves| leaves.min(life)),
             expires: Expiry::new(expires, clock),
             alarm: Box::pin(sleep_until(heartbeat)),
         }

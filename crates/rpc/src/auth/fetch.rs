@@ -12,6 +12,8 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::tls::platform_roots;
+
 /// The largest answer, in bytes.
 const MAX_ANSWER: usize = 256 * 1024;
 
@@ -41,18 +43,9 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
-    /// Trusts who the platform trusts: its certificates, or those that SSL_CERT_FILE
-    /// and SSL_CERT_DIR name; where there are none, Mozilla's.
+    /// Trusts whom the platform trusts.
     pub(super) fn new() -> Self {
-        let found = rustls_native_certs::load_native_certs();
-        for error in &found.errors {
-            tracing::warn!(%error, "cannot read certificates of the platform");
-        }
-        let mut roots = RootCertStore::empty();
-        if roots.add_parsable_certificates(found.certs).0 == 0 {
-            roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-        }
-        Self::trusting(roots, WITHIN)
+        Self::trusting(platform_roots(), WITHIN)
     }
 
     pub(super) fn trusting(roots: RootCertStore, within: Duration) -> Self {

@@ -15,7 +15,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use crate::line::Line;
-use crate::reflection::is_reflection;
+use crate::reflection::{is_reflection, method};
 use crate::step::{Next, Step};
 use crate::token::{self, Claims, Grant, InternalKey};
 use crate::trace::Seen;
@@ -200,7 +200,7 @@ impl Auth {
         }
         let principal = acting(headers, grant.principal.clone())?;
         let (tenant_id, subject) = (grant.tenant_id.clone(), grant.subject.clone());
-        Ok(Caller { tenant_id, subject, principal, expires })
+        Ok(Caller { tenant_id, subject, principal, expires, leaves: None })
     }
 }
 
@@ -344,6 +344,21 @@ fn acting(headers: &HeaderMap, principal: Principal) -> Result<Principal, Refusa
     user.map(Principal::ServiceFor).ok_or_else(|| violation(ACTING_USER, rule))
 }
 
+/// The caller, as far as the connection allows: where services of the suite have certificates,
+/// a token of theirs counts on a connection that began with one. Within the process there is none.
+fn of_line(mut caller: Caller, line: Option<&Line>) -> Result<Caller, Refusal> {
+    let Some(line) = line else { return Ok(caller) };
+    if matches!(caller.principal, Principal::Internal(_)) && !line.is_of_suite() {
+        tracing::warn!(
+            "refused a call of a service of the suite: its connection began without a certificate \
+             that names one of tls-peer"
+        );
+        return Err(invalid());
+    }
+    caller.leaves = line.streams_leave();
+    Ok(caller)
+}
+
 /// When the token of a request ends, so far as the clock tells now.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TokenEnds(pub(crate) Instant);
@@ -365,9 +380,19 @@ impl Step for Auth {
     ) -> Result<Response<Body>, N::Error> {
         // Nothing but this step says who calls.
         request.extensions_mut().remove::<Caller>();
-        if self.needs_token(request.uri().path()) {
+        let path = request.uri().path();
+        if self.needs_token(path) {
             let line = request.extensions().get::<Arc<Line>>().cloned();
-            let caller = match self.learn(request.headers()).await {
+            // What no service has needs no token: default probes of load balancers call such a
+            // method, and take this answer for health.
+            if method(path).is_none() && !is_reflection(path) {
+                if let Some(line) = line {
+                    line.met_stranger();
+                }
+                return Ok(Status::unimplemented("no service has this method").into_http());
+            }
+            let caller = self.learn(request.headers()).await;
+            let caller = match caller.and_then(|caller| of_line(caller, line.as_deref())) {
                 Ok(caller) => caller,
                 Err(refusal) => {
                     if let Some(line) = line {

@@ -10,6 +10,7 @@ use tonic_health::server::HealthReporter;
 use tower::Layer as _;
 
 use super::*;
+use crate::TlsFiles;
 use crate::step::{Last, Next, Step, StepLayer, Steps};
 
 /// A server of the health service; gone when its task is aborted.
@@ -61,7 +62,7 @@ async fn slow_replica(takes: Duration) -> (Replica, Arc<AtomicUsize>) {
         service_fn(move |_| ready(near.take().ok_or_else(|| std::io::Error::other("it broke"))));
     let endpoint = Endpoint::from_static("http://replica");
     let channel = endpoint.connect_with_connector(connect).await.expect("a connection");
-    (Replica { channel, ..Replica::new(([127, 0, 0, 1], 1).into()) }, calls)
+    (Replica { channel, ..Replica::new(([127, 0, 0, 1], 1).into(), &"a".into(), None) }, calls)
 }
 
 #[derive(Clone)]
@@ -88,15 +89,26 @@ async fn mute() -> (SocketAddr, TcpListener) {
     (listener.local_addr().expect("an address"), listener)
 }
 
+/// Addresses that are their own names.
+fn found(addresses: &[SocketAddr]) -> Found {
+    addresses.iter().map(|address| (*address, address.ip().to_string().into())).collect()
+}
+
 fn replicas(addresses: &[SocketAddr]) -> Arc<Replicas> {
     let replicas = Arc::new(Replicas::default());
-    replicas.become_those(&addresses.iter().copied().collect());
+    replicas.become_those(&found(addresses));
     replicas
 }
 
 async fn client(addresses: &[SocketAddr]) -> HealthClient<Transport> {
     let text: Vec<String> = addresses.iter().map(ToString::to_string).collect();
-    HealthClient::new(balanced(text.join(",").parse().expect("addresses"), &Tasks::default()).await)
+    plain(text.join(",").parse().expect("addresses")).await
+}
+
+/// A client of what is there, without TLS.
+async fn plain(addresses: Addresses) -> HealthClient<Transport> {
+    let tls = Tls::load(TlsFiles::default()).expect("no files");
+    HealthClient::new(balanced(addresses, &tls, &Tasks::default()).await)
 }
 
 async fn check(client: &HealthClient<Transport>) -> Result<(), Status> {
@@ -225,13 +237,13 @@ async fn nobody_there_is_unavailable_at_once() {
 async fn a_name_stands_for_its_addresses() {
     let (address, _, _) = replica().await;
     let name: Addresses = format!("localhost:{}", address.port()).parse().expect("a name");
-    check(&HealthClient::new(balanced(name, &Tasks::default()).await)).await.expect("an answer");
+    check(&plain(name).await).await.expect("an answer");
 }
 
 /// The name leads elsewhere from one moment to the next, and its old addresses refuse.
 #[tokio::test]
 async fn a_name_whose_addresses_changed_is_looked_up_when_they_refuse() {
-    let old = BTreeSet::from([nobody().await, nobody().await]);
+    let old = found(&[nobody().await, nobody().await]);
     let present = Arc::new(std::sync::Mutex::new(old));
     let (tasks, looks) = (Tasks::default(), Arc::new(AtomicUsize::new(0)));
     let replicas = Arc::new(Replicas { names: Some(Names::default()), ..Replicas::default() });
@@ -247,7 +259,7 @@ async fn a_name_whose_addresses_changed_is_looked_up_when_they_refuse() {
     }
     let client = HealthClient::new(transport(Arc::clone(&replicas)));
     let (address, _server, calls) = replica().await;
-    *present.lock().expect("addresses") = BTreeSet::from([address]);
+    *present.lock().expect("addresses") = found(&[address]);
     let (began, before) = (Instant::now(), looks.load(Ordering::SeqCst));
     for answer in join_all((0..50).map(|_| check(&client))).await {
         answer.expect("an answer");
@@ -266,5 +278,5 @@ async fn a_name_that_is_gone_hides_no_other() {
     let (address, _, _) = replica().await;
     let text = format!("gone.invalid:{0},localhost:{0}", address.port());
     let names: Addresses = text.parse().expect("names");
-    check(&HealthClient::new(balanced(names, &Tasks::default()).await)).await.expect("an answer");
+    check(&plain(names).await).await.expect("an answer");
 }

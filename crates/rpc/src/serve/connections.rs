@@ -19,11 +19,13 @@ use tower::ServiceExt;
 
 use super::answer::Answer;
 use super::guard::{CALL, Guard};
+use super::opening::{Opened, open};
 use super::watched::{Allowance, Progress, Watched};
 use crate::gather::Gather;
 use crate::layers::App;
 use crate::line::{Line, Pace};
 use crate::shed::Charge;
+use crate::tls::Tls;
 
 /// The most calls at once on one connection.
 const MAX_STREAMS: u32 = 128;
@@ -35,15 +37,21 @@ const MAX_PENDING_RESETS: usize = 1024;
 
 /// The largest header list of a request, in bytes: the longest token, and as much baggage as
 /// its standard allows.
-const MAX_HEADERS: u32 = 24 * 1024;
+pub(super) const MAX_HEADERS: u32 = 24 * 1024;
 
 /// How much of one answer the HTTP library takes beyond the client's window, in bytes.
 const SEND_BUFFER: usize = 32 * 1024;
 
-const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-
 /// How long a connection without a call may take to end when it is asked to.
 const GOODBYE: Duration = Duration::from_secs(10);
+
+/// How long a connection that got old may take to end. Its streams go elsewhere soon, and what
+/// it brings or gets of attachments is at its end within an hour.
+pub(super) const LEFT: Duration = Duration::from_mins(65);
+
+/// Part of the age by which the ages of connections differ, in both directions, and within which
+/// the streams of one go elsewhere.
+const AGE_SPREAD: u32 = 10;
 
 /// What connections may do.
 #[derive(Clone, Copy, Debug)]
@@ -68,6 +76,8 @@ pub struct ConnectionLimits {
     /// one is forgiven. Of one that is faster less is read.
     pub in_vain: u32,
     pub in_vain_every: Duration,
+    /// How old a connection gets, more or less, before its client is sent elsewhere.
+    pub age: Duration,
 }
 
 impl Default for ConnectionLimits {
@@ -85,6 +95,7 @@ impl Default for ConnectionLimits {
             idle_frame_every: Duration::from_secs(1),
             in_vain: 256,
             in_vain_every: Duration::from_millis(1),
+            age: Duration::from_mins(30),
         }
     }
 }
@@ -92,7 +103,9 @@ impl Default for ConnectionLimits {
 /// The open connections.
 #[derive(Clone, Debug)]
 pub(super) struct Connections {
-    limits: ConnectionLimits,
+    pub(super) limits: ConnectionLimits,
+    tls: Option<Tls>,
+    http1: bool,
     open: TaskTracker,
     places: Arc<Mutex<Places>>,
     /// No new connection, and no new request on an open one.
@@ -179,9 +192,10 @@ fn counted(address: IpAddr) -> IpAddr {
 }
 
 impl Connections {
-    pub(super) fn new(limits: ConnectionLimits) -> Self {
+    pub(super) fn new(limits: ConnectionLimits, tls: Option<Tls>, http1: bool) -> Self {
         let (close, cut) = (CancellationToken::new(), CancellationToken::new());
-        Self { limits, open: TaskTracker::new(), places: Arc::default(), close, cut }
+        let (open, places) = (TaskTracker::new(), Arc::default());
+        Self { limits, tls, http1, open, places, close, cut }
     }
 
     pub(super) async fn accept(self, listener: TcpListener, app: App) {
@@ -206,7 +220,7 @@ impl Connections {
                     continue;
                 }
             };
-            let line = Arc::new(Line::new(self.pace()));
+            let line = Arc::new(self.line());
             let Some(place) = self.place(address, &line) else {
                 if tell() {
                     tracing::warn!(%address, "refused connections: too many are open");
@@ -238,10 +252,12 @@ impl Connections {
         let began = Instant::now();
         let settled_by = began + self.limits.handshake;
         // One that says nothing does not hold up the end.
-        let speaks = timeout_at(settled_by, speaks_http2(&stream));
-        let speaks = line.end.run_until_cancelled(self.close.run_until_cancelled(speaks));
-        if !matches!(speaks.await, Some(Some(Ok(true)))) {
-            return;
+        let opened = open(stream, self.tls.as_ref(), self.http1, &line);
+        let opened = timeout_at(settled_by, opened);
+        let opened = line.end.run_until_cancelled(self.close.run_until_cancelled(opened)).await;
+        let Some(Some(Ok(Some(Opened { stream, is_http1 })))) = opened else { return };
+        if is_http1 {
+            return self.http1(stream, app, line).await;
         }
         let served = serve(app, &line);
         let progress = Arc::new(Progress::default());
@@ -252,34 +268,26 @@ impl Connections {
         let connection = builder.serve_connection(TokioIo::new(stream), served);
         let mut connection = std::pin::pin!(connection);
         let known_by = began + self.limits.stranger;
-        let ended = tokio::select! {
-            ended = &mut connection => ended,
+        let aged = line.ages_at().unwrap_or(known_by);
+        // What asks it to end, and when it is cut then.
+        let cut_at = tokio::select! {
+            ended = &mut connection => return tell_end(ended),
             () = late(settled_by, || progress.is_settled()) => {
                 tracing::debug!("a connection took too long to begin");
                 return;
             }
-            () = late(known_by, || line.is_known()) => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = connection => ended,
-                    // Unless a good call came while the goodbye went out.
-                    () = late(Instant::now() + GOODBYE, || line.is_known()) => return,
-                    () = line.end.cancelled() => return,
-                    () = self.cut.cancelled() => return,
-                }
-            }
+            () = late(known_by, || line.is_known()) => Some((Instant::now() + GOODBYE, true)),
+            () = late(aged, || line.ages_at().is_none()) => Some((aged + LEFT, false)),
             () = line.end.cancelled() => return,
-            () = self.close.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                tokio::select! {
-                    ended = connection => ended,
-                    () = line.end.cancelled() => return,
-                    () = self.cut.cancelled() => return,
-                }
-            }
+            () = self.close.cancelled() => None,
         };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "a connection failed");
+        connection.as_mut().graceful_shutdown();
+        tokio::select! {
+            ended = connection => tell_end(ended),
+            // Unless a good call came while the goodbye went out to a stranger.
+            () = overdue(cut_at, &line) => {}
+            () = line.end.cancelled() => {}
+            () = self.cut.cancelled() => {}
         }
     }
 
@@ -293,8 +301,12 @@ impl Connections {
         Allowance::new(self.limits.idle_frames, self.limits.idle_frame_every)
     }
 
-    fn pace(&self) -> Pace {
-        Pace::new(self.limits.in_vain, self.limits.in_vain_every)
+    /// What is known of a new connection. They get old at different times, so that clients do not
+    /// come again all at once.
+    fn line(&self) -> Line {
+        let (age, spread) = (self.limits.age, self.limits.age / AGE_SPREAD);
+        let aged = Instant::now() + rand::random_range(age - spread..=age + spread);
+        Line::aging(Pace::new(self.limits.in_vain, self.limits.in_vain_every), aged, spread)
     }
 
     fn builder(&self, guard: Guard) -> http2::Builder<Guard> {
@@ -315,7 +327,7 @@ impl Connections {
 
 /// What a connection calls: the services, with what is known of it, and answers that are
 /// counted.
-fn serve(
+pub(super) fn serve(
     app: App,
     line: &Arc<Line>,
 ) -> impl hyper::service::Service<
@@ -343,27 +355,26 @@ fn serve(
     }))
 }
 
-/// Ends at `due` unless it was done by then; then never.
-async fn late(due: Instant, done: impl Fn() -> bool) {
-    sleep_until(due).await;
-    if done() {
-        std::future::pending::<()>().await;
+pub(super) fn tell_end<E: std::fmt::Display>(ended: Result<(), E>) {
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection failed");
     }
 }
 
-/// Looks at the first bytes of a connection until they are the whole preface, or
-/// cannot be.
-async fn speaks_http2(stream: &TcpStream) -> bool {
-    let mut seen = [0; PREFACE.len()];
-    loop {
-        match stream.peek(&mut seen).await {
-            Ok(count) if count == seen.len() => return &seen == PREFACE,
-            Ok(count) if count > 0 && PREFACE.starts_with(&seen[..count]) => {
-                // It is there to be read at once: a wait instead of a busy loop.
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            _ => return false,
-        }
+/// Ends when a connection that was asked to end is cut, if it ever is: one that may be a
+/// stranger's is not once it is known.
+async fn overdue(cut_at: Option<(Instant, bool)>, line: &Line) {
+    match cut_at {
+        Some((at, stranger)) => late(at, || stranger && line.is_known()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Ends at `due` unless it was done by then; then never.
+pub(super) async fn late(due: Instant, done: impl Fn() -> bool) {
+    sleep_until(due).await;
+    if done() {
+        std::future::pending::<()>().await;
     }
 }
 

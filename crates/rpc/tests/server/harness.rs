@@ -1,7 +1,7 @@
 //! A server with two services made up for the tests.
 
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use parlance_proto::membership::v1::user_service_client::UserServiceClient;
@@ -16,14 +16,15 @@ use parlance_proto::message::v1::stream_service_server::{StreamService, StreamSe
 use parlance_proto::message::v1::{SubscribeRequest, SubscribeResponse};
 use parlance_rpc::{
     Auth, AuthConfig, ConnectionLimits, Health, Internal, InternalKey, KeySource, Layers,
-    MAX_REQUEST, Minter, Principal, Reason, Reflection, Role, Secret, Server, Transport, caller,
-    carry, internal, remaining,
+    MAX_REQUEST, Minter, Principal, Reason, Reflection, Role, Secret, Server, Tls, Transport, Web,
+    caller, carry, internal, remaining,
 };
 use parlance_types::{Clock, ManualClock, Micros, SystemClock, TenantId, UserId};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tokio_stream::Stream;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
@@ -43,6 +44,8 @@ pub(crate) struct Fake {
     pub(crate) gate: Arc<Semaphore>,
     pub(crate) entered: Arc<Notify>,
     draining: CancellationToken,
+    /// By when the streams of calls of `GetUser("leaves")` are elsewhere.
+    pub(crate) leaves: Arc<Mutex<Vec<Instant>>>,
 }
 
 type Frames = Pin<Box<dyn Stream<Item = Result<SubscribeResponse, Status>> + Send>>;
@@ -63,6 +66,10 @@ impl UserService for Fake {
             "me" => {
                 let caller = caller(&request)?;
                 Ok(found(format!("{} {:?}", caller.tenant_id, caller.principal)))
+            }
+            "leaves" => {
+                self.leaves.lock().expect("no panic").extend(caller(&request)?.leaves);
+                Ok(found("leaves"))
             }
             "internal" => {
                 let caller = internal(&request)?;
@@ -191,11 +198,28 @@ impl Harness {
         Self::made(reflection, limits, Duration::from_secs(10), |layers| layers).await
     }
 
+    /// One whose connections begin with TLS, or that browsers call too.
+    pub(crate) async fn open_to(tls: Option<Tls>, web: Option<Web>) -> Self {
+        let (reflection, limits) = (Reflection::Open, ConnectionLimits::default());
+        Self::of(reflection, limits, Duration::from_secs(10), |layers| layers, tls, web).await
+    }
+
     async fn made(
         reflection: Reflection,
         limits: ConnectionLimits,
         drain: Duration,
         change: impl FnOnce(Layers) -> Layers,
+    ) -> Self {
+        Self::of(reflection, limits, drain, change, None, None).await
+    }
+
+    async fn of(
+        reflection: Reflection,
+        limits: ConnectionLimits,
+        drain: Duration,
+        change: impl FnOnce(Layers) -> Layers,
+        tls: Option<Tls>,
+        web: Option<Web>,
     ) -> Self {
         let folder = TempDir::new().expect("a folder");
         let key = folder.path().join("key");
@@ -215,6 +239,7 @@ impl Harness {
             gate: Arc::new(Semaphore::new(0)),
             entered: Arc::default(),
             draining: draining.clone(),
+            leaves: Arc::default(),
         };
         let behind = layers.in_process(Routes::new(UserServiceServer::new(fake.clone())));
         fake.behind = Some((internal.clone(), behind));
@@ -225,7 +250,8 @@ impl Harness {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let shutdown = CancellationToken::new();
-        let program = Server { layers, health: health.clone(), limits, draining, drain };
+        let health_of = health.clone();
+        let program = Server { layers, health: health_of, limits, tls, web, draining, drain };
         let served = tokio::spawn(program.serve(listener, routes, shutdown.clone()));
         let (issuer, audience) = ("parlance".to_owned(), "parlance".to_owned());
         let minter = Minter { secret, issuer, audience };

@@ -1,11 +1,13 @@
 //! The layers and the server, through real gRPC.
 
+mod ages;
 mod connections;
 mod drain;
 mod floods;
 mod harness;
 mod input;
 mod logs;
+mod tls;
 
 use std::time::Duration;
 
@@ -71,6 +73,20 @@ async fn health_and_open_reflection_need_no_token_and_everything_else_does() {
     let status = harness.users().get_user(request).await.expect_err("refused");
     assert_eq!(Reason::of(&status), Some(Reason::TokenInvalid));
     assert_eq!(status.code(), Code::Unauthenticated);
+}
+
+/// As load balancers probe by default.
+#[tokio::test]
+async fn a_method_that_no_service_has_is_unimplemented_whoever_asks() {
+    let harness = Harness::start().await;
+    let mut grpc = tonic::client::Grpc::new(harness.channel());
+    for path in ["/AWS.ALB/healthcheck", "/parlance.membership.v1.UserService/Guess", "/"] {
+        grpc.ready().await.expect("a connection");
+        let codec = tonic_prost::ProstCodec::<GetUserRequest, GetUserRequest>::default();
+        let asked = Request::new(GetUserRequest::default());
+        let refused = grpc.unary(asked, PathAndQuery::from_static(path), codec).await;
+        assert_eq!(refused.expect_err("no such method").code(), Code::Unimplemented, "{path}");
+    }
 }
 
 #[tokio::test]

@@ -70,6 +70,7 @@ impl StreamService for StreamGrpc {
             all_my_rooms,
             held,
             expires: caller.expires,
+            leaves: caller.leaves,
             draining: self.draining.clone(),
         };
         let mut frames = self.hub.follow(follow).map_err(too_many)?;

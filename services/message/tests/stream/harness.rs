@@ -84,7 +84,7 @@ impl Node {
         principal: Principal,
         expires: i64,
     ) -> StreamServiceClient<Transport> {
-        let caller = Caller { tenant_id: tenant(), subject: "test".to_owned(), principal, expires };
+        let caller = Caller { expires, ..caller(tenant().as_str(), principal) };
         StreamServiceClient::new(called_by(self.service.public(), caller, None))
     }
 

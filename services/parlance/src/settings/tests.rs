@@ -58,6 +58,13 @@ fn a_wrong_value_is_one_line_that_names_it() {
     for (text, named) in [
         ("colour = 1", "colour"),
         ("rate = -1", "rate"),
+        ("tls_cert = 'a'", "tls-key is required"),
+        ("tls_key = 'a'", "tls-cert is required"),
+        ("tls_peer = ['*.a']", "must be a DNS name"),
+        ("tls_peer = ['a']", "tls-peer needs"),
+        ("grpc_web_origins = ['https://a']", "grpc-web-origins needs"),
+        ("bus_ca = 'a'", "bus-ca needs"),
+        ("connection_age = '0s'", "connection-age must be"),
         ("rate = 1000001", "rate must be 0 to 1000000, not 1000001"),
         ("tenant_rate = 1000001", "tenant-rate must be 0 to 1000000, not 1000001"),
         ("tenant_burst = 2000001", "tenant-burst must be 0 to 2000000, not 2000001"),

@@ -41,6 +41,7 @@ impl Replica {
             subject: "test".to_owned(),
             principal,
             expires: 0,
+            leaves: None,
         });
         called.map_err(|refusal| {
             let info = Status::from(refusal).get_details_retry_info();

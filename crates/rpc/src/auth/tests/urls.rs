@@ -383,6 +383,8 @@ async fn a_call_that_waits_for_keys_waits_within_its_deadline_and_takes_no_readi
     let ok = async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::empty()));
     let call = async |within: &str| {
         let mut request = Request::new(Body::empty());
+        let method = "/parlance.membership.v1.UserService/GetUser";
+        *request.uri_mut() = http::Uri::from_static(method);
         *request.headers_mut() = headers(&new.token());
         request.headers_mut().insert("grpc-timeout", within.parse().expect("a value"));
         let services = ServiceBuilder::new()

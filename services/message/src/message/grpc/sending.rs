@@ -75,9 +75,10 @@ impl Sending {
         let (messages, pace) = (service.messages.clone(), service.pace.clone());
         let left = u64::try_from(caller.expires.saturating_sub(messages.now())).unwrap_or(0);
         let now = Instant::now();
+        let life = now + rand::random_range(pace.life.clone());
         Self {
             expires: now + Duration::from_micros(left).min(FOREVER),
-            life: now + rand::random_range(pace.life.clone()),
+            life: caller.leaves.map_or(life, |leaves| leaves.min(life)),
             heartbeat: now + rand::random_range(pace.heartbeat.clone()),
             idle: now + IDLE,
             each: Each::of(&request),
