@@ -102,6 +102,21 @@ mixed: setup ## Upgrade a suite of OLDER, a version from git, replica by replica
 	TEST_PARLANCE_OLDER_PROGRAMS=$$(scripts/build-older $(OLDER)) scripts/with-postgres \
 	  cargo test --workspace --test mixed -- --nocapture
 
+.PHONY: images
+images: ## Build an image of each program with buildah
+	@scripts/setup-tests images
+	cargo build --release --package parlance --bins
+	scripts/build-images $(PROGRAMS)
+
+.PHONY: test-deploy
+test-deploy: setup ## Check deploy/, run an image, and roll, scale and evict a suite on a control plane of Kubernetes
+	@scripts/setup-tests deploy
+	PATH="$(CURDIR)/.tools/bin:$$PATH" .tools/deploy/bin/python scripts/check-deploy
+	cargo build --release --package parlance --bins
+	PATH="$(CURDIR)/.tools/bin:$$PATH" TEST_PARLANCE_PROGRAMS=$(PROGRAMS) scripts/with-network \
+	  $(VENV)/python -m pytest tests/deploy/on_kubernetes.py
+	TEST_PARLANCE_PROGRAMS=$(PROGRAMS) scripts/with-network $(VENV)/python -m pytest tests/deploy/of_images.py
+
 .PHONY: lint
 lint: setup ## Check format, lints, dependencies, contracts, layers and SQL
 	cargo fmt --all --check
