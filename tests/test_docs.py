@@ -77,6 +77,7 @@ ROWS = {
     "crates/telemetry/src/lines.rs": "log lines",
     "services/message/src/attachment/blobs.rs": "copies of attachments",
     "services/message/src/attachment/grpc.rs": "uploads and downloads of attachments",
+    "services/message/src/attachment/url.rs": "copies of attachments",
     "services/message/src/filter/mod.rs": "words of a content filter",
     "services/message/src/hook/mod.rs": "messages of which a hook is asked",
     "services/presence/src/options.rs": "presence streams",

@@ -31,6 +31,8 @@ PARTS = r"(?:_bucket|_sum|_count)$"
 # Labels, which look like metrics.
 LABELS = {"parlance_service", "parlance_task", "parlance_pool", "parlance_state", "rpc_method"}
 LABELS |= {"parlance_program", "parlance_version", "rpc_response_status_code", "rpc_system_name"}
+# Schemas and roles.
+LABELS |= {f"parlance_{name}" for name in "message membership room presence owner serves".split()}
 
 
 def get(address, path, method="GET"):

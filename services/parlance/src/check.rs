@@ -53,7 +53,7 @@ impl Report {
 pub(crate) async fn run(part: Part, config: Config) -> Result<(), Failure> {
     let mut report = Report::default();
     of_files(&config, &mut report)?;
-    of_keys(&config, &mut report).await?;
+    of_keys(part, &config, &mut report).await?;
     match config.store.clone() {
         Store::Sqlite(folder) => of_folder(part, &config, &folder, &mut report).await?,
         Store::Postgres(_) => of_databases(part, &config, None, &mut report).await?,
@@ -90,8 +90,8 @@ fn of_files(config: &Config, report: &mut Report) -> Result<(), Failure> {
     }
 }
 
-async fn of_keys(config: &Config, report: &mut Report) -> Result<(), Failure> {
-    let internal = match process::internal_keys(config) {
+async fn of_keys(part: Part, config: &Config, report: &mut Report) -> Result<(), Failure> {
+    let internal = match process::internal_keys(part, config) {
         Ok(keys) => keys,
         Err(failure) => return report.say(Found::Wrong, failure),
     };

@@ -110,7 +110,7 @@ impl Cli {
 #[tokio::main]
 pub async fn program() -> ExitCode {
     let done = match Cli::read(std::env::args_os()) {
-        Ok(Some(cli)) => cli.run().await,
+        Ok(Some(cli)) => Box::pin(cli.run()).await,
         // Help or the version was asked for, and printed.
         Ok(None) => Ok(()),
         Err(failure) => Err(failure),

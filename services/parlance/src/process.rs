@@ -9,7 +9,7 @@ use parlance_bus::Tallies;
 use parlance_rpc::{
     Admin, Auth, AuthConfig, ConnectionLimits, Deadlines, Env, Health, Internal, InternalKey,
     KeySource, Layers, Minter, RateLimit, Secret, Server, Shed, Tasks, TenantRate, Tls, TlsError,
-    termination,
+    TlsFiles, termination,
 };
 use parlance_types::{Clock, SystemClock};
 use tokio::net::TcpListener;
@@ -211,11 +211,12 @@ pub async fn restored(config: Config) -> Result<(), Failure> {
 pub(crate) async fn hold_against_each_other(config: &Config) -> Result<(), Failure> {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let data = data(config)?;
-    let shared = internal_keys(config)?;
+    let shared = internal_keys(Part::Whole, config)?;
     let env = Env::new(Arc::clone(&clock), Internal::new(shared[0].clone(), Arc::clone(&clock)));
     // Nobody calls.
     let layers = layers(config, auth(config, Vec::new(), shared, clock).await?);
-    let parts = Parts { config, env: env.clone(), layers: &layers, data: data.as_ref() };
+    let tls = Tls::load(TlsFiles::default()).map_err(|error| unusable_tls(config, &error))?;
+    let parts = Parts { config, env: env.clone(), layers: &layers, tls: &tls, data: data.as_ref() };
     let services = Box::pin(services::Services::put_together(Part::Whole, &parts)).await?;
     services.close(&env).await;
     Ok(())

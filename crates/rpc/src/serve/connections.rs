@@ -304,8 +304,9 @@ impl Connections {
     /// What is known of a new connection. They get old at different times, so that clients do not
     /// come again all at once.
     fn line(&self) -> Line {
-        let (age, spread) = (self.limits.age, self.limits.age / AGE_SPREAD);
-        let aged = Instant::now() + rand::random_range(age - spread..=age + spread);
+        let spread = self.limits.age / AGE_SPREAD;
+        let earliest = Instant::now() + spread * (AGE_SPREAD - 1);
+        let aged = earliest + rand::random_range(Duration::ZERO..=2 * spread);
         Line::aging(Pace::new(self.limits.in_vain, self.limits.in_vain_every), aged, spread)
     }
 

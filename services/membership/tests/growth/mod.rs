@@ -362,7 +362,7 @@ async fn compare(db: Db, grow: impl AsyncFn(&Growing<'_>, i64)) {
     let world = World::new(db.clone());
     let mut places = Vec::new();
     for (tenant, size) in ["small", "large"].into_iter().zip(SIZES) {
-        let place = Place::new(&world, tenant).await;
+        let place = Box::pin(Place::new(&world, tenant)).await;
         grow(&Growing { world: &world, db: &db, place: &place }, size).await;
         places.push(place);
     }

@@ -289,8 +289,8 @@ async fn a_send_that_was_judged_before_a_suspension_is_judged_again() {
         let log_id = logs.group("r", &["ann", "bob"]).await;
         let head = logs.head(log_id).await;
         let suspending = Suspending::begin(&db, log_id).await;
-        let send = logs.send(log_id, "bob", "late", "x");
-        let sent = suspending.commit_once("%append_messages%", send).await;
+        let late = logs.send(log_id, "bob", "late", "x");
+        let sent = suspending.commit_once("%append_messages%", late).await;
         assert!(matches!(sent, Err(Error::Suspended { .. })), "{sent:?}");
         assert_eq!(logs.head(log_id).await, head);
     })
@@ -306,8 +306,8 @@ async fn a_change_beside_a_suspension_waits_for_it_and_is_refused() {
         let mut bob = world.user("bob");
         let message_id = send(&mut bob, "lobby", "tea").await.message_id;
         let suspending = Suspending::begin(&db, log_id).await;
-        let edit = bob.messages.edit_message(editing(&message_id, "coffee"));
-        let edited = suspending.commit_once("%UPDATE members SET role = role%", edit).await;
+        let late = bob.messages.edit_message(editing(&message_id, "coffee"));
+        let edited = suspending.commit_once("%UPDATE members SET role = role%", late).await;
         refused(edited, Reason::Suspended);
         let shown = get(&mut world.user("ann"), &message_id).await;
         assert_eq!(shown.content.expect("content").text, "tea");

@@ -59,9 +59,9 @@ async fn services_serve_with_the_rights_of_the_page_and_can_make_nothing() {
         assert!(said.contains(sentence), "{said}");
     }
     let arguments = ["run", "--store", &as_server, "--auth-key", &key, "--no-migrate"];
-    let server = Server::of(parlance(folder.path()).args(arguments).stderr(Stdio::null()));
-    assert!(server.is_ready(folder.path()));
-    assert_eq!(server.stop(), Some(0));
+    let running = Server::of(parlance(folder.path()).args(arguments).stderr(Stdio::null()));
+    assert!(running.is_ready(folder.path()));
+    assert_eq!(running.stop(), Some(0));
     database.run(format!("DROP OWNED BY {serves}, {owner}; DROP ROLE {serves}, {owner}")).await;
     database.go().await;
 }
