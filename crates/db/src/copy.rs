@@ -6,20 +6,16 @@ use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::OpenError;
-use crate::sqlite::is_damage;
+use crate::sqlite::of_file;
 
 /// Writes what a file holds at one moment into another one, which must not be there, and looks
 /// whether the copy is whole. Whoever writes to the file goes on meanwhile.
 pub async fn copy(from: &Path, to: &Path) -> Result<(), OpenError> {
-    let damaged = |path: &Path, error: sqlx::Error| match error {
-        error if is_damage(&error) => OpenError::Damaged(path.to_owned(), error),
-        error => OpenError::Connect(error),
-    };
     // Only read, so that closing it brings nothing into the file and removes nothing beside it.
     let options = SqliteConnectOptions::new().filename(from).read_only(true);
-    let mut conn = options.connect().await.map_err(|error| damaged(from, error))?;
+    let mut conn = options.connect().await.map_err(|error| of_file(from, error))?;
     let written = sqlx::query("VACUUM INTO $1").bind(to.to_string_lossy().into_owned());
-    written.execute(&mut conn).await.map_err(|error| damaged(from, error))?;
+    written.execute(&mut conn).await.map_err(|error| of_file(from, error))?;
     conn.close().await?;
     let options = SqliteConnectOptions::new().filename(to).read_only(true);
     let mut conn = options.connect().await?;

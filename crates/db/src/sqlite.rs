@@ -41,6 +41,15 @@ pub struct SqliteDb {
     condition: Condition,
 }
 
+/// Why a file cannot be used: what is damaged has its name.
+pub(crate) fn of_file(path: &Path, error: sqlx::Error) -> OpenError {
+    if is_damage(&error) {
+        OpenError::Damaged(path.to_owned(), error)
+    } else {
+        OpenError::Connect(error)
+    }
+}
+
 impl SqliteDb {
     pub(crate) async fn open(
         path: &Path,
@@ -57,20 +66,16 @@ impl SqliteDb {
             .busy_timeout(Duration::from_secs(5))
             // The largest page of a list, so that its rows are not handed over one by one.
             .row_buffer_size(128);
-        let damaged = |error: sqlx::Error| match error {
-            error if is_damage(&error) => OpenError::Damaged(path.to_owned(), error),
-            error => OpenError::Connect(error),
-        };
         let condition = Condition::default();
         let pool = |most| Pool::new(options.clone(), most, WAIT_TIMEOUT, &condition);
         let (read, write) = (pool(8), pool(1));
-        let mut first = write.take().await.map_err(damaged)?;
+        let mut first = write.take().await.map_err(|error| of_file(path, error))?;
         let brought = bring_up_to_date(&mut first, &migrations.on_sqlite(), migrate).await;
         let schema = brought.map_err(|error| match error {
             OpenError::Connect(error)
             | OpenError::Migrate(
                 MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _),
-            ) if is_damage(&error) => OpenError::Damaged(path.to_owned(), error),
+            ) if is_damage(&error) => of_file(path, error),
             error => error,
         })?;
         drop(first);

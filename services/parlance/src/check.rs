@@ -135,7 +135,7 @@ async fn of_databases(
     report: &mut Report,
 ) -> Result<(), Failure> {
     let mut needed = 0;
-    let mut server = None;
+    let mut opened = Vec::new();
     for (service, migrations) in part.schemas() {
         needed += i64::from(config.connections) + 1;
         if service == "message" {
@@ -150,7 +150,7 @@ async fn of_databases(
         match Db::open_as_it_is(&location(config, data, service), migrations).await {
             Ok(db) if db.newer().is_empty() => {
                 report.say(Found::Well, format_args!("the schema of {service} can be used"))?;
-                server = Some(db);
+                opened.push(db);
             }
             Ok(db) => {
                 let newer = db.newer();
@@ -159,7 +159,7 @@ async fn of_databases(
                      (migrations {newer:?})"
                 );
                 report.say(Found::Unwise, sentence)?;
-                server = Some(db);
+                opened.push(db);
             }
             Err(OpenError::Older(lacks)) if !config.no_migrate => {
                 let sentence = format_args!(
@@ -172,10 +172,15 @@ async fn of_databases(
             }
         }
     }
-    match server {
-        Some(db) => of_server(&db, needed, report).await,
+    // All of them are on one server, if they are on any.
+    let said = match opened.first() {
+        Some(db) => of_server(db, needed, report).await,
         None => Ok(()),
+    };
+    for db in opened {
+        db.close().await;
     }
+    said
 }
 
 /// Of the server that all schemas are on.
@@ -201,7 +206,6 @@ async fn of_server(db: &Db, needed: i64, report: &mut Report) -> Result<(), Fail
         let sentence = format!("a crash may lose acknowledged writes ({})", loses.join(", "));
         report.say(Found::Unwise, sentence)?;
     }
-    db.close().await;
     Ok(())
 }
 
