@@ -117,6 +117,16 @@ test-deploy: setup ## Check deploy/, run an image, and roll, scale and evict a s
 	  $(VENV)/python -m pytest tests/deploy/on_kubernetes.py
 	TEST_PARLANCE_PROGRAMS=$(PROGRAMS) scripts/with-network $(VENV)/python -m pytest tests/deploy/of_images.py
 
+# What takes minutes of its own, or programs that nothing else needs: watched by a real Prometheus
+# and a real Collector, called from a real browser.
+.PHONY: test-operations
+test-operations: setup ## Fire each alert in its fault, read traces back from a Collector, call from a browser
+	@scripts/setup-tests operations
+	cargo build --package parlance --bins
+	mkdir -p $(BUILT) && cp -f $(addprefix $(dir $(BUILT))debug/,$(NAMES)) $(BUILT)
+	TEST_PARLANCE_BINARY=$(BUILT)/parlance TEST_PARLANCE_PROGRAMS=$(BUILT) PATH="$(CURDIR)/.tools/bin:$$PATH" \
+	  $(SERVERS) $(VENV)/python -m pytest tests/operations/*.py
+
 .PHONY: lint
 lint: setup ## Check format, lints, dependencies, contracts, layers and SQL
 	cargo fmt --all --check
