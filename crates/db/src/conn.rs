@@ -14,7 +14,6 @@ use tokio::time::error::Elapsed;
 use tokio::time::timeout;
 
 use crate::StoreError;
-use crate::error::Trouble;
 use crate::pool::{Condition, Line};
 use crate::query::{On, Query};
 use crate::shares::Share;
@@ -139,8 +138,7 @@ impl<DB: Driver> Lent<DB> {
             |_| Err(StoreError::late(limit)),
             |answer| answer.map_err(StoreError::from),
         );
-        // Then it leads nowhere any more.
-        self.unfit |= answer.as_ref().is_err_and(|error| error.trouble() == Trouble::Lost);
+        self.unfit |= answer.as_ref().is_err_and(StoreError::ends_connection);
         if late {
             self.condition.noticed_silence();
         }

@@ -35,6 +35,9 @@ pub enum StoreError {
 pub enum Trouble {
     /// The connection is gone: whether the run was committed is not known.
     Lost,
+    /// Rolled back, because what is behind the connection takes no writes: a later one may lead
+    /// to what does.
+    ReadOnly,
     /// Rolled back for reasons that pass.
     Busy,
     /// Rolled back after waiting too long: for a lock, perhaps of one log among several.
@@ -107,6 +110,11 @@ impl StoreError {
         }
     }
 
+    /// Whether the connection that it came over leads nowhere any more, or not where it should.
+    pub fn ends_connection(&self) -> bool {
+        matches!(self.trouble(), Trouble::Lost | Trouble::ReadOnly)
+    }
+
     /// Whether a later call may go well though nobody mends anything.
     pub const fn heals(&self) -> bool {
         matches!(self, Self::Away(_) | Self::Late(_))
@@ -116,7 +124,9 @@ impl StoreError {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match trouble(&error) {
-            Trouble::Lost | Trouble::Busy | Trouble::Failed => Self::Away(error),
+            Trouble::Lost | Trouble::ReadOnly | Trouble::Busy | Trouble::Failed => {
+                Self::Away(error)
+            }
             Trouble::Stuck => Self::Late(error),
             Trouble::Broken => Self::Broken(error),
             Trouble::Refused => Self::Bug(error),
@@ -163,8 +173,9 @@ fn of_sqlite(code: u32) -> Trouble {
 
 fn of_postgres(code: &str) -> Trouble {
     match code {
+        "40003" | "25P02" | "25P03" => Trouble::Lost,
         // Also of a server that became a standby: another one is written now.
-        "40003" | "25006" | "25P02" | "25P03" => Trouble::Lost,
+        "25006" => Trouble::ReadOnly,
         // Serialization, deadlock.
         "40001" | "40P01" => Trouble::Busy,
         // Statement timeout, lock timeout.
@@ -190,7 +201,8 @@ mod tests {
     #[test]
     fn only_what_one_entry_can_cause_is_about_what_was_asked() {
         for (codes, trouble) in [
-            (&["57P01", "08006", "40003", "25006"][..], Trouble::Lost),
+            (&["57P01", "08006", "40003"][..], Trouble::Lost),
+            (&["25006"], Trouble::ReadOnly),
             (&["40001", "40P01", "5", "517"], Trouble::Busy),
             (&["57014", "55P03"], Trouble::Stuck),
             (&["22021", "22P05", "23505", "54000", "P0001", "19", "2067", "18"], Trouble::Refused),

@@ -38,7 +38,7 @@ pub(crate) async fn back_up(config: Config, to: &Path) -> Result<(), Failure> {
         let (file, copy) = (database(from, service), database(&whole.path, service));
         if file.exists() {
             let copied = parlance_db::copy(&file, &copy).await;
-            let tried = || format!("cannot copy {}", file.display());
+            let tried = || format!("cannot copy {} to {}", file.display(), copy.display());
             copied.map_err(|error| Failure::fatal(tried(), &error))?;
         }
     }
@@ -47,7 +47,10 @@ pub(crate) async fn back_up(config: Config, to: &Path) -> Result<(), Failure> {
     if key.exists() {
         copy_file(&key, &signing_key(&whole.path)).map_err(|error| failed(&key, &error))?;
     }
-    process::hold_against_each_other(&of(&config, &whole.path)).await?;
+    let checked = process::hold_against_each_other(&of(&config, &whole.path)).await;
+    checked.map_err(|error| {
+        Failure::Fatal(format!("cannot use the copy in {}: {error}", whole.path.display()))
+    })?;
     whole.finish(to)?;
     print(&format!("{} holds a backup of {}", to.display(), from.display()))
 }

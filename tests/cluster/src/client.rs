@@ -74,6 +74,20 @@ impl Client {
     /// Calls one replica once.
     pub async fn once<M, R, W>(
         &self,
+        at: (Kind, usize),
+        message: M,
+        rpc: impl Fn(Channel, Request<M>) -> W,
+    ) -> Result<R, Status>
+    where
+        W: Future<Output = Result<Response<R>, Status>>,
+    {
+        self.once_within(TRY, at, message, rpc).await
+    }
+
+    /// Calls one replica once, with a deadline.
+    pub async fn once_within<M, R, W>(
+        &self,
+        within: Duration,
         (kind, replica): (Kind, usize),
         message: M,
         rpc: impl Fn(Channel, Request<M>) -> W,
@@ -82,8 +96,8 @@ impl Client {
         W: Future<Output = Result<Response<R>, Status>>,
     {
         let mut request = self.request(message);
-        request.set_timeout(TRY);
-        let answer = timeout(TRY, rpc(self.channel(kind, replica), request)).await;
+        request.set_timeout(within);
+        let answer = timeout(within, rpc(self.channel(kind, replica), request)).await;
         let late = || Status::deadline_exceeded("no answer");
         answer.unwrap_or_else(|_| Err(late())).map(Response::into_inner)
     }

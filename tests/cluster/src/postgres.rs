@@ -48,6 +48,18 @@ impl Postgres {
         self.begin().await;
     }
 
+    /// Lets no transaction write from now on unless it asks to, or all again.
+    pub async fn reads_only(&self, only: bool) {
+        let alter = if only {
+            "SET default_transaction_read_only = on"
+        } else {
+            "RESET default_transaction_read_only"
+        };
+        for statement in [&format!("ALTER SYSTEM {alter}"), "SELECT pg_reload_conf()"] {
+            self.run("psql", &["-qX", "-v", "ON_ERROR_STOP=1", "-c", statement, &self.url()]).await;
+        }
+    }
+
     /// Ends it without a checkpoint.
     pub async fn end(&self) {
         self.run("pg_ctl", &["stop", "-D", &self.data(), "-m", "immediate", "-s"]).await;

@@ -54,7 +54,7 @@ impl Attempts {
         let patient = self.interrupted || self.began.elapsed() < PATIENCE;
         let passing = match error {
             Error::Store(error) => {
-                matches!(error.trouble(), Trouble::Lost | Trouble::Busy | Trouble::Stuck)
+                error.ends_connection() || matches!(error.trouble(), Trouble::Busy | Trouble::Stuck)
             }
             _ => false,
         };

@@ -121,7 +121,7 @@ impl Writer {
     ) -> Result<T, Error> {
         let fit = match &result {
             Ok(_) => true,
-            Err(error) if lost(error) => false,
+            Err(Error::Store(error)) if error.ends_connection() => false,
             Err(_) => conn.rollback().await.is_ok(),
         };
         if fit && matches!(conn, Conn::Postgres(_)) {
