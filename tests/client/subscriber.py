@@ -35,6 +35,10 @@ class Room:
     resets: list = field(default_factory=list)
     closed: pb.Closed | None = None
 
+    @property
+    def is_caught_up(self):
+        return self.attached and self.catching_up is None
+
 
 class Subscriber:
     """Follows rooms in a thread until it is stopped, reconnecting as often as needed."""
