@@ -13,6 +13,7 @@ use parlance_proto::message::v1::subscribe_response::Frame;
 use parlance_proto::message::v1::{
     Cursor, Event, Reset, ResetReason, RoomCursor, SubscribeRequest, event::Body,
 };
+use parlance_rpc::Reason;
 use tokio::time::timeout;
 use tonic::Status;
 
@@ -85,6 +86,66 @@ async fn recovery_to_a_point_in_time_resets_what_is_beyond_it() {
     restores_while_stopped(Way::PointInTime).await;
 }
 
+/// What took over lacks the last commits. Replicas run on meanwhile, and find a server in recovery
+/// behind the address, and then one that is written.
+#[tokio::test]
+async fn a_standby_that_is_promoted_without_the_last_commits_resets_what_is_beyond_it() {
+    let (postgres, mut world) = World::start().await;
+    let lost = world.loses(&postgres, Way::Standby).await;
+    postgres.put_back(&world.cluster.database, Way::Standby).await;
+    world.judge(First::Senders, Asked::All, &lost).await;
+    world.cluster.finish().await;
+}
+
+/// Nothing notices it, so the operator says it.
+#[tokio::test]
+async fn rows_put_back_by_hand_reset_what_is_beyond_them_once_it_is_told() {
+    let (postgres, mut world) = World::start().await;
+    let lost = world.loses(&postgres, Way::Rows).await;
+    world.cluster.stop_all().await;
+    postgres.put_back(&world.cluster.database, Way::Rows).await;
+    world.cluster.tell_restored().await;
+    world.cluster.start_all().await;
+    world.judge(First::Readers, Asked::All, &lost).await;
+    world.cluster.finish().await;
+}
+
+/// One schema alone is older than the others: what it decides next comes behind what the logs have,
+/// and a log gets again what it lacks.
+#[tokio::test]
+async fn a_schema_that_is_older_than_the_others_goes_on_with_them() {
+    let (postgres, mut world) = World::start().await;
+    let users = ["ann", "bea", "cas", "dan", "eve"].map(str::to_owned);
+    world.cluster.service().know(&users).await;
+    let of_membership = Way::Schema("parlance_membership");
+    world.adds("bea").await;
+    postgres.back_up(&world.cluster.database, of_membership).await;
+    world.adds("cas").await;
+    world.adds("dan").await;
+    world.puts_back(&postgres, of_membership).await;
+    // The log has facts that membership does not know.
+    world.adds("eve").await;
+    assert_eq!(world.gained().await, users);
+    let told = "restored to before facts that the log has";
+    assert_eq!(world.cluster.logged(Kind::Membership, told), 1);
+
+    let of_message = Way::Schema("parlance_message");
+    postgres.back_up(&world.cluster.database, of_message).await;
+    world.ann.remove(0, ROOM, "bea").await.expect("removed");
+    world.puts_back(&postgres, of_message).await;
+    assert_eq!(world.lost().await, [] as [&str; 0], "message forgot it");
+    world.ann.remove(0, ROOM, "eve").await.expect("removed");
+    assert_eq!(world.lost().await, ["bea", "eve"], "and got it again, before what came next");
+    for user in ["bea", "eve"] {
+        let refused = world.cluster.user(user).send(0, ROOM, "gone", "gone").await;
+        let refused = refused.expect_err("a removed user");
+        assert_eq!(Reason::of(&refused), Some(Reason::NotAMember), "{user}: {refused}");
+    }
+    let outbox = world.cluster.outbox().await;
+    assert_eq!((outbox.backlog_logs, outbox.backlog_facts), (0, 0));
+    world.cluster.finish().await;
+}
+
 async fn restores_while_stopped(way: Way) {
     let (postgres, mut world) = World::start().await;
     for first in [First::Readers, First::Senders] {
@@ -125,6 +186,27 @@ impl World {
         let ann = cluster.user("ann");
         ann.create_group(ROOM, &[]).await.expect("a room");
         (postgres, Self { cluster, ann, sent: 0 })
+    }
+
+    async fn adds(&self, user: &str) {
+        self.ann.add(0, ROOM, user).await.expect("added");
+    }
+
+    async fn puts_back(&mut self, postgres: &Postgres, way: Way) {
+        self.cluster.stop_all().await;
+        postgres.put_back(&self.cluster.database, way).await;
+        self.cluster.start_all().await;
+    }
+
+    /// Who came into the room, as its log has it.
+    async fn gained(&self) -> Vec<String> {
+        let log = self.cluster.database.log(ROOM).await.entries.into_iter();
+        log.flat_map(|entry| entry.gained).collect()
+    }
+
+    async fn lost(&self) -> Vec<String> {
+        let log = self.cluster.database.log(ROOM).await.entries.into_iter();
+        log.flat_map(|entry| entry.lost).collect()
     }
 
     async fn says(&mut self, count: usize, what: &str) -> i64 {
