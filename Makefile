@@ -96,7 +96,7 @@ soak: setup ## Kill, pause and roll replicas under load, ROUNDS (10) times as of
 	  $(VENV)/python -m pytest -rP tests/test_edges.py tests/soak_edges.py
 
 # By default the version before the latest change of a schema.
-OLDER := $(shell git log -1 --format=%h -- 'services/*/migrations')~1
+OLDER := $(shell git log -1 --format=%h -- 'services/*/migrations/*')~1
 .PHONY: mixed
 mixed: setup ## Upgrade a suite of OLDER, a version from git, replica by replica, under load and kills
 	TEST_PARLANCE_OLDER_PROGRAMS=$$(scripts/build-older $(OLDER)) scripts/with-postgres \
