@@ -28,11 +28,11 @@ def _pem(key):
 class Ca:
     """Signs certificates; its own is the file `ca.pem` of its folder."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, name="a CA of a test"):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = _name("a CA of a test")
+        self._name = _name(name)
         now = datetime.datetime.now(datetime.timezone.utc)
         builder = x509.CertificateBuilder(self._name, self._name, self._key.public_key())
         builder = builder.serial_number(x509.random_serial_number())

@@ -129,6 +129,12 @@ pub enum OpenError {
     )]
     Pooled(String),
     #[error(
+        "the database is not known over TLS as its URL asks for it ({0}): sslrootcert must be the \
+         file of the CA of its certificate, its host a name in that certificate, and ssl be on \
+         there"
+    )]
+    Untrusted(String),
+    #[error(
         "transactions of the role \"{0}\" are read only (default_transaction_read_only): set it \
          back with ALTER ROLE or ALTER DATABASE ... RESET default_transaction_read_only"
     )]

@@ -1,5 +1,6 @@
 //! A schema of a Postgres database.
 
+use std::io::ErrorKind;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -80,8 +81,9 @@ impl PostgresDb {
         let (read, write) = (pool(for_reads), pool(for_writes));
         // One that is just starting is waited for, and one that has no connection left.
         let pause = ConstantBuilder::new().with_delay(STARTING).with_max_times(STARTS);
-        let first = (async || read.take().await).retry(pause).when(may_pass);
-        let mut first = first.await.map_err(of_connecting)?;
+        let passes = |error: &sqlx::Error| may_pass(error) && !is_of_tls(error, &options);
+        let first = (async || read.take().await).retry(pause).when(passes);
+        let mut first = first.await.map_err(|error| of_connecting(error, &options))?;
         let own = options.clone().options([("statement_timeout", "0")]);
         let role = prepare(&mut first, schema, quoted, migrate).await?;
         let brought = bring_up_to_date(&mut first, migrator, migrate, &own).await;
@@ -143,7 +145,7 @@ async fn prepare(
 ) -> Result<String, OpenError> {
     let look = sqlx::query_as(SESSION).bind(schema).fetch_one(&mut *conn);
     let (encoding, role, path, reads_only, usable): (String, String, String, bool, Option<bool>) =
-        look.await?;
+        look.await.map_err(of_session)?;
     if path != quoted {
         return Err(OpenError::Pooled(format!("search_path is {path}")));
     }
@@ -212,7 +214,7 @@ async fn bring_up_to_date(
     if !migrate || schema.lacks.is_empty() {
         return schema.complete();
     }
-    let mut own = connect(options).await.map_err(of_connecting)?;
+    let mut own = connect(options).await.map_err(|error| of_connecting(error, options))?;
     migrator.run(&mut own).await?;
     own.close().await?;
     self::schema(conn, migrator).await?.complete()
@@ -226,14 +228,19 @@ async fn schema(conn: &mut PgConnection, migrator: &Migrator) -> Result<Schema, 
 }
 
 /// Why nobody could connect, in words that say what to change.
-fn of_connecting(error: sqlx::Error) -> OpenError {
+fn of_connecting(error: sqlx::Error, options: &PgConnectOptions) -> OpenError {
     if is_full(&error) {
         OpenError::Full(error)
-    } else if is_of_pooler(&error) {
-        OpenError::Pooled(error.to_string())
+    } else if is_of_tls(&error, options) {
+        OpenError::Untrusted(error.to_string())
     } else {
-        error.into()
+        of_session(error)
     }
+}
+
+/// Why a session that has just begun is of no use, likewise.
+fn of_session(error: sqlx::Error) -> OpenError {
+    if is_of_pooler(&error) { OpenError::Pooled(error.to_string()) } else { error.into() }
 }
 
 /// What a role may not do, in words that say who may.
@@ -265,9 +272,28 @@ fn is_denied(error: &sqlx::Error) -> bool {
     has_code(error, "42501")
 }
 
-/// What a pooler says of a parameter that it does not pass on.
+/// What a pooler says of a parameter that it does not pass on, or a server to which a pooler gives
+/// the statements of one session after those of another: the first of ours that it has prepared is
+/// there already, or is not.
 fn is_of_pooler(error: &sqlx::Error) -> bool {
-    has_code(error, "08P01") && error.to_string().contains("startup parameter")
+    (has_code(error, "08P01") && error.to_string().contains("startup parameter"))
+        || has_code(error, "42P05")
+        || has_code(error, "26000")
+}
+
+/// Whether a server is not whom the URL names, or does not speak TLS, or a file that the URL names
+/// is not there: nothing of that passes.
+fn is_of_tls(error: &sqlx::Error, options: &PgConnectOptions) -> bool {
+    match error {
+        sqlx::Error::Tls(_) => true,
+        // What rustls refuses.
+        sqlx::Error::Io(error) if error.kind() == ErrorKind::InvalidData => true,
+        // A server that is just starting lacks its socket.
+        sqlx::Error::Io(error) => {
+            error.kind() == ErrorKind::NotFound && options.get_socket().is_none()
+        }
+        _ => false,
+    }
 }
 
 fn has_code(error: &sqlx::Error, code: &str) -> bool {

@@ -72,6 +72,7 @@ pub(super) async fn open(
             tracing::warn!(
                 "a client spoke TLS to the port, which speaks plain text: set tls-cert and tls-key"
             );
+            tell(stream, NOT_TLS).await;
             None
         }
         (Said::Http2, None) => Some(Opened { stream: Either::Left(stream), is_http1: false }),
@@ -102,6 +103,11 @@ async fn said(stream: &TcpStream) -> Said {
 /// For whoever speaks HTTP/1.
 const NO_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n\
     content-length: 22\r\nconnection: close\r\n\r\nthis port speaks TLS.\n";
+
+/// For whoever speaks TLS: no record of it, which clients say in words of their own. Were the
+/// connection cut instead, they would take the server for one that is away.
+const NOT_TLS: &[u8] = b"HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\n\
+    content-length: 29\r\nconnection: close\r\n\r\nthis port speaks plain text.\n";
 
 /// For whoever speaks HTTP/2: GOAWAY for want of security. Without the settings that a server
 /// begins with: clients that get these take the connection for a good one, and come again at once.

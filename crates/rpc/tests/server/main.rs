@@ -253,7 +253,7 @@ async fn what_is_too_much_at_once_is_refused_and_what_was_admitted_is_answered()
 #[tokio::test]
 async fn a_connection_that_does_not_speak_http2_is_closed() {
     let harness = Harness::start().await;
-    for said in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"PRI * HTTP/3.0", b"\x16\x03\x01"] {
+    for said in [&b"GET / HTTP/1.1\r\n\r\n"[..], b"PRI * HTTP/3.0"] {
         let mut stream = TcpStream::connect(harness.address).await.expect("a connection");
         stream.write_all(said).await.expect("written");
         // Closed or reset: nothing is answered.
@@ -261,6 +261,12 @@ async fn a_connection_that_does_not_speak_http2_is_closed() {
         let read = stream.read_to_end(&mut answer).await;
         assert!(read.is_err() || answer.is_empty(), "{answer:?}");
     }
+    // Whoever begins with TLS is told that nobody speaks it here.
+    let mut stream = TcpStream::connect(harness.address).await.expect("a connection");
+    stream.write_all(b"\x16\x03\x01").await.expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("an answer, and its end");
+    assert!(answer.ends_with("this port speaks plain text.\n"), "{answer}");
 }
 
 #[tokio::test]
