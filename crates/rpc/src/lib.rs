@@ -69,7 +69,7 @@ pub use shed::Shed;
 pub use step::{Last, Next, Step, StepLayer, Stepped, Steps};
 pub use tasks::{Run, Tasks};
 pub use tenant::{Merge, TenantRate};
-pub use tls::{InvalidPeerName, PeerName, Tls, TlsError, TlsFiles, probe};
+pub use tls::{InvalidPeerName, PeerName, Shown, Tls, TlsError, TlsFiles, probe, shake_hands};
 pub use token::{INTERNAL_AUDIENCE, InternalKey, InvalidSecret, Minter, Role, Secret};
 pub use trace::{carry, resumed, sampled, trace_parent};
 pub use transport::{Transport, in_process, remote};

@@ -2,23 +2,21 @@
 
 use std::fmt::Display;
 use std::path::Path;
-use std::time::Duration;
 
-use parlance_bus::RedisState;
 use parlance_db::{Db, OpenError};
 use parlance_types::{Clock, SystemClock};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
 
 use crate::data_dir::{self, DataDir};
 use crate::failure::{chain, print};
 use crate::services::{Part, location};
 use crate::settings::Config;
-use crate::values::{Bus, Store};
+use crate::values::Store;
 use crate::{Failure, files, process};
 
-/// How long another service may take to accept a connection.
-const REACH: Duration = Duration::from_secs(3);
+mod attachments;
+mod certificates;
+mod reach;
+mod redis;
 
 /// How far clocks may be apart before something is said of it.
 const APART: i64 = 2_000_000;
@@ -58,16 +56,10 @@ pub(crate) async fn run(part: Part, config: Config) -> Result<(), Failure> {
         Store::Sqlite(folder) => of_folder(part, &config, &folder, &mut report).await?,
         Store::Postgres(_) => of_databases(part, &config, None, &mut report).await?,
     }
-    of_redis(&config, &mut report).await?;
-    for (name, addresses) in
-        [("message", &config.message), ("membership", &config.membership), ("hook", &config.hook)]
-    {
-        let used = part != Part::Whole || name == "hook";
-        if let Some(addresses) = addresses.as_ref().filter(|_| used) {
-            for address in addresses.to_string().split(',') {
-                of_service(name, address, &mut report).await?;
-            }
-        }
+    redis::look(&config, &mut report).await?;
+    attachments::look(part, &config, &mut report).await?;
+    if let Some(tls) = certificates::look(&config, &mut report)? {
+        reach::look(part, &config, &tls, &mut report).await?;
     }
     match report.wrong {
         0 => Ok(()),
@@ -209,43 +201,9 @@ async fn of_server(db: &Db, needed: i64, report: &mut Report) -> Result<(), Fail
     Ok(())
 }
 
-async fn of_redis(config: &Config, report: &mut Report) -> Result<(), Failure> {
-    let Bus::Redis(url) = &config.bus else { return Ok(()) };
-    let state = match RedisState::ask(url, &config.bus_tag).await {
-        Ok(state) => state,
-        Err(error) => return report.say(Found::Wrong, chain(&error)),
-    };
-    let version = state.version.as_deref().unwrap_or("of a version that it does not tell");
-    let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    let found = if major.is_some_and(|major| major < 7) { Found::Wrong } else { Found::Well };
-    report.say(found, format_args!("Redis {version} takes writes (7 or later is needed)"))?;
-    if let Some(policy) = state.eviction.filter(|policy| policy != "noeviction") {
-        let sentence = format_args!(
-            "maxmemory-policy of Redis is {policy}: it may forget who is online; noeviction is \
-             what fits"
-        );
-        report.say(Found::Unwise, sentence)?;
-    }
-    state.clock.map_or(Ok(()), |clock| of_clock("Redis", clock, report))
-}
-
 fn of_clock(whose: &str, clock: i64, report: &mut Report) -> Result<(), Failure> {
     let apart = clock - SystemClock.now();
     let found = if apart.abs() < APART { Found::Well } else { Found::Unwise };
     let (seconds, how) = (apart.abs() / 1_000_000, if apart < 0 { "behind" } else { "ahead" });
     report.say(found, format_args!("the clock of {whose} is {seconds} s {how}"))
-}
-
-/// Whether somebody listens there; who that is, calls show.
-async fn of_service(name: &str, address: &str, report: &mut Report) -> Result<(), Failure> {
-    match timeout(REACH, TcpStream::connect(address)).await {
-        Ok(Ok(_)) => report.say(Found::Well, format_args!("{name} at {address} can be reached")),
-        Ok(Err(error)) => {
-            report.say(Found::Wrong, format_args!("{name} at {address} cannot be reached: {error}"))
-        }
-        Err(_) => {
-            let sentence = format_args!("{name} at {address} does not answer within {REACH:?}");
-            report.say(Found::Wrong, sentence)
-        }
-    }
 }

@@ -234,7 +234,7 @@ fn count_lost_lines(tasks: &Tasks) {
 }
 
 /// Which of the settings it is that holds what is of no use.
-fn unusable_tls(config: &Config, error: &TlsError) -> Failure {
+pub(crate) fn unusable_tls(config: &Config, error: &TlsError) -> Failure {
     let of = |path: Option<&PathBuf>| path.is_some_and(|path| error.is_of(path));
     let key = config.tls.identity.as_ref().map(|(_, key)| key);
     let name = if of(config.tls.ca.as_ref()) {

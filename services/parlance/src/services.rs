@@ -186,7 +186,7 @@ impl Services {
         let db = self.database(parts, "message", parlance_message::MIGRATIONS).await?;
         let bus = self.bus(parts);
         let (store, stream) = (parts.writers()?, parts.streams());
-        let (hook, blobs) = (parts.hook().await, parts.blobs()?);
+        let (hook, blobs) = (parts.hook().await, blobs(parts.config)?);
         let config = parlance_message::Config { store, stream, hook, blobs };
         let message = parlance_message::Service::open(&parts.env, db, bus, config);
         let message = message.await.map_err(failed)?;
@@ -409,14 +409,6 @@ impl Parts<'_> {
         Some(parlance_message::hook::Options { transport, tenants, deadline, on_failure })
     }
 
-    /// Where the bytes of attachments are, if there are attachments.
-    fn blobs(&self) -> Result<Option<Blobs>, Failure> {
-        let Some(place) = &self.config.attachments else { return Ok(None) };
-        let place = place.clone().with_options(environment::of_aws());
-        let blobs = Blobs::open(&place);
-        blobs.map(Some).map_err(|error| Failure::unusable("attachments", &error))
-    }
-
     /// How presence is laid out.
     fn presence(&self) -> parlance_presence::Options {
         let default = parlance_presence::Options::default();
@@ -435,6 +427,14 @@ impl Parts<'_> {
             ..StreamOptions::default()
         }
     }
+}
+
+/// Where the bytes of attachments are, if there are attachments.
+pub(crate) fn blobs(config: &Config) -> Result<Option<Blobs>, Failure> {
+    let Some(place) = &config.attachments else { return Ok(None) };
+    let place = place.clone().with_options(environment::of_aws());
+    let blobs = Blobs::open(&place);
+    blobs.map(Some).map_err(|error| Failure::unusable("attachments", &error))
 }
 
 /// Where the database of a service is.

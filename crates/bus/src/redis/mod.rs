@@ -109,11 +109,7 @@ impl RedisBus {
     fn parts(url: &RedisUrl, options: Options) -> (Inner, impl Future<Output = ()> + use<>) {
         let (payloads, unsent) = mpsc::channel(options.queue);
         let (notices, unsent_notices) = mpsc::channel(options.queue);
-        let shared = Arc::new(Shared {
-            fanout: Fanout::default(),
-            state: watch::Sender::new(State::Down),
-            dropped: AtomicU64::new(0),
-        });
+        let shared = Shared::unheard();
         let unsent = Unsent { payloads: unsent, notices: unsent_notices };
         let link = Link::new(url.clone(), options, Arc::clone(&shared), unsent);
         (Inner { shared, payloads, notices, link: None }, link.run())
@@ -159,6 +155,15 @@ impl Drop for Inner {
 }
 
 impl Shared {
+    /// To begin with.
+    fn unheard() -> Arc<Self> {
+        Arc::new(Self {
+            fanout: Fanout::default(),
+            state: watch::Sender::new(State::Down),
+            dropped: AtomicU64::new(0),
+        })
+    }
+
     fn is_up(&self) -> bool {
         *self.state.borrow() == State::Up
     }

@@ -65,6 +65,11 @@ impl FromStr for RedisUrl {
 }
 
 impl RedisUrl {
+    /// Whether it leads to a Redis Cluster.
+    pub const fn is_cluster(&self) -> bool {
+        self.cluster
+    }
+
     /// Trusts the CA whose certificate this is, as PEM, and nobody else.
     pub fn trusting(self, ca: Vec<u8>) -> Result<Self, InvalidRedisCa> {
         if !self.servers.iter().all(|server| server.starts_with("rediss:")) {

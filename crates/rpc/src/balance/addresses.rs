@@ -73,6 +73,11 @@ impl Addresses {
         self.tls
     }
 
+    /// Each host with its port.
+    pub fn hosts(&self) -> impl Iterator<Item = (&str, u16)> {
+        self.hosts.iter().map(|(host, port)| (host.as_str(), *port))
+    }
+
     /// Whether nothing has to be looked up.
     pub(super) fn are_fixed(&self) -> bool {
         self.hosts.iter().all(|(host, _)| host.parse::<IpAddr>().is_ok())

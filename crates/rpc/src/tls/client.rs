@@ -66,6 +66,15 @@ impl Secure {
     }
 }
 
+/// Shakes hands with whoever is there, as a call to a service of the suite would, or as one to
+/// whoever has the name that is called.
+pub async fn shake_hands(tls: &Tls, at: (&str, u16), of_suite: bool) -> io::Result<()> {
+    let found = tokio::net::lookup_host(at).await?.next();
+    let address = found.ok_or(io::ErrorKind::AddrNotAvailable)?;
+    let secure = Secure { tls: tls.clone(), of_suite };
+    secure.connect(address, at.0).await.map(drop)
+}
+
 /// A channel to a server whose readiness is asked for, from an address of this machine. Over TLS
 /// nobody judges its certificate: whoever asks tells it nothing, and wants to know whether it
 /// answers, not who it is.

@@ -17,7 +17,7 @@ use rustls::{
 use sha2::{Digest as _, Sha256};
 
 use super::names::{names_of, validity};
-use super::{PeerName, TlsError, TlsFiles};
+use super::{PeerName, Shown, TlsError, TlsFiles};
 
 /// What the files hold, so far as they can be read.
 pub(super) struct Contents(Vec<(PathBuf, std::io::Result<Vec<u8>>)>);
@@ -100,6 +100,19 @@ impl Configs {
         })
     }
 
+    /// The certificate that is shown.
+    pub(super) fn shown(&self) -> Option<Shown> {
+        let (path, _) = self.files.identity.as_ref()?;
+        let (chain, _) = self.identity.as_ref()?;
+        let refused = self.ca.as_ref().and_then(|roots| signed_by(roots, chain).err());
+        Some(Shown {
+            path: path.clone(),
+            holds: validity(&chain[0])?,
+            names: names_of(&chain[0]),
+            refused: refused.map(|error| error.to_string()),
+        })
+    }
+
     /// To other services of the suite.
     pub(super) fn suite(&self) -> Arc<ClientConfig> {
         Arc::clone(self.suite.get_or_init(|| Arc::new(self.client(&self.files.peers))))
@@ -133,6 +146,13 @@ impl Configs {
         config.alpn_protocols = vec![b"h2".to_vec()];
         config
     }
+}
+
+/// Whether a certificate, with those above it, is of one of these CAs.
+fn signed_by(roots: &RootCertStore, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+    let known = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all;
+    let parsed = ParsedCertificate::try_from(&chain[0])?;
+    verify_server_cert_signed_by_trust_anchor(&parsed, roots, &chain[1..], UnixTime::now(), known)
 }
 
 /// Whom the platform trusts: its certificates, or those that `SSL_CERT_FILE` and

@@ -23,7 +23,7 @@ mod configs;
 mod names;
 
 pub(crate) use client::Secure;
-pub use client::probe;
+pub use client::{probe, shake_hands};
 pub(crate) use configs::platform_roots;
 pub use names::{InvalidPeerName, PeerName};
 
@@ -139,6 +139,11 @@ impl Tls {
         }
     }
 
+    /// The certificate that it shows, if it has one.
+    pub fn shown(&self) -> Option<Shown> {
+        self.0.present.load().shown()
+    }
+
     /// Whether it has a certificate to show.
     pub fn serves(&self) -> bool {
         self.0.present.load().server.is_some()
@@ -171,6 +176,17 @@ impl Tls {
         let speaks_http1 = session.alpn_protocol() == Some(b"http/1.1");
         Ok(Accepted { stream: Box::new(stream), of_suite, speaks_http1 })
     }
+}
+
+/// What the certificate of a process says of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    pub path: PathBuf,
+    /// From when until when it holds, in seconds since 1970.
+    pub holds: (i64, i64),
+    pub names: Vec<PeerName>,
+    /// Why those who trust the CA of the process would refuse it, if it has one.
+    pub refused: Option<String>,
 }
 
 /// A client that spoke TLS.

@@ -26,7 +26,7 @@ use parlance_rpc::Reason;
 use parlance_types::{AttachmentId, MessageId, Micros, RequestId, RoomId, Seq, UserId};
 use uuid::Uuid;
 
-pub use self::blobs::{Blobs, InvalidPlace, OpenError, Place};
+pub use self::blobs::{Blobs, InvalidPlace, OpenError, Place, TryError};
 pub(crate) use self::store::{detach_deleted, detach_pruned};
 pub use self::upload::Upload;
 pub use self::url::Signed;
