@@ -4,65 +4,46 @@ import json
 import os
 import pathlib
 import re
-import secrets
 import signal
 import socket
 import subprocess
-import time
-import urllib.error
-import urllib.request
 import uuid
 
 import grpc
 import pytest
+from certificates import DAY, Ca, Secret
 from collector import Collector
+from cryptography import x509
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from parlance.membership.v1 import membership_service_pb2 as membership_pb
 from parlance.message.v1 import event_pb2, message_pb2
 from parlance.message.v1 import message_service_pb2 as message_pb
+from parlance.presence.v1 import session_service_pb2 as session_pb
 from parlance.room.v1 import room_service_pb2 as room_pb
 from parlance_client import DEADLINE, people
 from server import Server, binary
+from subscriber import Subscriber
 from suite import Suite, started
+from test_tls import Secure
+from watching import families, get, traced, until
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 NAME = re.compile(r"\b(?:parlance|rpc|target)_[a-z_]+\b(?!\.)")
+SESSIONS = "parlance_presence_sessions"
 PARTS = r"(?:_bucket|_sum|_count)$"
 # Labels, which look like metrics.
 LABELS = {"parlance_service", "parlance_task", "parlance_pool", "parlance_state", "rpc_method"}
 LABELS |= {"parlance_program", "parlance_version", "rpc_response_status_code", "rpc_system_name"}
+# Only a process that has a certificate to show tells until when.
+OF_TLS = {"parlance_tls_certificate_end_seconds"}
 # Schemas and roles.
 LABELS |= {f"parlance_{name}" for name in "message membership room presence owner serves".split()}
-
-
-def get(address, path, method="GET"):
-    """The status of a page, and what stands there."""
-    request = urllib.request.Request(f"http://{address}{path}", method=method)
-    try:
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as error:
-        return error.code, error.read().decode()
-
-
-def families(page):
-    """The metrics of a page, and its values by their lines."""
-    names = set(re.findall(r"^# TYPE (\S+)", page, re.MULTILINE))
-    values = dict(re.findall(r"^([a-z]\S*(?:\{.*\})?) (\S+)$", page, re.MULTILINE))
-    return names, values
 
 
 def documented():
     page = (ROOT / "docs/operations.md").read_text()
     table = page[page.index("| metric | unit |") :].split("\n\n")[0]
     return set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE))
-
-
-def until(probe, patience=30):
-    end = time.monotonic() + patience
-    while not probe():
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.05)
 
 
 def named(text):
@@ -103,7 +84,9 @@ def test_the_page_of_a_suite_and_the_table_have_the_same_metrics():
         admin = json.loads(pathlib.Path(state).read_text())["admin"]
         name_of_anna, anna = people(suite, "anna")
         room = anna.create_group("measured")
-        anna.send(room, "hello")
+        seq = anna.send(room, "hello").seq
+        with Subscriber(suite.user(name_of_anna), all_my_rooms=True) as follower:
+            follower.wait_for(room, seq)
         pages = {}
         # A task looks into the outboxes, and the first look takes a moment.
         for name, address in admin.items():
@@ -111,7 +94,7 @@ def test_the_page_of_a_suite_and_the_table_have_the_same_metrics():
             status, pages[name] = get(address, "/metrics")
             assert status == 200
         found = set().union(*(families(page)[0] for page in pages.values()))
-        assert found == documented()
+        assert found == documented() - OF_TLS
         _, values = families(pages["message-0"])
         sends = [
             value
@@ -122,6 +105,15 @@ def test_the_page_of_a_suite_and_the_table_have_the_same_metrics():
         ]
         assert sends == ["1"]
         assert values["parlance_append_batch_size_count"] == "1"
+        assert float(values["parlance_follow_lag_sum"]) >= float(values["parlance_follow_lag_count"]) > 0
+
+        def sessions():
+            return families(get(admin["presence-0"], "/metrics")[1])[1].get(SESSIONS)
+
+        until(lambda: sessions() == "0")
+        phone = session_pb.OpenSessionRequest(resource="phone")
+        anna.sessions.OpenSession(phone, timeout=DEADLINE)
+        until(lambda: sessions() == "1")
         said = "\n".join(pages.values())
         for private in [name_of_anna, room, "hello", suite._tenant]:
             assert private not in said, private
@@ -154,10 +146,22 @@ def test_the_admin_port_tells_what_is_alive_and_what_is_ready():
         server.stop()
 
 
-def traced():
-    """The id of a trace that its caller wants, and the metadata that says so."""
-    trace = secrets.token_hex(16)
-    return trace, [("traceparent", f"00-{trace}-{secrets.token_hex(8)}-01")]
+def test_a_process_tells_until_when_it_has_a_certificate(tmp_path):
+    ca = Ca(tmp_path / "ca")
+    pairs = [ca.issue("localhost", "127.0.0.1", ends=days * DAY) for days in (3, 9)]
+    secret = Secret(tmp_path / "secret", pairs[0])
+    with Secure(ca, secret, ["--admin-listen", "127.0.0.1:0"]) as server:
+        [admin] = re.findall(r"/readyz on (127\.0\.0\.1:\d+)", server.log.read_text())
+
+        def told():
+            [of_tls] = OF_TLS
+            return float(families(get(admin, "/metrics")[1])[1][of_tls])
+
+        ends = [x509.load_pem_x509_certificate(it).not_valid_after_utc.timestamp() for it, _ in pairs]
+        assert told() == ends[0]
+        secret.put(pairs[1])
+        until(lambda: told() == ends[1])
+        server.stop()
 
 
 def test_one_trace_runs_through_all_services_the_batch_and_the_relay(monkeypatch):

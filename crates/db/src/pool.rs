@@ -154,9 +154,10 @@ impl<DB: Driver> Pool<DB> {
     }
 
     /// How many connections are lent, how many are open and idle, and how many callers wait
-    /// for one.
+    /// for one, be it in their own line.
     pub fn use_of(&self) -> PoolUse {
         let managed::Status { size, available, waiting, .. } = self.lines.status();
+        let waiting = waiting + self.shares.waiting();
         PoolUse { lent: size.saturating_sub(available), idle: available, waiting }
     }
 

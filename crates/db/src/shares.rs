@@ -6,6 +6,7 @@
 //! alone has all connections.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use parlance_types::Whose;
@@ -18,9 +19,14 @@ pub(crate) struct Shares {
     most: usize,
     /// Of those that have or want something. A tenant's own line has no caller.
     lines: Arc<Mutex<HashMap<Place, Arc<Semaphore>>>>,
+    /// How many stand in them.
+    waiting: Arc<AtomicUsize>,
 }
 
 type Place = (Arc<str>, Option<Arc<str>>);
+
+/// Somebody who stands in a line, until they have what is due to them or leave.
+struct Waits<'a>(&'a AtomicUsize);
 
 /// One of the connections that a caller has at once. Given back when it is dropped.
 #[derive(Debug)]
@@ -33,18 +39,37 @@ struct Held {
     permit: Option<OwnedSemaphorePermit>,
 }
 
+impl<'a> Waits<'a> {
+    fn begin(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::Relaxed);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waits<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 impl Shares {
     pub(crate) fn new(most: usize) -> Self {
-        Self { most, lines: Arc::default() }
+        Self { most, lines: Arc::default(), waiting: Arc::default() }
     }
 
     /// Waits until one more connection is due to whoever the present task works for.
     pub(crate) async fn take(&self) -> Option<Share> {
         let Whose { tenant, caller } = Whose::of_task()?;
+        let _until_it_is_due = Waits::begin(&self.waiting);
         // First within the tenant, so that its line holds as many of each of its callers.
         let own = self.line((Arc::clone(&tenant), Some(caller))).await;
         let shared = self.line((tenant, None)).await;
         Some(Share(Box::new([own, shared])))
+    }
+
+    /// How many wait until a connection is due to them.
+    pub(crate) fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     async fn line(&self, place: Place) -> Held {
@@ -95,12 +120,14 @@ mod tests {
         let third = whose("acme", "ann").does(shares.take());
         let (mut bob, mut third) = (Box::pin(bob), Box::pin(third));
         assert!((&mut third).now_or_never().is_none() && (&mut bob).now_or_never().is_none());
+        assert_eq!(shares.waiting(), 2);
         // Ann's third waits in her own line, and comes to the tenant's when her first is back.
         ann.pop();
         assert!((&mut third).now_or_never().is_none(), "it is bob's turn");
         let bob = (&mut bob).now_or_never().expect("bob's turn");
 
         drop((ann, third, bob, other));
+        assert_eq!(shares.waiting(), 0);
         assert!(shares.lines.lock().expect("not poisoned").is_empty());
     }
 
@@ -110,6 +137,7 @@ mod tests {
         let held = whose("acme", "ann").does(shares.take()).await;
         assert!(whose("acme", "ann").does(shares.take()).now_or_never().is_none());
         assert!(whose("acme", "bob").does(shares.take()).now_or_never().is_none());
+        assert_eq!(shares.waiting(), 0);
         drop(held);
         assert!(shares.lines.lock().expect("not poisoned").is_empty());
     }

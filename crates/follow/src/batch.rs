@@ -22,6 +22,8 @@ pub(crate) struct Batch {
     pub outs: Vec<Out>,
     /// The events in it that took somebody's access.
     pub lost: Vec<(Arc<Effects>, Seq)>,
+    /// How many events the stream lacked before it was given these.
+    pub behind: Seq,
     bytes: usize,
     limits: BatchLimits,
     /// The time: what has expired by then loses its content.
@@ -30,7 +32,7 @@ pub(crate) struct Batch {
 
 impl Batch {
     pub(crate) const fn new(limits: BatchLimits, now: Micros) -> Self {
-        Self { outs: Vec::new(), lost: Vec::new(), bytes: 0, limits, now }
+        Self { outs: Vec::new(), lost: Vec::new(), behind: 0, bytes: 0, limits, now }
     }
 
     pub(crate) const fn is_full(&self) -> bool {

@@ -18,6 +18,7 @@ mod hub;
 mod log;
 mod lost;
 mod mailbox;
+mod measure;
 #[cfg(test)]
 mod model;
 mod notice;

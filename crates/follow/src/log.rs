@@ -354,6 +354,7 @@ impl<W> LogState<W> {
         }
         batch.extend(cursor.catch_up());
         let range = (live.first, live.ring.head());
+        batch.behind = range.1 - cursor.position();
         while cursor.position() < live.ring.head() {
             let position = cursor.position();
             let end = match (live.ring.after(position), block) {

@@ -14,9 +14,7 @@ use prost::Message as _;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tonic_types::StatusExt as _;
-use uuid::Uuid;
 
-use crate::relay::PAGE;
 use crate::store::{self, LogVersion, Standing};
 
 /// Bytes of facts that one call carries: more would delay other calls for long.
@@ -130,9 +128,11 @@ impl Outbox {
         Ok(Backlog { logs, facts })
     }
 
-    /// Some of the logs that wait for changes: as many as one look finds.
-    pub async fn waiting(&self) -> Result<Vec<LogId>, StoreError> {
-        store::pending(&self.db, LogId(Uuid::nil()), PAGE).await
+    /// How long the oldest of it has been waiting.
+    pub async fn oldest(&self) -> Result<Duration, StoreError> {
+        // A clock that was set back makes no age below zero.
+        let age = store::oldest(&self.db).await?.and_then(|age| u64::try_from(age).ok());
+        Ok(Duration::from_millis(age.unwrap_or_default()))
     }
 
     /// The backlog and the counters, as operators see them.

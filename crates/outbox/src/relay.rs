@@ -27,7 +27,7 @@ const DRIVE_TIMEOUT: Duration = Duration::from_secs(10);
 const DRIVES: usize = 32;
 
 /// Logs that one query finds.
-pub(crate) const PAGE: i64 = 500;
+const PAGE: i64 = 500;
 
 /// A log that fails is left alone for this long, twice as long each time.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);

@@ -201,6 +201,14 @@ pub(crate) async fn backlog(db: &Db) -> Result<(i64, i64), StoreError> {
     db.read(count).fetch_one().await
 }
 
+/// How old the oldest pending fact is, in milliseconds, by the clock of the database; `None` if
+/// there is none.
+pub(crate) async fn oldest(db: &Db) -> Result<Option<i64>, StoreError> {
+    let (oldest,): (Option<i64>,) =
+        db.read("SELECT MAX(age) FROM outbox_age").within(LOOK_TIMEOUT).fetch_one().await?;
+    Ok(oldest)
+}
+
 /// Notes that the log has the facts up to `applied`. Never lowers it: answers cross.
 pub(crate) async fn raise(db: &Db, log_id: LogId, applied: i64) -> Result<(), StoreError> {
     let raise = "UPDATE outbox_logs SET applied = $2 WHERE log_id = $1 AND applied < $2";

@@ -30,6 +30,7 @@ use tower::{ServiceExt as _, service_fn};
 pub use self::addresses::{Addresses, InvalidAddresses};
 
 use self::addresses::{Found, Lookups};
+use crate::calling::traced;
 use crate::deadline::asked;
 use crate::tls::Secure;
 use crate::{DEFAULT_DEADLINE, Tasks, Tls, Transport};
@@ -98,7 +99,7 @@ fn transport(replicas: Arc<Replicas>) -> Transport {
         let replicas = Arc::clone(&replicas);
         async move { Ok::<_, tonic::transport::Error>(replicas.call(request).await) }
     });
-    BoxCloneSyncService::new(service)
+    traced(BoxCloneSyncService::new(service))
 }
 
 #[derive(Debug)]

@@ -9,6 +9,7 @@ use tonic::service::Routes;
 use tower::ServiceBuilder;
 use tower::util::BoxCloneSyncService;
 
+use crate::calling::traced;
 use crate::each::Rates;
 use crate::faults::CatchPanics;
 use crate::input::BadInput;
@@ -72,7 +73,7 @@ impl Layers {
     pub fn in_process(&self, routes: Routes) -> Transport {
         let none =
             Self { rate: None, service_rate: None, tenant_rate: None, shed: None, ..self.clone() };
-        in_process(none.wrap(routes))
+        traced(in_process(none.wrap(routes)))
     }
 
     fn wrap(&self, routes: Routes) -> App {

@@ -58,9 +58,10 @@ pub(crate) fn ended(method: &'static str, code: Code, reason: Option<Reason>, to
     calls.duration.record(took.as_secs_f64(), known);
 }
 
-/// Says of the span of a call how that ended. What a caller did wrong is no error of the server.
-pub(crate) fn trace_end(span: &mut Span, code: Code, reason: Option<Reason>) {
-    let status = match code {
+/// How the span of a call ends for the one who answers: what a caller did wrong is no error of
+/// theirs.
+pub(crate) fn answered(code: Code) -> Status {
+    match code {
         Code::Unknown
         | Code::DeadlineExceeded
         | Code::Unimplemented
@@ -68,7 +69,11 @@ pub(crate) fn trace_end(span: &mut Span, code: Code, reason: Option<Reason>) {
         | Code::Unavailable
         | Code::DataLoss => Status::error(""),
         _ => Status::Unset,
-    };
+    }
+}
+
+/// Says of the span of a call how that ended.
+pub(crate) fn trace_end(span: &mut Span, status: Status, code: Code, reason: Option<Reason>) {
     let told = KeyValue::new(keys::RPC_STATUS, name(code));
     let failed = KeyValue::new(keys::ERROR_TYPE, error_type(code, reason));
     traces::ended(span, status, [told].into_iter().chain((code != Code::Ok).then_some(failed)));

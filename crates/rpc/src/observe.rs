@@ -15,7 +15,6 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::body::Body;
 use tonic::{Code, Status};
-use tracing::{Instrument, Span};
 
 use crate::auth::is_open;
 use crate::measure;
@@ -54,20 +53,17 @@ impl Step for Observe {
         // Not what anybody may write into it.
         let method = reflection::method(path).map_or(measure::OTHER, |(path, _)| path);
         let (trace, traced) = Trace::of(request.headers(), method);
-        let request_id = trace.request_id.to_str().unwrap_or_default();
-        let trace_id = trace.span.trace_id();
-        // Of the highest level, so that no filter takes the ids from the lines inside.
-        let span = tracing::error_span!("rpc", method, request_id, %trace_id);
+        let request_id = trace.request_id.clone();
         let in_flight = (!is_open(path)).then(|| self.in_flight.token());
         let strangers = Arc::clone(&self.strangers);
         measure::began(method);
         let began = Instant::now();
         let end = None;
-        let mut record = Record { method, seen, span, traced, began, end, in_flight, strangers };
+        let of = Arc::clone(&trace);
+        let mut record = Record { trace, seen, traced, began, end, in_flight, strangers };
 
-        let call = CURRENT.scope(trace.clone(), async move { next.call(request).await });
-        let mut response = call.instrument(record.span.clone()).await?;
-        response.headers_mut().insert(REQUEST_ID, trace.request_id);
+        let mut response = CURRENT.scope(of, async move { next.call(request).await }).await?;
+        response.headers_mut().insert(REQUEST_ID, request_id);
         record.end = End::of(response.headers());
         Ok(response.map(|body| Body::new(Recorded { body, record })))
     }
@@ -105,28 +101,42 @@ impl Strangers {
 
 /// How a request ended.
 #[derive(Clone, Copy, Debug)]
-struct End {
-    code: Code,
-    reason: Option<Reason>,
+pub(crate) struct End {
+    pub(crate) code: Code,
+    pub(crate) reason: Option<Reason>,
 }
 
 impl End {
+    /// Of a request whose client went away.
+    pub(crate) const LEFT: Self = Self { code: Code::Cancelled, reason: None };
+
     /// What headers or trailers say of the end.
-    fn of(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
         if !headers.contains_key("grpc-status") {
             return None;
         }
         let status = Status::from_header_map(headers)?;
-        Some(Self { code: status.code(), reason: Reason::of(&status) })
+        Some(Self::with(&status))
+    }
+
+    /// What a part of a body says of the end.
+    pub(crate) fn within(part: Option<&Result<Frame<Bytes>, Status>>) -> Option<Self> {
+        match part? {
+            Ok(frame) => frame.trailers_ref().and_then(Self::of),
+            Err(status) => Some(Self::with(status)),
+        }
+    }
+
+    fn with(status: &Status) -> Self {
+        Self { code: status.code(), reason: Reason::of(status) }
     }
 }
 
 /// Logs the request when it is dropped, so that one whose client went away is
 /// logged as well.
 struct Record {
-    method: &'static str,
+    trace: Arc<Trace>,
     seen: Arc<Seen>,
-    span: Span,
     /// What a collector is told of the request.
     traced: Option<traces::Span>,
     began: Instant,
@@ -137,12 +147,17 @@ struct Record {
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let _in_span = self.span.enter();
-        let End { code, reason } = self.end.unwrap_or(End { code: Code::Cancelled, reason: None });
+        CURRENT.sync_scope(Arc::clone(&self.trace), || self.tell());
+    }
+}
+
+impl Record {
+    fn tell(&mut self) {
+        let End { code, reason } = self.end.unwrap_or(End::LEFT);
         let duration = self.began.elapsed();
-        measure::ended(self.method, code, reason, duration);
+        measure::ended(self.trace.method, code, reason, duration);
         if let Some(traced) = &mut self.traced {
-            measure::trace_end(traced, code, reason);
+            measure::trace_end(traced, measure::answered(code), code, reason);
         }
         let reason = reason.map(Reason::as_str);
         let caller = self.seen.0.get();
@@ -195,16 +210,9 @@ impl http_body::Body for Recorded {
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         let Self { body, record } = &mut *self;
-        let Record { span, end, .. } = record;
-        let _in_span = span.enter();
-        let frame = ready!(Pin::new(body).poll_frame(context));
-        match &frame {
-            Some(Ok(frame)) => *end = frame.trailers_ref().and_then(End::of).or(*end),
-            Some(Err(status)) => {
-                *end = Some(End { code: status.code(), reason: Reason::of(status) });
-            }
-            None => {}
-        }
+        let poll = || Pin::new(body).poll_frame(context);
+        let frame = ready!(CURRENT.sync_scope(Arc::clone(&record.trace), poll));
+        record.end = End::within(frame.as_ref()).or(record.end);
         Poll::Ready(frame)
     }
 

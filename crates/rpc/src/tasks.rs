@@ -16,10 +16,14 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::Instrument as _;
 
 /// How long a process that lost a task may take to end by itself, before it is ended.
 const LAST: Duration = Duration::from_secs(10);
+
+tokio::task_local! {
+    /// The task that runs, for what it logs.
+    pub(crate) static NAME: &'static str;
+}
 
 /// The tasks of a process. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -64,7 +68,6 @@ impl Tasks {
     pub fn vital(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
         self.0.runs().entry(name).or_default();
         let inner = Arc::clone(&self.0);
-        let span = tracing::error_span!("task", name);
         let watched = async move {
             let ended = AssertUnwindSafe(task).catch_unwind().await;
             match ended {
@@ -73,7 +76,7 @@ impl Tasks {
                 Err(_) => inner.fail(name, "panicked"),
             }
         };
-        self.0.tracker.spawn(watched.instrument(span));
+        self.0.tracker.spawn(NAME.scope(name, watched));
     }
 
     /// Runs a task that never ends; it is dropped where it stands once the tasks shall stop.

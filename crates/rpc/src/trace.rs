@@ -1,7 +1,7 @@
 //! Request ids and W3C trace context: taken over or made here, and handed on to
 //! the calls that a request makes.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use opentelemetry::propagation::{Extractor, Injector};
@@ -9,14 +9,14 @@ use opentelemetry::trace::{
     Span as _, SpanContext, SpanId, TraceContextExt, TraceFlags, TraceId, TraceState,
 };
 use opentelemetry::{Context, KeyValue, global};
+use parlance_telemetry::Within;
 use parlance_telemetry::keys;
 use parlance_telemetry::traces::{self, Span, SpanKind};
 use parlance_types::Whose;
 use tonic::metadata::MetadataMap;
-use tracing::Instrument;
 use uuid::Uuid;
 
-use crate::Caller;
+use crate::{Caller, tasks};
 
 /// The header and metadata key of request ids.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -26,12 +26,14 @@ const MAX_REQUEST_ID: usize = 128;
 
 tokio::task_local! {
     /// The request that the present task handles.
-    pub(crate) static CURRENT: Trace;
+    pub(crate) static CURRENT: Arc<Trace>;
 }
 
 /// What names a request in the logs.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(crate) struct Trace {
+    /// The path of the method, or what work goes on that a request left behind.
+    pub(crate) method: &'static str,
     pub(crate) request_id: HeaderValue,
     pub(crate) span: SpanContext,
 }
@@ -43,11 +45,16 @@ pub(crate) struct Seen(pub(crate) OnceLock<Caller>);
 impl Trace {
     /// Takes over what the headers name; makes what they do not. The span of the request goes with
     /// it, if anybody asked for spans.
-    pub(crate) fn of(headers: &HeaderMap, method: &'static str) -> (Self, Option<Span>) {
+    pub(crate) fn of(headers: &HeaderMap, method: &'static str) -> (Arc<Self>, Option<Span>) {
+        let (request_id, (span, traced)) = (request_id(headers), Self::span(headers, method));
+        (Arc::new(Self { method, request_id, span }), traced)
+    }
+
+    /// Where the request stands in its trace, and the span that a collector is told.
+    fn span(headers: &HeaderMap, method: &'static str) -> (SpanContext, Option<Span>) {
         let parent = global::get_text_map_propagator(|propagator| {
             propagator.extract_with_context(&Context::new(), &Headers(headers))
         });
-        let request_id = request_id(headers);
         if traces::is_on() {
             let method = method.trim_start_matches('/');
             let attributes = vec![
@@ -55,7 +62,7 @@ impl Trace {
                 KeyValue::new(keys::RPC_METHOD, method),
             ];
             if let Some(span) = traces::span(method, SpanKind::Server, &parent, attributes) {
-                return (Self { request_id, span: span.span_context().clone() }, Some(span));
+                return (span.span_context().clone(), Some(span));
             }
         }
         let parent = parent.span().span_context().clone();
@@ -66,8 +73,18 @@ impl Trace {
         };
         let span =
             SpanContext::new(trace_id, SpanId::from(rand::random::<u64>()), flags, false, state);
-        (Self { request_id, span }, None)
+        (span, None)
     }
+}
+
+/// Tells the log what the present work belongs to.
+pub fn within(tell: &mut dyn FnMut(Within<'_>)) {
+    let _unless_it_is_no_task = tasks::NAME.try_with(|name| tell(Within::Task(name)));
+    let _unless_it_is_no_request = CURRENT.try_with(|trace| {
+        let (method, trace_id) = (trace.method, trace.span.trace_id());
+        let request_id = trace.request_id.to_str().unwrap_or_default();
+        tell(Within::Request { method, request_id, trace_id });
+    });
 }
 
 /// The span of the request that the present task handles, if it is sent to somebody.
@@ -81,11 +98,8 @@ pub fn sampled() -> Option<SpanContext> {
 /// The same as text, for work that is done later; empty if it is sent to nobody.
 pub fn trace_parent() -> String {
     let Some(span) = sampled() else { return String::new() };
-    let context = Context::new().with_remote_span_context(span);
     let mut headers = HeaderMap::new();
-    global::get_text_map_propagator(|propagator| {
-        propagator.inject_context(&context, &mut Outgoing(&mut headers));
-    });
+    hand_on(&mut headers, span);
     let parent = headers.get("traceparent").and_then(|parent| parent.to_str().ok());
     parent.unwrap_or_default().to_owned()
 }
@@ -104,9 +118,10 @@ pub async fn resumed<W: Future>(name: &'static str, parent: &str, work: W) -> W:
     let Some(span) = traces::span(name, SpanKind::Internal, &parent, Vec::new()) else {
         return work.await;
     };
-    let trace = Trace { request_id: request_id(&headers), span: span.span_context().clone() };
+    let (request_id, context) = (request_id(&headers), span.span_context().clone());
+    let trace = Trace { method: name, request_id, span: context };
     // The span ends with the work, or with whoever drops it.
-    let done = CURRENT.scope(trace, work).await;
+    let done = CURRENT.scope(Arc::new(trace), work).await;
     drop(span);
     done
 }
@@ -126,16 +141,15 @@ fn request_id(headers: &HeaderMap) -> HeaderValue {
 /// task handles: its log lines and its calls carry the ids of the request, and it is the same
 /// caller's.
 pub fn carry<W: Future>(work: W) -> impl Future<Output = W::Output> {
-    let (trace, whose) = (CURRENT.try_with(Trace::clone).ok(), Whose::of_task());
-    let carried = async move {
+    let (trace, whose) = (CURRENT.try_with(Arc::clone).ok(), Whose::of_task());
+    async move {
         // Outside of a request there is nothing to carry.
         match (trace, whose) {
             (Some(trace), Some(whose)) => CURRENT.scope(trace, whose.does(work)).await,
             (Some(trace), None) => CURRENT.scope(trace, work).await,
             (None, _) => work.await,
         }
-    };
-    carried.in_current_span()
+    }
 }
 
 /// Puts the request that the present task handles into an outgoing one.
@@ -143,16 +157,21 @@ pub(crate) fn inject(metadata: &mut MetadataMap) {
     let injected = CURRENT.try_with(|trace| {
         let mut headers = HeaderMap::new();
         headers.insert(REQUEST_ID, trace.request_id.clone());
-        let context = Context::new().with_remote_span_context(trace.span.clone());
-        global::get_text_map_propagator(|propagator| {
-            propagator.inject_context(&context, &mut Outgoing(&mut headers));
-        });
+        hand_on(&mut headers, trace.span.clone());
         headers
     });
     // Outside of a request, as in a relay, there is nothing to hand on.
     if let Ok(headers) = injected {
         metadata.as_mut().extend(headers);
     }
+}
+
+/// Has the one who gets these headers go on with the trace below a span.
+pub(crate) fn hand_on(headers: &mut HeaderMap, span: SpanContext) {
+    let context = Context::new().with_remote_span_context(span);
+    global::get_text_map_propagator(|propagator| {
+        propagator.inject_context(&context, &mut Outgoing(headers));
+    });
 }
 
 struct Headers<'a>(&'a HeaderMap);

@@ -6,6 +6,7 @@ mod lines;
 pub mod metrics;
 mod repeats;
 pub mod traces;
+mod within;
 
 use std::io::IsTerminal;
 use std::panic::PanicHookInfo;
@@ -17,16 +18,20 @@ use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::error::OTelSdkError;
 use opentelemetry_sdk::propagation::TraceContextPropagator;
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::{self, MakeWriter};
 use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt as _, TryInitError};
-use tracing_subscriber::{Layer, Registry, fmt};
 
 pub use export::WrongVariable;
 pub use lines::{flush, last_line, lost, print};
 pub use repeats::nothing_works;
+pub use within::{Ask, Within};
 
 use self::export::Export;
+use self::within::Belonging;
 
 /// How a log line is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -76,15 +81,12 @@ pub enum Error {
 /// call to call. `filter` is a level, or levels by module: `info,parlance_rpc=debug`.
 ///
 /// A line never waits for who reads it, and never fails: what nobody takes is lost and
-/// counted. Warnings and errors that say the same are written once in a while.
-pub fn init(format: Format, filter: &str) -> Result<(), Error> {
+/// counted. Warnings and errors that say the same are written once in a while. `ask` tells what
+/// a line belongs to.
+pub fn init(format: Format, filter: &str, ask: Ask) -> Result<(), Error> {
     let filter = filter.parse::<Targets>()?;
-    let colours = std::io::stderr().is_terminal();
-    let lines = fmt::layer().with_writer(|| &*lines::ERRORS);
-    match format {
-        Format::Text => try_init(filter, lines.with_ansi(colours).with_target(false))?,
-        Format::Json => try_init(filter, lines.json().flatten_event(true))?,
-    }
+    let lines = layer(format, std::io::stderr().is_terminal(), || &*lines::ERRORS, ask);
+    tracing_subscriber::registry().with(lines).with(repeats::Repeats).with(filter).try_init()?;
     global::set_text_map_propagator(TraceContextPropagator::new());
     std::panic::set_hook(Box::new(log_panic));
     Ok(())
@@ -128,11 +130,33 @@ fn resource(program: &'static str, version: &'static str) -> Resource {
     resource.with_attribute(KeyValue::new("service.version", version)).build()
 }
 
-fn try_init(
-    filter: Targets,
-    lines: impl Layer<Registry> + Send + Sync,
-) -> Result<(), TryInitError> {
-    tracing_subscriber::registry().with(lines).with(repeats::Repeats).with(filter).try_init()
+/// Writes what is logged to `writer`, with what each line belongs to.
+pub fn layer<S, W>(
+    format: Format,
+    colours: bool,
+    writer: W,
+    ask: Ask,
+) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
+    let lines = fmt::layer().with_writer(writer);
+    match format {
+        Format::Text => {
+            let lines = lines.with_ansi(colours).with_target(false);
+            Box::new(lines.map_event_format(|line| Belonging {
+                line: line.with_ansi(colours),
+                format,
+                ask,
+            }))
+        }
+        Format::Json => {
+            let lines = lines.json().flatten_event(true);
+            let lines = lines.with_current_span(false).with_span_list(false);
+            Box::new(lines.map_event_format(|line| Belonging { line, format, ask }))
+        }
+    }
 }
 
 /// Logs where a panic happened. What it says is logged only when it is part of the
@@ -156,8 +180,8 @@ mod tests {
 
     #[test]
     fn a_bad_filter_is_an_error_and_a_good_one_can_be_set_once() {
-        assert!(matches!(init(Format::Text, "rpc=loud"), Err(Error::Filter(_))));
-        assert!(init(Format::Json, "off,parlance_rpc=debug").is_ok());
-        assert!(matches!(init(Format::Text, "info"), Err(Error::Twice(_))));
+        assert!(matches!(init(Format::Text, "rpc=loud", |_| {}), Err(Error::Filter(_))));
+        assert!(init(Format::Json, "off,parlance_rpc=debug", |_| {}).is_ok());
+        assert!(matches!(init(Format::Text, "info", |_| {}), Err(Error::Twice(_))));
     }
 }

@@ -1,7 +1,6 @@
 //! What a process tells of itself, beside what is measured where it happens. What operators are
 //! told by `GetCounters` is counted once, and read here as there.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -9,12 +8,10 @@ use std::time::Duration;
 use parlance_db::{Db, StoreError};
 use parlance_follow::{Counters, Hub};
 use parlance_outbox::Outbox;
-use parlance_rpc::{Health, Tasks};
+use parlance_rpc::{Health, Tasks, Tls};
 use parlance_telemetry::keys;
 use parlance_telemetry::metrics::{KeyValue, Metric, counter, fractions, gauge, number};
-use parlance_types::LogId;
 use tokio::runtime::Handle;
-use tokio::time::Instant;
 
 use crate::Part;
 
@@ -58,10 +55,17 @@ const BACKLOG_LOGS: Metric =
 const BACKLOG_FACTS: Metric =
     metric!("parlance.outbox.facts", "{change}", "Changes that wait, of all replicas");
 const OLDEST: Metric =
-    metric!("parlance.outbox.oldest", "s", "How long one log has been waiting without a pause");
+    metric!("parlance.outbox.oldest", "s", "How long the oldest of them has been waiting");
 const WATCHES: Metric = metric!("parlance.presence.streams", "{stream}", "Open presence streams");
 const WATCHED: Metric =
     metric!("parlance.presence.watched", "{user}", "Users watched by them, each as often as it is");
+const SESSIONS: Metric =
+    metric!("parlance.presence.sessions", "{session}", "Sessions that live, of all replicas");
+const CERTIFICATE_END: Metric = metric!(
+    "parlance.tls.certificate.end",
+    "s",
+    "When the certificate that is shown is over, or one between it and its CA, since 1970"
+);
 const WORKERS: Metric = metric!("parlance.runtime.workers", "{thread}", "Threads that run tasks");
 const ALIVE: Metric = metric!("parlance.runtime.tasks", "{task}", "Tasks of the runtime that live");
 const READY_TASKS: Metric =
@@ -71,8 +75,9 @@ const BUSY: Metric = metric!("parlance.runtime.busy", "s", "Time that threads sp
 type Read<C> = (Metric, fn(&C) -> &AtomicU64);
 
 /// What the read path of message had to heal, and what it gave out.
-const FOLLOW: [Read<Counters>; 12] = [
+const FOLLOW: [Read<Counters>; 13] = [
     (metric!("parlance.follow.delivered", "{event}", "Events given to streams"), |c| &c.delivered),
+    (metric!("parlance.follow.notices", "{notice}", "Notices given to streams"), |c| &c.noticed),
     (metric!("parlance.follow.gaps", "{hint}", "Hints in front of which events missed"), |c| {
         &c.gaps
     }),
@@ -166,6 +171,16 @@ fn of_runtime() {
     });
 }
 
+/// Tells until when the process has a certificate to show, as long as it has one.
+pub(crate) fn of_certificates(tls: &Tls) {
+    let tls = tls.clone();
+    gauge(&CERTIFICATE_END, move |take| {
+        if let Some(ends) = tls.ends().and_then(|ends| u64::try_from(ends).ok()) {
+            take.observe(number(ends), &[]);
+        }
+    });
+}
+
 /// Tells of the connections of a service to its database.
 pub(crate) fn of_database(service: &'static str, db: &Db) {
     let named = move |pool, state: Option<&'static str>| {
@@ -214,11 +229,33 @@ pub(crate) fn of_message(message: &parlance_message::Service) {
     gauge(&QUEUED, move |take| take.observe(measure(queued.waiting()), &[]));
 }
 
-/// Tells of the streams of presence.
-pub(crate) fn of_presence(presence: &parlance_presence::Service) {
+/// Stands for a number that nobody could count.
+const NOT_SEEN: u64 = u64::MAX;
+
+/// Tells of the streams of presence, and of sessions. These are in Redis, so they are counted now
+/// and then, by a task that is there only if somebody wants to know. Where they cannot be counted
+/// nothing is told.
+pub(crate) fn of_presence(presence: &parlance_presence::Service, tasks: &Tasks) {
     let (streams, watched) = (presence.clone(), presence.clone());
     gauge(&WATCHES, move |take| take.observe(measure(streams.open_streams().0), &[]));
     gauge(&WATCHED, move |take| take.observe(measure(watched.open_streams().1), &[]));
+    if !parlance_telemetry::metrics::is_on() {
+        return;
+    }
+    let sessions = Arc::new(AtomicU64::new(NOT_SEEN));
+    let (told, presence) = (Arc::clone(&sessions), presence.clone());
+    gauge(&SESSIONS, move |take| {
+        let seen = Some(told.load(Ordering::Relaxed)).filter(|seen| *seen != NOT_SEEN);
+        seen.into_iter().for_each(|seen| take.observe(number(seen), &[]));
+    });
+    tasks.every("presence measure", LOOK, Arc::default(), move || {
+        let (presence, sessions) = (presence.clone(), Arc::clone(&sessions));
+        async move {
+            let counted = presence.count_sessions().await;
+            sessions.store(*counted.as_ref().unwrap_or(&NOT_SEEN), Ordering::Relaxed);
+            counted.map(drop)
+        }
+    });
 }
 
 /// What one look at an outbox found.
@@ -251,25 +288,16 @@ pub(crate) fn of_outbox(service: &'static str, outbox: &Outbox, tasks: &Tasks) {
     gauge_of(&BACKLOG_LOGS, |seen| number(seen.logs.load(Ordering::Relaxed)));
     gauge_of(&BACKLOG_FACTS, |seen| number(seen.facts.load(Ordering::Relaxed)));
     gauge_of(&OLDEST, |seen| number(seen.oldest.load(Ordering::Relaxed)) / 1000.0);
-    let (outbox, since) = (outbox.clone(), Arc::new(tokio::sync::Mutex::default()));
+    let outbox = outbox.clone();
     tasks.every("outbox measure", LOOK, Arc::default(), move || {
-        let (outbox, seen, since) = (outbox.clone(), Arc::clone(&seen), Arc::clone(&since));
-        async move { seen.look(&outbox, &mut *since.lock().await).await }
+        let (outbox, seen) = (outbox.clone(), Arc::clone(&seen));
+        async move { seen.look(&outbox).await }
     });
 }
 
 impl Seen {
-    /// Looks once. `since` holds the logs that waited at each look, and since which of them.
-    async fn look(
-        &self,
-        outbox: &Outbox,
-        since: &mut HashMap<LogId, Instant>,
-    ) -> Result<(), StoreError> {
-        let (backlog, waiting) = (outbox.backlog().await?, outbox.waiting().await?);
-        let now = Instant::now();
-        let before = std::mem::take(since);
-        since.extend(waiting.into_iter().map(|log| (log, *before.get(&log).unwrap_or(&now))));
-        let oldest = since.values().min().map_or(Duration::ZERO, |first| now - *first);
+    async fn look(&self, outbox: &Outbox) -> Result<(), StoreError> {
+        let (backlog, oldest) = (outbox.backlog().await?, outbox.oldest().await?);
         let count = |count: i64| u64::try_from(count).unwrap_or_default();
         self.logs.store(count(backlog.logs), Ordering::Relaxed);
         self.facts.store(count(backlog.facts), Ordering::Relaxed);

@@ -41,7 +41,7 @@ const LOOK_AT_LOG: Duration = Duration::from_secs(1);
 
 /// Runs everything until the process is asked to stop; then drains.
 pub async fn run(part: Part, config: Config) -> Result<(), Failure> {
-    parlance_telemetry::init(config.log_format, &config.log_filter)
+    parlance_telemetry::init(config.log_format, &config.log_filter, parlance_rpc::within)
         .map_err(|error| Failure::unusable("log-filter", &error))?;
     parlance_telemetry::start(
         part.program(),
@@ -137,6 +137,7 @@ impl Process {
         health.set_all(true).await;
         pages.follow(health.clone());
         metrics::of_process(part, &health, &env.tasks);
+        metrics::of_certificates(&tls);
         Readiness::of(&services.databases).tell(health.clone(), &env.tasks);
         let limits = ConnectionLimits {
             all: files::connections(config.connections)?,

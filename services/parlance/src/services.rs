@@ -235,7 +235,7 @@ impl Services {
         let (env, options) = (&parts.env, parts.presence());
         let presence = parlance_presence::Service::open(env, db, sessions, rosters, logs, options);
         self.serve(presence.public());
-        metrics::of_presence(&presence);
+        metrics::of_presence(&presence, &parts.env.tasks);
         self.presence = Some(presence);
         Ok(())
     }

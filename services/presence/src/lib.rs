@@ -90,6 +90,11 @@ impl Service {
         self.streams.all()
     }
 
+    /// How many sessions live, of all replicas.
+    pub async fn count_sessions(&self) -> Result<u64, state::StateError> {
+        self.seats.sessions.count().await
+    }
+
     /// Shows the state from now on that somebody lives who renews leases, and looks at those
     /// who are watched, and for sessions that have ended.
     pub fn run(&self) {

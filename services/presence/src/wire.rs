@@ -5,14 +5,13 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use parlance_rpc::{Caller, Env, Principal};
+use parlance_rpc::{Caller, Env, Principal, carry};
 use parlance_types::{Clock, Micros, TenantId};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
-use tracing::Instrument as _;
 
 use crate::session::User;
 use crate::{Error, Options, Share};
@@ -175,7 +174,7 @@ impl OpenStream {
             }
             drop(self);
         };
-        tokio::spawn(whole.in_current_span());
+        tokio::spawn(carry(whole));
         ReceiverStream::new(frames)
     }
 }

@@ -66,6 +66,8 @@ pub struct Counters {
     pub stalled: AtomicU64,
     /// Events given to streams.
     pub delivered: AtomicU64,
+    /// Notices given to streams.
+    pub noticed: AtomicU64,
 }
 
 #[derive(Debug)]

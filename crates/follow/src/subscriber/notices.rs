@@ -2,6 +2,7 @@
 //! begins there, and ends that follow by themselves.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parlance_log::Effects;
 use parlance_types::{LogId, Seq};
@@ -43,6 +44,7 @@ impl Subscriber {
             let begins = matches!(notice.span, Span::Until(..));
             let lost = begins && attached.subscription.has_lost(by);
             if !own && !blocked && holds && !lost && self.ongoing.hear(log_id, &notice) {
+                self.hub.counters.noticed.fetch_add(1, Ordering::Relaxed);
                 self.chunk.put(notice.frame);
             }
         }

@@ -14,6 +14,7 @@ use crate::cursor::{End, Out};
 use crate::failure::Unavailable;
 use crate::frames::{self, ClosedReason};
 use crate::log::Pull;
+use crate::measure;
 
 /// How often a block may lack what it must hold before the store is given time.
 const HOLES: usize = 2;
@@ -53,6 +54,9 @@ impl Subscriber {
             });
         }
         self.hub.counters.delivered.fetch_add(events, Ordering::Relaxed);
+        if events > 0 {
+            measure::delivered(batch.behind);
+        }
         self.end_of_lost(log_id, batch.lost);
         match pulled {
             Pull::Idle => {}

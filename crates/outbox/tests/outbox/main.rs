@@ -27,6 +27,7 @@ parlance_db::test_on_each_db!(
         a_restored_source_goes_on_behind_what_the_log_has,
         an_outage_is_told_and_the_relay_finishes,
         a_log_in_trouble_does_not_delay_the_others,
+        what_waits_gets_old_and_what_is_home_does_not,
         the_relay_takes_on_more_logs_than_it_drives_at_once,
         drives_at_once_apply_each_fact_once,
         a_drive_ends_with_its_deadline,
@@ -46,6 +47,27 @@ async fn facts_reach_the_log_in_order_and_in_one_call(db: Db) {
     assert_eq!(source.users(log), ["ann", "bob", "cleo"]);
     let identity = source.logs.log(log).identity;
     assert_eq!((identity.room_id.as_str(), identity.kind()), ("den", RoomKind::Group));
+}
+
+async fn what_waits_gets_old_and_what_is_home_does_not(db: Db) {
+    let source = Source::new(db);
+    let oldest = async || source.outbox.oldest().await.expect("an age");
+    let (old, new) = (source.register("old").await, source.register("new").await);
+    assert_eq!(oldest().await, Duration::ZERO);
+    source.enqueue(old, &[member_joins("ann")]).await;
+    source.enqueue(old, &[member_joins("bob")]).await;
+    let begun = std::time::Instant::now();
+    while oldest().await < Duration::from_millis(300) {
+        assert!(begun.elapsed() < SOON, "it does not get old");
+    }
+    let before_new = std::time::Instant::now();
+    source.enqueue(new, &[member_joins("cleo")]).await;
+    assert!(oldest().await >= Duration::from_millis(300), "the oldest counts");
+    source.outbox.drive(old, SOON).await.expect("driven");
+    let left = oldest().await;
+    assert!(left <= before_new.elapsed() + Duration::from_millis(10), "{left:?}");
+    source.outbox.drive(new, SOON).await.expect("driven");
+    assert_eq!(oldest().await, Duration::ZERO);
 }
 
 async fn nothing_pending_means_no_call(db: Db) {

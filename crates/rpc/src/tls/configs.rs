@@ -66,6 +66,8 @@ pub(super) struct Configs {
     pub(super) hash: [u8; 32],
     /// `None`: there is no certificate to show.
     pub(super) server: Option<Arc<ServerConfig>>,
+    /// When the first of the certificates that are shown is over, in seconds since 1970.
+    pub(super) ends: Option<i64>,
     files: TlsFiles,
     identity: Option<Identity>,
     ca: Option<Arc<RootCertStore>>,
@@ -89,7 +91,10 @@ impl Configs {
         let ca = files.ca.as_ref().map(|path| roots(path, contents.certificates(path)?));
         let ca = ca.transpose()?.map(Arc::new);
         let server = identity.as_ref().map(|identity| server(files, identity, ca.as_ref()));
+        let chain = identity.iter().flat_map(|(chain, _)| chain);
+        let ends = chain.filter_map(|shown| validity(shown).map(|(_, ends)| ends)).min();
         Ok(Self {
+            ends,
             hash: contents.hash(),
             server: server.transpose()?.map(Arc::new),
             files: files.clone(),

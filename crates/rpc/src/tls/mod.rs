@@ -149,6 +149,12 @@ impl Tls {
         self.0.present.load().server.is_some()
     }
 
+    /// When what it shows is over, in seconds since 1970: its certificate, or one between that
+    /// and its CA.
+    pub fn ends(&self) -> Option<i64> {
+        self.0.present.load().ends
+    }
+
     pub(crate) fn server(&self) -> Option<Arc<ServerConfig>> {
         self.0.present.load().server.clone()
     }

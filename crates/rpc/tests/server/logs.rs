@@ -6,11 +6,15 @@ use std::time::Duration;
 
 use parlance_proto::membership::v1::{UpsertUserRequest, User};
 use parlance_proto::message::v1::SubscribeRequest;
+use parlance_rpc::within;
+use parlance_telemetry::Format;
 use tokio::sync::mpsc;
 use tokio_stream::StreamExt;
 use tracing::Dispatch;
 use tracing::subscriber::DefaultGuard;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt as _;
 
 use crate::harness::{Harness, MINUTE};
 
@@ -48,11 +52,8 @@ static ANOTHER: LazyLock<[Dispatch; 2]> =
 pub(crate) fn catch() -> (mpsc::UnboundedReceiver<String>, DefaultGuard) {
     LazyLock::force(&ANOTHER);
     let (sender, lines) = mpsc::unbounded_channel();
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(tracing::Level::DEBUG)
-        .with_ansi(false)
-        .with_writer(Lines(sender))
-        .finish();
+    let written = parlance_telemetry::layer(Format::Text, false, Lines(sender), within);
+    let subscriber = tracing_subscriber::registry().with(written).with(LevelFilter::DEBUG);
     (lines, tracing::subscriber::set_default(subscriber))
 }
 

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use futures::future::OptionFuture;
 use moka::sync::Cache;
-use parlance_rpc::{Env, Tasks};
+use parlance_rpc::{Env, Tasks, carry};
 use parlance_types::{Clock, Micros, TenantId, UserId};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
-use tracing::Instrument as _;
 
 use super::User;
 use super::store::{SEEN_EVERY, Store};
@@ -52,7 +51,7 @@ impl LastSeen {
                 tracing::warn!(error, "could not write down when a user was seen");
             }
         };
-        Some(tokio::spawn(self.tasks.track(note.in_current_span()))).into()
+        Some(tokio::spawn(self.tasks.track(carry(note)))).into()
     }
 
     /// When users were last seen, if ever: of those of whom it can be read in time. How

@@ -39,6 +39,7 @@ macro_rules! test_sessions {
             what_is_not_there_cannot_be_renewed,
             a_closed_session_is_gone_and_may_be_closed_again,
             opening_again_replaces_what_was_said,
+            sessions_that_live_are_counted,
             a_user_has_a_bounded_number_of_sessions,
             users_are_answered_in_the_order_asked_for,
             equal_ids_of_two_tenants_are_two_users,
@@ -167,6 +168,21 @@ pub async fn a_closed_session_is_gone_and_may_be_closed_again(bed: &dyn Bed) {
         assert!(seen(bed, &ann).await.sessions.is_empty());
         assert_eq!(renew(bed, &phone).await, None);
     }
+}
+
+pub async fn sessions_that_live_are_counted(bed: &dyn Bed) {
+    let count = async || bed.sessions().count().await.expect("an answer");
+    assert_eq!(count().await, 0);
+    let devices = ["ann", "ben", "cid"].map(|name| device(&user(name), "phone"));
+    for device in &devices {
+        open(bed, device, &online("")).await;
+    }
+    open(bed, &devices[0], &online("again")).await;
+    assert_eq!(count().await, 3);
+    bed.sessions().close(&devices[1]).await.expect("closed");
+    assert_eq!(count().await, 2);
+    bed.lose().await;
+    assert_eq!(count().await, 0);
 }
 
 pub async fn opening_again_replaces_what_was_said(bed: &dyn Bed) {

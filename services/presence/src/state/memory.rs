@@ -187,6 +187,12 @@ impl Sessions for MemorySessions {
         Ok(sessions)
     }
 
+    async fn count(&self) -> Result<u64, StateError> {
+        let (state, now) = self.state();
+        let held = state.users.values().flat_map(BTreeMap::values);
+        Ok(held.filter(|held| held.ends > now).map(|_| 1).sum())
+    }
+
     async fn pulse(&self) -> Result<(), StateError> {
         let (mut state, now) = self.state();
         state.users.retain(|_, sessions| sessions.values().any(|held| held.ends > now));

@@ -111,6 +111,10 @@ pub trait Sessions: Debug + Send + Sync {
     /// have been lost; where the state cannot tell, it names none.
     async fn gone(&self, sessions: Vec<Named>) -> Result<Vec<Named>, StateError>;
 
+    /// How many sessions live, of all users; those whose end is just being told may count, too.
+    /// Fails if a part of the state cannot be reached.
+    async fn count(&self) -> Result<u64, StateError>;
+
     /// A sign of life: leases can be renewed. Some node must give one more often than
     /// the gap of [`Doubt`].
     async fn pulse(&self) -> Result<(), StateError>;

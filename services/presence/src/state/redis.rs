@@ -45,6 +45,7 @@ pub struct RedisSessions {
     read: Code,
     ended: Code,
     forget: Code,
+    count: Code,
 }
 
 /// A script: its text, and the hash that names it where it is known.
@@ -181,6 +182,7 @@ impl RedisSessions {
             read: Code::new(include_str!("redis/read.lua")),
             ended: Code::new(include_str!("redis/ended.lua")),
             forget: Code::new(include_str!("redis/forget.lua")),
+            count: Code::new(include_str!("redis/count.lua")),
         })
     }
 
@@ -386,6 +388,15 @@ impl Sessions for RedisSessions {
             Ok(sessions.into_iter().zip(found).filter_map(gone).collect())
         });
         all_or_some(join_all(gone).await)
+    }
+
+    async fn count(&self) -> Result<u64, StateError> {
+        let counts = (0..SHARDS).map(|shard| async move {
+            let shard = Shard(shard);
+            let call = self.call(&self.count, shard, [shard.ends(&self.space)]);
+            self.run::<u64>(&call).await
+        });
+        join_all(counts).await.into_iter().sum()
     }
 
     async fn pulse(&self) -> Result<(), StateError> {
