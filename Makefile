@@ -8,7 +8,7 @@ SERVERS := scripts/with-postgres scripts/with-redis --cluster
 # Where `test` keeps the programs for the clients, as they are delivered: cargo writes its own
 # anew for the Rust tests, with what these need beside.
 BUILT = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/programs
-NAMES := parlance parlance-message parlance-membership parlance-room parlance-presence
+KEEP = mkdir -p $(BUILT) && cp -fP "$$(scripts/build-programs)"/parlance{,-message,-membership,-room,-presence} $(BUILT)
 # All but examples in comments, of which there are none.
 RUST_TESTS := --workspace --lib --tests
 CLUSTER_TESTS := --workspace --test faults
@@ -63,8 +63,7 @@ test-clients: setup ## Run the clients in Python, Go, Node and Java against the 
 .PHONY: compiled
 compiled:
 	$(CLIPPY)
-	cargo build --package parlance --bins
-	mkdir -p $(BUILT) && cp -f $(addprefix $(dir $(BUILT))debug/,$(NAMES)) $(BUILT)
+	$(KEEP)
 	cargo test $(RUST_TESTS) --test faults --no-run
 
 # These expect what $(SERVERS) sets. Much of what they do is to wait, so that `test` runs two
@@ -90,7 +89,7 @@ ROUNDS := 10
 soak: setup ## Kill, pause and roll replicas under load, ROUNDS (10) times as often as the tests; attack servers
 	PARLANCE_SOAK=$(ROUNDS) scripts/with-postgres cargo test --package parlance-cluster --test faults -- --nocapture
 	# How much slower others become is judged of the programs as they are delivered.
-	cargo build --release --package parlance --bins
+	scripts/build-programs --release
 	TEST_PARLANCE_BINARY=$(PROGRAMS)/parlance TEST_PARLANCE_PROGRAMS=$(PROGRAMS) \
 	  PARLANCE_SOAK=3 PATH="$(CURDIR)/.tools/bin:$$PATH" \
 	  $(VENV)/python -m pytest -rP tests/test_edges.py tests/soak_edges.py
@@ -105,14 +104,20 @@ mixed: setup ## Upgrade a suite of OLDER, a version from git, replica by replica
 .PHONY: images
 images: ## Build an image of each program with buildah
 	@scripts/setup-tests images
-	cargo build --release --package parlance --bins
+	scripts/build-programs --release
 	scripts/build-images $(PROGRAMS)
+
+.PHONY: release
+release: ## Pack the program with its licences for this platform, and try what was packed, in target/dist
+	@scripts/setup-tests images
+	scripts/build-programs --release
+	scripts/release $(PROGRAMS) $(dir $(BUILT))dist
 
 .PHONY: test-deploy
 test-deploy: setup ## Check deploy/, run an image, and roll, scale and evict a suite on a control plane of Kubernetes
 	@scripts/setup-tests deploy
 	PATH="$(CURDIR)/.tools/bin:$$PATH" .tools/deploy/bin/python scripts/check-deploy
-	cargo build --release --package parlance --bins
+	scripts/build-programs --release
 	PATH="$(CURDIR)/.tools/bin:$$PATH" TEST_PARLANCE_PROGRAMS=$(PROGRAMS) scripts/with-network \
 	  $(VENV)/python -m pytest tests/deploy/on_kubernetes.py
 	TEST_PARLANCE_PROGRAMS=$(PROGRAMS) scripts/with-network $(VENV)/python -m pytest tests/deploy/of_images.py
@@ -122,8 +127,7 @@ test-deploy: setup ## Check deploy/, run an image, and roll, scale and evict a s
 .PHONY: test-operations
 test-operations: setup ## Fire each alert in its fault, read traces back from a Collector, call from a browser
 	@scripts/setup-tests operations
-	cargo build --package parlance --bins
-	mkdir -p $(BUILT) && cp -f $(addprefix $(dir $(BUILT))debug/,$(NAMES)) $(BUILT)
+	$(KEEP)
 	TEST_PARLANCE_BINARY=$(BUILT)/parlance TEST_PARLANCE_PROGRAMS=$(BUILT) PATH="$(CURDIR)/.tools/bin:$$PATH" \
 	  $(SERVERS) $(VENV)/python -m pytest tests/operations/*.py
 
@@ -136,6 +140,7 @@ lint: setup ## Check format, lints, dependencies, contracts, layers and SQL
 	$(VENV)/buf format --diff --exit-code
 	$(VENV)/buf lint
 	files=$$(gofmt -l tests/go); [ -z "$$files" ] || { echo "gofmt would change $$files" >&2; exit 1; }
+	scripts/notices --check
 	scripts/check-breaking
 	scripts/check-layers
 	scripts/check-sql --self-test
@@ -155,7 +160,7 @@ fmt: setup ## Format the code and the contracts, fill in docs/behaviours.md and 
 .PHONY: bench
 PROGRAMS = $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release
 bench: setup ## Measure the suite beside bare Postgres, Redis and tonic; QUICK=1 for a first look
-	cargo build --release --package parlance --bins
+	scripts/build-programs --release
 	cargo build --release --package parlance-bench
 	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; chmod 711 "$$folder"; export TMPDIR="$$folder"; \
 	  TEST_PARLANCE_PROGRAMS=$(PROGRAMS) TEST_POSTGRES_FOLDER="$$folder" scripts/with-postgres \

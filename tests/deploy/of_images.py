@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 
@@ -44,23 +45,41 @@ def mounted(buildah, image):
 
 
 def images(buildah):
-    return {it["names"][0]: it for it in json.loads(buildah("images", "--json"))}
+    # What they share is kept without a name.
+    return {it["names"][0]: it for it in json.loads(buildah("images", "--json")) if it.get("names")}
 
 
 def test_each_image_is_small_says_what_it_is_and_what_it_is_made_of(buildah):
     names = {"parlance", *(f"parlance-{it}" for it in ("membership", "message", "presence", "room"))}
     found = {name.rpartition("/")[2].partition(":")[0]: name for name in images(buildah)}
     assert set(found) == names
+    layers = set()
     for program, image in found.items():
-        config = json.loads(buildah("inspect", "--type", "image", image))["OCIv1"]["config"]
+        told = json.loads(buildah("inspect", "--type", "image", image))["OCIv1"]
+        layers.add(tuple(told["rootfs"]["diff_ids"]))
+        config = told["config"]
         assert config["User"] == "65532:65532"
         assert config["Labels"]["org.opencontainers.image.title"] == program
+        assert config["Entrypoint"] == [f"/usr/local/bin/{program}"]
         root = mounted(buildah, image)
         size = sum(it.lstat().st_size for it in root.rglob("*"))
         assert size < MOST, f"{program}: {size}"
-        made_of = json.loads((root / "usr/share/doc/parlance/sbom.cdx.json").read_text())
-        assert made_of["bomFormat"] == "CycloneDX"
-        assert {"tonic", "sqlx", "tokio"} <= {it["name"] for it in made_of["components"]}
+        print(f"{program}: {size / 2**20:.1f} MiB")
+    assert len(layers) == 1, "a node fetches the program once"
+
+
+def test_an_image_says_what_it_is_made_of_under_which_licences(buildah):
+    image, *_ = images(buildah)
+    folder = mounted(buildah, image) / "usr/share/doc"
+    made_of = json.loads((folder / "parlance/sbom.cdx.json").read_text())
+    assert made_of["bomFormat"] == "CycloneDX"
+    crates = {f"{it['name']} {it['version']}" for it in made_of["components"]}
+    notices = (folder / "parlance/NOTICES").read_text()
+    named = set(re.findall(r"^(\S+ \d\S*) \(.*\)$", notices, re.MULTILINE))
+    assert named <= crates
+    assert {"aws-lc-sys", "libsqlite3-sys", "sqlx", "tokio", "tonic"} <= {it.split()[0] for it in named}
+    assert "Apache License" in (folder / "parlance/LICENSE").read_text()
+    assert (folder / "libc6/copyright").is_file()
 
 
 def test_an_image_runs_with_a_root_that_nobody_can_write_to(buildah):
@@ -84,6 +103,9 @@ def test_an_image_runs_with_a_root_that_nobody_can_write_to(buildah):
             assert [it.content.text for it in anna.history(room)] == ["hello"]
         server.send_signal(signal.SIGTERM)
         assert server.wait(60) == 0
+        # By another name it is one service.
+        told = ["chroot", root, "/usr/local/bin/parlance-message", "--version"]
+        assert subprocess.run(told, check=True, stdout=subprocess.PIPE).stdout.startswith(b"parlance-message ")
     finally:
         server.kill()
         server.wait()

@@ -65,7 +65,8 @@ async fn run_measured(part: Part, config: &Config) -> Result<(), Failure> {
     let Process { address, services, .. } = &process;
     let durability = services.durability.describe();
     let (store, epoch) = (&config.store, &services.epoch);
-    tracing::info!(%part, %address, %store, durability, epoch, "started");
+    let version = env!("CARGO_PKG_VERSION");
+    tracing::info!(%part, version, %address, %store, durability, epoch, "started");
     if !services.durability.0.is_empty() {
         tracing::warn!("{durability}");
     }

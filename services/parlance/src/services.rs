@@ -1,5 +1,7 @@
 //! The composition root: the services, put together in one process or in several.
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::sync::Arc;
 
 use parlance_bus::{HighWater, InProcessBus, RedisBus};
@@ -32,6 +34,15 @@ pub enum Part {
 }
 
 impl Part {
+    /// What a process is that was started by this name, which may be a path: a service by the name
+    /// of its program, the whole by any other.
+    pub fn named(path: Option<&OsStr>) -> Self {
+        let name = path.and_then(|path| Path::new(path).file_name());
+        let services = [Self::Message, Self::Membership, Self::Room, Self::Presence];
+        let found = services.into_iter().find(|part| name == Some(OsStr::new(part.program())));
+        found.unwrap_or(Self::Whole)
+    }
+
     /// The name of its program.
     pub const fn program(self) -> &'static str {
         match self {
@@ -447,5 +458,23 @@ pub(crate) fn location(config: &Config, data: Option<&DataDir>, service: &str) -
         },
         (Store::Sqlite(_), Some(data)) => Location::Sqlite(data.database(service)),
         (Store::Sqlite(folder), None) => Location::Sqlite(folder.join(service)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_which_service_a_process_is() {
+        for part in [Part::Message, Part::Membership, Part::Room, Part::Presence] {
+            let path = Path::new("/usr/local/bin").join(part.program());
+            assert_eq!(Part::named(Some(path.as_os_str())), part);
+            assert_eq!(Part::named(Some(OsStr::new(part.program()))), part);
+        }
+        for other in ["parlance", "/srv/parlance-message/parlance", "parlance-0.1.0", "", "/"] {
+            assert_eq!(Part::named(Some(OsStr::new(other))), Part::Whole, "{other}");
+        }
+        assert_eq!(Part::named(None), Part::Whole);
     }
 }

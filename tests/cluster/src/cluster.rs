@@ -422,17 +422,15 @@ pub(crate) fn free_port() -> u16 {
     }
 }
 
-/// The folder of the programs, built from what stands in the tree: beside the
-/// folder of the tests.
+/// The folder of the programs, built from what stands in the tree.
 async fn built() -> PathBuf {
     if let Some(given) = std::env::var_os("TEST_PARLANCE_PROGRAMS") {
         return given.into();
     }
-    let build = tokio::process::Command::new(env!("CARGO"))
-        .args(["build", "--quiet", "--package", "parlance", "--bins"])
-        .current_dir(env!("CARGO_MANIFEST_DIR"))
-        .status();
-    assert!(build.await.expect("cargo").success());
-    let test = std::env::current_exe().expect("a program");
-    test.parent().and_then(Path::parent).expect("a target folder").to_owned()
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/build-programs");
+    let mut build = tokio::process::Command::new(script);
+    let built = build.arg("--quiet").env("CARGO", env!("CARGO")).stderr(Stdio::inherit()).output();
+    let built = built.await.expect("a build");
+    assert!(built.status.success());
+    String::from_utf8(built.stdout).expect("a path").trim_end().into()
 }

@@ -4,6 +4,7 @@ mod files;
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc::{Receiver, channel};
@@ -20,11 +21,13 @@ mod rights;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 fn parlance(folder: &Path) -> Command {
-    program(env!("CARGO_BIN_EXE_parlance"), folder)
+    program("parlance", folder)
 }
 
-fn program(path: &str, folder: &Path) -> Command {
-    let mut command = Command::new(path);
+/// The program by one of its names.
+fn program(name: &str, folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_parlance"));
+    command.arg0(name);
     let inherited = std::env::vars_os().map(|(name, _)| name);
     for name in inherited.filter(|name| name.to_string_lossy().starts_with("PARLANCE_")) {
         command.env_remove(name);
@@ -159,6 +162,7 @@ fn the_log_of_a_start_says_what_is_kept_where_how_safely_and_in_which_epoch() {
     let started = start_line(folder.path());
     assert_eq!(started["level"], "INFO");
     assert_eq!(started["part"], "parlance");
+    assert_eq!(started["version"], env!("CARGO_PKG_VERSION"));
     assert_eq!(started["store"], "sqlite in ./data");
     assert_eq!(started["durability"], "an acknowledged write survives a crash");
     let address: SocketAddr = started["address"].as_str().expect("text").parse().expect("address");
@@ -275,17 +279,17 @@ fn an_empty_variable_says_nothing_and_a_line_end_behind_a_value_is_cut_off() {
 #[tokio::test]
 async fn schemas_may_be_brought_up_to_date_twice_at_once() {
     let folder = TempDir::new().expect("a folder");
-    for path in [env!("CARGO_BIN_EXE_parlance-message"), env!("CARGO_BIN_EXE_parlance")] {
+    for name in ["parlance-message", "parlance"] {
         let database = TestDatabase::create().await;
         let start = || {
-            let mut migrate = program(path, folder.path());
+            let mut migrate = program(name, folder.path());
             migrate.args(["migrate", "--store", &database.url()]).stderr(Stdio::piped());
             migrate.spawn().expect("the program")
         };
         for migrating in [start(), start()] {
             let output = migrating.wait_with_output().expect("an end");
             let said = String::from_utf8_lossy(&output.stderr);
-            assert!(output.status.success(), "{path}: {said}");
+            assert!(output.status.success(), "{name}: {said}");
         }
         database.go().await;
     }
