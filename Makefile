@@ -114,12 +114,12 @@ release: ## Pack the program with its licences for this platform, and try what w
 	scripts/release $(PROGRAMS) $(dir $(BUILT))dist
 
 .PHONY: test-deploy
-test-deploy: setup ## Check deploy/, run an image, and roll, scale and evict a suite on a control plane of Kubernetes
+test-deploy: setup ## Check deploy/, run an image, and roll, scale and evict a suite on a control plane of Kubernetes, exchange its secrets
 	@scripts/setup-tests deploy
 	PATH="$(CURDIR)/.tools/bin:$$PATH" .tools/deploy/bin/python scripts/check-deploy
 	scripts/build-programs --release
 	PATH="$(CURDIR)/.tools/bin:$$PATH" TEST_PARLANCE_PROGRAMS=$(PROGRAMS) scripts/with-network \
-	  $(VENV)/python -m pytest tests/deploy/on_kubernetes.py
+	  $(VENV)/python -m pytest tests/deploy/on_kubernetes.py tests/deploy/with_certificates.py
 	TEST_PARLANCE_PROGRAMS=$(PROGRAMS) scripts/with-network $(VENV)/python -m pytest tests/deploy/of_images.py
 
 # What takes minutes of its own, or programs that nothing else needs: watched by a real Prometheus

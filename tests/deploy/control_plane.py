@@ -81,6 +81,7 @@ class ControlPlane:
             PROGRAMS / "kube-controller-manager", "--kubeconfig", folder / "kubeconfig",
             "--service-account-private-key-file", key, "--leader-elect=false",
             "--controllers=*,-node-lifecycle-controller",
+            "--horizontal-pod-autoscaler-sync-period=1s",
         )  # fmt: skip
 
     def _run(self, program, *arguments):

@@ -1,19 +1,17 @@
 """Stands in for the kubelet, the one part of a cluster that needs a machine of its own: it takes every
 Pod, runs its container as a process with an address of its own, probes it and ends it."""
 
-import base64
 import contextlib
 import itertools
 import os
 import pathlib
 import signal
-import socket
 import subprocess
 import threading
 import time
 
-import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from probes import Probe
+from volumes import Volumes
 
 HERE = pathlib.Path(__file__).parent
 GATEWAY = "10.88.0.1"
@@ -35,6 +33,7 @@ class Kubelet:
     def __enter__(self):
         self.cluster.call("POST", "/api/v1/nodes", {"metadata": {"name": NODE}})
         threading.Thread(target=self._follow, daemon=True).start()
+        threading.Thread(target=self._follow_secrets, daemon=True).start()
         return self
 
     def __exit__(self, *_):
@@ -55,6 +54,13 @@ class Kubelet:
                 elif "deletionTimestamp" in pod["metadata"]:
                     self.pods[uid].ask_to_end(pod["metadata"]["deletionGracePeriodSeconds"])
 
+    def _follow_secrets(self):
+        """As soon as it hears of it; a kubelet takes up to two minutes."""
+        with contextlib.suppress(OSError):
+            for kind, secret in self.cluster.watch("/api/v1/secrets"):
+                for pod in list(self.pods.values()) if kind == "MODIFIED" else ():
+                    pod.take(secret)
+
     def logs(self, name):
         return (self.cluster.folder / "pods" / name / "log").read_text(errors="replace")
 
@@ -72,6 +78,7 @@ class Pod(threading.Thread):
         [self._container] = self._spec["containers"]
         self._path = f"/api/v1/namespaces/{self.namespace}/pods/{self.name}"
         self._folder = self._cluster.folder / "pods" / self.name
+        self._volumes = Volumes(self._cluster, pod, self._folder / "volumes", GATEWAY)
         self._process, self._restarts, self._told = None, 0, None
         self._ending, self._grace = threading.Event(), None
 
@@ -80,6 +87,11 @@ class Pod(threading.Thread):
             self._live()
         except Exception as error:  # noqa: BLE001  (judged by the test)
             self._kubelet.failures.append(f"{self.name}: {error!r}")
+
+    def take(self, secret):
+        """A secret is another now."""
+        if secret["metadata"]["namespace"] == self.namespace and not self._ending.is_set():
+            self._volumes.refresh(secret["metadata"]["name"])
 
     def ask_to_end(self, grace):
         self._grace = grace
@@ -93,7 +105,7 @@ class Pod(threading.Thread):
     def _live(self):
         binding = {"metadata": {"name": self.name}, "target": {"kind": "Node", "name": NODE}}
         self._cluster.call("POST", f"{self._path}/binding", binding)
-        self._lay_out()
+        self._volumes.lay_out()
         pause = 1.0
         while True:
             began = time.monotonic()
@@ -117,49 +129,10 @@ class Pod(threading.Thread):
                 self._remove()
                 return
 
-    def _lay_out(self):
-        volumes = self._folder / "volumes"
-        volumes.mkdir(parents=True)
-        for volume in self._spec.get("volumes", ()):
-            self._make_volume(volumes / volume["name"], volume)
-        mounts = [
-            f"{it['name']} {it['mountPath']} {'ro' if it.get('readOnly') else 'rw'}\n"
-            for it in self._container.get("volumeMounts", ())
-        ]
-        (volumes / "mounts").write_text("".join(mounts))
-        search = f"{self.namespace}.svc.cluster.local svc.cluster.local cluster.local"
-        (volumes / "resolv.conf").write_text(
-            f"nameserver {GATEWAY}\nsearch {search}\noptions ndots:5\n"
-        )
-
-    def _make_volume(self, folder, volume):
-        folder.mkdir()
-        group = self._spec["securityContext"].get("fsGroup", 0)
-        os.chown(folder, 0, group)
-        folder.chmod(0o2777 if "emptyDir" in volume else 0o2750)
-        for kind, named in (("secret", "secretName"), ("configMap", "name")):
-            if kind not in volume:
-                continue
-            files = self._files(kind, volume[kind][named])
-            paths = {it["key"]: it["path"] for it in volume[kind].get("items", ())}
-            for key, path in (paths or {key: key for key in files}).items():
-                (folder / path).write_bytes(files[key])
-                os.chown(folder / path, 0, group)
-                (folder / path).chmod(volume[kind]["defaultMode"])
-
-    def _files(self, kind, name):
-        found = self._cluster.call(
-            "GET", f"/api/v1/namespaces/{self.namespace}/{kind.lower()}s/{name}"
-        )
-        plain = {key: value.encode() for key, value in found.get("data", {}).items()}
-        if kind == "secret":
-            return {key: base64.b64decode(value) for key, value in plain.items()}
-        return plain
-
     def _environment(self):
         found = {}
         for source in self._container.get("envFrom", ()):
-            files = self._files("configMap", source["configMapRef"]["name"])
+            files = self._volumes.files("configMap", source["configMapRef"]["name"])
             found.update({key: value.decode() for key, value in files.items()})
         found.update({it["name"]: it["value"] for it in self._container.get("env", ())})
         return found
@@ -174,7 +147,7 @@ class Pod(threading.Thread):
         read_only = "yes" if security["readOnlyRootFilesystem"] else "no"
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["unshare", "--net", "--mount", HERE / "pod.sh", root, self._folder / "volumes"]
+                ["unshare", "--net", "--mount", HERE / "pod.sh", root, self._volumes.folder]
                 + [read_only, str(security["runAsUser"]), str(security["runAsGroup"])]
                 + ["env", "-i", "PATH=/usr/bin:/bin", *variables, *command],
                 stdin=subprocess.PIPE, stdout=log, stderr=log, cwd="/", text=True,
@@ -269,47 +242,3 @@ class Pod(threading.Thread):
         }
         kind = "application/merge-patch+json"
         self._cluster.call("PATCH", f"{self._path}/status", {"status": status}, kind)
-
-
-class Probe:
-    """What a kubelet thinks of a container: good, bad, or as before."""
-
-    def __init__(self, address, container, probe):
-        ports = {it["name"]: it["containerPort"] for it in container.get("ports", ())}
-        self._address, self._probe = address, probe
-        self._port = probe.get("grpc", probe.get("tcpSocket"))["port"]
-        self._port = ports.get(self._port, self._port)
-        self._next = time.monotonic() + probe.get("initialDelaySeconds", 0)
-        self._misses = self._hits = 0
-        self.state = None
-
-    def look(self):
-        """Probes if it is time to, and returns what is thought."""
-        if time.monotonic() < self._next:
-            return self.state
-        self._next = time.monotonic() + self._probe["periodSeconds"]
-        good = self._ask_grpc() if "grpc" in self._probe else self._connect()
-        self._hits, self._misses = (self._hits + 1, 0) if good else (0, self._misses + 1)
-        if good:
-            self.state = "good"
-        elif self._misses >= self._probe["failureThreshold"]:
-            self.state = "bad"
-        return self.state
-
-    def _connect(self):
-        try:
-            socket.create_connection((self._address, self._port), self._probe["timeoutSeconds"]).close()
-        except OSError:
-            return False
-        return True
-
-    def _ask_grpc(self):
-        service = self._probe["grpc"].get("service") or ""
-        with grpc.insecure_channel(f"{self._address}:{self._port}") as channel:
-            request = health_pb2.HealthCheckRequest(service=service)
-            try:
-                check = health_pb2_grpc.HealthStub(channel).Check
-                reply = check(request, timeout=self._probe["timeoutSeconds"])
-            except grpc.RpcError:
-                return False
-        return reply.status == health_pb2.HealthCheckResponse.SERVING
