@@ -1,6 +1,5 @@
 """The real server in a process of its own: the embedded mode, or one program of the suite."""
 
-import json
 import os
 import pathlib
 import re
