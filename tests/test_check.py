@@ -43,12 +43,12 @@ def ca(tmp_path_factory):
 
 
 def test_a_certificate_is_judged_by_its_time_its_key_and_its_names(check, ca, tmp_path):
-    secret = Secret(tmp_path / "secret", ca.issue("localhost", ends=20 * DAY))
+    secret = Secret(tmp_path / "secret", ca.issue("localhost", ends=19.5 * DAY))
     says(check(*secret.options()), "ok", "tls.crt holds for 19 d")
     for when, word, sentence in (
-        ({"ends": 10 * DAY}, "warning", "tls.crt ends in 9 d"),
-        ({"begins": -5 * DAY, "ends": -2 * DAY}, "wrong", "tls.crt expired 2 d ago"),
-        ({"begins": 2 * DAY, "ends": 30 * DAY}, "wrong", "does not hold for another 1 d"),
+        ({"ends": 9.5 * DAY}, "warning", "tls.crt ends in 9 d"),
+        ({"begins": -5 * DAY, "ends": -2.5 * DAY}, "wrong", "tls.crt expired 2 d ago"),
+        ({"begins": 1.5 * DAY, "ends": 30 * DAY}, "wrong", "does not hold for another 1 d"),
     ):
         secret.put(ca.issue("localhost", **when))
         says(check(*secret.options()), word, sentence)

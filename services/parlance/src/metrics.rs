@@ -245,8 +245,10 @@ pub(crate) fn of_presence(presence: &parlance_presence::Service, tasks: &Tasks) 
     let sessions = Arc::new(AtomicU64::new(NOT_SEEN));
     let (told, presence) = (Arc::clone(&sessions), presence.clone());
     gauge(&SESSIONS, move |take| {
-        let seen = Some(told.load(Ordering::Relaxed)).filter(|seen| *seen != NOT_SEEN);
-        seen.into_iter().for_each(|seen| take.observe(number(seen), &[]));
+        let seen = told.load(Ordering::Relaxed);
+        if seen != NOT_SEEN {
+            take.observe(number(seen), &[]);
+        }
     });
     tasks.every("presence measure", LOOK, Arc::default(), move || {
         let (presence, sessions) = (presence.clone(), Arc::clone(&sessions));

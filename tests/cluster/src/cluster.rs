@@ -429,8 +429,8 @@ async fn built() -> PathBuf {
     }
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../scripts/build-programs");
     let mut build = tokio::process::Command::new(script);
-    let built = build.arg("--quiet").env("CARGO", env!("CARGO")).stderr(Stdio::inherit()).output();
-    let built = built.await.expect("a build");
-    assert!(built.status.success());
-    String::from_utf8(built.stdout).expect("a path").trim_end().into()
+    let output = build.arg("--quiet").env("CARGO", env!("CARGO")).stderr(Stdio::inherit()).output();
+    let output = output.await.expect("a build");
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).expect("a path").trim_end().into()
 }

@@ -88,7 +88,7 @@ impl RedisState {
             let hello = hello.and_then(|mut found| found.remove("version"));
             let version = hello.and_then(|version| redis::from_redis_value(version).ok());
             let clock = Some(seconds * 1_000_000 + micros);
-            Ok(Self { clock, version, ..Self::read(&info, saves.as_deref()) })
+            Ok(Self { version, clock, ..Self::read(&info, saves.as_deref()) })
         };
         timeout(ANSWER * WITHIN, asked).await.map_err(|_| StateError::Late)?
     }

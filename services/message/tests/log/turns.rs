@@ -63,7 +63,7 @@ async fn flood(world: &World, others: impl AsyncFnOnce()) {
 
 /// Who waits behind a flood is never late, however busy the machine is.
 async fn one_writer(db: Db) -> World {
-    let deadline = Duration::from_secs(300);
+    let deadline = Duration::from_mins(5);
     World::with(db, Options { writers: 1, deadline, ..options() }).await
 }
 

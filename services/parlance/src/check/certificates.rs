@@ -71,18 +71,16 @@ fn of_suite(shown: &Shown, config: &Config) -> (Found, String) {
         );
         return (Found::Unwise, sentence);
     }
-    match peers.iter().find(|name| shown.names.contains(name)) {
-        Some(name) => (Found::Well, format!("other services know the certificate as {name}")),
-        None => {
-            let peers: Vec<_> = peers.iter().map(ToString::to_string).collect();
-            let sentence = format!(
-                "the certificate in {path} has none of the names in tls-peer ({}): services with \
-                 the same tls-peer refuse it",
-                peers.join(", ")
-            );
-            (Found::Unwise, sentence)
-        }
+    if let Some(name) = peers.iter().find(|name| shown.names.contains(name)) {
+        return (Found::Well, format!("other services know the certificate as {name}"));
     }
+    let peers: Vec<_> = peers.iter().map(ToString::to_string).collect();
+    let sentence = format!(
+        "the certificate in {path} has none of the names in tls-peer ({}): services with the same \
+         tls-peer refuse it",
+        peers.join(", ")
+    );
+    (Found::Unwise, sentence)
 }
 
 /// So many days, or hours if they are few.
