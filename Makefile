@@ -47,7 +47,7 @@ build: ## Build everything
 test: ## Run every check and every test; installs what they need
 	+$(MAKE) --no-print-directory --jobs 3 --output-sync=target setup compiled
 	$(MAKE) --no-print-directory lint
-	TEST_PARLANCE_BINARY=$(BUILT)/parlance $(SERVERS) \
+	TEST_PARLANCE_BINARY=$(BUILT)/parlance TEST_PARLANCE_PROGRAMS=$(BUILT) $(SERVERS) \
 	  $(MAKE) --no-print-directory --jobs 2 --output-sync=target rust-tests client-and-cluster-tests
 
 .PHONY: test-rust
