@@ -1,21 +1,16 @@
 //! Spans of calls to other services, on the side that calls.
 
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
-
-use bytes::Bytes;
 use http::Request;
-use http_body::{Frame, SizeHint};
 use opentelemetry::KeyValue;
 use opentelemetry::trace::{Span as _, TraceContextExt as _};
 use parlance_telemetry::keys;
 use parlance_telemetry::traces::{self, Span, SpanKind};
 use tonic::body::Body;
-use tonic::{Code, Status, transport};
+use tonic::{Code, transport};
 use tower::util::BoxCloneSyncService;
 use tower::{ServiceExt as _, service_fn};
 
-use crate::observe::End;
+use crate::end::{End, Watch, watched};
 use crate::trace::{hand_on, sampled};
 use crate::{Transport, measure, reflection};
 
@@ -34,7 +29,7 @@ pub(crate) fn traced(transport: Transport) -> Transport {
             let response = transport.oneshot(request).await;
             let response = response.inspect_err(|_| calling.end = Some(AWAY))?;
             calling.end = End::of(response.headers());
-            Ok::<_, transport::Error>(response.map(|body| Body::new(Answer { body, calling })))
+            Ok::<_, transport::Error>(response.map(|body| watched(body, calling)))
         }
     }))
 }
@@ -62,6 +57,12 @@ impl Calling {
     }
 }
 
+impl Watch for Calling {
+    fn ends(&mut self, end: End) {
+        self.end = Some(end);
+    }
+}
+
 impl Drop for Calling {
     fn drop(&mut self) {
         let End { code, reason } = self.end.unwrap_or(End::LEFT);
@@ -69,33 +70,5 @@ impl Drop for Calling {
         let status =
             if code == Code::Ok { traces::Status::Unset } else { traces::Status::error("") };
         measure::trace_end(&mut self.span, status, code, reason);
-    }
-}
-
-/// The body of an answer, which tells how the call ended.
-struct Answer {
-    body: Body,
-    calling: Calling,
-}
-
-impl http_body::Body for Answer {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
-        self.calling.end = End::within(frame.as_ref()).or(self.calling.end);
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

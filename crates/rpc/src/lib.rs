@@ -15,6 +15,7 @@ mod calling;
 mod deadline;
 mod detached;
 mod each;
+mod end;
 mod env;
 mod failure;
 mod faults;

@@ -1,22 +1,19 @@
 //! One log line for each finished request, with its ids; never a word of what was
 //! said, never a token.
 
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{HeaderMap, Request, Response};
-use http_body::{Frame, SizeHint};
+use http::{Request, Response};
 use parlance_telemetry::traces;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
+use tonic::Code;
 use tonic::body::Body;
-use tonic::{Code, Status};
 
 use crate::auth::is_open;
+use crate::end::{End, Watch, watched};
 use crate::measure;
 use crate::reflection;
 use crate::step::{Next, Step};
@@ -65,7 +62,7 @@ impl Step for Observe {
         let mut response = CURRENT.scope(of, async move { next.call(request).await }).await?;
         response.headers_mut().insert(REQUEST_ID, request_id);
         record.end = End::of(response.headers());
-        Ok(response.map(|body| Body::new(Recorded { body, record })))
+        Ok(response.map(|body| watched(body, record)))
     }
 }
 
@@ -99,39 +96,6 @@ impl Strangers {
     }
 }
 
-/// How a request ended.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct End {
-    pub(crate) code: Code,
-    pub(crate) reason: Option<Reason>,
-}
-
-impl End {
-    /// Of a request whose client went away.
-    pub(crate) const LEFT: Self = Self { code: Code::Cancelled, reason: None };
-
-    /// What headers or trailers say of the end.
-    pub(crate) fn of(headers: &HeaderMap) -> Option<Self> {
-        if !headers.contains_key("grpc-status") {
-            return None;
-        }
-        let status = Status::from_header_map(headers)?;
-        Some(Self::with(&status))
-    }
-
-    /// What a part of a body says of the end.
-    pub(crate) fn within(part: Option<&Result<Frame<Bytes>, Status>>) -> Option<Self> {
-        match part? {
-            Ok(frame) => frame.trailers_ref().and_then(Self::of),
-            Err(status) => Some(Self::with(status)),
-        }
-    }
-
-    fn with(status: &Status) -> Self {
-        Self { code: status.code(), reason: Reason::of(status) }
-    }
-}
-
 /// Logs the request when it is dropped, so that one whose client went away is
 /// logged as well.
 struct Record {
@@ -143,6 +107,16 @@ struct Record {
     end: Option<End>,
     in_flight: Option<TaskTrackerToken>,
     strangers: Arc<Strangers>,
+}
+
+impl Watch for Record {
+    fn ends(&mut self, end: End) {
+        self.end = Some(end);
+    }
+
+    fn within<T>(&self, go_on: impl FnOnce() -> T) -> T {
+        CURRENT.sync_scope(Arc::clone(&self.trace), go_on)
+    }
 }
 
 impl Drop for Record {
@@ -192,35 +166,5 @@ fn kind(principal: &Principal) -> &'static str {
         Principal::Service => "service",
         Principal::Operator => "operator",
         Principal::Internal(_) => "internal",
-    }
-}
-
-/// A response body that tells its record how it ended.
-struct Recorded {
-    body: Body,
-    record: Record,
-}
-
-impl http_body::Body for Recorded {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Self { body, record } = &mut *self;
-        let poll = || Pin::new(body).poll_frame(context);
-        let frame = ready!(CURRENT.sync_scope(Arc::clone(&record.trace), poll));
-        record.end = End::within(frame.as_ref()).or(record.end);
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }

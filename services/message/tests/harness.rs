@@ -62,11 +62,18 @@ impl World {
     }
 
     pub(crate) async fn laid_out(db: Db, config: Config) -> Self {
+        let world = Self::still(db, config).await;
+        world.service.run();
+        world
+    }
+
+    /// One in which nothing happens beside calls: no stream goes on, and what is to be done in
+    /// time a test does.
+    pub(crate) async fn still(db: Db, config: Config) -> Self {
         let clock = Arc::new(ManualClock::at(1_500_000));
         let bus = Arc::new(InProcessBus::default());
         let env = env(clock.clone());
         let service = Service::open(&env, db, bus, config).await.expect("open the service");
-        service.run();
         Self { service, clock }
     }
 

@@ -109,7 +109,9 @@ impl Configs {
     pub(super) fn shown(&self) -> Option<Shown> {
         let (path, _) = self.files.identity.as_ref()?;
         let (chain, _) = self.identity.as_ref()?;
-        let refused = self.ca.as_ref().and_then(|roots| signed_by(roots, chain).err());
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let (now, of) = (UnixTime::now(), (&chain[0], &chain[1..]));
+        let refused = self.ca.as_ref().and_then(|roots| signed_by(roots, &provider, of, now).err());
         Some(Shown {
             path: path.clone(),
             holds: validity(&chain[0])?,
@@ -154,10 +156,15 @@ impl Configs {
 }
 
 /// Whether a certificate, with those above it, is of one of these CAs.
-fn signed_by(roots: &RootCertStore, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
-    let known = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all;
-    let parsed = ParsedCertificate::try_from(&chain[0])?;
-    verify_server_cert_signed_by_trust_anchor(&parsed, roots, &chain[1..], UnixTime::now(), known)
+fn signed_by(
+    roots: &RootCertStore,
+    provider: &CryptoProvider,
+    (shown, above): (&CertificateDer<'_>, &[CertificateDer<'_>]),
+    now: UnixTime,
+) -> Result<(), rustls::Error> {
+    let known = provider.signature_verification_algorithms.all;
+    let parsed = ParsedCertificate::try_from(shown)?;
+    verify_server_cert_signed_by_trust_anchor(&parsed, roots, above, now, known)
 }
 
 /// Whom the platform trusts: its certificates, or those that `SSL_CERT_FILE` and
@@ -315,9 +322,7 @@ impl ServerCertVerifier for OfSuite {
         _: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let parsed = ParsedCertificate::try_from(shown)?;
-        let known = self.provider.signature_verification_algorithms.all;
-        verify_server_cert_signed_by_trust_anchor(&parsed, &self.roots, intermediates, now, known)?;
+        signed_by(&self.roots, &self.provider, (shown, intermediates), now)?;
         if names_of(shown).iter().any(|name| self.peers.contains(name)) {
             return Ok(ServerCertVerified::assertion());
         }

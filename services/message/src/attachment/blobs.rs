@@ -21,7 +21,7 @@ use object_store::{
 };
 use parlance_db::StoreError;
 use parlance_log::Error;
-use parlance_types::AttachmentId;
+use parlance_types::{AttachmentId, LogId};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
@@ -81,7 +81,7 @@ pub enum TryError {
     #[error("cannot read an object that was written")]
     Read(#[source] Cause),
     #[error("cannot remove an object that was written")]
-    Remove(#[source] Cause),
+    Remove(#[source] Error),
 }
 
 type Cause = Box<dyn std::error::Error + Send + Sync>;
@@ -286,48 +286,37 @@ impl Blobs {
                 timeout(REMOVED_WITHIN, removal).await.map_err(|_| late(REMOVED_WITHIN))?;
             return removed.map_err(away)?.map_err(away);
         }
-        in_time(REMOVED_WITHIN, self.remove_objects(&folder_of(id))).await
-    }
-
-    async fn remove_objects(&self, all: &Path) -> object_store::Result<()> {
-        loop {
-            let some: Vec<_> = self
-                .store
-                .list(Some(all))
-                .take(LISTED)
-                .map_ok(|found| found.location)
-                .try_collect()
-                .await?;
-            if some.is_empty() {
-                return Ok(());
+        let all = folder_of(id);
+        in_time(REMOVED_WITHIN, async {
+            loop {
+                let some: Vec<_> = self
+                    .store
+                    .list(Some(&all))
+                    .take(LISTED)
+                    .map_ok(|found| found.location)
+                    .try_collect()
+                    .await?;
+                if some.is_empty() {
+                    return Ok(());
+                }
+                let some = futures::stream::iter(some.into_iter().map(Ok)).boxed();
+                self.store.delete_stream(some).try_for_each(|_| ready(Ok(()))).await?;
             }
-            let some = futures::stream::iter(some.into_iter().map(Ok)).boxed();
-            self.store.delete_stream(some).try_for_each(|_| ready(Ok(()))).await?;
-        }
+        })
+        .await
     }
 
-    /// Writes an object, reads it, and removes it, as those of attachments are.
+    /// Writes a part, reads it, and removes it, as those of attachments are.
     pub async fn try_out(&self) -> Result<(), TryError> {
-        let all = Path::from_iter(["check".to_owned(), Uuid::now_v7().as_simple().to_string()]);
-        let (name, bytes) = (all.clone().join("object"), Bytes::from_static(b"check"));
+        let id = AttachmentId { log_id: LogId(Uuid::now_v7()), id: Uuid::now_v7() };
+        let (name, bytes) = (object(id, 0, 0), Bytes::from_static(b"check"));
         let written = self.store.put(&name, bytes.clone().into());
         bounded(written).await.map_err(TryError::Write)?;
         let read = bounded(async { self.store.get(&name).await?.bytes().await });
         if read.await.map_err(TryError::Read)? != bytes {
             return Err(TryError::Read("it holds something else".into()));
         }
-        bounded(self.remove_objects(&all)).await.map_err(TryError::Remove)?;
-        if let Some(folder) = &self.folder {
-            let checks = folder.join("check");
-            let emptied = tokio::task::spawn_blocking(move || {
-                let all = checks.join(all.filename().unwrap_or_default());
-                remove(&checks, &all)
-            });
-            bounded(async { emptied.await.map_err(io::Error::other)? })
-                .await
-                .map_err(TryError::Remove)?;
-        }
-        Ok(())
+        self.remove(id).await.map_err(TryError::Remove)
     }
 }
 
@@ -377,11 +366,11 @@ fn as_file(attachment: &Attachment) -> Attributes {
     attributes
 }
 
-/// Does what is tried out, as long as a part may take.
-async fn bounded<T, E>(work: impl Future<Output = Result<T, E>>) -> Result<T, Cause>
-where
-    Cause: From<E>,
-{
+/// Does what is tried out, as long as a part may take. Unlike [`in_time`] it tells what a store
+/// says that has nothing.
+async fn bounded<T>(
+    work: impl Future<Output = Result<T, object_store::Error>>,
+) -> Result<T, Cause> {
     match timeout(WITHIN, work).await {
         Ok(done) => done.map_err(Cause::from),
         Err(_) => Err(format!("no answer within {WITHIN:?}").into()),

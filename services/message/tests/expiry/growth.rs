@@ -2,6 +2,7 @@
 
 use parlance_db::testing::{costs_the_same, stays_as_cheap};
 use parlance_db::{Db, test_on_each_db, work};
+use parlance_message::Config;
 use parlance_proto::message::v1 as pb;
 use uuid::Uuid;
 
@@ -44,7 +45,7 @@ const WORK: &[(&str, Work)] = work! {
 
 /// Half of what there is expires long after the rest, and half of it is deleted.
 async fn a_message_expires_at_the_same_cost_beside_many(db: Db) {
-    let world = World::open(db.clone()).await;
+    let world = World::still(db.clone(), Config::default()).await;
     let mut places = Vec::new();
     for count in [200_i64, 20_000] {
         let name = count.to_string();
@@ -71,7 +72,7 @@ async fn a_message_expires_at_the_same_cost_beside_many(db: Db) {
 }
 
 async fn looking_for_what_has_expired_costs_no_more_beside_many_rooms(db: Db) {
-    let world = World::open(db.clone()).await;
+    let world = World::still(db.clone(), Config::default()).await;
     let grow = async |size: i64| {
         for _ in 0..size {
             let insert = db.write("INSERT INTO expiries (log_id, due) VALUES ($1, $2)");

@@ -2,6 +2,7 @@
 
 use parlance_db::testing::costs_the_same;
 use parlance_db::{Db, test_on_each_db, work};
+use parlance_message::Config;
 use parlance_proto::message::v1 as pb;
 
 use super::hide_messages::{fill, hide};
@@ -52,7 +53,7 @@ const WORK: &[(&str, Work)] = work! {
 
 /// The same two users, in a room in which others hid few messages, and in one in which many did.
 async fn hiding_costs_the_same_beside_many_messages_that_others_hid(db: Db) {
-    let world = World::open(db.clone()).await;
+    let world = World::still(db.clone(), Config::default()).await;
     let mut places = Vec::new();
     for count in [200_i64, 20_000] {
         let name = count.to_string();

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parlance_db::testing::costs_the_same;
 use parlance_db::{Db, test_on_each_db, work};
-use parlance_message::ON_PRUNE;
+use parlance_message::{Config, ON_PRUNE};
 use parlance_proto::message::v1 as pb;
 use parlance_proto::message::v1::history_service_client::HistoryServiceClient;
 use parlance_proto::message::v1::pin_service_client::PinServiceClient;
@@ -166,7 +166,7 @@ const WORK: &[(&str, Work)] = work! {
 };
 
 async fn beside_reactions(db: Db) {
-    let world = World::open(db).await;
+    let world = World::still(db, Config::default()).await;
     let mut places = Vec::new();
     for (name, size) in [("small", SIZES[0]), ("large", SIZES[1])] {
         places.push(Place::new(&world, name, size).await);
